@@ -1,0 +1,130 @@
+// THE SEAM between models and devices. A model records ops over tensors; a backend runs the record once per
+// step. A backend never sees an architecture, a model never sees a device.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/tensor.h"
+
+namespace smelt {
+
+// The tokens of a step: several sequences, each with a run of one (decode) or many (prefill chunk) new
+// tokens. All int32, on the device. Token t of sequence s sees KV positions 0 .. positions[t].
+struct BatchView {
+    Tensor ids;          // (n_tokens)
+    Tensor positions;    // (n_tokens) position in its sequence
+    Tensor slots;        // (n_tokens) where its k and v go: block * block_len + offset in block
+    Tensor seq_start;    // (n_seqs + 1) first token of each sequence; the last entry is n_tokens
+    Tensor block_table;  // (n_seqs, max_blocks) KV blocks of each sequence in order of position
+    int n_tokens = 0, n_seqs = 0, max_blocks = 0;
+    int max_kv_len = 0;  // longest sequence, with this step's tokens
+};
+
+// One layer's paged KV cache.
+struct KvLayer {
+    Tensor k, v;  // (n_blocks, block_len, n_kv_heads, head_dim), F32 or F16
+    int64_t block_len() const { return k.shape[1]; }
+};
+
+enum class RopePairing {
+    half,         // (x[i], x[i + n/2]): Hugging Face layout, GGUF "NEOX"
+    interleaved,  // (x[2i], x[2i+1]): GGUF "NORM", as its converter permutes Llama's rows
+};
+
+struct AttentionParams {
+    float scale = 1;  // of q·k
+    int window = 0;   // a token sees this many positions with its own; 0: all
+};
+
+// One product of a matmul: out = x · wᵀ + bias.
+struct MatmulOut {
+    Tensor out;                    // (n_rows, w.rows) F32
+    const Weight* w;               // (out_features, in_features)
+    const Weight* bias = nullptr;  // (out_features), may be null
+};
+
+class Backend {
+ public:
+    virtual ~Backend() = default;
+    virtual std::string_view name() const = 0;
+    // For people: "16 threads, AVX-512".
+    virtual std::string description() const = 0;
+
+    // Takes a weight into the device: may alias the bytes (which must then outlive the Weight), upload or
+    // repack them.
+    virtual Weight load(const WeightView& view, WeightUse use) = 0;
+    // Zeroed memory. Throws Error naming the size when there is not enough.
+    virtual std::unique_ptr<Storage> allocate(size_t bytes) = 0;
+
+    // Host -> device, in order with the recorded ops. Dense tensors only.
+    virtual void write(const Tensor& t, const void* bytes) = 0;
+    // Device -> host; what ops have written is there after submit_and_wait().
+    virtual void read(const Tensor& t, void* bytes) = 0;
+
+    // A step is recorded between begin() and submit_and_wait(); ops return as soon as they are recorded and
+    // run in order. Tensors may be reused by later ops of the same record.
+    virtual void begin() = 0;
+    virtual void submit_and_wait() = 0;
+
+    // --- Primitives. Activations are F32. ---
+
+    // out[i] = table[ids[i]]
+    virtual void embed(Tensor out, const Weight& table, Tensor ids) = 0;
+    // Several weights share one input, so that a backend prepares it once. Each element of out depends on its
+    // row of x and its row of w alone, bit for bit, whatever other rows are in the call: batching never
+    // changes a result.
+    virtual void matmul(std::span<const MatmulOut> outs, Tensor x) = 0;
+    // Over the last dimension: out = x / sqrt(mean(x²) + eps) * w. out may be x.
+    virtual void rms_norm(Tensor out, Tensor x, const Weight& w, float eps) = 0;
+    // table[t][i] = (cos, sin)(positions[t] * inv_freq[i]) * scale; table (n_tokens, n_dims / 2, 2), inv_freq
+    // (n_dims / 2). The angle is a float product, as in the reference implementations.
+    virtual void rope_table(Tensor table, Tensor positions, const Weight& inv_freq, float scale) = 0;
+    // Rotates the first n_dims of each head in place; x (n_tokens, n_heads, head_dim).
+    virtual void rope(Tensor x, Tensor table, RopePairing pairing) = 0;
+    // k, v (n_tokens, n_kv_heads, head_dim) to their slots.
+    virtual void store_kv(const KvLayer& kv, Tensor k, Tensor v, const BatchView& batch) = 0;
+    // q, out (n_tokens, n_heads, head_dim). n_heads is a multiple of n_kv_heads.
+    virtual void attention(Tensor out, Tensor q, const KvLayer& kv, const BatchView& batch,
+                           const AttentionParams& p) = 0;
+    // x += y
+    virtual void add(Tensor x, Tensor y) = 0;
+    // out = silu(gate) * up. out may be gate.
+    virtual void silu_mul(Tensor out, Tensor gate, Tensor up) = 0;
+    // out[i] = x[rows[i]]
+    virtual void gather_rows(Tensor out, Tensor x, Tensor rows) = 0;
+    // Copies whole KV blocks: block from[i] to to[i] (copy-on-write). Host-side lists; in order with the
+    // recorded ops.
+    virtual void copy_kv_blocks(const KvLayer& kv, std::span<const int32_t> from,
+                                std::span<const int32_t> to) = 0;
+
+    // --- Fused forms; the default composes the primitives. ---
+
+    // residual += x; out = rms_norm(residual)
+    virtual void add_rms_norm(Tensor out, Tensor residual, Tensor x, const Weight& w, float eps);
+};
+
+struct BackendOptions {
+    int n_threads = 0;  // 0: one per physical core
+    std::string isa;    // cpu only: "" = best the processor has, or avx512, avx2, neon, portable
+};
+
+// A device that smelt knows, and whether it is here.
+struct BackendInfo {
+    std::string name;         // "cpu"
+    std::string description;  // of the device found, or what it would be
+    std::string missing;      // why it cannot be used; empty when it can
+};
+
+// The one list of backends, best first.
+std::vector<BackendInfo> list_backends();
+// `name` from the list, or "auto" for the first usable one. Throws Error naming those that are usable.
+std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options = {});
+
+// Scalar, double accumulation, never optimised: what every other backend is compared with.
+std::unique_ptr<Backend> make_reference_backend();
+
+}  // namespace smelt

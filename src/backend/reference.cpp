@@ -1,0 +1,260 @@
+// The reference backend: scalar loops, double accumulation, ops run as they are called. It is the
+// specification of every op and is never optimised.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "backend/backend.h"
+
+namespace smelt {
+
+void Backend::add_rms_norm(Tensor out, Tensor residual, Tensor x, const Weight& w, float eps) {
+    add(residual, x);
+    rms_norm(out, residual, w, eps);
+}
+
+namespace {
+
+struct HostStorage : Storage {
+    explicit HostStorage(size_t n) : bytes(n) {}
+    std::vector<std::byte> bytes;
+};
+
+struct HostWeight : Storage {
+    std::span<const std::byte> data, scales;
+    std::vector<std::byte> owned;
+};
+
+class ReferenceBackend : public Backend {
+ public:
+    std::string_view name() const override { return "reference"; }
+    std::string description() const override { return "scalar reference, one thread"; }
+
+    Weight load(const WeightView& view, WeightUse use) override {
+        auto storage = std::make_unique<HostWeight>();
+        if (use != WeightUse::vector) {
+            storage->data = view.data;
+            storage->scales = view.scales;
+            return {view.format, view.rows, view.cols, std::move(storage)};
+        }
+        storage->owned.resize(static_cast<size_t>(view.rows * view.cols) * sizeof(float));
+        decode_row(
+            {view.format, view.data.data(), view.scales.data(), view.rows * view.cols},
+            {reinterpret_cast<float*>(storage->owned.data()), static_cast<size_t>(view.rows * view.cols)});
+        storage->data = storage->owned;
+        return {Format::F32, view.rows, view.cols, std::move(storage)};
+    }
+
+    std::unique_ptr<Storage> allocate(size_t bytes) override { return std::make_unique<HostStorage>(bytes); }
+
+    void write(const Tensor& t, const void* bytes) override {
+        CHECK(t.dense());
+        std::memcpy(at<std::byte>(t, 0), bytes, t.n_bytes());
+    }
+    void read(const Tensor& t, void* bytes) override {
+        CHECK(t.dense());
+        std::memcpy(bytes, at<std::byte>(t, 0), t.n_bytes());
+    }
+
+    void begin() override {}
+    void submit_and_wait() override {}
+
+    void embed(Tensor out, const Weight& table, Tensor ids) override {
+        for (int64_t i = 0; i < out.n_rows(); ++i) {
+            const int32_t id = at<int32_t>(ids, 0)[i];
+            CHECK(id >= 0 && id < table.rows, "id {}", id);
+            decode_row(weight_row(table, id), {at<float>(out, i), static_cast<size_t>(table.cols)});
+        }
+    }
+
+    void matmul(std::span<const MatmulOut> outs, Tensor x) override {
+        for (const MatmulOut& m : outs) {
+            CHECK(m.w->cols == x.row_len() && m.w->rows == m.out.row_len());
+            std::vector<float> w(static_cast<size_t>(m.w->cols));
+            for (int64_t r = 0; r < m.w->rows; ++r) {
+                decode_row(weight_row(*m.w, r), w);
+                for (int64_t t = 0; t < x.n_rows(); ++t) {
+                    double sum = 0;
+                    for (int64_t i = 0; i < m.w->cols; ++i) {
+                        sum += static_cast<double>(at<float>(x, t)[i]) *
+                               static_cast<double>(w[static_cast<size_t>(i)]);
+                    }
+                    if (m.bias != nullptr) sum += static_cast<double>(floats(*m.bias)[r]);
+                    at<float>(m.out, t)[r] = static_cast<float>(sum);
+                }
+            }
+        }
+    }
+
+    void rms_norm(Tensor out, Tensor x, const Weight& w, float eps) override {
+        const int64_t n = x.shape[static_cast<size_t>(x.rank - 1)];
+        CHECK(n == w.cols);
+        for (int64_t t = 0; t < x.n_rows(); ++t) {
+            for (int64_t first = 0; first < x.row_len(); first += n) {
+                const float* in = at<float>(x, t) + first;
+                double sum = 0;
+                for (int64_t i = 0; i < n; ++i)
+                    sum += static_cast<double>(in[i]) * static_cast<double>(in[i]);
+                const double scale = 1 / std::sqrt(sum / static_cast<double>(n) + static_cast<double>(eps));
+                float* to = at<float>(out, t) + first;
+                for (int64_t i = 0; i < n; ++i) {
+                    to[i] = static_cast<float>(static_cast<double>(in[i]) * scale *
+                                               static_cast<double>(floats(w)[i]));
+                }
+            }
+        }
+    }
+
+    void rope_table(Tensor table, Tensor positions, const Weight& inv_freq, float scale) override {
+        for (int64_t t = 0; t < table.n_rows(); ++t) {
+            for (int64_t i = 0; i < table.shape[1]; ++i) {
+                const float angle = static_cast<float>(at<int32_t>(positions, 0)[t]) * floats(inv_freq)[i];
+                at<float>(table, t)[2 * i] = static_cast<float>(std::cos(static_cast<double>(angle))) * scale;
+                at<float>(table, t)[2 * i + 1] =
+                    static_cast<float>(std::sin(static_cast<double>(angle))) * scale;
+            }
+        }
+    }
+
+    void rope(Tensor x, Tensor table, RopePairing pairing) override {
+        const int64_t half = table.shape[1], head_dim = x.shape[2];
+        for (int64_t t = 0; t < x.n_rows(); ++t) {
+            for (int64_t h = 0; h < x.shape[1]; ++h) {
+                float* head = at<float>(x, t) + h * head_dim;
+                for (int64_t i = 0; i < half; ++i) {
+                    const double c = static_cast<double>(at<float>(table, t)[2 * i]);
+                    const double s = static_cast<double>(at<float>(table, t)[2 * i + 1]);
+                    float& a = pairing == RopePairing::half ? head[i] : head[2 * i];
+                    float& b = pairing == RopePairing::half ? head[i + half] : head[2 * i + 1];
+                    const double x0 = static_cast<double>(a), x1 = static_cast<double>(b);
+                    a = static_cast<float>(x0 * c - x1 * s);
+                    b = static_cast<float>(x0 * s + x1 * c);
+                }
+            }
+        }
+    }
+
+    void store_kv(const KvLayer& kv, Tensor k, Tensor v, const BatchView& batch) override {
+        for (int64_t t = 0; t < batch.n_tokens; ++t) {
+            const int32_t slot = at<int32_t>(batch.slots, 0)[t];
+            for (int64_t i = 0; i < k.row_len(); ++i) put(kv.k, slot * k.row_len() + i, at<float>(k, t)[i]);
+            for (int64_t i = 0; i < v.row_len(); ++i) put(kv.v, slot * v.row_len() + i, at<float>(v, t)[i]);
+        }
+    }
+
+    void attention(Tensor out, Tensor q, const KvLayer& kv, const BatchView& batch,
+                   const AttentionParams& p) override {
+        const int64_t n_heads = q.shape[1], n_kv_heads = kv.k.shape[2];
+        const int64_t k_dim = kv.k.shape[3], v_dim = kv.v.shape[3], block_len = kv.block_len();
+        std::vector<double> weights, sum(static_cast<size_t>(v_dim));
+        for (int64_t s = 0; s < batch.n_seqs; ++s) {
+            const int32_t* blocks = at<int32_t>(batch.block_table, 0) + s * batch.max_blocks;
+            for (int64_t t = at<int32_t>(batch.seq_start, 0)[s]; t < at<int32_t>(batch.seq_start, 0)[s + 1];
+                 ++t) {
+                const int64_t last = at<int32_t>(batch.positions, 0)[t];
+                const int64_t first = p.window > 0 ? std::max<int64_t>(0, last - p.window + 1) : 0;
+                for (int64_t h = 0; h < n_heads; ++h) {
+                    const int64_t kv_head = h / (n_heads / n_kv_heads);
+                    const auto kv_index = [&](int64_t pos, int64_t dim) {
+                        return ((blocks[pos / block_len] * block_len + pos % block_len) * n_kv_heads +
+                                kv_head) *
+                               dim;
+                    };
+                    // softmax(q·kᵀ * scale) over the visible positions
+                    weights.clear();
+                    double largest = -std::numeric_limits<double>::infinity();
+                    for (int64_t pos = first; pos <= last; ++pos) {
+                        double dot = 0;
+                        for (int64_t i = 0; i < k_dim; ++i) {
+                            dot += static_cast<double>(at<float>(q, t)[h * k_dim + i]) *
+                                   get(kv.k, kv_index(pos, k_dim) + i);
+                        }
+                        weights.push_back(dot * static_cast<double>(p.scale));
+                        largest = std::max(largest, weights.back());
+                    }
+                    double total = 0;
+                    for (double& w : weights) total += w = std::exp(w - largest);
+                    // out = weights · v
+                    sum.assign(sum.size(), 0);
+                    for (int64_t pos = first; pos <= last; ++pos) {
+                        const double w = weights[static_cast<size_t>(pos - first)] / total;
+                        for (int64_t i = 0; i < v_dim; ++i) {
+                            sum[static_cast<size_t>(i)] += w * get(kv.v, kv_index(pos, v_dim) + i);
+                        }
+                    }
+                    for (int64_t i = 0; i < v_dim; ++i) {
+                        at<float>(out, t)[h * v_dim + i] = static_cast<float>(sum[static_cast<size_t>(i)]);
+                    }
+                }
+            }
+        }
+    }
+
+    void add(Tensor x, Tensor y) override {
+        for (int64_t t = 0; t < x.n_rows(); ++t) {
+            for (int64_t i = 0; i < x.row_len(); ++i) at<float>(x, t)[i] += at<float>(y, t)[i];
+        }
+    }
+
+    void silu_mul(Tensor out, Tensor gate, Tensor up) override {
+        for (int64_t t = 0; t < out.n_rows(); ++t) {
+            for (int64_t i = 0; i < out.row_len(); ++i) {
+                const double g = static_cast<double>(at<float>(gate, t)[i]);
+                at<float>(out, t)[i] =
+                    static_cast<float>(g / (1 + std::exp(-g)) * static_cast<double>(at<float>(up, t)[i]));
+            }
+        }
+    }
+
+    void gather_rows(Tensor out, Tensor x, Tensor rows) override {
+        for (int64_t i = 0; i < out.n_rows(); ++i) {
+            std::memcpy(at<float>(out, i), at<float>(x, at<int32_t>(rows, 0)[i]),
+                        static_cast<size_t>(x.row_len()) * sizeof(float));
+        }
+    }
+
+    void copy_kv_blocks(const KvLayer& kv, std::span<const int32_t> from,
+                        std::span<const int32_t> to) override {
+        for (const Tensor& t : {kv.k, kv.v}) {
+            const size_t bytes = static_cast<size_t>(t.row_len()) * dtype_bytes(t.dtype);
+            for (size_t i = 0; i < from.size(); ++i) {
+                std::memcpy(at<std::byte>(t, 0) + static_cast<size_t>(to[i]) * bytes,
+                            at<std::byte>(t, 0) + static_cast<size_t>(from[i]) * bytes, bytes);
+            }
+        }
+    }
+
+ private:
+    template <class T>
+    static T* at(const Tensor& t, int64_t row) {
+        std::byte* base = static_cast<HostStorage*>(t.storage)->bytes.data() + t.offset;
+        return reinterpret_cast<T*>(base + static_cast<size_t>(row * t.row_stride) * dtype_bytes(t.dtype));
+    }
+    static double get(const Tensor& t, int64_t i) {
+        if (t.dtype == DType::F32) return static_cast<double>(at<float>(t, 0)[i]);
+        return static_cast<double>(static_cast<float>(at<F16>(t, 0)[i]));
+    }
+    static void put(const Tensor& t, int64_t i, float value) {
+        if (t.dtype == DType::F32) {
+            at<float>(t, 0)[i] = value;
+        } else {
+            at<F16>(t, 0)[i] = F16::from(value);
+        }
+    }
+    static const float* floats(const Weight& w) {
+        return reinterpret_cast<const float*>(static_cast<const HostWeight*>(w.storage.get())->data.data());
+    }
+    static RowView weight_row(const Weight& w, int64_t r) {
+        const auto* storage = static_cast<const HostWeight*>(w.storage.get());
+        return {w.format, storage->data.data() + data_bytes(w.format, r * w.cols),
+                storage->scales.data() + scale_bytes(w.format, r * w.cols), w.cols};
+    }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_reference_backend() {
+    return std::make_unique<ReferenceBackend>();
+}
+
+}  // namespace smelt

@@ -1,0 +1,89 @@
+// Device memory and views of it. A Tensor is a value: where, which type, which shape; it owns nothing.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/error.h"
+#include "quant/format.h"
+
+namespace smelt {
+
+// A piece of device memory. Each backend derives its own; nobody else looks inside.
+class Storage {
+ public:
+    virtual ~Storage() = default;
+};
+
+enum class DType : uint8_t { F32, F16, BF16, I32 };
+
+constexpr size_t dtype_bytes(DType t) {
+    return t == DType::F32 || t == DType::I32 ? 4 : 2;
+}
+
+// Row-major view, slowest dimension first. Rows (dimension 0) may lie row_stride elements apart; the
+// dimensions behind it are dense.
+struct Tensor {
+    Storage* storage = nullptr;
+    size_t offset = 0;  // bytes into storage
+    DType dtype = DType::F32;
+    int rank = 0;
+    std::array<int64_t, 4> shape{};
+    int64_t row_stride = 0;  // elements
+
+    int64_t n_rows() const { return shape[0]; }
+    int64_t row_len() const {
+        int64_t n = 1;
+        for (int i = 1; i < rank; ++i) n *= shape[static_cast<size_t>(i)];
+        return n;
+    }
+    int64_t n_elements() const { return n_rows() * row_len(); }
+    size_t n_bytes() const { return static_cast<size_t>(n_elements()) * dtype_bytes(dtype); }
+    bool dense() const { return row_stride == row_len(); }
+
+    // The same rows as (n_rows, n_heads, row_len / n_heads).
+    Tensor heads(int64_t n_heads) const {
+        CHECK(n_heads > 0 && row_len() % n_heads == 0, "{} columns, {} heads", row_len(), n_heads);
+        Tensor t = *this;
+        t.rank = 3;
+        t.shape = {n_rows(), n_heads, row_len() / n_heads, 0};
+        return t;
+    }
+    // The same rows as (n_rows, row_len).
+    Tensor flat() const {
+        Tensor t = *this;
+        t.rank = 2;
+        t.shape = {n_rows(), row_len(), 0, 0};
+        return t;
+    }
+};
+
+// A weight where a model file (or anyone) holds it, before a backend takes it in. Vectors have rows = 1.
+struct WeightView {
+    Format format;
+    int64_t rows, cols;
+    std::span<const std::byte> data, scales;  // scales: planar formats only
+};
+
+// What a weight is used for, so that a backend may lay it out accordingly.
+enum class WeightUse {
+    matrix,     // matmul
+    embedding,  // embed, and possibly matmul as tied output head
+    vector,     // norm weight, bias, frequencies: decoded to float on load
+};
+
+// A weight inside a backend. Movable; the storage may alias the mapped model file, which must outlive it.
+struct Weight {
+    Format format = Format::F32;
+    int64_t rows = 0, cols = 0;
+    std::unique_ptr<Storage> storage;
+    int layout = 0;  // the backend's own mark for how it repacked
+
+    explicit operator bool() const { return storage != nullptr; }
+    size_t n_bytes() const { return data_bytes(format, rows * cols) + scale_bytes(format, rows * cols); }
+};
+
+}  // namespace smelt

@@ -1,0 +1,37 @@
+// Writes a file so that a reader sees the whole of it or nothing: bytes go to a temporary neighbour that
+// commit() renames over the target. Without commit(), or on any failure, the target stays as it was.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+namespace smelt {
+
+class AtomicFile {
+ public:
+    // Throws Error when the folder is not writable.
+    explicit AtomicFile(std::filesystem::path target);
+    ~AtomicFile();
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+
+    // Throws Error on a full disk or any other failed write.
+    void write(std::span<const std::byte> bytes);
+    void write(std::string_view text);
+    void write_zeros(size_t n);
+    uint64_t position() const { return position_; }
+
+    void commit();
+
+ private:
+    [[noreturn]] void fail(const char* what) const;
+
+    std::filesystem::path target_, temporary_;
+    int fd_ = -1;
+    uint64_t position_ = 0;
+};
+
+}  // namespace smelt

@@ -1,0 +1,76 @@
+// Spin, then sleep on the atomic (a futex on Linux, __ulock on macOS).
+#include "base/thread_pool.h"
+
+#include "base/error.h"
+
+namespace smelt {
+
+namespace {
+
+// About 20 µs on a 3 GHz core: longer than the gap between two ops of a decode step, shorter than a time
+// slice.
+constexpr int spin_rounds = 2000;
+
+void pause_cpu() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) {
+    for (int i = 0; i < spin_rounds; ++i) {
+        if (value.load(std::memory_order_acquire) != old) return;
+        pause_cpu();
+    }
+    value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads) {
+    CHECK(n_threads >= 1);
+    for (int member = 1; member < n_threads; ++member)
+        threads_.emplace_back([this, member] { work(member); });
+}
+
+ThreadPool::~ThreadPool() {
+    stop_ = true;
+    run_count_.fetch_add(1);
+    run_count_.notify_all();
+    for (std::thread& t : threads_) t.join();
+}
+
+void ThreadPool::work(int member) {
+    uint32_t seen = 0;
+    while (true) {
+        wait_while_equal(run_count_, seen);
+        ++seen;
+        if (stop_) return;
+        (*job_)(member);
+        barrier();
+    }
+}
+
+void ThreadPool::run(const std::function<void(int)>& f) {
+    job_ = &f;
+    run_count_.fetch_add(1, std::memory_order_release);
+    run_count_.notify_all();
+    f(0);
+    barrier();
+}
+
+void ThreadPool::barrier() {
+    if (n_threads_ == 1) return;
+    const uint32_t generation = barrier_count_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_threads_) {
+        arrived_.store(0, std::memory_order_relaxed);
+        barrier_count_.fetch_add(1, std::memory_order_release);
+        barrier_count_.notify_all();
+    } else {
+        wait_while_equal(barrier_count_, generation);
+    }
+}
+
+}  // namespace smelt

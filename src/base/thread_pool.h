@@ -1,0 +1,41 @@
+// A fixed team of threads that runs one function on every member at once. The caller is member 0.
+// Members meet at barriers inside the function; they spin briefly, because in decode the next barrier is
+// microseconds away, then sleep.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace smelt {
+
+class ThreadPool {
+ public:
+    explicit ThreadPool(int n_threads);
+    ~ThreadPool();
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
+
+    int size() const { return n_threads_; }
+
+    // Runs f(member) for member in [0, size()); returns when all have finished. One run at a time.
+    void run(const std::function<void(int)>& f);
+
+    // Inside run(): returns when every member has called it; everything written before is visible after.
+    void barrier();
+
+ private:
+    void work(int member);
+
+    int n_threads_;
+    std::vector<std::thread> threads_;
+    const std::function<void(int)>* job_ = nullptr;
+    std::atomic<uint32_t> run_count_{0};
+    std::atomic<bool> stop_{false};
+    std::atomic<int> arrived_{0};
+    std::atomic<uint32_t> barrier_count_{0};
+};
+
+}  // namespace smelt

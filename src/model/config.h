@@ -1,0 +1,34 @@
+// Hyperparameters of a model, read from its metadata and checked: after read_config() every number is usable
+// as it stands.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "files/model_file.h"
+
+namespace smelt {
+
+struct ModelConfig {
+    std::string architecture;  // "qwen3"
+    int64_t n_layers = 0;
+    int64_t dim = 0;  // embedding length
+    int64_t ffn_dim = 0;
+    int64_t n_heads = 0;
+    int64_t n_kv_heads = 0;
+    int64_t head_dim = 0;  // not always dim / n_heads
+    int64_t vocab_size = 0;
+    int64_t n_ctx_train = 0;  // tokens
+    float rms_eps = 0;
+
+    RopePairing rope_pairing = RopePairing::half;
+    std::vector<float> rope_inv_freq;  // (head_dim / 2) radians per token, with the model's scaling applied
+    float rope_scale = 1;              // YaRN's factor on cos and sin
+};
+
+// Throws Error naming the key that is missing or out of range, with what was expected and found.
+ModelConfig read_config(const ModelFile& file);
+
+}  // namespace smelt

@@ -1,0 +1,39 @@
+// A loaded architecture: straight-line code over the ops of the seam. Immutable; knows no device and no
+// sequence.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/step.h"
+
+namespace smelt {
+
+class Model {
+ public:
+    virtual ~Model() = default;
+    // Records one step, up to s.set_logits().
+    virtual void forward(Step& s) const = 0;
+
+    const ModelConfig& config() const { return config_; }
+    size_t weight_bytes() const { return weight_bytes_; }  // all weights
+    size_t step_weight_bytes() const {
+        return step_weight_bytes_;
+    }  // read by a decode step (embedding rows not counted)
+
+ protected:
+    friend class WeightLoader;
+    ModelConfig config_;
+    size_t weight_bytes_ = 0, step_weight_bytes_ = 0;
+};
+
+// Architectures that this build knows: "qwen3", ...
+std::vector<std::string> list_architectures();
+
+// Loads the weights into the backend. The file is kept alive by the model. Throws Error naming tensor,
+// expected and found.
+std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend& backend);
+
+}  // namespace smelt

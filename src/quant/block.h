@@ -1,0 +1,84 @@
+// The number formats: each a block of bytes that holds block_len weights of one row, and its decode.
+// Device-safe: host, Metal and CUDA compile this text.
+#pragma once
+
+#include <cstdint>
+
+#include "base/half.h"
+
+namespace smelt {
+
+// 32 bits/weight.
+struct BlockF32 {
+    float value;
+    static constexpr int block_len = 1;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockF32& b, Out out) {
+        out[0] = b.value;
+    }
+};
+static_assert(sizeof(BlockF32) == 4);
+
+// 16 bits/weight, IEEE half.
+struct BlockF16 {
+    F16 value;
+    static constexpr int block_len = 1;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockF16& b, Out out) {
+        out[0] = b.value;
+    }
+};
+static_assert(sizeof(BlockF16) == 2);
+
+// 16 bits/weight, bfloat16.
+struct BlockBF16 {
+    BF16 value;
+    static constexpr int block_len = 1;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockBF16& b, Out out) {
+        out[0] = b.value;
+    }
+};
+static_assert(sizeof(BlockBF16) == 2);
+
+// GGUF Q8_0, 8.5 bits/weight: 32 int8 with one half scale; w = d * q.
+struct BlockQ8_0 {
+    F16 d;
+    int8_t qs[32];
+    static constexpr int block_len = 32;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ8_0& b, Out out) {
+        for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(b.d) * static_cast<float>(b.qs[i]);
+    }
+};
+static_assert(sizeof(BlockQ8_0) == 34);
+
+// GGUF Q4_0, 4.5 bits/weight: 32 nibbles with one half scale; w = d * (q - 8). Low nibbles are weights 0..15.
+struct BlockQ4_0 {
+    F16 d;
+    uint8_t qs[16];
+    static constexpr int block_len = 32;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ4_0& b, Out out) {
+        for (int i = 0; i < 16; ++i) {
+            out[i] = static_cast<float>(b.d) * static_cast<float>((b.qs[i] & 15) - 8);
+            out[i + 16] = static_cast<float>(b.d) * static_cast<float>((b.qs[i] >> 4) - 8);
+        }
+    }
+};
+static_assert(sizeof(BlockQ4_0) == 18);
+
+// qwen3.c Q8_0, 8.5 bits/weight: 64 int8 with one float scale; w = d * q. On disk the tensor is planar: all
+// int8 first, then all scales (TensorView::scales); the block is gathered where it is used.
+struct BlockQ8_G64 {
+    float d;
+    int8_t qs[64];
+    static constexpr int block_len = 64;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ8_G64& b, Out out) {
+        for (int i = 0; i < 64; ++i) out[i] = b.d * static_cast<float>(b.qs[i]);
+    }
+};
+static_assert(sizeof(BlockQ8_G64) == 68);
+
+}  // namespace smelt

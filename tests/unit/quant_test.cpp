@@ -1,0 +1,118 @@
+#include "quant/format.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+namespace smelt {
+namespace {
+
+struct Encoded {
+    std::vector<std::byte> data, scales;
+};
+
+Encoded encode(Format f, std::span<const float> x) {
+    const auto n = static_cast<int64_t>(x.size());
+    Encoded e{std::vector<std::byte>(data_bytes(f, n)), std::vector<std::byte>(scale_bytes(f, n))};
+    encode_row(f, x, e.data.data(), e.scales.data());
+    return e;
+}
+
+std::vector<float> decode(Format f, const Encoded& e, size_t n) {
+    std::vector<float> out(n);
+    decode_row({f, e.data.data(), e.scales.data(), static_cast<int64_t>(n)}, out);
+    return out;
+}
+
+// Largest |decode(encode(x)) - x| as a part of the block's largest magnitude.
+double error_bound(Format f) {
+    switch (f) {
+        case Format::F32:
+            return 0;
+        case Format::F16:
+            return 0x1p-11;
+        case Format::BF16:
+            return 0x1p-8;
+        case Format::Q8_0:
+            return 0.5 / 127 + 0x1p-11;
+        case Format::Q4_0:
+            return 1.0 / 8 + 0x1p-10;  // the far end of the range has only 7 steps
+        case Format::Q8_G64:
+            return 0.5 / 127 + 0x1p-20;
+    }
+    return 0;
+}
+
+class EveryFormat : public testing::TestWithParam<Format> {};
+
+TEST_P(EveryFormat, RoundTripStaysWithinTheBound) {
+    const Format f = GetParam();
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal(0, 0.02f);
+    std::vector<float> x(4096);
+    for (float& v : x) v = normal(random);
+    const std::vector<float> y = decode(f, encode(f, x), x.size());
+    const auto block = static_cast<size_t>(format_info(f).block_len);
+    for (size_t first = 0; first < x.size(); first += block) {
+        double largest = 0;
+        for (size_t i = first; i < first + block; ++i)
+            largest = std::max(largest, std::fabs(static_cast<double>(x[i])));
+        for (size_t i = first; i < first + block; ++i) {
+            // 2^-25: half a step of F16's subnormals.
+            ASSERT_LE(std::fabs(static_cast<double>(y[i]) - static_cast<double>(x[i])),
+                      error_bound(f) * largest + 0x1p-25)
+                << i;
+        }
+    }
+    EXPECT_EQ(decode(f, encode(f, y), y.size()), y) << "a second round must not move anything";
+}
+
+TEST_P(EveryFormat, ZeroIsExactAndPowersOfTwoScale) {
+    const Format f = GetParam();
+    const std::vector<float> zeros(128, 0.0f);
+    EXPECT_EQ(decode(f, encode(f, zeros), 128), zeros);
+    std::vector<float> x(128), doubled(128);
+    for (size_t i = 0; i < 128; ++i) {
+        x[i] = std::sin(static_cast<float>(i) * 1.7f);
+        doubled[i] = x[i] * 4;
+    }
+    const std::vector<float> a = decode(f, encode(f, x), 128), b = decode(f, encode(f, doubled), 128);
+    for (size_t i = 0; i < 128; ++i) EXPECT_EQ(a[i] * 4, b[i]);
+}
+
+TEST_P(EveryFormat, NameAndIdLeadBack) {
+    const FormatInfo& info = format_info(GetParam());
+    EXPECT_EQ(format_from_name(info.name), GetParam());
+    if (info.gguf_id >= 0) {
+        EXPECT_EQ(format_from_gguf(static_cast<uint32_t>(info.gguf_id)), GetParam());
+    }
+}
+
+std::vector<Format> formats() {
+    std::vector<Format> result;
+    for (const FormatInfo& info : all_formats()) result.push_back(info.format);
+    return result;
+}
+INSTANTIATE_TEST_SUITE_P(Quant, EveryFormat, testing::ValuesIn(formats()),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
+
+TEST(Quant, PublishedLayouts) {
+    // Q4_0: d = 0.5, low nibbles 0..15 are weights 0..15, high nibbles weights 16..31.
+    BlockQ4_0 q4{F16::from(0.5f), {}};
+    for (int i = 0; i < 16; ++i) q4.qs[i] = static_cast<uint8_t>(i | ((15 - i) << 4));
+    std::vector<float> out(32);
+    decode_row({Format::Q4_0, reinterpret_cast<const std::byte*>(&q4), nullptr, 32}, out);
+    for (int i = 0; i < 16; ++i) {
+        EXPECT_EQ(out[static_cast<size_t>(i)], 0.5f * static_cast<float>(i - 8));
+        EXPECT_EQ(out[static_cast<size_t>(i) + 16], 0.5f * static_cast<float>(7 - i));
+    }
+    BlockQ8_0 q8{F16::from(2.0f), {}};
+    q8.qs[31] = -127;
+    decode_row({Format::Q8_0, reinterpret_cast<const std::byte*>(&q8), nullptr, 32}, out);
+    EXPECT_EQ(out[31], -254.0f);
+}
+
+}  // namespace
+}  // namespace smelt
