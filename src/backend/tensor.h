@@ -72,7 +72,7 @@ struct WeightView {
 enum class WeightUse {
     matrix,     // matmul
     embedding,  // embed, and possibly matmul as tied output head
-    vector,     // norm weight, bias, frequencies: decoded to float on load
+    vector,     // norm weight, bias, frequencies: copied, as float
 };
 
 // A weight inside a backend. Movable; the storage may alias the mapped model file, which must outlive it.

@@ -13,20 +13,23 @@ namespace smelt {
 
 class Model {
  public:
+    explicit Model(ModelConfig config) : config_(std::move(config)) {}
     virtual ~Model() = default;
-    // Records one step, up to s.set_logits().
+
+    // Records one step; where s.wants_logits(), the last thing it does is s.set_logits().
     virtual void forward(Step& s) const = 0;
 
     const ModelConfig& config() const { return config_; }
     size_t weight_bytes() const { return weight_bytes_; }  // all weights
-    size_t step_weight_bytes() const {
-        return step_weight_bytes_;
-    }  // read by a decode step (embedding rows not counted)
+    size_t step_bytes() const { return step_bytes_; }  // of them, those that every decode step reads in full
 
  protected:
-    friend class WeightLoader;
     ModelConfig config_;
-    size_t weight_bytes_ = 0, step_weight_bytes_ = 0;
+
+ private:
+    friend std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend& backend);
+    std::shared_ptr<const ModelFile> file_;  // weights may alias its mapped bytes
+    size_t weight_bytes_ = 0, step_bytes_ = 0;
 };
 
 // Architectures that this build knows: "qwen3", ...

@@ -3,9 +3,12 @@
 // largest step.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.h"
@@ -66,30 +69,27 @@ class Step {
         Arena::Mark mark_;
     };
 
-    Tensor embed(const Weight& table);                                         // (n_tokens, dim)
-    Tensor matmul(const Weight& w, Tensor x, const Weight& bias = no_weight);  // (n_rows, w.rows)
-    struct Two {
-        Tensor a, b;
-    };
-    struct Three {
-        Tensor a, b, c;
-    };
-    Two matmul2(const Weight& wa, const Weight& wb, Tensor x);
     struct Linear {
         const Weight& w;
         const Weight& bias = no_weight;
     };
-    Three matmul3(Linear a, Linear b, Linear c, Tensor x);
-    Tensor rms_norm(Tensor x, const Weight& w, float eps);
-    Tensor add_rms_norm(Tensor residual, Tensor x, const Weight& w, float eps);  // residual += x
-    void rms_norm_inplace(Tensor x, const Weight& w, float eps);
+
+    Tensor embed(const Weight& table);                                         // (n_tokens, dim)
+    Tensor matmul(const Weight& w, Tensor x, const Weight& bias = no_weight);  // (n_rows, w.rows)
+    std::pair<Tensor, Tensor> matmul2(const Weight& a, const Weight& b,
+                                      Tensor x);  // one input, several weights
+    std::array<Tensor, 3> matmul3(std::array<Linear, 3> linears, Tensor x);
+    Tensor rms_norm(Tensor x, const Weight& w, float eps);  // over the last dimension of x
+    Tensor add_rms_norm(Tensor residual, Tensor x, const Weight& w,
+                        float eps);  // residual += x, its norm returned
     Tensor rope_table(const Weight& inv_freq, float scale);
-    void rope(Tensor x, Tensor table, RopePairing pairing);
-    Tensor attention(int64_t layer, Tensor q, Tensor k, Tensor v,
-                     const AttentionParams& p);  // stores k, v first
-    void add(Tensor x, Tensor y);                // x += y
-    Tensor silu_mul(Tensor gate, Tensor up);
-    Tensor wanted_rows(Tensor x);  // rows whose logits are wanted
+    Tensor rope(Tensor x, Tensor table, RopePairing pairing);  // in place; (n_tokens, n_heads, head_dim)
+    // Stores k and v, then attends. q (n_tokens, n_heads, head_dim) -> (n_tokens, n_heads * head_dim)
+    Tensor attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p);
+    void add(Tensor x, Tensor y);             // x += y
+    Tensor silu_mul(Tensor gate, Tensor up);  // in gate's place
+    Tensor wanted_rows(Tensor x);             // rows whose logits are wanted
+    bool wants_logits() const { return logits_rows_.rank > 0; }
     void set_logits(Tensor logits) { logits_ = logits; }
 
     // Runs the record and brings the logits of the wanted rows, (n_wanted, vocab_size), to the host.

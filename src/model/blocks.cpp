@@ -1,0 +1,37 @@
+// Shared blocks: loading and ops.
+#include "model/blocks.h"
+
+#include <fmt/core.h>
+
+namespace smelt {
+
+std::string layer_prefix(int64_t layer) {
+    return fmt::format("blk.{}.", layer);
+}
+
+Ends::Ends(WeightLoader& load, const ModelConfig& c)
+    : token_embd(load.embedding("token_embd.weight", c.vocab_size, c.dim, !load.has("output.weight"))),
+      output_norm(load.vector("output_norm.weight", c.dim)) {
+    if (load.has("output.weight")) output = load.matrix("output.weight", c.vocab_size, c.dim);
+}
+
+void Ends::logits(Step& s, Tensor residual, float eps) const {
+    if (!s.wants_logits()) return;
+    s.set_logits(
+        s.matmul(output ? output : token_embd, s.rms_norm(s.wanted_rows(residual), output_norm, eps)));
+}
+
+Swiglu::Swiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c)
+    : ffn_gate(load.matrix(prefix + "ffn_gate.weight", c.ffn_dim, c.dim)),
+      ffn_up(load.matrix(prefix + "ffn_up.weight", c.ffn_dim, c.dim)),
+      ffn_down(load.matrix(prefix + "ffn_down.weight", c.dim, c.ffn_dim)) {}
+
+Tensor Swiglu::operator()(Step& s, Tensor h) const {
+    const auto [gate, up] = s.matmul2(ffn_gate, ffn_up, h);
+    return s.matmul(ffn_down, s.silu_mul(gate, up));
+}
+
+Rope::Rope(WeightLoader& load, const ModelConfig& c)
+    : inv_freq(load.vector(c.rope_inv_freq)), scale(c.rope_scale), pairing(c.rope_pairing) {}
+
+}  // namespace smelt

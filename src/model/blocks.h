@@ -1,0 +1,45 @@
+// Blocks that several architectures share.
+#pragma once
+
+#include <string>
+
+#include "model/config.h"
+#include "model/step.h"
+#include "model/weight_loader.h"
+
+namespace smelt {
+
+// "blk.3." for layer 3.
+std::string layer_prefix(int64_t layer);
+
+// Token embedding at the one end, final norm and output head (own or tied) at the other.
+struct Ends {
+    Weight token_embd;   // (vocab_size, dim)
+    Weight output_norm;  // (dim)
+    Weight output;       // (vocab_size, dim); none: token_embd serves
+
+    Ends(WeightLoader& load, const ModelConfig& c);
+    // Logits of the wanted rows; residual (n_tokens, dim).
+    void logits(Step& s, Tensor residual, float eps) const;
+};
+
+// Gated feed-forward: down(silu(gate(h)) * up(h)).
+struct Swiglu {
+    Weight ffn_gate, ffn_up;  // (ffn_dim, dim)
+    Weight ffn_down;          // (dim, ffn_dim)
+
+    Swiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c);
+    Tensor operator()(Step& s, Tensor h) const;
+};
+
+// Rotary position embedding with the model's frequencies.
+struct Rope {
+    Weight inv_freq;  // (head_dim / 2)
+    float scale;
+    RopePairing pairing;
+
+    Rope(WeightLoader& load, const ModelConfig& c);
+    Tensor table(Step& s) const { return s.rope_table(inv_freq, scale); }
+};
+
+}  // namespace smelt

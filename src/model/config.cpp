@@ -1,0 +1,94 @@
+// Metadata -> ModelConfig, with every number checked.
+#include "model/config.h"
+
+#include "base/error.h"
+#include "model/rope.h"
+
+namespace smelt {
+
+namespace {
+
+// Caps keep every product of two of these within int64 and every tensor within what a file could hold.
+constexpr int64_t max_layers = 1000, max_dim = 1 << 20, max_heads = 4096, max_vocab = 1 << 24,
+                  max_context = 1 << 30;
+
+class Keys {
+ public:
+    Keys(const ModelFile& file, std::string architecture)
+        : file_(file), prefix_(std::move(architecture) + ".") {}
+
+    int64_t require(const char* name, int64_t low, int64_t high) const {
+        const auto value = file_.metadata.get_int(prefix_ + name);
+        if (!value) throw Error("{}: {}{}: missing", file_.path.string(), prefix_, name);
+        return checked(name, *value, low, high);
+    }
+    int64_t get(const char* name, int64_t fallback, int64_t low, int64_t high) const {
+        return checked(name, file_.metadata.get_int(prefix_ + name).value_or(fallback), low, high);
+    }
+
+ private:
+    int64_t checked(const char* name, int64_t value, int64_t low, int64_t high) const {
+        if (value < low || value > high) {
+            throw Error("{}: {}{}: expected {} to {}, found {}", file_.path.string(), prefix_, name, low,
+                        high, value);
+        }
+        return value;
+    }
+    const ModelFile& file_;
+    std::string prefix_;
+};
+
+}  // namespace
+
+ModelConfig read_config(const ModelFile& file) {
+    const std::string* architecture = file.metadata.get_string("general.architecture");
+    if (architecture == nullptr) throw Error("{}: general.architecture: missing", file.path.string());
+
+    ModelConfig c;
+    c.architecture = *architecture;
+    const Keys keys(file, c.architecture);
+    c.n_layers = keys.require("block_count", 1, max_layers);
+    c.dim = keys.require("embedding_length", 1, max_dim);
+    c.ffn_dim = keys.require("feed_forward_length", 1, max_dim);
+    c.n_heads = keys.require("attention.head_count", 1, max_heads);
+    c.n_kv_heads = keys.get("attention.head_count_kv", c.n_heads, 1, c.n_heads);
+    c.head_dim = keys.get("attention.key_length", c.dim / c.n_heads, 2, 1024);
+    c.n_ctx_train = keys.require("context_length", 1, max_context);
+    if (c.n_heads % c.n_kv_heads != 0) {
+        throw Error("{}: {}.attention.head_count: expected a multiple of head_count_kv {}, found {}",
+                    file.path.string(), c.architecture, c.n_kv_heads, c.n_heads);
+    }
+    if (c.head_dim % 2 != 0) {
+        throw Error("{}: head length: expected an even number, found {}", file.path.string(), c.head_dim);
+    }
+    if (keys.get("attention.value_length", c.head_dim, 1, 1024) != c.head_dim) {
+        throw Error("{}: {}.attention.value_length: expected {} as key_length", file.path.string(),
+                    c.architecture, c.head_dim);
+    }
+    if (const int64_t n = keys.get("rope.dimension_count", c.head_dim, 1, 1024); n != c.head_dim) {
+        throw Error("{}: {}.rope.dimension_count: expected the head length {}, found {}", file.path.string(),
+                    c.architecture, c.head_dim, n);
+    }
+
+    const TensorView* embedding = file.find("token_embd.weight");
+    if (embedding == nullptr) throw Error("{}: token_embd.weight: missing", file.path.string());
+    c.vocab_size = keys.get("vocab_size", embedding->n_rows(), 1, max_vocab);
+
+    const double eps =
+        file.metadata.get_double(c.architecture + ".attention.layer_norm_rms_epsilon").value_or(1e-6);
+    if (!(eps > 0 && eps < 1)) {
+        throw Error("{}: {}.attention.layer_norm_rms_epsilon: expected 0 to 1, found {}", file.path.string(),
+                    c.architecture, eps);
+    }
+    c.rms_eps = static_cast<float>(eps);
+
+    const std::string* pairing = file.metadata.get_string("smelt.rope.pairing");
+    c.rope_pairing =
+        pairing != nullptr && *pairing == "interleaved" ? RopePairing::interleaved : RopePairing::half;
+    RopeFrequencies rope = read_rope(file, c.architecture, c.head_dim);
+    c.rope_inv_freq = std::move(rope.inv_freq);
+    c.rope_scale = rope.scale;
+    return c;
+}
+
+}  // namespace smelt

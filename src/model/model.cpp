@@ -1,0 +1,50 @@
+// From an opened file to a loaded model, by the list of architectures.
+#include "model/model.h"
+
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "model/architectures.h"
+
+namespace smelt {
+
+namespace {
+
+using Make = std::unique_ptr<Model> (*)(WeightLoader&, const ModelConfig&);
+
+struct Architecture {
+    std::string name;
+    Make make;
+};
+
+const Architecture architectures[] = {
+#define X(name) {#name, make_##name},
+    ARCHITECTURES(X)
+#undef X
+};
+
+}  // namespace
+
+std::vector<std::string> list_architectures() {
+    std::vector<std::string> names;
+    for (const Architecture& a : architectures) names.push_back(a.name);
+    return names;
+}
+
+std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend& backend) {
+    const std::string* name = file->metadata.get_string("general.architecture");
+    if (name == nullptr) throw Error("{}: general.architecture: missing", file->path.string());
+    for (const Architecture& a : architectures) {
+        if (a.name != *name) continue;
+        WeightLoader load(*file, backend);
+        std::unique_ptr<Model> model = a.make(load, read_config(*file));
+        model->weight_bytes_ = load.weight_bytes();
+        model->step_bytes_ = load.step_bytes();
+        model->file_ = std::move(file);
+        return model;
+    }
+    throw Error("{}: architecture \"{}\" is not known; smelt runs {}", file->path.string(), *name,
+                fmt::join(list_architectures(), ", "));
+}
+
+}  // namespace smelt

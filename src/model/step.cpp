@@ -1,0 +1,153 @@
+// Arena and recording. Inputs are written at once; ops go straight to the backend.
+#include "model/step.h"
+
+#include <algorithm>
+
+namespace smelt {
+
+namespace {
+
+constexpr size_t alignment = 256;                   // Metal's largest requirement for a buffer offset
+constexpr size_t smallest_chunk = size_t{4} << 20;  // bytes
+
+Tensor dense(Storage* storage, size_t offset, DType dtype, std::initializer_list<int64_t> shape) {
+    Tensor t{.storage = storage, .offset = offset, .dtype = dtype, .rank = static_cast<int>(shape.size())};
+    std::copy(shape.begin(), shape.end(), t.shape.begin());
+    t.row_stride = t.row_len();
+    return t;
+}
+
+}  // namespace
+
+const Weight Step::no_weight;
+
+Tensor Arena::take(DType dtype, std::initializer_list<int64_t> shape) {
+    size_t bytes = dtype_bytes(dtype);
+    for (const int64_t n : shape) bytes *= static_cast<size_t>(n);
+    bytes = std::max(alignment, (bytes + alignment - 1) / alignment * alignment);
+    while (mark_.chunk < chunks_.size() && mark_.used + bytes > chunks_[mark_.chunk].size) {
+        mark_ = {mark_.chunk + 1, 0};
+    }
+    if (mark_.chunk == chunks_.size()) {
+        const size_t size = std::max(bytes, chunks_.empty() ? smallest_chunk : 2 * chunks_.back().size);
+        chunks_.push_back({backend_.allocate(size), size});
+    }
+    const Tensor t = dense(chunks_[mark_.chunk].storage.get(), mark_.used, dtype, shape);
+    mark_.used += bytes;
+    return t;
+}
+
+size_t Arena::n_bytes() const {
+    size_t n = 0;
+    for (const Chunk& c : chunks_) n += c.size;
+    return n;
+}
+
+Step::Step(Backend& backend, Arena& arena, const Batch& batch, std::span<const KvLayer> kv)
+    : backend_(backend), arena_(arena), kv_(kv) {
+    CHECK(batch.n_tokens() > 0 && batch.seq_start.back() == batch.n_tokens());
+    arena.reset({0, 0});
+    backend.begin();
+    batch_ = {.ids = upload(batch.ids),
+              .positions = upload(batch.positions),
+              .slots = upload(batch.slots),
+              .seq_start = upload(batch.seq_start),
+              .block_table = upload(batch.block_table),
+              .n_tokens = batch.n_tokens(),
+              .n_seqs = batch.n_seqs(),
+              .max_blocks = batch.max_blocks,
+              .max_kv_len = batch.max_kv_len};
+    if (!batch.logits_rows.empty()) logits_rows_ = upload(batch.logits_rows);
+}
+
+Tensor Step::upload(const std::vector<int32_t>& values) {
+    const Tensor t = arena_.take(DType::I32, {static_cast<int64_t>(values.size())});
+    backend_.write(t, values.data());
+    return t;
+}
+
+Tensor Step::embed(const Weight& table) {
+    const Tensor out = arena_.take(DType::F32, {batch_.n_tokens, table.cols});
+    backend_.embed(out, table, batch_.ids);
+    return out;
+}
+
+Tensor Step::matmul(const Weight& w, Tensor x, const Weight& bias) {
+    const Tensor out = arena_.take(DType::F32, {x.n_rows(), w.rows});
+    const MatmulOut m{out, &w, bias ? &bias : nullptr};
+    backend_.matmul({&m, 1}, x.flat());
+    return out;
+}
+
+std::pair<Tensor, Tensor> Step::matmul2(const Weight& a, const Weight& b, Tensor x) {
+    const MatmulOut m[] = {{arena_.take(DType::F32, {x.n_rows(), a.rows}), &a},
+                           {arena_.take(DType::F32, {x.n_rows(), b.rows}), &b}};
+    backend_.matmul(m, x.flat());
+    return {m[0].out, m[1].out};
+}
+
+std::array<Tensor, 3> Step::matmul3(std::array<Linear, 3> linears, Tensor x) {
+    std::array<MatmulOut, 3> m;
+    for (size_t i = 0; i < 3; ++i) {
+        m[i] = {arena_.take(DType::F32, {x.n_rows(), linears[i].w.rows}), &linears[i].w,
+                linears[i].bias ? &linears[i].bias : nullptr};
+    }
+    backend_.matmul(m, x.flat());
+    return {m[0].out, m[1].out, m[2].out};
+}
+
+Tensor Step::rms_norm(Tensor x, const Weight& w, float eps) {
+    Tensor out = arena_.take(DType::F32, {x.n_rows(), x.row_len()});
+    if (x.rank == 3) out = out.heads(x.shape[1]);
+    backend_.rms_norm(out, x, w, eps);
+    return out;
+}
+
+Tensor Step::add_rms_norm(Tensor residual, Tensor x, const Weight& w, float eps) {
+    const Tensor out = arena_.take(DType::F32, {x.n_rows(), x.row_len()});
+    backend_.add_rms_norm(out, residual, x, w, eps);
+    return out;
+}
+
+Tensor Step::rope_table(const Weight& inv_freq, float scale) {
+    const Tensor table = arena_.take(DType::F32, {batch_.n_tokens, inv_freq.cols, 2});
+    backend_.rope_table(table, batch_.positions, inv_freq, scale);
+    return table;
+}
+
+Tensor Step::rope(Tensor x, Tensor table, RopePairing pairing) {
+    backend_.rope(x, table, pairing);
+    return x;
+}
+
+Tensor Step::attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p) {
+    const KvLayer& kv = kv_[static_cast<size_t>(layer)];
+    backend_.store_kv(kv, k, v, batch_);
+    const Tensor out = arena_.take(DType::F32, {q.n_rows(), q.shape[1], kv.v.shape[3]});
+    backend_.attention(out, q, kv, batch_, p);
+    return out.flat();
+}
+
+void Step::add(Tensor x, Tensor y) {
+    backend_.add(x, y);
+}
+
+Tensor Step::silu_mul(Tensor gate, Tensor up) {
+    backend_.silu_mul(gate, gate, up);
+    return gate;
+}
+
+Tensor Step::wanted_rows(Tensor x) {
+    if (logits_rows_.n_rows() == x.n_rows()) return x;
+    const Tensor out = arena_.take(DType::F32, {logits_rows_.n_rows(), x.row_len()});
+    backend_.gather_rows(out, x, logits_rows_);
+    return out;
+}
+
+void Step::run(std::vector<float>& logits) {
+    backend_.submit_and_wait();
+    logits.resize(wants_logits() ? static_cast<size_t>(logits_.n_elements()) : 0);
+    if (wants_logits()) backend_.read(logits_, logits.data());
+}
+
+}  // namespace smelt
