@@ -1,0 +1,55 @@
+// The command `smelt`: parses the line, runs one verb, turns failures into one line and an exit code.
+// 0: done. 1: it failed. 2: the command line is wrong.
+#include <cstdio>
+#include <new>
+#include <vector>
+
+#include "apps/verbs.h"
+#include "apps/version.h"
+#include "base/error.h"
+#include "base/log.h"
+
+namespace smelt {
+
+namespace {
+
+int run(int argc, char** argv) {
+    CLI::App app("smelt runs large language models on this machine.", "smelt");
+    app.set_version_flag("--version", version());
+    app.require_subcommand(1);
+    app.fallthrough();
+    bool verbose = false, quiet = false;
+    app.add_flag("-v,--verbose", verbose, "More messages on stderr");
+    app.add_flag("-q,--quiet", quiet, "Errors only on stderr, no progress bars");
+    app.footer("smelt VERB --help explains a verb with examples.");
+
+    std::vector<Verb> verbs;
+#define X(name) verbs.push_back(add_##name(app));
+    VERBS(X)
+#undef X
+
+    try {
+        app.parse(argc, argv);
+        init_log(quiet ? LogLevel::quiet : verbose ? LogLevel::verbose : LogLevel::normal);
+        for (const Verb& verb : verbs) {
+            if (verb.app->parsed()) verb.run();
+        }
+    } catch (const CLI::ParseError& e) {
+        return app.exit(e) == 0 ? 0 : 2;
+    } catch (const Error& e) {
+        fmt::print(stderr, "smelt: {}\n", e.what());
+        return 1;
+    } catch (const std::bad_alloc&) {
+        fmt::print(stderr, "smelt: out of memory\n");
+        return 1;
+    }
+    return std::fflush(stdout) == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+}  // namespace smelt
+
+int main(int argc, char** argv) {
+    return smelt::run(argc, argv);
+}
