@@ -15,7 +15,8 @@
 
 namespace smelt {
 
-// A weight in a file. Rows run along the last dimension and are whole blocks of the format.
+// A weight in a file. Rows run along the last dimension and are whole blocks of the format. `data` is aligned
+// to the size of the format's largest member (a float for F32, a half for F16), `scales` to a float.
 struct TensorView {
     std::string name;  // GGUF's: "blk.3.attn_q.weight"
     Format format;
@@ -31,6 +32,16 @@ struct TensorView {
     RowView row(int64_t r) const;
 };
 
+// A tensor of a number format that this build cannot decode. It is listed, so that inspect can show it;
+// whoever needs it gets an Error from ModelFile::require().
+struct UnsupportedTensor {
+    std::string name;
+    std::string type;  // the container's name: "Q5_K", "F8_E4M3"
+    std::vector<int64_t> shape;
+    uint64_t n_bytes;
+    std::string source;
+};
+
 enum class Container { hugging_face, gguf, qwen3c };
 
 struct ModelFile {
@@ -39,6 +50,9 @@ struct ModelFile {
     std::string container_version;  // "GGUF v3", "safetensors, 2 shards", "qwen3.c v1"
     Metadata metadata;
     std::vector<TensorView> tensors;  // in file order
+    std::vector<UnsupportedTensor> unsupported;
+    // What was left out or assumed while reading, one line each, for inspect.
+    std::vector<std::string> notes;
 
     // Raw vocabulary of containers that keep it outside the metadata: tokenizer.json (Hugging Face) or the
     // .tokenizer file (qwen3.c); null for GGUF. Read by text/.
@@ -53,9 +67,21 @@ struct ModelFile {
     std::vector<std::shared_ptr<const std::vector<std::byte>>> owned;
 
     const TensorView* find(std::string_view name) const;
+    // Throws Error naming the tensor where it is missing or of an unsupported format.
+    const TensorView& require(std::string_view name) const;
     size_t n_bytes() const;
 };
 
+// Metadata keys beyond GGUF's own that every reader sets:
+//   smelt.rope.pairing         "half" or "interleaved": which q/k rows RoPE rotates together
+//   generation.eos_token_ids   list: any of them ends an answer
+//   generation.{temperature,top_k,top_p,min_p,repetition_penalty,do_sample}   where the model recommends them
+//   <arch>.rope.scaling.attn_factor   as in GGUF: multiplies YaRN's own 0.1 ln(factor) + 1
+// and for known families <arch>.{vocab_size,attention.head_count_kv,attention.key_length,
+// attention.value_length,rope.freq_base}, with their defaults where the file leaves them out. llama3 scaling
+// is either the tensor rope_freqs.weight (divides the frequencies, head_dim / 2 floats) or
+// <arch>.rope.scaling.{type = "llama3",factor,low_freq_factor,high_freq_factor,original_context_length}.
+//
 // By content, not by extension: a folder with config.json, a GGUF file, a qwen3.c .bin. Throws Error: one
 // line with file, offset or tensor, expected and found.
 std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path);

@@ -1,0 +1,51 @@
+// What every reader does at its end: metadata that the container leaves out but a model needs.
+#include <algorithm>
+#include <cstdint>
+
+#include "files/families.h"
+#include "files/readers.h"
+
+namespace smelt {
+
+namespace {
+
+// transformers' and llama.cpp's default for a config without a base.
+constexpr double default_rope_base = 10000;
+
+void set_once(Metadata& metadata, const std::string& key, std::optional<int64_t> value) {
+    if (value && metadata.find(key) == nullptr) metadata.set(key, *value);
+}
+
+std::optional<int64_t> integer_or_nothing(const Metadata& metadata, const std::string& key) {
+    const MetadataValue* value = metadata.find(key);
+    const int64_t* n = value == nullptr ? nullptr : std::get_if<int64_t>(value);
+    return n == nullptr ? std::nullopt : std::optional<int64_t>(*n);
+}
+
+}  // namespace
+
+void fill_defaults(ModelFile& model) {
+    Metadata& m = model.metadata;
+    const std::string* architecture = m.get_string("general.architecture");
+    const Family* family = architecture == nullptr ? nullptr : family_of_architecture(*architecture);
+    if (family == nullptr) return;
+    const std::string prefix = *architecture + ".";
+    const auto n_heads = integer_or_nothing(m, prefix + "attention.head_count");
+    const auto dim = integer_or_nothing(m, prefix + "embedding_length");
+    set_once(m, prefix + "attention.head_count_kv", n_heads);
+    if (n_heads && dim && *n_heads > 0) set_once(m, prefix + "attention.key_length", *dim / *n_heads);
+    set_once(m, prefix + "attention.value_length", integer_or_nothing(m, prefix + "attention.key_length"));
+    if (const TensorView* embedding = model.find("token_embd.weight");
+        embedding && embedding->shape.size() == 2) {
+        set_once(m, prefix + "vocab_size", embedding->shape[0]);
+    }
+    if (m.find(prefix + "rope.freq_base") == nullptr) m.set(prefix + "rope.freq_base", default_rope_base);
+}
+
+std::span<const std::byte> aligned(std::span<const std::byte> bytes, size_t alignment, ModelFile& model) {
+    if (reinterpret_cast<uintptr_t>(bytes.data()) % alignment == 0) return bytes;
+    model.owned.push_back(std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end()));
+    return *model.owned.back();
+}
+
+}  // namespace smelt

@@ -1,0 +1,163 @@
+// The tables, and matching against them.
+#include "files/families.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "files/limits.h"
+#include "files/model_file.h"
+
+namespace smelt {
+
+namespace {
+
+constexpr std::array dense_config = {
+    ConfigKey{"hidden_size", "embedding_length", KeyType::integer},
+    ConfigKey{"num_hidden_layers", "block_count", KeyType::integer},
+    ConfigKey{"intermediate_size", "feed_forward_length", KeyType::integer},
+    ConfigKey{"num_attention_heads", "attention.head_count", KeyType::integer},
+    ConfigKey{"num_key_value_heads", "attention.head_count_kv", KeyType::integer},
+    ConfigKey{"head_dim", "attention.key_length", KeyType::integer},
+    ConfigKey{"rms_norm_eps", "attention.layer_norm_rms_epsilon", KeyType::real},
+    ConfigKey{"max_position_embeddings", "context_length", KeyType::integer},
+    ConfigKey{"vocab_size", "vocab_size", KeyType::integer},
+};
+
+constexpr auto optional = TensorRole::optional;
+
+// The shape that qwen2, qwen3 and llama share: pre-norm, grouped-query attention, SwiGLU.
+#define DENSE_TENSORS                                                                                        \
+    TensorRule{"model.embed_tokens.weight", "token_embd.weight"},                                            \
+        TensorRule{"model.norm.weight", "output_norm.weight"},                                               \
+        TensorRule{"lm_head.weight", "output.weight", optional},                                             \
+        TensorRule{"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},                     \
+        TensorRule{"model.layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", TensorRole::rotary_q}, \
+        TensorRule{"model.layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight", TensorRole::rotary_k}, \
+        TensorRule{"model.layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight"},                       \
+        TensorRule{"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight"},                  \
+        TensorRule{"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"},             \
+        TensorRule{"model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight"},                        \
+        TensorRule{"model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight"}, TensorRule {               \
+        "model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight"                                     \
+    }
+
+constexpr std::array qwen3_tensors = {
+    DENSE_TENSORS,
+    TensorRule{"model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight"},
+    TensorRule{"model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight"},
+};
+
+constexpr std::array qwen2_tensors = {
+    DENSE_TENSORS,
+    TensorRule{"model.layers.{}.self_attn.q_proj.bias", "blk.{}.attn_q.bias", TensorRole::rotary_q_bias},
+    TensorRule{"model.layers.{}.self_attn.k_proj.bias", "blk.{}.attn_k.bias", TensorRole::rotary_k_bias},
+    TensorRule{"model.layers.{}.self_attn.v_proj.bias", "blk.{}.attn_v.bias"},
+};
+
+constexpr std::array llama_tensors = {
+    DENSE_TENSORS,
+    TensorRule{"", "rope_freqs.weight", optional},  // Hugging Face has the formula in config.json instead
+};
+
+constexpr std::array families = {
+    Family{"qwen3", "qwen3", "Qwen3ForCausalLM", false, dense_config, qwen3_tensors},
+    Family{"qwen2", "qwen2", "Qwen2ForCausalLM", false, dense_config, qwen2_tensors},
+    Family{"llama", "llama", "LlamaForCausalLM", true, dense_config, llama_tensors},
+};
+
+constexpr std::string_view hole = "{}";
+
+// The layer of a name that fits the pattern; -1 for a pattern without a layer.
+std::optional<int64_t> match(std::string_view pattern, std::string_view name) {
+    const size_t at = pattern.find(hole);
+    if (at == std::string_view::npos) return name == pattern ? std::optional<int64_t>(-1) : std::nullopt;
+    const std::string_view tail = pattern.substr(at + hole.size());
+    if (name.size() <= at + tail.size() || !name.starts_with(pattern.substr(0, at)) ||
+        !name.ends_with(tail)) {
+        return std::nullopt;
+    }
+    const std::string_view digits = name.substr(at, name.size() - at - tail.size());
+    int64_t layer = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), layer);
+    const bool canonical = digits[0] != '-' && (digits[0] != '0' || digits.size() == 1);
+    if (error != std::errc{} || end != digits.data() + digits.size() || !canonical) return std::nullopt;
+    return layer;
+}
+
+std::optional<RuleMatch> match_rules(const Family& family, std::string_view name,
+                                     std::string_view TensorRule::*side) {
+    for (const TensorRule& rule : family.tensors) {
+        if ((rule.*side).empty()) continue;
+        if (const auto layer = match(rule.*side, name)) return RuleMatch{&rule, *layer};
+    }
+    return std::nullopt;
+}
+
+std::string fill(std::string_view pattern, int64_t layer) {
+    std::string name(pattern);
+    if (const size_t at = name.find(hole); at != std::string::npos) {
+        name.replace(at, hole.size(), std::to_string(layer));
+    }
+    return name;
+}
+
+}  // namespace
+
+std::span<const Family> all_families() {
+    return families;
+}
+
+std::span<const ConfigKey> common_config() {
+    return dense_config;
+}
+
+const Family* family_of_architecture(std::string_view architecture) {
+    const auto it = std::ranges::find(families, architecture, &Family::architecture);
+    return it == families.end() ? nullptr : &*it;
+}
+
+const Family* family_of_model_type(std::string_view model_type) {
+    const auto it = std::ranges::find(families, model_type, &Family::model_type);
+    return it == families.end() ? nullptr : &*it;
+}
+
+std::optional<RuleMatch> match_hf(const Family& family, std::string_view name) {
+    return match_rules(family, name, &TensorRule::hf);
+}
+
+std::optional<RuleMatch> match_gguf(const Family& family, std::string_view name) {
+    return match_rules(family, name, &TensorRule::gguf);
+}
+
+std::string hf_name(const RuleMatch& m) {
+    return fill(m.rule->hf, m.layer);
+}
+
+std::string gguf_name(const RuleMatch& m) {
+    return fill(m.rule->gguf, m.layer);
+}
+
+std::vector<std::string> missing_tensors(const ModelFile& model) {
+    const std::string* architecture = model.metadata.get_string("general.architecture");
+    const Family* family = architecture == nullptr ? nullptr : family_of_architecture(*architecture);
+    if (family == nullptr) return {};
+    const int64_t n_layers = std::clamp<int64_t>(
+        model.metadata.get_int(*architecture + ".block_count").value_or(0), 0, limits::layers);
+    std::vector<std::string> present;
+    for (const TensorView& t : model.tensors) present.push_back(t.name);
+    for (const UnsupportedTensor& t : model.unsupported) present.push_back(t.name);
+    std::ranges::sort(present);
+    std::vector<std::string> missing;
+    for (const TensorRule& rule : family->tensors) {
+        if (rule.role == TensorRole::optional) continue;
+        const bool layered = rule.gguf.find(hole) != std::string_view::npos;
+        for (int64_t layer = 0; layer < (layered ? n_layers : 1); ++layer) {
+            std::string name = fill(rule.gguf, layer);
+            if (!std::ranges::binary_search(present, name)) missing.push_back(std::move(name));
+        }
+    }
+    return missing;
+}
+
+}  // namespace smelt

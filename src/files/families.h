@@ -1,0 +1,68 @@
+// What model families call things: one table a family, GGUF's names against Hugging Face's. A family that is
+// in no table still opens, with its own names.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace smelt {
+
+struct ModelFile;
+
+enum class KeyType { integer, real };
+
+// config.json's key against GGUF's, the latter without "<architecture>.".
+struct ConfigKey {
+    std::string_view hf, gguf;
+    KeyType type;
+};
+
+enum class TensorRole {
+    plain,
+    optional,  // a model without it is whole
+    rotary_q,  // rows are RoPE dimensions: reordered where the containers pair them differently
+    rotary_k,
+    rotary_q_bias,
+    rotary_k_bias,
+};
+
+// "{}" stands for the layer's number. A name without it occurs once a model.
+struct TensorRule {
+    std::string_view hf, gguf;
+    TensorRole role = TensorRole::plain;
+};
+
+struct Family {
+    std::string_view architecture;  // GGUF's general.architecture
+    std::string_view model_type;    // config.json
+    std::string_view hf_class;      // config.json: architectures[0]
+    bool gguf_interleaved;  // RoPE pairs are neighbours in GGUF; in Hugging Face files they are halves
+    std::span<const ConfigKey> config;
+    std::span<const TensorRule> tensors;
+};
+
+std::span<const Family> all_families();
+const Family* family_of_architecture(std::string_view architecture);
+const Family* family_of_model_type(std::string_view model_type);
+
+// Keys that nearly all decoder-only configs share; used for families that have no table.
+std::span<const ConfigKey> common_config();
+
+// A name matched against the rules: which one, and the layer (-1 where the name has none).
+struct RuleMatch {
+    const TensorRule* rule;
+    int64_t layer;
+};
+std::optional<RuleMatch> match_hf(const Family& family, std::string_view name);
+std::optional<RuleMatch> match_gguf(const Family& family, std::string_view name);
+std::string hf_name(const RuleMatch& match);
+std::string gguf_name(const RuleMatch& match);
+
+// Tensors that a model of a known family needs and the file lacks.
+std::vector<std::string> missing_tensors(const ModelFile& model);
+
+}  // namespace smelt

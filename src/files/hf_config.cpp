@@ -1,0 +1,198 @@
+// config.json, generation_config.json and tokenizer_config.json -> metadata under GGUF's names.
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "files/families.h"
+#include "files/limits.h"
+#include "files/readers.h"
+
+namespace smelt {
+
+namespace {
+
+// A JSON object of a config file with typed look-ups; null counts as missing.
+struct Section {
+    const Json& json;
+    std::string source;  // "folder/config.json: "
+
+    const Json* find(std::string_view key) const {
+        const auto it = json.find(key);
+        return it == json.end() || it->is_null() ? nullptr : &*it;
+    }
+
+    [[noreturn]] void fail(std::string_view key, std::string_view expected) const {
+        throw Error("{}: {}: expected {}, found {}", source, key, expected,
+                    to_string(*find(key)).substr(0, 60));
+    }
+
+    std::optional<int64_t> integer(std::string_view key) const {
+        const Json* value = find(key);
+        if (value == nullptr) return std::nullopt;
+        const bool fits = value->is_number_integer() &&
+                          (!value->is_number_unsigned() ||
+                           value->get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()});
+        if (!fits) fail(key, "an integer");
+        return value->get<int64_t>();
+    }
+
+    std::optional<double> real(std::string_view key) const {
+        const Json* value = find(key);
+        if (value == nullptr) return std::nullopt;
+        if (!value->is_number() || !std::isfinite(value->get<double>())) fail(key, "a number");
+        return value->get<double>();
+    }
+
+    std::optional<bool> boolean(std::string_view key) const {
+        const Json* value = find(key);
+        if (value == nullptr) return std::nullopt;
+        if (!value->is_boolean()) fail(key, "true or false");
+        return value->get<bool>();
+    }
+
+    std::optional<std::string> string(std::string_view key) const {
+        const Json* value = find(key);
+        if (value == nullptr) return std::nullopt;
+        if (!value->is_string()) fail(key, "a string");
+        return value->get<std::string>();
+    }
+
+    std::optional<Section> object(std::string_view key) const {
+        const Json* value = find(key);
+        if (value == nullptr) return std::nullopt;
+        if (!value->is_object()) fail(key, "an object");
+        return Section{*value, source + ": " + std::string(key)};
+    }
+
+    // One integer or a list of them.
+    std::optional<std::vector<int64_t>> integers(std::string_view key) const {
+        const Json* value = find(key);
+        if (value == nullptr) return std::nullopt;
+        std::vector<int64_t> result;
+        for (const Json& item : value->is_array() ? *value : Json::array({*value})) {
+            if (!item.is_number_integer()) fail(key, "an integer or a list of integers");
+            result.push_back(item.get<int64_t>());
+        }
+        return result;
+    }
+};
+
+template <class T>
+void set(Metadata& metadata, std::string key, std::optional<T> value) {
+    if (value) metadata.set(std::move(key), std::move(*value));
+}
+
+// Old configs have rope_theta and rope_scaling at top level, new ones all of it in rope_parameters.
+void read_rope(const Section& config, const std::string& prefix, Metadata& metadata) {
+    const bool is_new = config.find("rope_parameters") != nullptr;
+    const auto rope = config.object(is_new ? "rope_parameters" : "rope_scaling");
+    std::optional<double> theta = rope ? rope->real("rope_theta") : std::nullopt;
+    if (!theta) theta = config.real("rope_theta");
+    set(metadata, prefix + "rope.freq_base", theta);
+    if (!rope) return;
+
+    auto type = rope->string("rope_type");
+    if (!type) type = rope->string("type");
+    if (!type || *type == "default") return;
+    const std::string scaling = prefix + "rope.scaling.";
+    metadata.set(scaling + "type", *type);
+    const auto factor = rope->real("factor");
+    set(metadata, scaling + "factor", factor);
+    auto original = rope->integer("original_max_position_embeddings");
+    if (!original) original = config.integer("original_max_position_embeddings");
+    if (!original) original = config.integer("max_position_embeddings");  // as transformers
+    set(metadata, scaling + "original_context_length", original);
+    set(metadata, scaling + "low_freq_factor", rope->real("low_freq_factor"));
+    set(metadata, scaling + "high_freq_factor", rope->real("high_freq_factor"));
+    set(metadata, scaling + "yarn_beta_fast", rope->real("beta_fast"));
+    set(metadata, scaling + "yarn_beta_slow", rope->real("beta_slow"));
+    set(metadata, scaling + "truncate", rope->boolean("truncate"));
+    if (const auto attention_factor = rope->real("attention_factor")) {
+        // Hugging Face has the whole factor, GGUF the part beyond YaRN's own.
+        const double own = *type == "yarn" && factor && *factor > 1 ? 0.1 * std::log(*factor) + 1 : 1;
+        metadata.set(scaling + "attn_factor", *attention_factor / own);
+    }
+}
+
+void read_generation(const Section& s, Metadata& metadata) {
+    for (const char* key : {"temperature", "top_p", "min_p", "repetition_penalty"}) {
+        set(metadata, std::string("generation.") + key, s.real(key));
+    }
+    set(metadata, "generation.top_k", s.integer("top_k"));
+    set(metadata, "generation.do_sample", s.boolean("do_sample"));
+    set(metadata, "generation.eos_token_ids", s.integers("eos_token_id"));
+    set(metadata, "generation.bos_token_id", s.integer("bos_token_id"));
+}
+
+Json parse_object(std::string_view text, const std::string& source, size_t max_bytes) {
+    Json json = parse_json(text, source, {.max_bytes = max_bytes});
+    if (!json.is_object()) throw Error("{}: expected a JSON object", source);
+    return json;
+}
+
+}  // namespace
+
+Metadata read_hf_config(std::string_view config_text, std::string_view generation_text,
+                        const std::string& source) {
+    const Json json = parse_object(config_text, source + "/config.json", limits::config_bytes);
+    const Section config{json, source + "/config.json"};
+    const auto model_type = config.string("model_type");
+    if (!model_type) throw Error("{}: model_type is missing", config.source);
+    const Family* family = family_of_model_type(*model_type);
+    const std::string architecture(family != nullptr ? family->architecture : *model_type);
+    const std::string prefix = architecture + ".";
+
+    Metadata metadata;
+    metadata.set("general.architecture", architecture);
+    metadata.set("smelt.rope.pairing", std::string("half"));
+    for (const ConfigKey& key : family != nullptr ? family->config : common_config()) {
+        if (key.type == KeyType::integer) {
+            set(metadata, prefix + std::string(key.gguf), config.integer(key.hf));
+        } else {
+            set(metadata, prefix + std::string(key.gguf), config.real(key.hf));
+        }
+    }
+    set(metadata, prefix + "attention.value_length", config.integer("head_dim"));
+    read_rope(config, prefix, metadata);
+    if (config.boolean("use_sliding_window").value_or(true)) {
+        set(metadata, prefix + "attention.sliding_window", config.integer("sliding_window"));
+    }
+    if (const auto fraction = config.real("partial_rotary_factor"); fraction && *fraction != 1) {
+        metadata.set(prefix + "rope.partial_factor", *fraction);
+    }
+    set(metadata, "smelt.tie_word_embeddings", config.boolean("tie_word_embeddings"));
+    const auto activation = config.string("hidden_act");
+    if (family != nullptr && activation && *activation != "silu") config.fail("hidden_act", "silu");
+
+    set(metadata, "generation.eos_token_ids", config.integers("eos_token_id"));
+    set(metadata, "generation.bos_token_id", config.integer("bos_token_id"));
+    if (!generation_text.empty()) {
+        const Json generation =
+            parse_object(generation_text, source + "/generation_config.json", limits::config_bytes);
+        read_generation({generation, source + "/generation_config.json"}, metadata);
+    }
+    return metadata;
+}
+
+void read_hf_chat_template(std::string_view text, const std::string& source, Metadata& metadata) {
+    const Json json = parse_object(text, source, limits::tokenizer_config_bytes);
+    const auto it = json.find("chat_template");
+    if (it == json.end() || it->is_null()) return;
+    const std::string key = "tokenizer.chat_template";
+    const auto set_once = [&](const std::string& name, const std::string& value) {
+        if (metadata.find(name) == nullptr) metadata.set(name, value);
+    };
+    if (it->is_string()) return set_once(key, it->get<std::string>());
+    if (!it->is_array())
+        throw Error("{}: chat_template: expected a string or a list of named templates", source);
+    for (const Json& item : *it) {
+        const bool named = item.is_object() && item.contains("name") && item["name"].is_string() &&
+                           item.contains("template") && item["template"].is_string();
+        if (!named) throw Error("{}: chat_template: expected items {{name, template}}", source);
+        const auto name = item["name"].get<std::string>();
+        set_once(name == "default" ? key : key + "." + name, item["template"].get<std::string>());
+    }
+}
+
+}  // namespace smelt

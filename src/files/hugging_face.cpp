@@ -1,0 +1,169 @@
+// A Hugging Face folder: config.json says what the model is, one or more safetensors files hold the weights.
+#include <algorithm>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "files/families.h"
+#include "files/limits.h"
+#include "files/readers.h"
+
+namespace smelt {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::shared_ptr<const MappedFile> map_if_present(const fs::path& path) {
+    std::error_code error;
+    return fs::exists(path, error) ? std::make_shared<const MappedFile>(path) : nullptr;
+}
+
+std::string_view text_of(const std::shared_ptr<const MappedFile>& file) {
+    return file == nullptr ? std::string_view{} : file->text();
+}
+
+std::string read_template(const MappedFile& file) {
+    if (file.bytes().size() > limits::template_bytes) {
+        throw Error("{}: template of {} bytes, at most {} are accepted", file.path().string(),
+                    file.bytes().size(), limits::template_bytes);
+    }
+    return std::string(file.text());
+}
+
+void read_chat_templates(const fs::path& folder, ModelFile& model) {
+    const std::string key = "tokenizer.chat_template";
+    if (const auto file = map_if_present(folder / "chat_template.jinja")) {
+        model.metadata.set(key, read_template(*file));
+    }
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(folder / "additional_chat_templates", error)) {
+        if (entry.path().extension() != ".jinja") continue;
+        model.metadata.set(key + "." + entry.path().stem().string(), read_template(MappedFile(entry.path())));
+    }
+    if (model.tokenizer_config != nullptr) {
+        read_hf_chat_template(model.tokenizer_config->text(), model.tokenizer_config->path().string(),
+                              model.metadata);
+    }
+}
+
+// Where model.safetensors.index.json says the tensors are: name -> shard.
+struct ShardIndex {
+    std::unordered_map<std::string, std::string> shard_of;
+    std::set<std::string> shards;
+};
+
+ShardIndex read_index(const MappedFile& file) {
+    const std::string source = file.path().string();
+    const Json json = parse_json(file.text(), source, {.max_bytes = limits::shard_index_bytes});
+    const auto map = json.is_object() ? json.find("weight_map") : json.end();
+    if (!json.is_object() || map == json.end() || !map->is_object()) {
+        throw Error("{}: expected an object weight_map", source);
+    }
+    ShardIndex index;
+    for (const auto& [name, shard] : map->items()) {
+        if (!shard.is_string()) throw Error("{}: weight_map: {}: expected a file name", source, name);
+        const auto file_name = shard.get<std::string>();
+        // A shard lies beside its index; anything else reads files that are no part of the model.
+        if (file_name.find('/') != std::string::npos || file_name.find('\\') != std::string::npos ||
+            !file_name.ends_with(".safetensors")) {
+            throw Error("{}: weight_map: {}: expected a .safetensors file of this folder, found '{}'", source,
+                        name, file_name);
+        }
+        index.shards.insert(file_name);
+        index.shard_of[name] = file_name;
+        if (index.shards.size() > limits::shards)
+            throw Error("{}: more than {} shards", source, limits::shards);
+    }
+    return index;
+}
+
+void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, const std::string& source,
+                ModelFile& model) {
+    const auto match = family == nullptr ? std::nullopt : match_hf(*family, entry.name);
+    const std::string name = match ? gguf_name(*match) : entry.name;
+    // The reference ignores a head that the config ties to the embedding.
+    if (tied_head && name == "output.weight") return;
+
+    std::string lower = entry.dtype;
+    std::ranges::transform(lower, lower.begin(), [](char c) { return static_cast<char>(std::tolower(c)); });
+    const auto format = format_from_name(lower);
+    if (!format || format_info(*format).block_len != 1) {
+        model.unsupported.push_back({name, entry.dtype, std::move(entry.shape), entry.data.size(), source});
+        return;
+    }
+    const auto element = static_cast<size_t>(format_info(*format).block_bytes);
+    model.tensors.push_back(
+        {name, *format, std::move(entry.shape), aligned(entry.data, element, model), {}, source});
+}
+
+void read_weights(const fs::path& folder, const Family* family, ModelFile& model) {
+    const bool tied_head = model.metadata.get_bool("smelt.tie_word_embeddings").value_or(false);
+    ShardIndex index;
+    const auto index_file = map_if_present(folder / "model.safetensors.index.json");
+    const auto single = map_if_present(folder / "model.safetensors");
+    if (single == nullptr && index_file == nullptr) {
+        throw Error("{}: expected model.safetensors or model.safetensors.index.json, found neither",
+                    folder.string());
+    }
+    if (single != nullptr) {
+        index.shards = {"model.safetensors"};
+    } else {
+        index = read_index(*index_file);
+    }
+
+    std::unordered_set<std::string> seen;
+    for (const std::string& shard : index.shards) {
+        const auto file = std::make_shared<const MappedFile>(folder / shard);
+        model.mappings.push_back(file);
+        const std::string source = file->path().string();
+        for (SafetensorsEntry& entry : read_safetensors(file->bytes(), source)) {
+            if (!seen.insert(entry.name).second)
+                throw Error("{}: tensor {} is in two shards", source, entry.name);
+            add_tensor(entry, family, tied_head, source, model);
+        }
+    }
+    for (const auto& [name, shard] : index.shard_of) {
+        if (!seen.contains(name)) {
+            throw Error("{}: tensor {}: expected in {}, which lacks it", index_file->path().string(), name,
+                        shard);
+        }
+    }
+    const size_t n = index.shards.size();
+    model.container_version = n == 1 ? "safetensors" : fmt::format("safetensors, {} shards", n);
+}
+
+}  // namespace
+
+ModelFile read_hugging_face(const fs::path& folder) {
+    ModelFile model;
+    model.path = folder;
+    model.container = Container::hugging_face;
+    const auto config = map_if_present(folder / "config.json");
+    if (config == nullptr) throw Error("{}: expected a folder with config.json", folder.string());
+    const auto generation = map_if_present(folder / "generation_config.json");
+    model.metadata = read_hf_config(config->text(), text_of(generation), folder.string());
+    model.tokenizer = map_if_present(folder / "tokenizer.json");
+    model.tokenizer_config = map_if_present(folder / "tokenizer_config.json");
+    read_chat_templates(folder, model);
+
+    const Family* family = family_of_architecture(*model.metadata.get_string("general.architecture"));
+    read_weights(folder, family, model);
+    // Explicitly untied, so that using the embedding instead would be a silent mistake.
+    if (family != nullptr && !model.metadata.get_bool("smelt.tie_word_embeddings").value_or(true)) {
+        const bool has_head = model.find("output.weight") != nullptr ||
+                              std::ranges::find(model.unsupported, "output.weight",
+                                                &UnsupportedTensor::name) != model.unsupported.end();
+        if (!has_head) {
+            throw Error(
+                "{}: tensor lm_head.weight is missing, but config.json says tie_word_embeddings = false",
+                folder.string());
+        }
+    }
+    fill_defaults(model);
+    return model;
+}
+
+}  // namespace smelt

@@ -1,0 +1,58 @@
+// Look-ups in an opened model, and the choice of its reader.
+#include "files/model_file.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+#include "files/readers.h"
+
+namespace smelt {
+
+int64_t TensorView::n_elements() const {
+    int64_t n = 1;
+    for (const int64_t d : shape) n *= d;
+    return n;
+}
+
+RowView TensorView::row(int64_t r) const {
+    const int64_t n = row_len();
+    CHECK(r >= 0 && r < n_rows(), "{}: row {} of {}", name, r, n_rows());
+    return {format, data.data() + data_bytes(format, n) * static_cast<size_t>(r),
+            scales.empty() ? nullptr : scales.data() + scale_bytes(format, n) * static_cast<size_t>(r), n};
+}
+
+const TensorView* ModelFile::find(std::string_view name) const {
+    const auto it = std::ranges::find(tensors, name, &TensorView::name);
+    return it == tensors.end() ? nullptr : &*it;
+}
+
+const TensorView& ModelFile::require(std::string_view name) const {
+    if (const TensorView* t = find(name)) return *t;
+    const auto it = std::ranges::find(unsupported, name, &UnsupportedTensor::name);
+    if (it != unsupported.end()) {
+        throw Error("{}: tensor {}: number format {} is not supported by this build", it->source, name,
+                    it->type);
+    }
+    throw Error("{}: tensor {} is missing", path.string(), name);
+}
+
+size_t ModelFile::n_bytes() const {
+    size_t n = 0;
+    for (const TensorView& t : tensors) n += t.n_bytes();
+    for (const UnsupportedTensor& t : unsupported) n += t.n_bytes;
+    return n;
+}
+
+std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path) {
+    std::error_code error;
+    const auto status = std::filesystem::status(path, error);
+    if (!std::filesystem::exists(status)) throw Error("{}: no such file or folder", path.string());
+    if (std::filesystem::is_directory(status)) {
+        return std::make_shared<const ModelFile>(read_hugging_face(path));
+    }
+    throw Error("{}: expected a Hugging Face folder", path.string());
+}
+
+}  // namespace smelt

@@ -1,0 +1,43 @@
+// One reader per container, behind open_model(). Each takes any bytes and gives a model or throws Error.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "files/model_file.h"
+
+namespace smelt {
+
+// A folder with config.json and *.safetensors.
+ModelFile read_hugging_face(const std::filesystem::path& folder);
+
+// Keys of config.json and generation_config.json (empty text: there is none) under GGUF's names.
+// `source` is the folder's name in errors.
+Metadata read_hf_config(std::string_view config, std::string_view generation_config,
+                        const std::string& source);
+
+// tokenizer.chat_template and its named variants from tokenizer_config.json, unless they are set.
+void read_hf_chat_template(std::string_view tokenizer_config, const std::string& source, Metadata& metadata);
+
+// What known families imply where the file is silent: n_kv_heads = n_heads, head_dim = dim / n_heads, ...
+void fill_defaults(ModelFile& model);
+
+// A view of the bytes, or of an owned copy where they are not aligned for the format.
+std::span<const std::byte> aligned(std::span<const std::byte> bytes, size_t alignment, ModelFile& model);
+
+struct SafetensorsEntry {
+    std::string name;
+    std::string dtype;
+    std::vector<int64_t> shape;
+    std::span<const std::byte> data;
+};
+// In order of their bytes in the file.
+std::vector<SafetensorsEntry> read_safetensors(std::span<const std::byte> bytes, const std::string& source);
+
+}  // namespace smelt

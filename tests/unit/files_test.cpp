@@ -1,0 +1,219 @@
+// Hugging Face folders: what is read, and what is said about folders that are broken.
+#include <bit>
+
+#include "files/families.h"
+#include "files/model_file.h"
+#include "unit/files_support.h"
+
+namespace smelt {
+namespace {
+
+class Golden : public testing::TestWithParam<const char*> {};
+
+TEST_P(Golden, OpensWhole) {
+    const auto model = open_model(golden(GetParam()));
+    const Metadata& m = model->metadata;
+    const std::string arch = *m.get_string("general.architecture");
+    EXPECT_EQ(m.get_int(arch + ".block_count"), 3);
+    EXPECT_EQ(m.get_int(arch + ".vocab_size"), 512);
+    EXPECT_TRUE(m.get_int(arch + ".attention.key_length"));
+    EXPECT_TRUE(m.get_double(arch + ".rope.freq_base"));
+    EXPECT_EQ(*m.get_string("smelt.rope.pairing"), "half");
+    EXPECT_EQ(missing_tensors(*model), std::vector<std::string>{});
+    EXPECT_EQ(model->require("token_embd.weight").format, Format::BF16);
+    EXPECT_EQ(model->require("blk.2.attn_norm.weight").shape.size(), 1u);
+    for (const TensorView& t : model->tensors) {
+        EXPECT_TRUE(t.name.starts_with("blk.") || !t.name.starts_with("model.")) << t.name;
+    }
+    EXPECT_TRUE(model->unsupported.empty());
+}
+INSTANTIATE_TEST_SUITE_P(Files, Golden,
+                         testing::Values("qwen3", "qwen3-untied", "qwen3-yarn", "qwen2", "llama3"),
+                         [](const auto& test) {
+                             std::string name = test.param;
+                             std::erase(name, '-');
+                             return name;
+                         });
+
+TEST(Files, RopeScalingIsKept) {
+    const auto yarn = open_model(golden("qwen3-yarn"));
+    EXPECT_EQ(*yarn->metadata.get_string("qwen3.rope.scaling.type"), "yarn");
+    EXPECT_EQ(yarn->metadata.get_double("qwen3.rope.scaling.factor"), 4.0);
+    EXPECT_EQ(yarn->metadata.get_int("qwen3.rope.scaling.original_context_length"), 256);
+    const auto llama = open_model(golden("llama3"));
+    EXPECT_EQ(*llama->metadata.get_string("llama.rope.scaling.type"), "llama3");
+    EXPECT_EQ(llama->metadata.get_double("llama.rope.scaling.high_freq_factor"), 4.0);
+    EXPECT_EQ(llama->metadata.get_double("llama.rope.freq_base"), 500000.0);
+}
+
+// A folder with one tensor of an architecture without a table.
+struct Folder {
+    TemporaryFolder folder;
+    std::string config = R"({"model_type": "novel", "hidden_size": 4})";
+    std::string header = R"({"x": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}})";
+    std::string data = std::string(16, '\0');
+
+    std::string error() {
+        write_file(folder.path() / "config.json", config);
+        write_file(folder.path() / "model.safetensors", safetensors(header, data));
+        return open_error(folder.path());
+    }
+    std::shared_ptr<const ModelFile> open() {
+        EXPECT_EQ(error(), "");
+        return open_model(folder.path());
+    }
+};
+
+TEST(Files, UnknownArchitectureOpens) {
+    Folder f;
+    f.header =
+        R"({"__metadata__": {"format": "pt"}, "x": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+            "y": {"dtype": "F8_E4M3", "shape": [3], "data_offsets": [16, 19]}})";
+    f.data += "abc";
+    const auto model = f.open();
+    EXPECT_EQ(*model->metadata.get_string("general.architecture"), "novel");
+    EXPECT_EQ(model->metadata.get_int("novel.embedding_length"), 4);
+    EXPECT_EQ(model->require("x").shape, (std::vector<int64_t>{2, 2}));
+    ASSERT_EQ(model->unsupported.size(), 1u);
+    EXPECT_EQ(model->unsupported[0].type, "F8_E4M3");
+    EXPECT_EQ(model->n_bytes(), 19u);
+    EXPECT_THROW(model->require("y"), Error);
+    EXPECT_THROW(model->require("z"), Error);
+}
+
+TEST(Files, UnalignedTensorIsCopied) {
+    Folder f;
+    f.header = R"({"x": {"dtype": "F32", "shape": [4], "data_offsets": [1, 17]}})";
+    f.data = std::string(17, '\1');
+    const auto model = f.open();
+    EXPECT_EQ(model->owned.size(), 1u);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(model->tensors[0].data.data()) % 4, 0u);
+}
+
+TEST(Files, OldAndNewConfigsMeanTheSame) {
+    Folder f;
+    f.config = R"({"model_type": "novel", "rope_theta": 5e5, "max_position_embeddings": 64, "rope_scaling":
+                   {"type": "yarn", "factor": 4, "attention_factor": 1.1386294361119891, "truncate": false}})";
+    const auto old_style = f.open();
+    f.config =
+        R"({"model_type": "novel", "max_position_embeddings": 64, "rope_parameters": {"rope_type": "yarn",
+                   "rope_theta": 500000, "factor": 4.0, "attention_factor": 1.1386294361119891, "truncate": false}})";
+    const auto new_style = f.open();
+    EXPECT_EQ(old_style->metadata.values(), new_style->metadata.values());
+    // All of Hugging Face's factor is YaRN's own here, so that nothing is left for GGUF's.
+    EXPECT_NEAR(*old_style->metadata.get_double("novel.rope.scaling.attn_factor"), 1, 1e-15);
+    EXPECT_EQ(old_style->metadata.get_int("novel.rope.scaling.original_context_length"), 64);
+    EXPECT_EQ(old_style->metadata.get_bool("novel.rope.scaling.truncate"), false);
+}
+
+TEST(Files, GenerationConfigWinsOverConfig) {
+    Folder f;
+    f.config = R"({"model_type": "novel", "eos_token_id": 7})";
+    EXPECT_EQ(*f.open()->metadata.get_ints("generation.eos_token_ids"), std::vector<int64_t>{7});
+    write_file(f.folder.path() / "generation_config.json",
+               R"({"eos_token_id": [5, 6], "temperature": 1, "top_k": 20})");
+    const auto model = f.open();
+    EXPECT_EQ(*model->metadata.get_ints("generation.eos_token_ids"), (std::vector<int64_t>{5, 6}));
+    EXPECT_EQ(model->metadata.get_double("generation.temperature"), 1.0);
+    EXPECT_EQ(model->metadata.get_int("generation.top_k"), 20);
+}
+
+TEST(Files, ChatTemplates) {
+    Folder f;
+    write_file(
+        f.folder.path() / "tokenizer_config.json",
+        R"({"chat_template": [{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}]})");
+    const auto model = f.open();
+    EXPECT_EQ(*model->metadata.get_string("tokenizer.chat_template"), "a");
+    EXPECT_EQ(*model->metadata.get_string("tokenizer.chat_template.tool_use"), "b");
+    write_file(f.folder.path() / "chat_template.jinja", "c");
+    EXPECT_EQ(*f.open()->metadata.get_string("tokenizer.chat_template"), "c");
+    write_file(f.folder.path() / "tokenizer_config.json", R"({"chat_template": [3]})");
+    EXPECT_NE(f.error().find("chat_template"), std::string::npos);
+}
+
+struct Broken {
+    const char* header;
+    const char* says;
+};
+
+TEST(Files, BrokenHeadersAreNamed) {
+    const Broken cases[] = {
+        {R"({"x": {"dtype": "F31", "shape": [4], "data_offsets": [0, 16]}})", "unknown dtype 'F31'"},
+        {R"({"x": {"dtype": "F32", "shape": [5], "data_offsets": [0, 16]}})", "expected 20 bytes, found 16"},
+        {R"({"x": {"dtype": "F32", "shape": [4], "data_offsets": [4, 20]}})", "not inside the data section"},
+        {R"({"x": {"dtype": "F32", "shape": [4], "data_offsets": [16, 0]}})", "not inside the data section"},
+        {R"({"x": {"dtype": "F32", "shape": [4], "data_offsets": [0]}})", "expected 2 numbers"},
+        {R"({"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}, "x": {}})", "occurs twice"},
+        {R"({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+             "y": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}})",
+         "overlap those of x"},
+        {R"({"x": {"dtype": "F32", "shape": [281474976710656, 281474976710656], "data_offsets": [0, 16]}})",
+         "too many elements"},
+        {R"({"x": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}})", "a negative number in shape"},
+        {R"({"x": 3})", "expected {dtype, shape, data_offsets}"},
+        {R"([])", "expected {dtype, shape, data_offsets}"},
+        {R"({"x": )", "not valid JSON"},
+    };
+    for (const Broken& c : cases) {
+        Folder f;
+        f.header = c.header;
+        EXPECT_NE(f.error().find(c.says), std::string::npos) << c.header << "\n" << f.error();
+    }
+}
+
+TEST(Files, BrokenConfigsAreNamed) {
+    const Broken cases[] = {
+        {R"({"model_type": "qwen3", "hidden_size": "big"})",
+         "hidden_size: expected an integer, found \"big\""},
+        {R"({"model_type": "qwen3", "hidden_size": 18446744073709551615})",
+         "hidden_size: expected an integer"},
+        {R"({"model_type": "qwen3", "hidden_act": "gelu"})", "hidden_act: expected silu"},
+        {R"({"model_type": 3})", "model_type: expected a string"},
+        {R"({})", "model_type is missing"},
+        {R"([])", "expected a JSON object"},
+        {R"({"model_type": "qwen3", "rope_scaling": 4})", "rope_scaling: expected an object"},
+        {R"({"model_type": "qwen3", "eos_token_id": [1, "x"]})", "expected an integer or a list"},
+        {R"({"model_type": "qwen3", "tie_word_embeddings": false})", "lm_head.weight is missing"},
+    };
+    for (const Broken& c : cases) {
+        Folder f;
+        f.config = c.header;
+        EXPECT_NE(f.error().find(c.says), std::string::npos) << c.header << "\n" << f.error();
+    }
+}
+
+TEST(Files, Shards) {
+    TemporaryFolder t;
+    const auto entry = [](const char* name) {
+        return std::string(R"({")") + name + R"(": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}})";
+    };
+    const auto index = [&](const std::string& map) {
+        write_file(t.path() / "model.safetensors.index.json",
+                   R"({"metadata": {}, "weight_map": )" + map + "}");
+        return open_error(t.path());
+    };
+    const std::string data(16, '\0');
+    write_file(t.path() / "config.json", R"({"model_type": "novel"})");
+    EXPECT_NE(open_error(t.path()).find("found neither"), std::string::npos);
+    write_file(t.path() / "a.safetensors", safetensors(entry("x"), data));
+    write_file(t.path() / "b.safetensors", safetensors(entry("y"), data));
+    ASSERT_EQ(index(R"({"x": "a.safetensors", "y": "b.safetensors"})"), "");
+    const auto model = open_model(t.path());
+    EXPECT_EQ(model->container_version, "safetensors, 2 shards");
+    EXPECT_NE(model->find("y"), nullptr);
+
+    EXPECT_NE(index(R"({"x": "a.safetensors", "z": "b.safetensors"})").find("tensor z: expected in b"),
+              std::string::npos);
+    EXPECT_NE(index(R"({"x": "../a.safetensors"})").find("expected a .safetensors file of this folder"),
+              std::string::npos);
+    EXPECT_NE(index(R"({"x": 1})").find("expected a file name"), std::string::npos);
+    EXPECT_NE(index("3").find("expected an object weight_map"), std::string::npos);
+    EXPECT_NE(index(R"({"x": "c.safetensors"})").find("cannot open"), std::string::npos);
+    write_file(t.path() / "b.safetensors", safetensors(entry("x"), data));
+    EXPECT_NE(index(R"({"x": "a.safetensors", "y": "b.safetensors"})").find("in two shards"),
+              std::string::npos);
+}
+
+}  // namespace
+}  // namespace smelt
