@@ -1,0 +1,46 @@
+// A model on a backend as the engine sees it: owns the paged KV storage of all layers and the activations.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/kv_cache.h"
+#include "engine/model_runner.h"
+#include "model/model.h"
+
+namespace smelt {
+
+struct DeviceRunnerOptions {
+    int n_ctx = 0;     // tokens of one sequence at most; 0: as trained
+    int n_blocks = 0;  // of the KV cache; 0: room for one sequence of n_ctx
+    int block_len = default_block_len;
+    DType kv_type = DType::F16;  // or F32
+};
+
+// Bytes of one KV block over all layers: what a memory budget is divided by.
+size_t kv_block_bytes(const ModelConfig& config, int block_len, DType kv_type);
+
+class DeviceRunner : public ModelRunner {
+ public:
+    // Borrows both. Throws Error when the device has too little memory for the KV cache, or an option makes
+    // no sense.
+    DeviceRunner(const Model& model, Backend& backend, const DeviceRunnerOptions& options);
+
+    const RunnerShape& shape() const override { return shape_; }
+    void run(const Batch& batch, std::vector<float>& logits) override;
+    void copy_blocks(std::span<const int32_t> from, std::span<const int32_t> to) override;
+
+    size_t kv_bytes() const { return kv_bytes_; }
+    size_t activation_bytes() const { return arena_.n_bytes(); }
+
+ private:
+    const Model& model_;
+    Backend& backend_;
+    RunnerShape shape_;
+    size_t kv_bytes_ = 0;
+    std::vector<std::unique_ptr<Storage>> storage_;
+    std::vector<KvLayer> kv_;  // one a layer
+    Arena arena_;
+};
+
+}  // namespace smelt

@@ -1,0 +1,204 @@
+// Blocks, their reference counts, the tree of cached prefixes and the list of what may be evicted.
+#include "engine/kv_cache.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/error.h"
+
+namespace smelt {
+
+KvCache::KvCache(int n_blocks, int block_len) : block_len_(block_len) {
+    CHECK(n_blocks > 0 && block_len > 0, "{} blocks of {}", n_blocks, block_len);
+    const auto n = static_cast<size_t>(n_blocks);
+    blocks_.resize(n);
+    ids_.resize(n * static_cast<size_t>(block_len));
+    buckets_.assign(std::bit_ceil(2 * n), none);
+    for (int32_t b = 0; b < n_blocks; ++b) link(b, none);
+}
+
+int KvCache::reuse_prefix(KvSequence& s, std::span<const int32_t> ids) {
+    CHECK(s.blocks.empty() && s.n_tokens == 0);
+    const auto len = static_cast<size_t>(block_len_);
+    uint64_t parent = root;
+    for (size_t end = len; end < ids.size(); end += len) {
+        const int32_t b = find(parent, ids.subspan(end - len, len));
+        if (b == none) break;
+        add_ref(b);
+        s.blocks.push_back(b);
+        parent = block(b).node;
+    }
+    s.n_published = static_cast<int>(s.blocks.size());
+    s.n_tokens = s.n_published * block_len_;
+    return s.n_tokens;
+}
+
+bool KvCache::reserve(KvSequence& s, int n, std::vector<BlockCopy>& copies) {
+    const auto first = static_cast<size_t>(s.n_tokens / block_len_);  // block that is written first
+    const bool copy = first < s.blocks.size() && block(s.blocks[first]).n_refs > 1;
+    const int n_new = n_blocks_for(s.n_tokens + n) - static_cast<int>(s.blocks.size());
+    if (std::max(n_new, 0) + (copy ? 1 : 0) > n_unreferenced_) return false;
+    if (copy) {
+        const int32_t shared = s.blocks[first];
+        s.blocks[first] = take_blank();
+        copies.push_back({shared, s.blocks[first]});
+        drop_ref(shared);
+    }
+    for (int i = 0; i < n_new; ++i) s.blocks.push_back(take_blank());
+    return true;
+}
+
+void KvCache::commit(KvSequence& s, std::span<const int32_t> ids, int n) {
+    s.n_tokens += n;
+    CHECK(static_cast<size_t>(s.n_tokens) <= ids.size() &&
+              n_blocks_for(s.n_tokens) <= static_cast<int>(s.blocks.size()),
+          "{} tokens, {} ids, {} blocks", s.n_tokens, ids.size(), s.blocks.size());
+    const auto len = static_cast<size_t>(block_len_);
+    for (; s.n_published < s.n_tokens / block_len_; ++s.n_published) {
+        const auto i = static_cast<size_t>(s.n_published);
+        const uint64_t parent = i == 0 ? root : block(s.blocks[i - 1]).node;
+        const auto block_ids = ids.subspan(i * len, len);
+        const int32_t twin = find(parent, block_ids);
+        if (twin == none) {
+            publish(s.blocks[i], parent, block_ids);
+            continue;
+        }
+        add_ref(twin);
+        drop_ref(s.blocks[i]);
+        s.blocks[i] = twin;
+    }
+}
+
+KvSequence KvCache::fork(const KvSequence& s) {
+    KvSequence copy = s;
+    copy.blocks.resize(static_cast<size_t>(n_blocks_for(s.n_tokens)));
+    for (const int32_t b : copy.blocks) add_ref(b);
+    return copy;
+}
+
+void KvCache::release(KvSequence& s) {
+    for (auto it = s.blocks.rbegin(); it != s.blocks.rend(); ++it) drop_ref(*it);
+    s.blocks.clear();
+    s.n_tokens = s.n_published = 0;
+}
+
+std::span<const int32_t> KvCache::ids_of(int32_t b) const {
+    const auto len = static_cast<size_t>(block_len_);
+    return std::span(ids_).subspan(static_cast<size_t>(b) * len, len);
+}
+
+int32_t& KvCache::bucket(uint64_t parent, std::span<const int32_t> ids) {
+    uint64_t h = parent;
+    for (const int32_t id : ids) {
+        h = (h ^ static_cast<uint32_t>(id)) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+    }
+    return buckets_[h & (buckets_.size() - 1)];
+}
+
+int32_t KvCache::find(uint64_t parent, std::span<const int32_t> ids) {
+    int32_t b = bucket(parent, ids);
+    while (b != none && !(block(b).parent == parent && std::ranges::equal(ids_of(b), ids))) {
+        b = block(b).next_in_bucket;
+    }
+    return b;
+}
+
+void KvCache::publish(int32_t b, uint64_t parent, std::span<const int32_t> ids) {
+    std::ranges::copy(ids, ids_.begin() + static_cast<ptrdiff_t>(b) * block_len_);
+    block(b).node = ++last_node_;
+    block(b).parent = parent;
+    int32_t& head = bucket(parent, ids);
+    block(b).next_in_bucket = head;
+    head = b;
+}
+
+void KvCache::unpublish(int32_t b) {
+    int32_t* link_to = &bucket(block(b).parent, ids_of(b));
+    while (*link_to != b) link_to = &block(*link_to).next_in_bucket;
+    *link_to = block(b).next_in_bucket;
+    block(b).node = block(b).parent = 0;
+    block(b).next_in_bucket = none;
+}
+
+int32_t KvCache::take_blank() {
+    const int32_t b = oldest_;
+    CHECK(b != none);
+    unlink(b);
+    if (block(b).node != 0) unpublish(b);
+    block(b).n_refs = 1;
+    return b;
+}
+
+void KvCache::add_ref(int32_t b) {
+    if (block(b).n_refs++ == 0) unlink(b);
+}
+
+void KvCache::drop_ref(int32_t b) {
+    CHECK(block(b).n_refs > 0, "block {}", b);
+    // Blank blocks are taken before any that hold something.
+    if (--block(b).n_refs == 0) link(b, block(b).node != 0 ? none : oldest_);
+}
+
+void KvCache::link(int32_t b, int32_t before) {
+    const int32_t after = before == none ? newest_ : block(before).prev;
+    block(b).prev = after;
+    block(b).next = before;
+    (after == none ? oldest_ : block(after).next) = b;
+    (before == none ? newest_ : block(before).prev) = b;
+    ++n_unreferenced_;
+    n_cached_ += block(b).node != 0;
+}
+
+void KvCache::unlink(int32_t b) {
+    const int32_t prev = block(b).prev, next = block(b).next;
+    (prev == none ? oldest_ : block(prev).next) = next;
+    (next == none ? newest_ : block(next).prev) = prev;
+    block(b).prev = block(b).next = none;
+    --n_unreferenced_;
+    n_cached_ -= block(b).node != 0;
+}
+
+void KvCache::check(std::span<const KvSequence* const> sequences) const {
+    std::vector<int> n_refs(blocks_.size());
+    for (const KvSequence* s : sequences) {
+        CHECK(n_blocks_for(s->n_tokens) <= static_cast<int>(s->blocks.size()));
+        CHECK(s->n_published == s->n_tokens / block_len_, "{} of {}", s->n_published, s->n_tokens);
+        for (size_t i = 0; i < s->blocks.size(); ++i) {
+            const Block& b = block(s->blocks[i]);
+            const bool published = static_cast<int>(i) < s->n_published;
+            CHECK((b.node != 0) == published, "block {} of a sequence", i);
+            CHECK(!published || b.parent == (i == 0 ? root : block(s->blocks[i - 1]).node));
+            ++n_refs[static_cast<size_t>(s->blocks[i])];
+        }
+    }
+    std::vector<uint64_t> nodes = {root};
+    for (size_t b = 0; b < blocks_.size(); ++b) {
+        CHECK(n_refs[b] == blocks_[b].n_refs, "block {}: {} holders, count {}", b, n_refs[b],
+              blocks_[b].n_refs);
+        if (blocks_[b].node != 0) nodes.push_back(blocks_[b].node);
+    }
+    std::ranges::sort(nodes);
+    CHECK(std::ranges::adjacent_find(nodes) == nodes.end());
+
+    size_t n_in_buckets = 0;
+    for (int32_t b : buckets_) {
+        for (; b != none; b = block(b).next_in_bucket) {
+            ++n_in_buckets;
+            CHECK(std::ranges::binary_search(nodes, block(b).parent), "block {} lost its parent", b);
+        }
+    }
+    CHECK(n_in_buckets + 1 == nodes.size());
+
+    int n_listed = 0, n_listed_cached = 0;
+    for (int32_t b = oldest_; b != none; b = block(b).next) {
+        CHECK(block(b).n_refs == 0 &&
+              (block(b).next == none ? newest_ == b : block(block(b).next).prev == b));
+        ++n_listed;
+        n_listed_cached += block(b).node != 0;
+    }
+    CHECK(n_listed == n_unreferenced_ && n_listed_cached == n_cached_);
+    CHECK(n_listed == std::ranges::count(n_refs, 0), "{} listed", n_listed);
+}
+
+}  // namespace smelt

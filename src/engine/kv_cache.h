@@ -1,0 +1,101 @@
+// Who owns which block of the paged KV cache: reference counts, reuse of known prefixes, copy-on-write, and
+// eviction of the least recently used. Knows token ids and block numbers; knows nothing about tensors.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace smelt {
+
+// Tokens a block holds. A sequence wastes half a block on average and a prefix is reused in whole blocks,
+// which asks for few; 32 is where the block table costs one entry per 32 keys, a tile that attention kernels
+// of all devices read at once (a SIMD group of 32 lanes, two AVX-512 registers of floats).
+constexpr int default_block_len = 32;
+
+// The blocks of one sequence in order of position. A handle: give it back with KvCache::release().
+struct KvSequence {
+    std::vector<int32_t> blocks;
+    int n_tokens = 0;     // positions whose K and V are in the blocks
+    int n_published = 0;  // leading blocks that other sequences can find
+};
+
+struct BlockCopy {
+    int32_t from, to;
+};
+
+class KvCache {
+ public:
+    KvCache(int n_blocks, int block_len);
+
+    // Gives an empty sequence the cached blocks that hold the beginning of `ids`; returns how many tokens
+    // they hold. Leaves at least one token to compute, because its logits are wanted.
+    int reuse_prefix(KvSequence& s, std::span<const int32_t> ids);
+
+    // Makes room for n more tokens. A block that is shared and would be written is replaced by a copy, which
+    // the caller makes on the device, in order, before it writes. False, and nothing changed, when too few
+    // blocks are available.
+    bool reserve(KvSequence& s, int n, std::vector<BlockCopy>& copies);
+
+    // The K and V of n more tokens have been written; `ids` are those of the whole sequence. Blocks that
+    // became full can be found from now on; one whose content is cached already is given back for the cached
+    // one.
+    void commit(KvSequence& s, std::span<const int32_t> ids, int n);
+
+    // A second sequence with the same content; both may grow.
+    KvSequence fork(const KvSequence& s);
+
+    // Cached blocks stay until their room is needed, the last ones of a sequence going first.
+    void release(KvSequence& s);
+
+    int n_blocks() const { return static_cast<int>(blocks_.size()); }
+    int block_len() const { return block_len_; }
+    int n_blocks_for(int n_tokens) const { return (n_tokens + block_len_ - 1) / block_len_; }
+    int n_available() const { return n_unreferenced_; }  // blank or cached
+    int n_cached() const { return n_cached_; }           // unreferenced, with content that can be reused
+    int n_used() const { return n_blocks() - n_unreferenced_; }
+
+    // CHECKs every invariant, given all sequences that exist. For tests: linear in the number of blocks.
+    void check(std::span<const KvSequence* const> sequences) const;
+
+ private:
+    // A published block is a node of a tree of prefixes: its key is its parent's node and its own token ids,
+    // compared in full. Node numbers are never used twice, so equal keys mean equal prefixes, whatever the
+    // hash does. A sequence that holds a node holds its ancestors, and eviction takes children before
+    // parents.
+    struct Block {
+        int n_refs = 0;
+        int32_t prev = none, next = none;  // in the list of unreferenced blocks
+        uint64_t node = 0;                 // 0: not published
+        uint64_t parent = 0;
+        int32_t next_in_bucket = none;
+    };
+    static constexpr int32_t none = -1;
+    static constexpr uint64_t root = 1;
+
+    Block& block(int32_t b) { return blocks_[static_cast<size_t>(b)]; }
+    const Block& block(int32_t b) const { return blocks_[static_cast<size_t>(b)]; }
+    std::span<const int32_t> ids_of(int32_t b) const;
+
+    int32_t& bucket(uint64_t parent, std::span<const int32_t> ids);
+    int32_t find(uint64_t parent, std::span<const int32_t> ids);
+    void publish(int32_t b, uint64_t parent, std::span<const int32_t> ids);
+    void unpublish(int32_t b);
+
+    int32_t take_blank();
+    void add_ref(int32_t b);
+    void drop_ref(int32_t b);
+    void link(int32_t b, int32_t before);
+    void unlink(int32_t b);
+
+    int block_len_;
+    std::vector<Block> blocks_;
+    std::vector<int32_t> ids_;      // (n_blocks, block_len) of published blocks
+    std::vector<int32_t> buckets_;  // hash table of published blocks, chained through next_in_bucket
+    int32_t oldest_ = none, newest_ = none;
+    int n_unreferenced_ = 0;
+    int n_cached_ = 0;
+    uint64_t last_node_ = root;
+};
+
+}  // namespace smelt

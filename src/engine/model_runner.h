@@ -1,0 +1,34 @@
+// What the engine needs from a model on a device: run one ragged batch, copy KV blocks. Tests put a fake
+// here.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/step.h"
+
+namespace smelt {
+
+struct RunnerShape {
+    int n_blocks = 0;   // KV blocks that it has
+    int block_len = 0;  // tokens a block holds
+    int vocab_size = 0;
+    int n_ctx = 0;  // tokens of one sequence at most, prompt and answer together
+};
+
+class ModelRunner {
+ public:
+    virtual ~ModelRunner() = default;
+    virtual const RunnerShape& shape() const = 0;
+
+    // logits becomes (batch.logits_rows.size(), vocab_size). Throws what the device throws; the KV slots of
+    // the batch are then undefined, all others untouched.
+    virtual void run(const Batch& batch, std::vector<float>& logits) = 0;
+
+    // Copies from[i] to to[i] in the order given: a block may be the target of one copy and the source of the
+    // next.
+    virtual void copy_blocks(std::span<const int32_t> from, std::span<const int32_t> to) = 0;
+};
+
+}  // namespace smelt
