@@ -5,7 +5,7 @@
 #include <functional>
 
 // in the order in which --help shows them; add_NAME stands in NAME.cpp
-#define VERBS(X)
+#define VERBS(X) X(logits)
 
 namespace smelt {
 

@@ -108,8 +108,8 @@ class Backend {
 };
 
 struct BackendOptions {
-    int n_threads = 0;  // 0: one per physical core
-    std::string isa;    // cpu only: "" = best the processor has, or avx512, avx2, neon, portable
+    int n_threads = 0;     // 0: one per physical core
+    std::string isa = {};  // cpu only: "" = best the processor has, or avx512, avx2, neon, portable
 };
 
 // A device that smelt knows, and whether it is here.

@@ -8,14 +8,13 @@
 namespace smelt {
 
 Weight WeightLoader::take(const std::string& name, int64_t rows, int64_t cols, WeightUse use) {
-    const TensorView* t = file_.find(name);
-    if (t == nullptr) throw Error("{}: {}: missing", file_.path.string(), name);
-    if (t->row_len() != cols || t->n_rows() != rows) {
-        throw Error("{}: {}: expected shape ({}, {}), file has ({})", t->source, name, rows, cols,
-                    fmt::join(t->shape, ", "));
+    const TensorView& t = file_.require(name);
+    if (t.row_len() != cols || t.n_rows() != rows) {
+        throw Error("{}: {}: expected shape ({}, {}), file has ({})", t.source, name, rows, cols,
+                    fmt::join(t.shape, ", "));
     }
-    weight_bytes_ += t->n_bytes();
-    return backend_.load({t->format, rows, cols, t->data, t->scales}, use);
+    weight_bytes_ += t.n_bytes();
+    return backend_.load({t.format, rows, cols, t.data, t.scales}, use);
 }
 
 Weight WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols) {

@@ -1,0 +1,19 @@
+# cmake --install: the command, one library libsmelt.a of all rooms but apps, their headers, and what find_package and pkg-config need.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/smelt)
+set(header_dir ${CMAKE_INSTALL_INCLUDEDIR}/smelt)
+
+install(TARGETS smelt libsmelt EXPORT smelt-targets)
+install(DIRECTORY src/ DESTINATION ${header_dir} FILES_MATCHING PATTERN "*.h" PATTERN "apps" EXCLUDE)
+install(EXPORT smelt-targets NAMESPACE smelt:: DESTINATION ${package_dir})
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+configure_package_config_file(cmake/smelt-config.cmake.in smelt-config.cmake INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(smelt-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/smelt-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/smelt-config-version.cmake
+        DESTINATION ${package_dir})
+
+configure_file(cmake/smelt.pc.in smelt.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/smelt.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

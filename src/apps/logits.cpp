@@ -1,0 +1,66 @@
+// smelt logits: one causal forward pass, the logits of every position as a NumPy file.
+#include <fmt/core.h>
+
+#include "apps/device_options.h"
+#include "apps/verbs.h"
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "engine/forward.h"
+
+namespace smelt {
+
+namespace {
+
+struct Options {
+    std::string model, output;
+    std::vector<int32_t> ids;
+    int chunk = 0;
+    std::string kv = "f32";
+    DeviceOptions device;
+};
+
+// NumPy's format 1.0: magic, header of a multiple of 64 bytes, row-major float32.
+void write_npy(const std::string& path, const std::vector<float>& values, size_t rows, size_t cols) {
+    std::string header =
+        fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, cols);
+    constexpr size_t prefix = 10;  // magic, version, header length
+    header.append(63 - (prefix + header.size()) % 64, ' ');
+    header += '\n';
+    AtomicFile file(path);
+    file.write(std::string_view("\x93NUMPY\x01\x00", 8));
+    const auto length = static_cast<uint16_t>(header.size());
+    file.write(std::as_bytes(std::span(&length, 1)));
+    file.write(header);
+    file.write(std::as_bytes(std::span(values)));
+    file.commit();
+}
+
+void run(const Options& o) {
+    const auto backend = o.device.open();
+    const auto model = load_model(open_model(o.model), *backend);
+    const std::vector<float> logits =
+        forward_logits(*model, *backend, o.ids, o.chunk, o.kv == "f16" ? DType::F16 : DType::F32);
+    write_npy(o.output, logits, o.ids.size(), static_cast<size_t>(model->config().vocab_size));
+}
+
+}  // namespace
+
+Verb add_logits(CLI::App& smelt) {
+    auto o = std::make_shared<Options>();
+    CLI::App* verb = smelt.add_subcommand("logits", "Write the logits of a forward pass to a NumPy file");
+    verb->add_option("model", o->model, "Model folder, .gguf or .bin")->required();
+    verb->add_option("--ids", o->ids, "Token ids, comma-separated")->required()->delimiter(',');
+    verb->add_option("-o,--output", o->output, "File to write: float32 (n ids, vocabulary)")->required();
+    verb->add_option("--chunk", o->chunk, "Feed the ids in chunks of this many; 0: all at once")
+        ->check(CLI::NonNegativeNumber);
+    verb->add_option("--kv", o->kv, "Number format of the KV cache")
+        ->check(CLI::IsMember({"f32", "f16"}))
+        ->capture_default_str();
+    add_device_options(*verb, o->device);
+    verb->footer(
+        "Example:\n  smelt logits models/demo-5m --ids 5,17,3 --output logits.npy\n"
+        "  python3 -c \"import numpy; print(numpy.load('logits.npy').argmax(1))\"");
+    return {verb, [o] { run(*o); }};
+}
+
+}  // namespace smelt

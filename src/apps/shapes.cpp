@@ -1,0 +1,185 @@
+// The table of shapes and the random bytes. Dimensions are those of the published config.json files.
+#include "apps/shapes.h"
+
+#include <fmt/ranges.h>
+
+#include <array>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace smelt {
+
+namespace {
+
+// name, architecture, layers, dim, ffn, heads, kv heads, head_dim, vocabulary, context, theta, tied, qkv
+// bias, qk norm
+const std::vector<Shape> shapes = {
+    {"qwen3-0.6b", "qwen3", 28, 1024, 3072, 16, 8, 128, 151936, 40960, 1e6, true, false, true},
+    {"qwen3-1.7b", "qwen3", 28, 2048, 6144, 16, 8, 128, 151936, 40960, 1e6, true, false, true},
+    {"qwen3-4b", "qwen3", 36, 2560, 9728, 32, 8, 128, 151936, 40960, 1e6, true, false, true},
+    {"qwen3-8b", "qwen3", 36, 4096, 12288, 32, 8, 128, 151936, 40960, 1e6, false, false, true},
+    {"qwen3-14b", "qwen3", 40, 5120, 17408, 40, 8, 128, 151936, 40960, 1e6, false, false, true},
+    {"qwen3-32b", "qwen3", 64, 5120, 25600, 64, 8, 128, 151936, 40960, 1e6, false, false, true},
+    {"qwen2.5-3b", "qwen2", 36, 2048, 11008, 16, 2, 128, 151936, 32768, 1e6, true, true, false},
+    {"qwen2.5-7b", "qwen2", 28, 3584, 18944, 28, 4, 128, 152064, 131072, 1e6, false, true, false},
+    {"llama-3.1-8b", "llama", 32, 4096, 14336, 32, 8, 128, 128256, 131072, 5e5, false, false, false},
+};
+
+struct Spec {
+    std::string name;
+    std::vector<int64_t> shape;
+    enum { matrix, norm, bias } kind;
+};
+
+std::vector<Spec> list_tensors(const Shape& s) {
+    const int64_t q = s.n_heads * s.head_dim, kv = s.n_kv_heads * s.head_dim;
+    std::vector<Spec> t = {{"token_embd.weight", {s.vocab_size, s.dim}, Spec::matrix},
+                           {"output_norm.weight", {s.dim}, Spec::norm}};
+    if (!s.tied) t.push_back({"output.weight", {s.vocab_size, s.dim}, Spec::matrix});
+    for (int64_t il = 0; il < s.n_layers; ++il) {
+        const std::string p = fmt::format("blk.{}.", il);
+        t.push_back({p + "attn_norm.weight", {s.dim}, Spec::norm});
+        t.push_back({p + "attn_q.weight", {q, s.dim}, Spec::matrix});
+        t.push_back({p + "attn_k.weight", {kv, s.dim}, Spec::matrix});
+        t.push_back({p + "attn_v.weight", {kv, s.dim}, Spec::matrix});
+        if (s.qkv_bias) {
+            t.push_back({p + "attn_q.bias", {q}, Spec::bias});
+            t.push_back({p + "attn_k.bias", {kv}, Spec::bias});
+            t.push_back({p + "attn_v.bias", {kv}, Spec::bias});
+        }
+        if (s.qk_norm) {
+            t.push_back({p + "attn_q_norm.weight", {s.head_dim}, Spec::norm});
+            t.push_back({p + "attn_k_norm.weight", {s.head_dim}, Spec::norm});
+        }
+        t.push_back({p + "attn_output.weight", {s.dim, q}, Spec::matrix});
+        t.push_back({p + "ffn_norm.weight", {s.dim}, Spec::norm});
+        t.push_back({p + "ffn_gate.weight", {s.ffn_dim, s.dim}, Spec::matrix});
+        t.push_back({p + "ffn_up.weight", {s.ffn_dim, s.dim}, Spec::matrix});
+        t.push_back({p + "ffn_down.weight", {s.dim, s.ffn_dim}, Spec::matrix});
+    }
+    return t;
+}
+
+int64_t n_elements(const Spec& t) {
+    return t.shape.size() == 1 ? t.shape[0] : t.shape[0] * t.shape[1];
+}
+
+// Encoding billions of values one by one would take minutes: a pool of encoded rows is made once, and every
+// row of every matrix is a copy of one of them. Kernels read as many bytes as with a real model.
+class RowPool {
+ public:
+    RowPool(Format format, int64_t row_len) : format_(format), row_len_(row_len) {
+        std::vector<float> row(static_cast<size_t>(row_len));
+        for (size_t r = 0; r < rows; ++r) {
+            for (float& v : row) v = normal() * 0.02f;
+            data_[r].resize(data_bytes(format, row_len));
+            scales_[r].resize(scale_bytes(format, row_len));
+            encode_row(format, row, data_[r].data(), scales_[r].data());
+        }
+    }
+
+    void fill(std::byte* data, std::byte* scales, int64_t n_rows) {
+        for (int64_t i = 0; i < n_rows; ++i) {
+            const size_t r = next() % rows;
+            std::memcpy(data + data_bytes(format_, i * row_len_), data_[r].data(), data_[r].size());
+            if (scales != nullptr) {
+                std::memcpy(scales + scale_bytes(format_, i * row_len_), scales_[r].data(),
+                            scales_[r].size());
+            }
+        }
+    }
+
+ private:
+    static constexpr size_t rows = 61;
+
+    uint64_t next() {
+        state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+        return state_ >> 33;
+    }
+    // Sum of four uniforms: near enough to a normal.
+    float normal() {
+        float sum = 0;
+        for (int i = 0; i < 4; ++i) sum += static_cast<float>(next()) * 0x1p-31f - 0.5f;
+        return sum * 1.732f;
+    }
+
+    Format format_;
+    int64_t row_len_;
+    uint64_t state_ = 0x9e3779b97f4a7c15u;
+    std::array<std::vector<std::byte>, rows> data_, scales_;
+};
+
+}  // namespace
+
+const std::vector<Shape>& list_shapes() {
+    return shapes;
+}
+
+const Shape& find_shape(const std::string& name) {
+    std::vector<std::string> names;
+    for (const Shape& s : shapes) {
+        if (s.name == name) return s;
+        names.push_back(s.name);
+    }
+    throw Error("shape {}: not known; known are {}", name, fmt::join(names, ", "));
+}
+
+int64_t n_parameters(const Shape& shape) {
+    int64_t n = 0;
+    for (const Spec& t : list_tensors(shape)) n += n_elements(t);
+    return n;
+}
+
+std::shared_ptr<const ModelFile> make_random_model(const Shape& s, Format format) {
+    auto file = std::make_shared<ModelFile>();
+    file->path = s.name;
+    file->container = Container::gguf;
+    file->container_version = "random weights in memory";
+    Metadata& m = file->metadata;
+    const std::string p = s.architecture + ".";
+    m.set("general.architecture", s.architecture);
+    m.set("general.name", s.name);
+    m.set(p + "block_count", s.n_layers);
+    m.set(p + "embedding_length", s.dim);
+    m.set(p + "feed_forward_length", s.ffn_dim);
+    m.set(p + "attention.head_count", s.n_heads);
+    m.set(p + "attention.head_count_kv", s.n_kv_heads);
+    m.set(p + "attention.key_length", s.head_dim);
+    m.set(p + "attention.value_length", s.head_dim);
+    m.set(p + "attention.layer_norm_rms_epsilon", 1e-6);
+    m.set(p + "context_length", s.n_ctx);
+    m.set(p + "vocab_size", s.vocab_size);
+    m.set(p + "rope.freq_base", s.rope_theta);
+
+    std::map<int64_t, RowPool> pools;  // by row length
+    for (const Spec& t : list_tensors(s)) {
+        const bool is_matrix = t.kind == Spec::matrix;
+        const int64_t n = n_elements(t);
+        TensorView view{.name = t.name,
+                        .format = is_matrix ? format : Format::F32,
+                        .shape = t.shape,
+                        .data = {},
+                        .scales = {},
+                        .source = s.name};
+        if (is_matrix && t.shape[1] % format_info(format).block_len != 0) {
+            throw Error("{}: rows of {} are no whole blocks of {}", t.name, t.shape[1], to_string(format));
+        }
+        const size_t data_size = data_bytes(view.format, n), scale_size = scale_bytes(view.format, n);
+        auto bytes = std::make_shared<std::vector<std::byte>>(data_size + scale_size);
+        if (is_matrix) {
+            RowPool& pool = pools.try_emplace(t.shape[1], format, t.shape[1]).first->second;
+            pool.fill(bytes->data(), scale_size > 0 ? bytes->data() + data_size : nullptr, t.shape[0]);
+        } else if (t.kind == Spec::norm) {
+            const std::vector<float> ones(static_cast<size_t>(n), 1.0f);
+            std::memcpy(bytes->data(), ones.data(), bytes->size());
+        }
+        view.data = std::span(*bytes).first(data_size);
+        view.scales = std::span(*bytes).subspan(data_size);
+        file->owned.push_back(std::move(bytes));
+        file->tensors.push_back(std::move(view));
+    }
+    return file;
+}
+
+}  // namespace smelt
