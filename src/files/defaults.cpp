@@ -35,6 +35,13 @@ void fill_defaults(ModelFile& model) {
     set_once(m, prefix + "attention.head_count_kv", n_heads);
     if (n_heads && dim && *n_heads > 0) set_once(m, prefix + "attention.key_length", *dim / *n_heads);
     set_once(m, prefix + "attention.value_length", integer_or_nothing(m, prefix + "attention.key_length"));
+    const auto head_dim = integer_or_nothing(m, prefix + "attention.key_length");
+    if (const auto fraction = m.get_double(prefix + "rope.partial_factor"); fraction && head_dim) {
+        const double n = static_cast<double>(*head_dim) * *fraction;
+        if (n >= 0 && n <= static_cast<double>(*head_dim)) {
+            set_once(m, prefix + "rope.dimension_count", static_cast<int64_t>(n));
+        }
+    }
     if (const TensorView* embedding = model.find("token_embd.weight");
         embedding && embedding->shape.size() == 2) {
         set_once(m, prefix + "vocab_size", embedding->shape[0]);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "files/gguf_types.h"
 #include "files/readers.h"
 
 namespace smelt {
@@ -45,6 +46,8 @@ size_t ModelFile::n_bytes() const {
     return n;
 }
 
+// A file that another process shortens while it is mapped gives SIGBUS on access; only copying it all could
+// prevent that.
 std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path) {
     std::error_code error;
     const auto status = std::filesystem::status(path, error);
@@ -52,7 +55,22 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path) {
     if (std::filesystem::is_directory(status)) {
         return std::make_shared<const ModelFile>(read_hugging_face(path));
     }
-    throw Error("{}: expected a Hugging Face folder", path.string());
+    auto model = std::make_shared<ModelFile>();
+    model->path = path;
+    const auto file = std::make_shared<const MappedFile>(path);
+    model->mappings.push_back(file);
+    uint32_t magic = 0;
+    if (file->bytes().size() >= sizeof(magic)) std::memcpy(&magic, file->bytes().data(), sizeof(magic));
+    if (magic == gguf_magic) {
+        read_gguf(file->bytes(), path.string(), *model);
+    } else if (path.extension() == ".safetensors") {
+        throw Error("{}: open the folder that it is in: config.json says what these weights mean",
+                    path.string());
+    } else {
+        throw Error("{}: expected a Hugging Face folder or a GGUF file; the file starts with {:08x}",
+                    path.string(), magic);
+    }
+    return model;
 }
 
 }  // namespace smelt
