@@ -109,7 +109,7 @@ RopeFrequencies read_rope(const ModelFile& file, const std::string& architecture
     const std::string* type = file.metadata.get_string(architecture + ".rope.scaling.type");
     if (const TensorView* factors = file.find("rope_freqs.weight")) {
         // GGUF keeps Llama 3's scaling as divisors, already worked out.
-        if (factors->n_elements() != n_dims / 2) {
+        if (factors->row_len() != n_dims / 2 || factors->n_rows() != 1) {
             throw Error("{}: rope_freqs.weight: expected {} values, found {}", file.path.string(), n_dims / 2,
                         factors->n_elements());
         }
