@@ -1,13 +1,41 @@
-// Feeds one sequence through a DeviceRunner of its own, chunk by chunk.
+// One sequence over a DeviceRunner of its own; its blocks are in order, so a token's slot is its position.
 #include "engine/forward.h"
 
 #include <algorithm>
 #include <limits>
 #include <numeric>
 
-#include "engine/device_runner.h"
-
 namespace smelt {
+
+SequenceRunner::SequenceRunner(const Model& model, Backend& backend, int n_ctx, DType kv_type)
+    : runner_(model, backend, {.n_ctx = n_ctx, .kv_type = kv_type}) {
+    batch_.max_blocks = runner_.shape().n_blocks;
+    batch_.block_table.resize(static_cast<size_t>(batch_.max_blocks));
+    std::iota(batch_.block_table.begin(), batch_.block_table.end(), 0);
+}
+
+std::span<const float> SequenceRunner::feed(std::span<const int32_t> ids, Logits wanted) {
+    const int n = static_cast<int>(ids.size());
+    CHECK(n > 0 && n <= runner_.shape().n_ctx - position_, "{} tokens at {} of {}", n, position_,
+          runner_.shape().n_ctx);
+    batch_.ids.assign(ids.begin(), ids.end());
+    batch_.positions.resize(ids.size());
+    std::iota(batch_.positions.begin(), batch_.positions.end(), position_);
+    batch_.slots = batch_.positions;
+    batch_.seq_start = {0, n};
+    batch_.logits_rows.resize(wanted == Logits::none ? 0 : wanted == Logits::last ? 1 : ids.size());
+    std::iota(batch_.logits_rows.begin(), batch_.logits_rows.end(),
+              n - static_cast<int>(batch_.logits_rows.size()));
+    position_ += n;
+    batch_.max_kv_len = position_;
+    runner_.run(batch_, logits_);
+    return logits_;
+}
+
+void SequenceRunner::rewind(int position) {
+    CHECK(position >= 0 && position <= position_);
+    position_ = position;
+}
 
 std::vector<float> forward_logits(const Model& model, Backend& backend, std::span<const int32_t> ids,
                                   int chunk, DType kv_type) {
@@ -20,27 +48,13 @@ std::vector<float> forward_logits(const Model& model, Backend& backend, std::spa
             throw Error("ids[{}]: expected 0 to {}, found {}", i, model.config().vocab_size - 1, ids[i]);
         }
     }
-    const int n = static_cast<int>(ids.size());
-    DeviceRunner runner(model, backend, {.n_ctx = n, .kv_type = kv_type});
-    std::vector<float> all, logits;
+    SequenceRunner sequence(model, backend, static_cast<int>(ids.size()), kv_type);
+    std::vector<float> all;
     all.reserve(ids.size() * static_cast<size_t>(model.config().vocab_size));
-    Batch batch;
-    batch.max_blocks = runner.shape().n_blocks;
-    batch.block_table.resize(static_cast<size_t>(batch.max_blocks));
-    std::iota(batch.block_table.begin(), batch.block_table.end(), 0);
-    for (int first = 0; first < n;) {
-        const int len = chunk == 0 ? n : std::min(chunk, n - first);
-        batch.ids.assign(ids.begin() + first, ids.begin() + first + len);
-        // The blocks are in order, so a token's slot is its position.
-        batch.positions.resize(static_cast<size_t>(len));
-        std::iota(batch.positions.begin(), batch.positions.end(), first);
-        batch.slots = batch.positions;
-        batch.logits_rows.resize(static_cast<size_t>(len));
-        std::iota(batch.logits_rows.begin(), batch.logits_rows.end(), 0);
-        batch.seq_start = {0, len};
-        first += len;
-        batch.max_kv_len = first;
-        runner.run(batch, logits);
+    const size_t step = chunk == 0 ? ids.size() : static_cast<size_t>(chunk);
+    for (size_t first = 0; first < ids.size(); first += step) {
+        const auto logits = sequence.feed(ids.subspan(first, std::min(step, ids.size() - first)),
+                                          SequenceRunner::Logits::all);
         all.insert(all.end(), logits.begin(), logits.end());
     }
     return all;

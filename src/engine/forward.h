@@ -1,13 +1,38 @@
-// One causal forward pass of one sequence, without scheduling: what goldens and the verb `logits` compare.
+// One sequence through a model without scheduling: what goldens, `logits` and `bench` use.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "model/model.h"
+#include "engine/device_runner.h"
 
 namespace smelt {
+
+// A sequence with a KV cache of its own, fed from front to back.
+class SequenceRunner {
+ public:
+    enum class Logits { none, last, all };
+
+    // Room for n_ctx tokens. Borrows model and backend. Throws Error when there is too little memory.
+    SequenceRunner(const Model& model, Backend& backend, int n_ctx, DType kv_type);
+
+    // Runs the next tokens in one step and returns the logits asked for, (rows, vocab_size), valid until the
+    // next call. Ids must be in the vocabulary, and the tokens fit into n_ctx.
+    std::span<const float> feed(std::span<const int32_t> ids, Logits wanted);
+
+    int position() const { return position_; }  // tokens fed
+    // The next token goes to this position; what was fed there and behind is forgotten.
+    void rewind(int position);
+
+    const DeviceRunner& device() const { return runner_; }
+
+ private:
+    DeviceRunner runner_;
+    Batch batch_;
+    std::vector<float> logits_;
+    int position_ = 0;
+};
 
 // Logits of all positions, (ids.size(), vocab_size). `chunk` tokens are fed at a time; 0: all at once. Throws
 // Error naming the id that is not in the vocabulary, or the length when there are none or too many.

@@ -69,14 +69,14 @@ TEST_P(Golden, LogitsAgreeHoweverThePromptIsFed) {
 }
 
 TEST_P(Golden, GreedyContinuationIsTheSame) {
-    const auto vocab = model_->config().vocab_size;
     for (const std::string k : {"0", "1", "2"}) {
-        std::vector<int32_t> ids = golden_.ints("ids_" + k);
-        for (const int32_t expected : golden_.ints("greedy_" + k)) {
-            const std::vector<float> logits = forward_logits(*model_, *backend_, ids);
-            const auto last = logits.end() - vocab;
-            ASSERT_EQ(std::max_element(last, logits.end()) - last, expected) << "prompt " << k;
-            ids.push_back(expected);
+        const std::vector<int32_t> ids = golden_.ints("ids_" + k), greedy = golden_.ints("greedy_" + k);
+        SequenceRunner sequence(*model_, *backend_, static_cast<int>(ids.size() + greedy.size()), DType::F32);
+        auto logits = sequence.feed(ids, SequenceRunner::Logits::last);
+        for (const int32_t expected : greedy) {
+            ASSERT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(), expected)
+                << "prompt " << k;
+            logits = sequence.feed({&expected, 1}, SequenceRunner::Logits::last);
         }
     }
 }
