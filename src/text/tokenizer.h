@@ -23,11 +23,15 @@ struct EncodeOptions {
 
 class Tokenizer {
  public:
-    // Throws Error where the vocabulary is damaged or of a kind that is not supported (named).
+    // Throws Error where the vocabulary is damaged.
     explicit Tokenizer(Vocabulary vocabulary);
     ~Tokenizer();
     Tokenizer(Tokenizer&&) noexcept;
 
+    // Longer texts are refused with an Error: positions in them are 32-bit.
+    static constexpr size_t max_text_bytes = size_t{1} << 31;
+
+    // Any bytes; those that are not UTF-8 are encoded as they are. Linear in the length.
     std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
 
     // Bytes of one token as it stands in text; empty for an id that has none (padding rows of the

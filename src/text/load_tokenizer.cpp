@@ -1,0 +1,58 @@
+// From a model or a path to its tokenizer: picks the reader that the container needs.
+#include "base/error.h"
+#include "files/model_file.h"
+#include "text/tokenizer.h"
+#include "text/vocabulary.h"
+
+namespace smelt {
+
+namespace {
+
+Vocabulary read_hugging_face(const ModelFile& model) {
+    if (model.tokenizer == nullptr) {
+        throw Error("{}: the folder has no tokenizer.json", model.path.string());
+    }
+    Vocabulary v = read_vocabulary_json(model.tokenizer->text(), model.tokenizer->path().string());
+    if (model.tokenizer_config != nullptr) {
+        read_tokenizer_config(v, model.tokenizer_config->text(), model.tokenizer_config->path().string());
+    }
+    return v;
+}
+
+Vocabulary read_qwen3c(const ModelFile& model) {
+    const TensorView* embedding = model.find("token_embd.weight");
+    if (model.tokenizer == nullptr || embedding == nullptr) {
+        throw Error("{}: the model has no .tokenizer file beside it", model.path.string());
+    }
+    return read_vocabulary_qwen3c(model.tokenizer->bytes(), embedding->n_rows(),
+                                  model.tokenizer->path().string());
+}
+
+}  // namespace
+
+Tokenizer load_tokenizer(const ModelFile& model) {
+    switch (model.container) {
+        case Container::hugging_face:
+            return Tokenizer(read_hugging_face(model));
+        case Container::gguf:
+            return Tokenizer(read_vocabulary_gguf(model.metadata, model.path.string()));
+        case Container::qwen3c:
+            return Tokenizer(read_qwen3c(model));
+    }
+    CHECK(false, "container {}", static_cast<int>(model.container));
+}
+
+Tokenizer load_tokenizer(const std::filesystem::path& path) {
+    if (path.extension() == ".json") {
+        const MappedFile file(path);
+        Vocabulary v = read_vocabulary_json(file.text(), path.string());
+        const auto config = path.parent_path() / "tokenizer_config.json";
+        if (std::filesystem::is_regular_file(config)) {
+            read_tokenizer_config(v, MappedFile(config).text(), config.string());
+        }
+        return Tokenizer(std::move(v));
+    }
+    return load_tokenizer(*open_model(path));
+}
+
+}  // namespace smelt

@@ -1,0 +1,134 @@
+// Byte-level BPE end to end: added tokens, normalisation, pieces, merges.
+#include "text/tokenizer.h"
+
+#include "base/error.h"
+#include "text/added_tokens.h"
+#include "text/bpe.h"
+#include "text/nfc.h"
+#include "text/pre_tokenizer.h"
+#include "text/unicode.h"
+#include "text/vocabulary.h"
+
+namespace smelt {
+
+struct Tokenizer::Impl {
+    Vocabulary vocabulary;
+    BytePairEncoder bpe;
+    PreTokenizer pre_tokenizer;
+    AddedTokenMatcher in_raw_text, in_normalised_text;
+    std::unordered_map<std::string_view, int32_t> added_ids;  // keys are of vocabulary.tokens
+
+    explicit Impl(Vocabulary v)
+        : vocabulary(std::move(v)), bpe(vocabulary), pre_tokenizer(vocabulary.patterns) {
+        for (const AddedToken& token : vocabulary.added) {
+            const std::string& text = vocabulary.tokens[static_cast<size_t>(token.id)];
+            added_ids.try_emplace(text, token.id);
+            std::string buffer;
+            if (token.normalized) {
+                in_normalised_text.insert(token, normalise(text, buffer));
+            } else {
+                in_raw_text.insert(token, text);
+            }
+        }
+    }
+
+    std::string_view normalise(std::string_view text, std::string& buffer) const {
+        return vocabulary.nfc ? nfc(text, buffer) : text;
+    }
+
+    void encode_text(std::string_view text, std::vector<int32_t>& ids) const {
+        std::string with_space;
+        if (vocabulary.add_prefix_space && text[0] != ' ') {
+            with_space.append(" ").append(text);
+            text = with_space;
+        }
+        pre_tokenizer.split(text, [&](std::string_view piece) { bpe.encode(piece, ids); });
+    }
+
+    // Text between the added tokens that are looked for before normalisation.
+    void encode_raw(std::string_view raw, bool parse_special, std::vector<int32_t>& ids) const {
+        std::string buffer;
+        const std::string_view text = normalise(raw, buffer);
+        if (in_normalised_text.empty()) {
+            encode_text(text, ids);
+            return;
+        }
+        for (const auto& part : in_normalised_text.split(text, parse_special)) {
+            if (part.id >= 0) {
+                ids.push_back(part.id);
+            } else {
+                encode_text(part.text, ids);
+            }
+        }
+    }
+};
+
+Tokenizer::Tokenizer(Vocabulary vocabulary) {
+    check_vocabulary(vocabulary, "vocabulary");
+    impl_ = std::make_unique<Impl>(std::move(vocabulary));
+}
+
+Tokenizer::~Tokenizer() = default;
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+    const Vocabulary& v = impl_->vocabulary;
+    if (text.size() > max_text_bytes) {
+        throw Error("text of {} bytes, at most {} can be tokenized at once", text.size(), max_text_bytes);
+    }
+    std::vector<int32_t> ids;
+    ids.reserve(text.size() / 4 + 2);  // English has 4 to 5 bytes a token
+    if (options.add_special && v.add_bos && v.bos >= 0) ids.push_back(v.bos);
+    for (const auto& part : impl_->in_raw_text.split(text, options.parse_special)) {
+        if (part.id >= 0) {
+            ids.push_back(part.id);
+        } else {
+            impl_->encode_raw(part.text, options.parse_special, ids);
+        }
+    }
+    if (options.add_special && v.add_eos && v.eos >= 0) ids.push_back(v.eos);
+    return ids;
+}
+
+std::string_view Tokenizer::token_bytes(int32_t id) const {
+    const Vocabulary& v = impl_->vocabulary;
+    if (id < 0 || id >= v.n_tokens()) return {};
+    const auto i = static_cast<size_t>(id);
+    return v.types[i] == TokenType::unused ? std::string_view{} : v.tokens[i];
+}
+
+bool Tokenizer::is_special(int32_t id) const {
+    const Vocabulary& v = impl_->vocabulary;
+    return id >= 0 && id < v.n_tokens() && v.types[static_cast<size_t>(id)] == TokenType::control;
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
+    std::string bytes;
+    for (const int32_t id : ids) {
+        if (!skip_special || !is_special(id)) bytes += token_bytes(id);
+    }
+    return replace_broken_utf8(std::move(bytes));
+}
+
+int32_t Tokenizer::find(std::string_view token) const {
+    const auto added = impl_->added_ids.find(token);
+    return added != impl_->added_ids.end() ? added->second : impl_->bpe.find(token);
+}
+
+int32_t Tokenizer::n_tokens() const {
+    return impl_->vocabulary.n_tokens();
+}
+
+int32_t Tokenizer::bos() const {
+    return impl_->vocabulary.bos;
+}
+
+int32_t Tokenizer::eos() const {
+    return impl_->vocabulary.eos;
+}
+
+const Vocabulary& Tokenizer::vocabulary() const {
+    return impl_->vocabulary;
+}
+
+}  // namespace smelt
