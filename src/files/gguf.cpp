@@ -271,6 +271,7 @@ void translate_keys(ModelFile& model) {
     rename("general.sampling.penalty_repeat", "generation.repetition_penalty");
     rename("smelt.generation.do_sample", "generation.do_sample");
     rename("smelt.generation.eos_token_ids", "generation.eos_token_ids");
+    rename("smelt.generation.bos_token_id", "generation.bos_token_id");
     rename("tokenizer.ggml.bos_token_id", "generation.bos_token_id");
     for (const char* key :
          {"type", "factor", "low_freq_factor", "high_freq_factor", "original_context_length"}) {

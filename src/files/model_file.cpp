@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "files/gguf_types.h"
+#include "files/qwen3c.h"
 #include "files/readers.h"
 
 namespace smelt {
@@ -63,12 +64,16 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path) {
     if (file->bytes().size() >= sizeof(magic)) std::memcpy(&magic, file->bytes().data(), sizeof(magic));
     if (magic == gguf_magic) {
         read_gguf(file->bytes(), path.string(), *model);
+    } else if (magic == qwen3c_magic) {
+        read_qwen3c(file->bytes(), path.string(), *model);
+        read_qwen3c_neighbours(*model);
     } else if (path.extension() == ".safetensors") {
         throw Error("{}: open the folder that it is in: config.json says what these weights mean",
                     path.string());
     } else {
-        throw Error("{}: expected a Hugging Face folder or a GGUF file; the file starts with {:08x}",
-                    path.string(), magic);
+        throw Error(
+            "{}: expected a Hugging Face folder, a GGUF file or a qwen3.c .bin; the file starts with {:08x}",
+            path.string(), magic);
     }
     return model;
 }

@@ -20,6 +20,10 @@ ModelFile read_hugging_face(const std::filesystem::path& folder);
 // A GGUF file's bytes; `model` gets everything but its path and mappings. `source` names the file in errors.
 void read_gguf(std::span<const std::byte> bytes, const std::string& source, ModelFile& model);
 
+// The same for a qwen3.c .bin; its neighbours (vocabulary, prompts) are read from beside model.path.
+void read_qwen3c(std::span<const std::byte> bytes, const std::string& source, ModelFile& model);
+void read_qwen3c_neighbours(ModelFile& model);
+
 // Keys of config.json and generation_config.json (empty text: there is none) under GGUF's names.
 // `source` is the folder's name in errors.
 Metadata read_hf_config(std::string_view config, std::string_view generation_config,
