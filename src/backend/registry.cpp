@@ -1,19 +1,25 @@
-// The list of backends that this build has.
+// The list of backends, best first, with the reason for each that is not here.
 #include "backend/backend.h"
+#include "backend/cpu/cpu_backend.h"
 
 namespace smelt {
 
 std::vector<BackendInfo> list_backends() {
-    return {{"reference", make_reference_backend()->description(), ""}};
+    return {{"cpu", describe_cpu_backend({}), ""},
+            {"metal", "Apple GPU", "this build has no Metal backend yet"},
+            {"cuda", "NVIDIA GPU", "this build has no CUDA backend yet"},
+            {"reference", make_reference_backend()->description(), ""}};
 }
 
-std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions&) {
-    if (name == "reference" || name == "auto") return make_reference_backend();
-    std::string usable;
+std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options) {
+    if (name == "cpu" || name == "auto") return make_cpu_backend(options);
+    if (name == "reference") return make_reference_backend();
+    std::string usable = "auto";
     for (const BackendInfo& info : list_backends()) {
-        if (info.missing.empty()) usable += (usable.empty() ? "" : ", ") + info.name;
+        if (info.name == name && !info.missing.empty()) throw Error("device {}: {}", name, info.missing);
+        if (info.missing.empty()) usable += ", " + info.name;
     }
-    throw Error("device {}: not usable here; usable: {}", name, usable);
+    throw Error("device {}: expected one of {}", name, usable);
 }
 
 }  // namespace smelt

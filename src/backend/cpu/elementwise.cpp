@@ -1,0 +1,110 @@
+// Norms, activations, rope, narrowing: one row at a time.
+#include "backend/cpu/kernel_set.h"
+#include "backend/cpu/simd.h"
+
+namespace smelt::cpu::SMELT_ISA {
+
+void rms_norm(float* out, const float* x, const float* w, int64_t n, float eps) {
+    // scale = 1 / sqrt(mean(x²) + eps)
+    F squares{};
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) squares = fma(load(x + i), load(x + i), squares);
+    const int rest = static_cast<int>(n - i);
+    const F last = load_first(x + i, rest);
+    squares = fma(last, last, squares);
+    const float scale = 1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(n) + eps);
+    // out = x * scale * w
+    for (i = 0; i + lanes <= n; i += lanes) store(out + i, load(x + i) * scale * load(w + i));
+    store_first(out + i, last * scale * load_first(w + i, rest), rest);
+}
+
+void add(float* x, const float* y, int64_t n) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) store(x + i, load(x + i) + load(y + i));
+    for (; i < n; ++i) x[i] += y[i];
+}
+
+SIMD F silu(F x) {
+    return x / (splat(1.0f) + exp(-x));
+}
+
+void silu_mul(float* out, const float* gate, const float* up, int64_t n) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) store(out + i, silu(load(gate + i)) * load(up + i));
+    const int rest = static_cast<int>(n - i);
+    store_first(out + i, silu(load_first(gate + i, rest)) * load_first(up + i, rest), rest);
+}
+
+// (a, b) -> (a cos - b sin, a sin + b cos)
+SIMD Pair rotate(Pair x, Pair cos_sin) {
+    return {x.even * cos_sin.even - x.odd * cos_sin.odd, x.even * cos_sin.odd + x.odd * cos_sin.even};
+}
+
+void rope_half(float* x, const float* table, int64_t n_pairs) {
+    int64_t i = 0;
+    for (; i + lanes <= n_pairs; i += lanes) {
+        const Pair t = deinterleave(load(table + 2 * i), load(table + 2 * i + lanes));
+        const Pair y = rotate({load(x + i), load(x + n_pairs + i)}, t);
+        store(x + i, y.even);
+        store(x + n_pairs + i, y.odd);
+    }
+    for (; i < n_pairs; ++i) {
+        const float a = x[i], b = x[n_pairs + i], c = table[2 * i], s = table[2 * i + 1];
+        x[i] = a * c - b * s;
+        x[n_pairs + i] = a * s + b * c;
+    }
+}
+
+void rope_interleaved(float* x, const float* table, int64_t n_pairs) {
+    int64_t i = 0;
+    for (; i + lanes <= n_pairs; i += lanes) {
+        const Pair t = deinterleave(load(table + 2 * i), load(table + 2 * i + lanes));
+        interleave_store(x + 2 * i, rotate(deinterleave(load(x + 2 * i), load(x + 2 * i + lanes)), t));
+    }
+    for (; i < n_pairs; ++i) {
+        const float a = x[2 * i], b = x[2 * i + 1], c = table[2 * i], s = table[2 * i + 1];
+        x[2 * i] = a * c - b * s;
+        x[2 * i + 1] = a * s + b * c;
+    }
+}
+
+void to_f16(uint16_t* out, const float* x, int64_t n) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) store_f16(out + i, load(x + i));
+    const int rest = static_cast<int>(n - i);
+    if (rest == 0) return;
+    uint16_t last[lanes];
+    store_f16(last, load_first(x + i, rest));
+    __builtin_memcpy(out + i, last, static_cast<size_t>(rest) * sizeof(uint16_t));
+}
+
+// d = max|x| / 127, q = round(x / d) in every group
+void quantize(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums) {
+    for (int64_t g = 0; g < n / group_len; ++g, x += group_len, q += group_len) {
+        F magnitude{};
+        for (int i = 0; i < group_len; i += lanes) {
+            const F v = load(x + i);
+            magnitude = max(magnitude, v < F{} ? -v : v);
+        }
+        const float top = largest(magnitude);
+        // Below 2^-120 the inverse would overflow; such a group is zero for every product that a float can
+        // hold.
+        const float inverse = top < 0x1p-120f ? 0.0f : 127.0f / top;
+        d[g] = top / 127.0f;
+        I total{};
+        for (int i = 0; i < group_len; i += lanes) {
+            const F scaled = load(x + i) * inverse;
+            const F in_range = min(scaled >= splat(-127.0f) ? scaled : splat(-127.0f), splat(127.0f));
+            const I rounded = round_to_int(in_range);
+            typedef int8_t B __attribute__((vector_size(lanes)));
+            const B bytes = __builtin_convertvector(rounded, B);
+            __builtin_memcpy(q + i, &bytes, sizeof bytes);
+            total += rounded;
+        }
+        int32_t group_sum = 0;
+        for (int i = 0; i < lanes; ++i) group_sum += total[i];
+        sums[g] = group_sum;
+    }
+}
+
+}  // namespace smelt::cpu::SMELT_ISA

@@ -1,0 +1,26 @@
+// The kernels of the instruction set that is being compiled; kernel_table.cpp collects them.
+#pragma once
+
+#include "backend/cpu/kernels.h"
+
+namespace smelt::cpu::SMELT_ISA {
+
+size_t matmul_scratch(int64_t cols);
+void matmul_float(const MatmulArgs& a);
+void matmul_int8(const MatmulArgs& a);
+void quantize(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums);
+size_t attend_scratch(int n_rows, int k_dim, int v_dim);
+void attend(const AttendArgs& a);
+void attend_merge(float* m, float* l, float* acc, float span_m, float span_l, const float* span_acc,
+                  int v_dim);
+void attend_finish(float* out, const float* acc, float l, int v_dim);
+void rms_norm(float* out, const float* x, const float* w, int64_t n, float eps);
+void add(float* x, const float* y, int64_t n);
+void silu_mul(float* out, const float* gate, const float* up, int64_t n);
+void rope_half(float* x, const float* table, int64_t n_pairs);
+void rope_interleaved(float* x, const float* table, int64_t n_pairs);
+void to_f16(uint16_t* out, const float* x, int64_t n);
+
+extern const Kernels kernels;
+
+}  // namespace smelt::cpu::SMELT_ISA

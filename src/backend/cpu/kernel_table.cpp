@@ -1,0 +1,29 @@
+// The table of one instruction set.
+#include "backend/cpu/kernel_set.h"
+#include "backend/cpu/simd.h"
+
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+
+namespace smelt::cpu::SMELT_ISA {
+
+const Kernels kernels = {
+    .isa = TEXT(SMELT_ISA),
+    .panel_rows = panel_rows,
+    .matmul_scratch = matmul_scratch,
+    .matmul_float = matmul_float,
+    .matmul_int8 = matmul_int8,
+    .quantize = quantize,
+    .attend_scratch = attend_scratch,
+    .attend = attend,
+    .attend_merge = attend_merge,
+    .attend_finish = attend_finish,
+    .rms_norm = rms_norm,
+    .add = add,
+    .silu_mul = silu_mul,
+    .rope_half = rope_half,
+    .rope_interleaved = rope_interleaved,
+    .to_f16 = to_f16,
+};
+
+}  // namespace smelt::cpu::SMELT_ISA

@@ -1,0 +1,90 @@
+// The kernels of one instruction set as a table of functions, and their arguments. Plain data: this header is
+// compiled with every instruction set's flags. Scheduling and checks are cpu_backend.cpp's.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace smelt::cpu {
+
+// Every kernel computes each element in an order that depends on the element's own inputs alone, so that a
+// result is the same bit for bit in any batch, chunk and thread.
+
+constexpr int group_len = 32;       // weights and activations that share one scale in int8 products
+constexpr int kv_step = 32;         // positions that attention takes at once, aligned in the sequence
+constexpr int kv_span = 512;        // positions whose sums are made apart and then merged, in order
+constexpr int attend_padding = 16;  // floats; q rows and accumulators are padded with zeros to a multiple
+
+enum class WeightKind { f32, f16, bf16, q8_0, q4_0, q8_g64 };
+
+struct MatrixRows {
+    WeightKind kind;
+    const uint8_t* data;    // of row 0; any alignment
+    const uint8_t* scales;  // planar formats
+    int64_t row_bytes, row_scale_bytes;
+    int64_t rows, cols;
+};
+
+// Activations of int8 products: x = d * q, groups of group_len.
+struct QuantizedRows {
+    const int8_t* q;      // (n_rows, cols)
+    const float* d;       // (n_rows, cols / group_len)
+    const int32_t* sums;  // of q, as d
+};
+
+struct MatmulArgs {
+    MatrixRows w;
+    int64_t first_row, last_row;  // of w; multiples of panel_rows but for the end
+    const float* x;               // (n_tokens, x_stride); unused by int8 products
+    int64_t x_stride;
+    QuantizedRows xq;
+    int64_t n_tokens;
+    float* out;  // (n_tokens, out_stride)
+    int64_t out_stride;
+    const float* bias;  // (w.rows) or null
+    uint8_t* scratch;   // matmul_scratch bytes, aligned to 64
+};
+
+// One kv head, up to kv_step positions, several query rows (tokens x query heads of the kv head).
+struct AttendArgs {
+    const void* const* k;  // (n_pos) rows of k_dim
+    const void* const* v;  // (n_pos) rows of v_dim
+    bool f16;              // k and v; else float
+    int n_pos;
+    int k_dim, v_dim;
+    int n_rows;
+    const float* q;        // (n_rows, k_dim padded)
+    const int32_t* first;  // (n_rows) positions [first, last) of this step that the row sees
+    const int32_t* last;
+    float scale;
+    float* m;        // (n_rows) largest score so far; -inf at the start
+    float* l;        // (n_rows) sum of exp(score - m); 0
+    float* acc;      // (n_rows, v_dim padded) sum of exp(score - m) * v; 0
+    float* scratch;  // attend_scratch floats
+};
+
+struct Kernels {
+    const char* isa;
+    int panel_rows;  // rows of w that a matmul takes at once
+
+    size_t (*matmul_scratch)(int64_t cols);
+    void (*matmul_float)(const MatmulArgs&);  // f32, f16, bf16
+    void (*matmul_int8)(const MatmulArgs&);   // q8_0, q4_0, q8_g64
+    void (*quantize)(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums);
+
+    size_t (*attend_scratch)(int n_rows, int k_dim, int v_dim);
+    void (*attend)(const AttendArgs&);
+    // (m, l, acc) of one span into those of the spans before it.
+    void (*attend_merge)(float* m, float* l, float* acc, float span_m, float span_l, const float* span_acc,
+                         int v_dim);
+    void (*attend_finish)(float* out, const float* acc, float l, int v_dim);
+
+    void (*rms_norm)(float* out, const float* x, const float* w, int64_t n, float eps);
+    void (*add)(float* x, const float* y, int64_t n);
+    void (*silu_mul)(float* out, const float* gate, const float* up, int64_t n);
+    void (*rope_half)(float* x, const float* table, int64_t n_pairs);
+    void (*rope_interleaved)(float* x, const float* table, int64_t n_pairs);
+    void (*to_f16)(uint16_t* out, const float* x, int64_t n);
+};
+
+}  // namespace smelt::cpu

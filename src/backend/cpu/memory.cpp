@@ -1,0 +1,63 @@
+// Allocation, and the one place where formats meet kernels.
+#include "backend/cpu/memory.h"
+
+namespace smelt::cpu {
+
+HostStorage::HostStorage(size_t n_bytes) : memory(std::calloc(n_bytes + 64, 1)) {
+    if (memory == nullptr) {
+        throw Error("memory: expected {:.1f} MiB more, the system has none",
+                    static_cast<double>(n_bytes) / 0x1p20);
+    }
+    data = static_cast<std::byte*>(memory.get());
+    data += (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64;
+}
+
+namespace {
+
+WeightKind kind_of(Format f) {
+    switch (f) {
+        case Format::F32:
+            return WeightKind::f32;
+        case Format::F16:
+            return WeightKind::f16;
+        case Format::BF16:
+            return WeightKind::bf16;
+        case Format::Q8_0:
+            return WeightKind::q8_0;
+        case Format::Q4_0:
+            return WeightKind::q4_0;
+        case Format::Q8_G64:
+            return WeightKind::q8_g64;
+    }
+    return WeightKind::f32;
+}
+
+}  // namespace
+
+MatrixRows matrix_of(const Weight& w) {
+    CHECK(w.storage != nullptr);
+    const auto* storage = static_cast<const HostWeight*>(w.storage.get());
+    return {.kind = kind_of(w.format),
+            .data = reinterpret_cast<const uint8_t*>(storage->data),
+            .scales = reinterpret_cast<const uint8_t*>(storage->scales),
+            .row_bytes = static_cast<int64_t>(data_bytes(w.format, w.cols)),
+            .row_scale_bytes = static_cast<int64_t>(scale_bytes(w.format, w.cols)),
+            .rows = w.rows,
+            .cols = w.cols};
+}
+
+void Scratch::reserve() {
+    if (shared_needed_ > shared_size_) {
+        shared_.reset();
+        shared_ = std::make_unique<HostStorage>(shared_needed_);
+        shared_size_ = shared_needed_;
+    }
+    if (member_needed_ > member_size_) {
+        member_size_ = (member_needed_ + 4095) / 4096 * 4096;
+        all_members_.reset();
+        all_members_ = std::make_unique<HostStorage>(member_size_ * members_.size());
+        for (size_t i = 0; i < members_.size(); ++i) members_[i] = {all_members_->data + i * member_size_, 0};
+    }
+}
+
+}  // namespace smelt::cpu

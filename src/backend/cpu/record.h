@@ -1,0 +1,25 @@
+// The two ops that take planning: how matmul and attention are cut into chunks.
+#pragma once
+
+#include <span>
+
+#include "backend/backend.h"
+#include "backend/cpu/memory.h"
+#include "backend/cpu/op_list.h"
+
+namespace smelt::cpu {
+
+// What ops are recorded into and run with; outlives the record.
+struct Recorder {
+    const Kernels& kernels;
+    int n_threads;
+    OpList ops;
+    Scratch scratch;
+    uint64_t n_matmuls = 0;
+};
+
+void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x);
+void record_attention(Recorder& r, const Tensor& out, const Tensor& q, const KvLayer& kv,
+                      const BatchView& batch, const AttentionParams& p);
+
+}  // namespace smelt::cpu

@@ -1,0 +1,250 @@
+// Cuts attention into chunks of (tokens, kv head), and long contexts with few tokens further into spans of
+// positions. A row's sums are always made span by span and merged in order, cut or not, so that the cut never
+// shows in the result.
+#include <algorithm>
+#include <limits>
+
+#include "backend/cpu/record.h"
+
+namespace smelt::cpu {
+
+namespace {
+
+constexpr int64_t tile_rows = 64;  // query rows (tokens x heads of one kv head) that share widened k and v
+constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+
+int64_t padded(int64_t n) {
+    return (n + attend_padding - 1) / attend_padding * attend_padding;
+}
+
+struct Call {
+    const Kernels* kernels;
+    Rows<float> out, q;
+    const std::byte *k, *v;
+    bool f16;
+    int64_t block_len, n_kv_heads, n_rep, k_dim, v_dim;  // n_rep: query heads of one kv head
+    const int32_t *positions, *seq_start, *block_table;
+    int64_t n_tokens, n_seqs, max_blocks;
+    int64_t window;
+    float scale;
+    int64_t tile_tokens, n_spans;
+
+    int64_t end(int64_t token) const { return positions[token] + 1; }
+    int64_t begin(int64_t token) const { return window > 0 ? std::max<int64_t>(0, end(token) - window) : 0; }
+    int64_t sequence_of(int64_t token) const {
+        return std::upper_bound(seq_start, seq_start + n_seqs + 1, token) - seq_start - 1;
+    }
+};
+
+struct State {
+    float *m, *l, *acc;  // (n_rows), (n_rows), (n_rows, v_dim padded)
+};
+State carve_state(Carver& c, const Call& a, int64_t n_rows) {
+    return {c.take<float>(n_rows), c.take<float>(n_rows), c.take<float>(n_rows * padded(a.v_dim))};
+}
+void clear(const State& s, const Call& a, int64_t n_rows) {
+    std::fill_n(s.m, n_rows, minus_infinity);
+    std::fill_n(s.l, n_rows, 0.0f);
+    std::fill_n(s.acc, n_rows * padded(a.v_dim), 0.0f);
+}
+
+struct Buffers {
+    State total, span;
+    float *q, *scratch;
+    int32_t *first, *last;
+};
+Buffers carve_buffers(Carver& c, const Call& a) {
+    const int64_t n_rows = a.tile_tokens * a.n_rep;
+    const size_t n_scratch = a.kernels->attend_scratch(static_cast<int>(n_rows), static_cast<int>(a.k_dim),
+                                                       static_cast<int>(a.v_dim));
+    return {carve_state(c, a, n_rows),
+            carve_state(c, a, n_rows),
+            c.take<float>(n_rows * padded(a.k_dim)),
+            c.take<float>(static_cast<int64_t>(n_scratch)),
+            c.take<int32_t>(n_rows),
+            c.take<int32_t>(n_rows)};
+}
+
+// Tokens [t0, t1) of one sequence with the query heads of one kv head.
+struct Tile {
+    int64_t t0, t1, kv_head;
+    int64_t n_rows(const Call& a) const { return (t1 - t0) * a.n_rep; }
+};
+
+// The sums over the positions of one span, into b.span.
+void attend_span(const Call& a, const Tile& tile, int64_t span, const Buffers& b) {
+    const int64_t n_rows = tile.n_rows(a);
+    const int32_t* blocks = a.block_table + a.sequence_of(tile.t0) * a.max_blocks;
+    const int64_t element = a.f16 ? 2 : 4;
+    clear(b.span, a, n_rows);
+    const int64_t begin = std::max(a.begin(tile.t0), span * kv_span);
+    const int64_t end = std::min(a.end(tile.t1 - 1), (span + 1) * kv_span);
+    const void *k[kv_step], *v[kv_step];
+    for (int64_t base = begin / kv_step * kv_step; base < end; base += kv_step) {
+        const int64_t n_pos = std::min<int64_t>(kv_step, end - base);
+        for (int64_t p = 0; p < n_pos; ++p) {
+            // Positions before the window stand in the step but have no block any more.
+            const int64_t pos = std::max(base + p, begin);
+            const int64_t slot = blocks[pos / a.block_len] * a.block_len + pos % a.block_len;
+            k[p] = a.k + (slot * a.n_kv_heads + tile.kv_head) * a.k_dim * element;
+            v[p] = a.v + (slot * a.n_kv_heads + tile.kv_head) * a.v_dim * element;
+        }
+        for (int64_t r = 0; r < n_rows; ++r) {
+            const int64_t t = tile.t0 + r / a.n_rep;
+            b.first[r] = static_cast<int32_t>(std::clamp<int64_t>(a.begin(t) - base, 0, n_pos));
+            b.last[r] = static_cast<int32_t>(std::clamp<int64_t>(a.end(t) - base, 0, n_pos));
+        }
+        a.kernels->attend({.k = k,
+                           .v = v,
+                           .f16 = a.f16,
+                           .n_pos = static_cast<int>(n_pos),
+                           .k_dim = static_cast<int>(a.k_dim),
+                           .v_dim = static_cast<int>(a.v_dim),
+                           .n_rows = static_cast<int>(n_rows),
+                           .q = b.q,
+                           .first = b.first,
+                           .last = b.last,
+                           .scale = a.scale,
+                           .m = b.span.m,
+                           .l = b.span.l,
+                           .acc = b.span.acc,
+                           .scratch = b.scratch});
+    }
+}
+
+void gather_queries(const Call& a, const Tile& tile, float* to) {
+    for (int64_t r = 0; r < tile.n_rows(a); ++r, to += padded(a.k_dim)) {
+        const float* from = a.q[tile.t0 + r / a.n_rep] + (tile.kv_head * a.n_rep + r % a.n_rep) * a.k_dim;
+        std::copy_n(from, a.k_dim, to);
+        std::fill(to + a.k_dim, to + padded(a.k_dim), 0.0f);
+    }
+}
+
+bool sees(const Call& a, int64_t token, int64_t span) {
+    return a.begin(token) < (span + 1) * kv_span && a.end(token) > span * kv_span;
+}
+void merge(const Call& a, const State& total, int64_t row, const State& span, int64_t span_row) {
+    const int64_t stride = padded(a.v_dim);
+    a.kernels->attend_merge(total.m + row, total.l + row, total.acc + row * stride, span.m[span_row],
+                            span.l[span_row], span.acc + span_row * stride, static_cast<int>(a.v_dim));
+}
+void finish(const Call& a, int64_t token, int64_t head, const State& total, int64_t row) {
+    a.kernels->attend_finish(a.out[token] + head * a.v_dim, total.acc + row * padded(a.v_dim), total.l[row],
+                             static_cast<int>(a.v_dim));
+}
+
+// All spans of a tile, to the end.
+void attend_tile(const Call& a, const Tile& tile, const Buffers& b) {
+    gather_queries(a, tile, b.q);
+    clear(b.total, a, tile.n_rows(a));
+    const int64_t first = a.begin(tile.t0) / kv_span, last = (a.end(tile.t1 - 1) - 1) / kv_span;
+    for (int64_t span = first; span <= last; ++span) {
+        attend_span(a, tile, span, b);
+        for (int64_t r = 0; r < tile.n_rows(a); ++r) {
+            if (sees(a, tile.t0 + r / a.n_rep, span)) merge(a, b.total, r, b.span, r);
+        }
+    }
+    for (int64_t r = 0; r < tile.n_rows(a); ++r) {
+        finish(a, tile.t0 + r / a.n_rep, tile.kv_head * a.n_rep + r % a.n_rep, b.total, r);
+    }
+}
+
+void record_whole(Recorder& r, const Call* a) {
+    const int64_t n_tiles = (a->n_tokens + a->tile_tokens - 1) / a->tile_tokens;
+    Scratch* scratch = &r.scratch;
+    r.ops.add(static_cast<int>(n_tiles * a->n_kv_heads), [=](int chunk, int member) {
+        Carver carver(scratch->member(member).memory);
+        const Buffers b = carve_buffers(carver, *a);
+        // Later tokens see more: first, so that the last chunks are short.
+        const int64_t i = n_tiles - 1 - chunk / a->n_kv_heads;
+        const int64_t end = std::min(a->n_tokens, (i + 1) * a->tile_tokens);
+        for (int64_t t = i * a->tile_tokens; t < end;) {
+            const int64_t next = std::min<int64_t>(end, a->seq_start[a->sequence_of(t) + 1]);
+            attend_tile(*a, {t, next, chunk % a->n_kv_heads}, b);
+            t = next;
+        }
+    });
+}
+
+// Rows of the partial results: (n_tokens, n_kv_heads, n_spans, n_rep).
+void record_split(Recorder& r, const Call* a) {
+    const int64_t n_rows = a->n_tokens * a->n_kv_heads * a->n_spans * a->n_rep;
+    Carver count(nullptr);
+    carve_state(count, *a, n_rows);
+    r.scratch.need_shared(count.used());
+    Scratch* scratch = &r.scratch;
+    r.ops.add(static_cast<int>(a->n_tokens * a->n_kv_heads * a->n_spans), [=](int chunk, int member) {
+        const int64_t span = chunk % a->n_spans, kv_head = chunk / a->n_spans % a->n_kv_heads;
+        const int64_t token = chunk / a->n_spans / a->n_kv_heads;
+        if (!sees(*a, token, span)) return;
+        Carver carver(scratch->member(member).memory);
+        Buffers b = carve_buffers(carver, *a);
+        Carver shared(scratch->shared());
+        const State all = carve_state(shared, *a, n_rows);
+        const int64_t row = chunk * a->n_rep;
+        b.span = {all.m + row, all.l + row, all.acc + row * padded(a->v_dim)};
+        const Tile tile{token, token + 1, kv_head};
+        gather_queries(*a, tile, b.q);
+        attend_span(*a, tile, span, b);
+    });
+    r.ops.add(static_cast<int>(a->n_tokens), [=](int chunk, int member) {
+        Carver carver(scratch->member(member).memory);
+        const Buffers b = carve_buffers(carver, *a);
+        Carver shared(scratch->shared());
+        const State all = carve_state(shared, *a, n_rows);
+        const int64_t token = chunk;
+        for (int64_t head = 0; head < a->n_kv_heads * a->n_rep; ++head) {
+            clear(b.total, *a, 1);
+            for (int64_t span = 0; span < a->n_spans; ++span) {
+                if (!sees(*a, token, span)) continue;
+                const int64_t kv_row = (token * a->n_kv_heads + head / a->n_rep) * a->n_spans + span;
+                merge(*a, b.total, 0, all, kv_row * a->n_rep + head % a->n_rep);
+            }
+            finish(*a, token, head, b.total, 0);
+        }
+    });
+}
+
+}  // namespace
+
+void record_attention(Recorder& r, const Tensor& out, const Tensor& q, const KvLayer& kv,
+                      const BatchView& batch, const AttentionParams& p) {
+    const int64_t n_heads = q.shape[1], n_kv_heads = kv.k.shape[2];
+    CHECK(
+        n_heads % n_kv_heads == 0 && q.shape[2] == kv.k.shape[3] && out.row_len() == n_heads * kv.v.shape[3],
+        "q ({}, {}), k ({}, {}), out {}", n_heads, q.shape[2], n_kv_heads, kv.k.shape[3], out.row_len());
+    CHECK(kv.k.dtype == kv.v.dtype && (kv.k.dtype == DType::F32 || kv.k.dtype == DType::F16));
+    CHECK(batch.block_table.dense() || batch.n_seqs == 1);
+    auto* a = static_cast<Call*>(r.ops.take(sizeof(Call)));
+    *a = {.kernels = &r.kernels,
+          .out = rows_of<float>(out),
+          .q = rows_of<float>(q),
+          .k = bytes_of(kv.k),
+          .v = bytes_of(kv.v),
+          .f16 = kv.k.dtype == DType::F16,
+          .block_len = kv.block_len(),
+          .n_kv_heads = n_kv_heads,
+          .n_rep = n_heads / n_kv_heads,
+          .k_dim = kv.k.shape[3],
+          .v_dim = kv.v.shape[3],
+          .positions = rows_of<int32_t>(batch.positions).first,
+          .seq_start = rows_of<int32_t>(batch.seq_start).first,
+          .block_table = rows_of<int32_t>(batch.block_table).first,
+          .n_tokens = batch.n_tokens,
+          .n_seqs = batch.n_seqs,
+          .max_blocks = batch.max_blocks,
+          .window = p.window,
+          .scale = p.scale,
+          .tile_tokens = 1,
+          .n_spans = (batch.max_kv_len + kv_span - 1) / kv_span};
+    // Decode alone: a chunk for every token, as no two share a sequence.
+    if (batch.n_tokens > batch.n_seqs) a->tile_tokens = std::max<int64_t>(1, tile_rows / a->n_rep);
+    const bool split = batch.n_tokens * n_kv_heads < 8 * r.n_threads && a->n_spans > 1;
+    if (split) a->tile_tokens = 1;
+    Carver count(nullptr);
+    carve_buffers(count, *a);
+    r.scratch.need_member(count.used());
+    split ? record_split(r, a) : record_whole(r, a);
+}
+
+}  // namespace smelt::cpu

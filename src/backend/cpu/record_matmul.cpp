@@ -1,0 +1,141 @@
+// Cuts a matmul into chunks of rows; int8 products get their activations quantized once a call, by each
+// thread for itself when there are few.
+#include <algorithm>
+
+#include "backend/cpu/record.h"
+
+namespace smelt::cpu {
+
+namespace {
+
+constexpr int64_t quantize_alone = 4096;   // activations; about as long as waiting for the others
+constexpr int64_t chunk_bytes = 64 << 10;  // weights of a chunk; 5 µs of one core's memory bandwidth
+constexpr int64_t quantize_chunk_rows = 8;
+
+struct MatmulPlan {
+    int64_t chunk_rows;
+    int n_chunks;
+};
+// Rows of one product per chunk: whole panels, and enough chunks that a thread which loses its core delays
+// little.
+MatmulPlan choose_matmul(const MatrixRows& w, int64_t n_tokens, int panel_rows, int n_threads) {
+    const int64_t by_bytes = std::max<int64_t>(1, chunk_bytes / std::max<int64_t>(1, w.row_bytes * n_tokens));
+    const int64_t by_threads = std::max<int64_t>(1, w.rows / (8 * n_threads));
+    const int64_t wanted = std::min(by_bytes, by_threads);
+    const int64_t chunk_rows = (wanted + panel_rows - 1) / panel_rows * panel_rows;
+    return {chunk_rows, static_cast<int>((w.rows + chunk_rows - 1) / chunk_rows)};
+}
+
+bool is_int8(WeightKind kind) {
+    return kind == WeightKind::q8_0 || kind == WeightKind::q4_0 || kind == WeightKind::q8_g64;
+}
+
+struct Product {
+    MatrixRows w;
+    const float* bias;
+    Rows<float> out;
+    int64_t chunk_rows;
+    int first_chunk;
+};
+
+struct QuantizedBuffer {
+    int8_t* q;
+    float* d;
+    int32_t* sums;
+};
+QuantizedBuffer carve_quantized(Carver& carver, int64_t n_tokens, int64_t cols) {
+    const int64_t n_groups = cols / group_len;
+    return {carver.take<int8_t>(n_tokens * cols), carver.take<float>(n_tokens * n_groups),
+            carver.take<int32_t>(n_tokens * n_groups)};
+}
+void quantize_rows(const Kernels& k, Rows<const float> x, int64_t first, int64_t last, int64_t cols,
+                   const QuantizedBuffer& to) {
+    const int64_t n_groups = cols / group_len;
+    for (int64_t t = first; t < last; ++t) {
+        k.quantize(x[t], cols, to.q + t * cols, to.d + t * n_groups, to.sums + t * n_groups);
+    }
+}
+
+}  // namespace
+
+void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x) {
+    const int64_t cols = x.row_len(), n_tokens = x.n_rows();
+    const Rows<float> xs = rows_of<float>(x);
+    auto* products = static_cast<Product*>(r.ops.take(outs.size() * sizeof(Product)));
+    const auto n_products = static_cast<int>(outs.size());
+    int n_chunks = 0;
+    bool any_int8 = false;
+    for (int i = 0; i < n_products; ++i) {
+        const MatmulOut& m = outs[static_cast<size_t>(i)];
+        CHECK(m.w->cols == cols && m.w->rows == m.out.row_len() && m.out.n_rows() == n_tokens,
+              "weight ({}, {}), x ({}, {}), out ({}, {})", m.w->rows, m.w->cols, n_tokens, cols,
+              m.out.n_rows(), m.out.row_len());
+        CHECK(m.bias == nullptr || m.bias->cols * m.bias->rows == m.w->rows);
+        const MatrixRows w = matrix_of(*m.w);
+        const MatmulPlan plan = choose_matmul(w, n_tokens, r.kernels.panel_rows, r.n_threads);
+        products[i] = {w, m.bias == nullptr ? nullptr : floats_of(*m.bias), rows_of<float>(m.out),
+                       plan.chunk_rows, n_chunks};
+        n_chunks += plan.n_chunks;
+        any_int8 = any_int8 || is_int8(w.kind);
+    }
+
+    // Activations to int8: into shared memory as an op of its own, or by every thread into its own.
+    const bool alone = r.n_threads == 1 || n_tokens * cols <= quantize_alone;
+    const Kernels* k = &r.kernels;
+    Scratch* scratch = &r.scratch;
+    const uint64_t id = ++r.n_matmuls;
+    Carver count(nullptr);
+    if (any_int8) {
+        count.take<uint8_t>(static_cast<int64_t>(k->matmul_scratch(cols)));
+        if (alone) {
+            carve_quantized(count, n_tokens, cols);
+        } else {
+            Carver shared(nullptr);
+            carve_quantized(shared, n_tokens, cols);
+            scratch->need_shared(shared.used());
+            const auto n_quantize =
+                static_cast<int>((n_tokens + quantize_chunk_rows - 1) / quantize_chunk_rows);
+            r.ops.add(n_quantize, [=](int chunk, int) {
+                Carver carver(scratch->shared());
+                const int64_t first = chunk * quantize_chunk_rows;
+                quantize_rows(*k, {xs.first, xs.stride}, first,
+                              std::min(n_tokens, first + quantize_chunk_rows), cols,
+                              carve_quantized(carver, n_tokens, cols));
+            });
+        }
+    }
+    scratch->need_member(count.used());
+
+    r.ops.add(n_chunks, [=](int chunk, int member) {
+        int i = n_products - 1;
+        while (products[i].first_chunk > chunk) --i;
+        const Product& p = products[i];
+        const int64_t first_row = (chunk - p.first_chunk) * p.chunk_rows;
+        MatmulArgs args{.w = p.w,
+                        .first_row = first_row,
+                        .last_row = std::min(p.w.rows, first_row + p.chunk_rows),
+                        .x = xs.first,
+                        .x_stride = xs.stride,
+                        .xq = {},
+                        .n_tokens = n_tokens,
+                        .out = p.out.first,
+                        .out_stride = p.out.stride,
+                        .bias = p.bias,
+                        .scratch = nullptr};
+        if (!is_int8(p.w.kind)) return k->matmul_float(args);
+
+        Scratch::Member& own = scratch->member(member);
+        Carver carver(own.memory);
+        args.scratch = carver.take<uint8_t>(static_cast<int64_t>(k->matmul_scratch(cols)));
+        Carver shared(alone ? nullptr : scratch->shared());
+        const QuantizedBuffer xq = carve_quantized(alone ? carver : shared, n_tokens, cols);
+        if (alone && own.prepared != id) {
+            quantize_rows(*k, {xs.first, xs.stride}, 0, n_tokens, cols, xq);
+            own.prepared = id;
+        }
+        args.xq = {xq.q, xq.d, xq.sums};
+        k->matmul_int8(args);
+    });
+}
+
+}  // namespace smelt::cpu

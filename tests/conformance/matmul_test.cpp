@@ -1,0 +1,208 @@
+// Matrix products and table look-ups of every format against the reference, and the promise that a row's
+// result does not depend on the rows beside it.
+#include <algorithm>
+#include <cmath>
+
+#include "conformance/rig.h"
+
+namespace smelt {
+namespace {
+
+class EveryFormat : public testing::TestWithParam<Format> {};
+
+std::vector<int64_t> test_cols(Format f) {
+    const int64_t block = format_info(f).block_len;
+    if (block == 1) return {1, 2, 3, 31, 32, 33, 63, 64, 65, 255, 257};
+    return {block, 2 * block, 3 * block, 5 * block, 16 * block, 33 * block};
+}
+
+// Largest error of a float product of n terms, in any order of additions, and of activations rounded to int8
+// in groups of 32 (the most that a backend may do to a quantized format).
+std::vector<double> matmul_bound(const EncodedWeight& w, const std::vector<float>& x, int64_t n_tokens) {
+    const std::vector<float> weights = w.decoded();
+    const bool rounded = format_info(w.format).block_len > 1;
+    std::vector<double> bound;
+    for (int64_t t = 0; t < n_tokens; ++t) {
+        const auto row = x.begin() + t * w.cols;
+        std::vector<double> slack(static_cast<size_t>(w.cols), 0);
+        for (int64_t i = 0; rounded && i < w.cols; i += 32) {
+            float top = 0;
+            for (int64_t j = i; j < i + 32; ++j) top = std::max(top, std::fabs(row[j]));
+            std::fill_n(slack.begin() + i, 32, as_double(top) / 127 * 0.5 * (1 + 1e-4));
+        }
+        for (int64_t r = 0; r < w.rows; ++r) {
+            double terms = 0, rounding = 0;
+            for (int64_t i = 0; i < w.cols; ++i) {
+                const double weight = std::fabs(as_double(weights[static_cast<size_t>(r * w.cols + i)]));
+                terms += weight * std::fabs(as_double(row[i]));
+                rounding += weight * slack[static_cast<size_t>(i)];
+            }
+            bound.push_back((static_cast<double>(w.cols) + 8) * eps * (terms + 1) + rounding);
+        }
+    }
+    return bound;
+}
+double matmul_nmse(Format f) {
+    return format_info(f).block_len > 1 ? 1e-3 : 1e-10;
+}
+
+TEST_P(EveryFormat, MatmulIsNearTheReference) {
+    for (const int64_t cols : test_cols(GetParam())) {
+        for (const int64_t rows : {1, 2, 3, 15, 16, 17, 33, 64, 65, 257}) {
+            const EncodedWeight w = encode_weight(GetParam(), rows, cols, 1);
+            for (const int64_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33}) {
+                if (n > 9 && rows * cols > 40000) continue;  // the reference takes its time
+                const std::vector<float> x = normal(n * cols, 2);
+                const auto product = [&](Backend& be) {
+                    Rig rig(be);
+                    const Weight weight = rig.matrix(w);
+                    const Tensor in = rig.floats({n, cols}, x, 3), out = rig.empty({n, rows}, 5);
+                    be.begin();
+                    be.matmul(std::vector<MatmulOut>{{out, &weight, nullptr}}, in);
+                    be.submit_and_wait();
+                    return rig.read(out);
+                };
+                const std::vector<float> expected = product(reference());
+                const std::vector<double> bound = matmul_bound(w, x, n);
+                // One product of few terms may be small by cancellation: energy counts from 64 elements on.
+                const double nmse = n * rows < 64 ? 1 : matmul_nmse(GetParam());
+                for (const Device& d : devices()) {
+                    ASSERT_TRUE(near(product(*d.backend), expected, bound, nmse))
+                        << d.label << " weight (" << rows << ", " << cols << "), " << n << " tokens";
+                }
+            }
+        }
+    }
+}
+
+TEST_P(EveryFormat, SeveralProductsWithBiasShareOneInput) {
+    const int64_t cols = 192, n = 7;
+    const std::vector<int64_t> rows = {64, 5, 33};
+    const std::vector<float> x = normal(n * cols, 3);
+    std::vector<EncodedWeight> w, b;
+    for (const int64_t r : rows) {
+        w.push_back(encode_weight(GetParam(), r, cols, static_cast<unsigned>(r)));
+        b.push_back(encode_vector(normal(r, static_cast<unsigned>(r) + 1)));
+    }
+    const auto product = [&](Backend& be) {
+        Rig rig(be);
+        const Weight w0 = rig.matrix(w[0]), w1 = rig.matrix(w[1]), w2 = rig.matrix(w[2]);
+        const Weight b1 = rig.vector(b[1]), b2 = rig.vector(b[2]);
+        const Tensor in = rig.floats({n, cols}, x);
+        const Tensor o0 = rig.empty({n, rows[0]}), o1 = rig.empty({n, rows[1]}, 1),
+                     o2 = rig.empty({n, rows[2]});
+        be.begin();
+        be.matmul(std::vector<MatmulOut>{{o0, &w0, nullptr}, {o1, &w1, &b1}, {o2, &w2, &b2}}, in);
+        be.submit_and_wait();
+        return std::vector<std::vector<float>>{rig.read(o0), rig.read(o1), rig.read(o2)};
+    };
+    const auto expected = product(reference());
+    for (const Device& d : devices()) {
+        const auto got = product(*d.backend);
+        for (size_t i = 0; i < 3; ++i) {
+            std::vector<double> bound = matmul_bound(w[i], x, n);
+            for (double& e : bound) e += 4 * eps * 5;  // the bias, at most 5 here
+            EXPECT_TRUE(near(got[i], expected[i], bound, matmul_nmse(GetParam())))
+                << d.label << " product " << i;
+        }
+    }
+}
+
+TEST_P(EveryFormat, ATokenAloneHasTheBitsItHasInABatch) {
+    const int64_t cols = 320, rows = 83, n = 33;
+    const EncodedWeight w = encode_weight(GetParam(), rows, cols, 4),
+                        other = encode_weight(GetParam(), 48, cols, 5);
+    const std::vector<float> x = normal(n * cols, 6);
+    const auto product = [&](Backend& be, int64_t first, int64_t count, bool with_other) {
+        Rig rig(be);
+        const Weight weight = rig.matrix(w), second = rig.matrix(other);
+        const std::vector<float> part(x.begin() + first * cols, x.begin() + (first + count) * cols);
+        const Tensor in = rig.floats({count, cols}, part), out = rig.empty({count, rows});
+        const Tensor out2 = rig.empty({count, 48});
+        std::vector<MatmulOut> outs = {{out, &weight, nullptr}};
+        if (with_other) outs.insert(outs.begin(), {out2, &second, nullptr});
+        be.begin();
+        be.matmul(outs, in);
+        be.submit_and_wait();
+        return rig.read(out);
+    };
+    const std::vector<Device> alone = make_devices(1), many = make_devices(5);
+    for (size_t i = 0; i < alone.size(); ++i) {
+        const std::vector<float> all = product(*many[i].backend, 0, n, true);
+        for (const int64_t count : {1, 2, 3, 5, 8, 11}) {
+            for (int64_t first = 0; first + count <= n; first += count) {
+                const std::vector<float> part(all.begin() + first * rows,
+                                              all.begin() + (first + count) * rows);
+                ASSERT_TRUE(identical(product(*alone[i].backend, first, count, false), part))
+                    << alone[i].label << " tokens " << first << " + " << count;
+            }
+        }
+    }
+}
+
+TEST_P(EveryFormat, EmbedIsExact) {
+    for (const int64_t cols : test_cols(GetParam())) {
+        const EncodedWeight w = encode_weight(GetParam(), 37, cols, 7);
+        const auto rows = [&](Backend& be) {
+            Rig rig(be);
+            const Weight table = be.load(w.view(), WeightUse::embedding);
+            const Tensor ids = rig.ints({4}, {36, 0, 17, 17}), out = rig.empty({4, cols}, 2);
+            be.begin();
+            be.embed(out, table, ids);
+            be.submit_and_wait();
+            return rig.read(out);
+        };
+        const std::vector<float> expected = rows(reference());
+        for (const Device& d : devices())
+            EXPECT_TRUE(identical(rows(*d.backend), expected)) << d.label << " " << cols;
+    }
+}
+
+TEST_P(EveryFormat, ZeroActivationsAreExact) {
+    const EncodedWeight w = encode_weight(GetParam(), 20, 64, 8);
+    for (const Device& d : devices()) {
+        Rig rig(*d.backend);
+        const Weight weight = rig.matrix(w);
+        const Tensor in = rig.floats({6, 64}, std::vector<float>(6 * 64, 0.0f)), out = rig.empty({6, 20});
+        d.backend->begin();
+        d.backend->matmul(std::vector<MatmulOut>{{out, &weight, nullptr}}, in);
+        d.backend->submit_and_wait();
+        EXPECT_TRUE(identical(rig.read(out), std::vector<float>(6 * 20, 0.0f))) << d.label;
+    }
+}
+
+// Every extreme a file can hold: quants of -128 too.
+TEST(Matmul, TheFullRangeOfInt8) {
+    EncodedWeight w = encode_weight(Format::Q8_0, 16, 64, 9);
+    for (size_t i = 0; i < 32; ++i) {
+        auto* block = w.data.data() + 1 + i * sizeof(BlockQ8_0);
+        for (size_t j = 0; j < 32; ++j)
+            block[2 + j] = std::byte{static_cast<uint8_t>(j % 2 == 0 ? 128 : 127)};
+    }
+    std::vector<float> x(64);
+    for (size_t i = 0; i < x.size(); ++i) x[i] = i % 2 == 0 ? -1.0f : 1.0f;
+    const auto product = [&](Backend& be) {
+        Rig rig(be);
+        const Weight weight = rig.matrix(w);
+        const Tensor in = rig.floats({1, 64}, x), out = rig.empty({1, 16});
+        be.begin();
+        be.matmul(std::vector<MatmulOut>{{out, &weight, nullptr}}, in);
+        be.submit_and_wait();
+        return rig.read(out);
+    };
+    const std::vector<float> expected = product(reference());
+    for (const Device& d : devices()) {
+        EXPECT_TRUE(near(product(*d.backend), expected, matmul_bound(w, x, 1), 1e-10)) << d.label;
+    }
+}
+
+std::vector<Format> formats() {
+    std::vector<Format> result;
+    for (const FormatInfo& info : all_formats()) result.push_back(info.format);
+    return result;
+}
+INSTANTIATE_TEST_SUITE_P(Conformance, EveryFormat, testing::ValuesIn(formats()),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
+
+}  // namespace
+}  // namespace smelt

@@ -1,0 +1,206 @@
+// The row-wise ops against the reference: norms, rope, activations, KV stores and copies.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "conformance/rig.h"
+
+namespace smelt {
+namespace {
+
+const std::vector<int64_t> lengths = {1, 2, 3, 31, 32, 33, 63, 64, 65, 255, 257, 1024};
+const std::vector<int64_t> token_counts = {1, 2, 3, 5, 9, 16, 33};
+
+// Runs op on the reference and every device; each result within rel * (|expected| + floor).
+void compare(const std::function<std::vector<float>(Rig&)>& op, double rel, double floor,
+             const std::string& what) {
+    Rig reference_rig(reference());
+    const std::vector<float> expected = op(reference_rig);
+    std::vector<double> bound;
+    for (const float e : expected) bound.push_back(rel * (std::fabs(as_double(e)) + floor));
+    for (const Device& d : devices()) {
+        Rig rig(*d.backend);
+        ASSERT_TRUE(near(op(rig), expected, bound, std::max(1e-30, rel * rel))) << d.label << " " << what;
+    }
+}
+std::vector<float> run(Rig& rig, const Tensor& out, const std::function<void()>& op) {
+    rig.be.begin();
+    op();
+    rig.be.submit_and_wait();
+    return rig.read(out);
+}
+
+TEST(Ops, RmsNorm) {
+    for (const int64_t len : lengths) {
+        const EncodedWeight w = encode_vector(normal(len, 1));
+        for (const int64_t n : token_counts) {
+            const std::vector<float> x = normal(n * 3 * len, 2, 3);
+            const auto norm = [&](bool in_place) {
+                return [&, in_place](Rig& rig) {
+                    const Weight weight = rig.vector(w);
+                    const Tensor in = rig.floats({n, 3, len}, x, 7);
+                    const Tensor out = in_place ? in : rig.empty({n, 3, len}, 2);
+                    return run(rig, out, [&] { rig.be.rms_norm(out, in, weight, 1e-6f); });
+                };
+            };
+            const double rel = (static_cast<double>(len) / 2 + 6) * eps;
+            compare(norm(false), rel, 0, fmt::format("rows of {}, {} tokens", len, n));
+            compare(norm(true), rel, 0, fmt::format("in place, rows of {}, {} tokens", len, n));
+        }
+    }
+}
+
+TEST(Ops, AddRmsNormFusedOrComposed) {
+    for (const int64_t len : lengths) {
+        const EncodedWeight w = encode_vector(normal(len, 1));
+        const int64_t n = 5;
+        const std::vector<float> x = normal(n * len, 2), residual = normal(n * len, 3);
+        const auto op = [&](bool composed) {
+            return [&, composed](Rig& rig) {
+                const Weight weight = rig.vector(w);
+                const Tensor r = rig.floats({n, len}, residual, 1), in = rig.floats({n, len}, x);
+                const Tensor out = rig.empty({n, len}, 3);
+                std::vector<float> result = run(rig, out, [&] {
+                    composed ? rig.be.Backend::add_rms_norm(out, r, in, weight, 1e-6f)
+                             : rig.be.add_rms_norm(out, r, in, weight, 1e-6f);
+                });
+                const std::vector<float> sum = rig.read(r);
+                result.insert(result.end(), sum.begin(), sum.end());
+                return result;
+            };
+        };
+        // The sum is rounded once in both; its relative error does not grow in the norm.
+        const double rel = (static_cast<double>(len) / 2 + 8) * eps;
+        compare(op(false), rel, 0, fmt::format("fused, rows of {}", len));
+        compare(op(true), rel, 0, fmt::format("composed, rows of {}", len));
+    }
+}
+
+TEST(Ops, RopeTableIsExactForFarPositions) {
+    std::vector<float> frequencies;
+    for (int i = 0; i < 33; ++i) frequencies.push_back(static_cast<float>(std::pow(1e6, -i / 33.0)));
+    const EncodedWeight w = encode_vector(frequencies);
+    const std::vector<int32_t> positions = {0, 1, 2, 4095, 32768, 131071, 1000003};
+    for (const float scale : {1.0f, 1.1386294f}) {
+        compare(
+            [&](Rig& rig) {
+                const Weight inv_freq = rig.vector(w);
+                const Tensor pos = rig.ints({7}, positions), out = rig.empty({7, 33, 2}, 4);
+                return run(rig, out, [&] { rig.be.rope_table(out, pos, inv_freq, scale); });
+            },
+            2 * eps, 1, "rope table");
+    }
+}
+
+TEST(Ops, Rope) {
+    for (const RopePairing pairing : {RopePairing::half, RopePairing::interleaved}) {
+        for (const int64_t n_dims : {2, 6, 32, 62, 64, 80, 128}) {
+            for (const int64_t n : token_counts) {
+                const std::vector<float> x = normal(n * 3 * 128, 2), table = normal(n * n_dims, 3);
+                compare(
+                    [&](Rig& rig) {
+                        const Tensor heads = rig.floats({n, 3, 128}, x, 5);
+                        const Tensor cos_sin = rig.floats({n, n_dims / 2, 2}, table, 1);
+                        return run(rig, heads, [&] { rig.be.rope(heads, cos_sin, pairing); });
+                    },
+                    // two products of numbers below 20
+                    3 * eps, 40, fmt::format("{} of 128 dims, {} tokens", n_dims, n));
+            }
+        }
+    }
+}
+
+TEST(Ops, AddAndSiluMul) {
+    for (const int64_t len : lengths) {
+        for (const int64_t n : token_counts) {
+            std::vector<float> x = normal(n * len, 1, 4);
+            const std::vector<float> y = normal(n * len, 2);
+            const std::string what = fmt::format("rows of {}, {} tokens", len, n);
+            compare(
+                [&](Rig& rig) {
+                    const Tensor a = rig.floats({n, len}, x, 3), b = rig.floats({n, len}, y, 1);
+                    return run(rig, a, [&] { rig.be.add(a, b); });
+                },
+                0x1p-60, 0, "add, " + what);
+            x.front() = -200;  // e^200 is no float
+            x.back() = 200;
+            for (const bool in_place : {false, true}) {
+                compare(
+                    [&](Rig& rig) {
+                        const Tensor gate = rig.floats({n, len}, x, 2), up = rig.floats({n, len}, y, 1);
+                        const Tensor out = in_place ? gate : rig.empty({n, len}, 4);
+                        return run(rig, out, [&] { rig.be.silu_mul(out, gate, up); });
+                    },
+                    12 * eps, 1e-29, "silu_mul, " + what);
+            }
+        }
+    }
+}
+
+TEST(Ops, GatherRows) {
+    const std::vector<float> x = normal(9 * 33, 1);
+    compare(
+        [&](Rig& rig) {
+            const Tensor in = rig.floats({9, 33}, x, 2), rows = rig.ints({4}, {8, 0, 0, 5});
+            const Tensor out = rig.empty({4, 33}, 1);
+            return run(rig, out, [&] { rig.be.gather_rows(out, in, rows); });
+        },
+        0, 0, "gather");
+}
+
+// Ops see what ops before them in the same record wrote, and what write() did between them.
+TEST(Ops, AWriteKeepsItsPlaceInTheRecord) {
+    for (const Device& d : devices()) {
+        Rig rig(*d.backend);
+        const Tensor x = rig.floats({1, 3}, {1, 2, 3}), y = rig.floats({1, 3}, {10, 10, 10});
+        const std::vector<float> later = {5, 5, 5};
+        d.backend->begin();
+        d.backend->add(x, y);
+        d.backend->write(y, later.data());
+        d.backend->add(x, y);
+        d.backend->submit_and_wait();
+        EXPECT_TRUE(identical(rig.read(x), {16, 17, 18})) << d.label;
+    }
+}
+
+class EveryKvType : public testing::TestWithParam<DType> {};
+
+TEST_P(EveryKvType, StoreAndCopyBlocks) {
+    const DType type = GetParam();
+    for (const int64_t head_dim : {1, 20, 64, 80}) {
+        const int64_t n = 6, n_kv_heads = 3, block_len = 5, n_blocks = 4;
+        const int64_t row = n_kv_heads * head_dim;
+        std::vector<float> k = normal(n * row, 1), v = normal(n * row, 2);
+        k[0] = 1e-6f;  // subnormal as F16
+        v[0] = 70000;  // infinite as F16
+        const auto cache = [&](Rig& rig) {
+            const KvLayer kv{rig.raw(type, {n_blocks, block_len, n_kv_heads, head_dim}),
+                             rig.raw(type, {n_blocks, block_len, n_kv_heads, head_dim})};
+            BatchView batch;
+            batch.slots = rig.ints({n}, {7, 0, 19, 3, 12, 11});
+            batch.n_tokens = static_cast<int>(n);
+            const Tensor ks = rig.floats({n, n_kv_heads, head_dim}, k, 3);
+            const Tensor vs = rig.floats({n, n_kv_heads, head_dim}, v, 1);
+            const std::vector<int32_t> from = {1, 3}, to = {2, 1};
+            rig.be.begin();
+            rig.be.store_kv(kv, ks, vs, batch);
+            rig.be.copy_kv_blocks(kv, from, to);
+            rig.be.submit_and_wait();
+            std::vector<std::byte> bytes(kv.k.n_bytes() + kv.v.n_bytes());
+            rig.be.read(kv.k, bytes.data());
+            rig.be.read(kv.v, bytes.data() + kv.k.n_bytes());
+            return bytes;
+        };
+        Rig reference_rig(reference());
+        const std::vector<std::byte> expected = cache(reference_rig);
+        for (const Device& d : devices()) {
+            Rig rig(*d.backend);
+            EXPECT_EQ(cache(rig), expected) << d.label << " head_dim " << head_dim;
+        }
+    }
+}
+INSTANTIATE_TEST_SUITE_P(Conformance, EveryKvType, testing::Values(DType::F32, DType::F16),
+                         [](const auto& test) { return test.param == DType::F32 ? "F32" : "F16"; });
+
+}  // namespace
+}  // namespace smelt
