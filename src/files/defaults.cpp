@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/error.h"
 #include "files/families.h"
 #include "files/readers.h"
 
@@ -47,6 +48,13 @@ void fill_defaults(ModelFile& model) {
         set_once(m, prefix + "vocab_size", embedding->shape[0]);
     }
     if (m.find(prefix + "rope.freq_base") == nullptr) m.set(prefix + "rope.freq_base", default_rope_base);
+}
+
+const std::string& check_name(const std::string& name, std::string_view what, std::string_view source) {
+    const bool printable =
+        std::ranges::all_of(name, [](char c) { return static_cast<uint8_t>(c) >= 0x20 && c != 0x7f; });
+    if (!printable) throw Error("{}: {} of {} bytes holds control characters", source, what, name.size());
+    return name;
 }
 
 std::span<const std::byte> aligned(std::span<const std::byte> bytes, size_t alignment, ModelFile& model) {

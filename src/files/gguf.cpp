@@ -42,7 +42,7 @@ class MetadataReader {
     MetadataReader(ByteReader& in, ModelFile& model) : in_(in), model_(model) {}
 
     void read_entry() {
-        key_ = read_string(in_, "metadata key", limits::key_bytes);
+        key_ = check_name(read_string(in_, "metadata key", limits::key_bytes), "metadata key", in_.source());
         if (model_.metadata.find(key_) != nullptr) {
             throw Error("{}: metadata key {} occurs twice", in_.source(), key_);
         }
@@ -186,7 +186,8 @@ struct TensorInfo {
 
 TensorInfo read_tensor_info(ByteReader& in) {
     TensorInfo t;
-    t.name = read_string(in, "tensor name", limits::tensor_name_bytes);
+    t.name =
+        check_name(read_string(in, "tensor name", limits::tensor_name_bytes), "tensor name", in.source());
     const auto n_dims = in.read<uint32_t>(t.name);
     if (n_dims > limits::dims) {
         throw Error("{}: tensor {}: {} dimensions, at most {} are accepted", in.source(), t.name, n_dims,
@@ -255,7 +256,8 @@ void check_placement(const std::vector<TensorInfo>& infos, uint64_t alignment, u
 void translate_keys(ModelFile& model) {
     Metadata& m = model.metadata;
     const std::string* name = m.get_string("general.architecture");
-    const std::string architecture = name == nullptr ? "" : *name;
+    const std::string architecture =
+        name == nullptr ? "" : check_name(*name, "general.architecture", model.path.string());
     const Family* family = family_of_architecture(architecture);
     m.set("smelt.rope.pairing",
           std::string(family != nullptr && family->gguf_interleaved ? "interleaved" : "half"));

@@ -55,7 +55,7 @@ struct Section {
         const Json* value = find(key);
         if (value == nullptr) return std::nullopt;
         if (!value->is_string()) fail(key, "a string");
-        return value->get<std::string>();
+        return check_name(value->get<std::string>(), key, source);
     }
 
     std::optional<Section> object(std::string_view key) const {
@@ -190,7 +190,7 @@ void read_hf_chat_template(std::string_view text, const std::string& source, Met
         const bool named = item.is_object() && item.contains("name") && item["name"].is_string() &&
                            item.contains("template") && item["template"].is_string();
         if (!named) throw Error("{}: chat_template: expected items {{name, template}}", source);
-        const auto name = item["name"].get<std::string>();
+        const auto name = check_name(item["name"].get<std::string>(), "chat_template: name", source);
         set_once(name == "default" ? key : key + "." + name, item["template"].get<std::string>());
     }
 }

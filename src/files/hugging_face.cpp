@@ -65,7 +65,8 @@ ShardIndex read_index(const MappedFile& file) {
     ShardIndex index;
     for (const auto& [name, shard] : map->items()) {
         if (!shard.is_string()) throw Error("{}: weight_map: {}: expected a file name", source, name);
-        const auto file_name = shard.get<std::string>();
+        const auto file_name = check_name(shard.get<std::string>(), "weight_map: file name", source);
+        check_name(name, "weight_map: tensor name", source);
         // A shard lies beside its index; anything else reads files that are no part of the model.
         if (file_name.find('/') != std::string::npos || file_name.find('\\') != std::string::npos ||
             !file_name.ends_with(".safetensors")) {

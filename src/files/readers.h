@@ -35,6 +35,9 @@ void read_hf_chat_template(std::string_view tokenizer_config, const std::string&
 // What known families imply where the file is silent: n_kv_heads = n_heads, head_dim = dim / n_heads, ...
 void fill_defaults(ModelFile& model);
 
+// Names from files end up in messages and on terminals: throws Error where one holds control characters.
+const std::string& check_name(const std::string& name, std::string_view what, std::string_view source);
+
 // A view of the bytes, or of an owned copy where they are not aligned for the format.
 std::span<const std::byte> aligned(std::span<const std::byte> bytes, size_t alignment, ModelFile& model);
 

@@ -58,7 +58,7 @@ class HeaderHandler : public nlohmann::json_sax<Json> {
     bool string(string_t& text) override {
         if (in_metadata_ && depth_ == 2) return true;
         if (depth_ != 2 || key_ != "dtype") return value("a string");
-        entries.back().dtype = text;
+        entries.back().dtype = check_name(text, "header: dtype", source_);
         return true;
     }
 
@@ -73,7 +73,7 @@ class HeaderHandler : public nlohmann::json_sax<Json> {
 
     bool key(string_t& text) override {
         if (depth_ == 2) {
-            key_ = text;
+            key_ = check_name(text, "header: key", source_);
             return true;
         }
         in_metadata_ = text == "__metadata__";
@@ -82,6 +82,7 @@ class HeaderHandler : public nlohmann::json_sax<Json> {
             throw Error("{}: header: tensor name of {} bytes, at most {} are accepted", source_, text.size(),
                         limits::tensor_name_bytes);
         }
+        check_name(text, "header: tensor name", source_);
         if (entries.size() >= limits::tensors) {
             throw Error("{}: header: more than {} tensors", source_, limits::tensors);
         }
