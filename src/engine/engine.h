@@ -1,0 +1,93 @@
+// Many requests on one device: a thread that owns the step loop. Token ids in, token events out; never text.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "engine/step_loop.h"
+
+namespace smelt {
+
+struct EngineOptions {
+    SchedulerOptions scheduler;
+    int max_queue = 256;  // requests that wait for their first step; more are refused
+};
+
+// Why a request was not taken.
+struct Refusal {
+    enum class Kind {
+        bad_request,  // the request can never run; `text` names field, expected and found
+        queue_full,   // later it may
+        stopped,      // the engine takes no more requests
+    };
+    Kind kind;
+    std::string text;
+};
+
+struct EngineStats : StepLoopStats {
+    double tokens_per_second = 0;  // generated, over the last second or more of work
+    bool draining = false;
+};
+
+// All functions may be called from any thread, but drain(), stop() and the destructor not from a sink.
+class Engine {
+ public:
+    // Throws Error when the options contradict each other.
+    explicit Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options = {});
+    ~Engine();
+
+    std::variant<RequestId, Refusal> submit(Request request);
+    // All answers of the request end with `cancelled` before the next step; nothing happens when they have
+    // ended.
+    void cancel(RequestId id);
+
+    EngineStats stats() const;
+    RequestLimits limits() const { return limits_; }
+
+    // Takes no more requests; returns when those that it has are finished.
+    void drain();
+    // Takes no more requests, cancels those that it has and ends the thread.
+    void stop();
+
+ private:
+    struct Command {
+        RequestId id;
+        std::shared_ptr<const Request> request;  // null: cancel
+        uint64_t seed;
+        Sequence::Clock::time_point submitted;
+    };
+
+    void work();
+    bool take_commands();
+    void handle_commands();
+    void publish();
+
+    std::unique_ptr<ModelRunner> runner_;
+    StepLoop loop_;  // of the thread alone
+    const RequestLimits limits_;
+    const int max_queue_;
+
+    mutable std::mutex mutex_;
+    std::condition_variable wake_, idle_;
+    // Guarded by mutex_.
+    std::vector<Command> inbox_;
+    EngineStats stats_;
+    RequestId last_id_ = 0;
+    uint64_t next_seed_;  // for requests without one
+    int n_queued_ = 0;    // requests in inbox_ or waiting for their first step
+    bool stop_ = false, draining_ = false, busy_ = false;
+
+    // Of the thread alone.
+    std::vector<Command> commands_;
+    Sequence::Clock::time_point rate_since_;
+    int64_t rate_from_ = 0;  // tokens generated until then
+
+    std::mutex join_mutex_;
+    std::thread thread_;  // the last member: it uses the others
+};
+
+}  // namespace smelt

@@ -1,0 +1,71 @@
+// Everything about a request that can be refused before it runs.
+#include "engine/request.h"
+
+namespace smelt {
+
+namespace {
+
+constexpr int max_logprobs = 1000;  // far above OpenAI's 20, far below what would slow a step
+constexpr int max_priority = 100;
+
+struct IntRange {
+    const char* name;
+    int value, min, max;
+};
+
+std::string check_ids(const char* name, const std::vector<int32_t>& ids, int vocab_size) {
+    for (size_t i = 0; i < ids.size(); ++i) {
+        if (ids[i] < 0 || ids[i] >= vocab_size) {
+            return fmt::format("{}[{}]: expected ids 0 to {}, found {}", name, i, vocab_size - 1, ids[i]);
+        }
+    }
+    return "";
+}
+
+}  // namespace
+
+const char* to_string(FinishReason reason) {
+    switch (reason) {
+        case FinishReason::stop_id:
+            return "stop_id";
+        case FinishReason::length:
+            return "length";
+        case FinishReason::context:
+            return "context";
+        case FinishReason::cancelled:
+            return "cancelled";
+        case FinishReason::error:
+            return "error";
+    }
+    return "";
+}
+
+std::string check_request(const Request& r, const RequestLimits& limits) {
+    if (!r.sink) return "sink: expected a function, found none";
+    if (r.tokens.empty()) return "tokens: expected 1 or more, found none";
+    if (r.tokens.size() >= static_cast<size_t>(limits.max_tokens())) {
+        return fmt::format(
+            "tokens: expected at most {} so that one more fits (context {}, KV cache {} tokens), found {}",
+            limits.max_tokens() - 1, limits.n_ctx, limits.kv_tokens, r.tokens.size());
+    }
+    const int max_int = std::numeric_limits<int>::max();
+    for (const IntRange& i :
+         {IntRange{"max_tokens", r.max_tokens, -1, max_int}, IntRange{"min_tokens", r.min_tokens, 0, max_int},
+          IntRange{"n_logprobs", r.n_logprobs, -1, max_logprobs},
+          IntRange{"priority", r.priority, -max_priority, max_priority},
+          IntRange{"n", r.n, 1, limits.max_seqs}}) {
+        if (i.value >= i.min && i.value <= i.max) continue;
+        if (i.max == max_int) return fmt::format("{}: expected {} or more, found {}", i.name, i.min, i.value);
+        return fmt::format("{}: expected {} to {}, found {}", i.name, i.min, i.max, i.value);
+    }
+    if (r.max_tokens >= 0 && r.min_tokens > r.max_tokens) {
+        return fmt::format("min_tokens: expected at most max_tokens, {}, found {}", r.max_tokens,
+                           r.min_tokens);
+    }
+    std::string problem = check_ids("tokens", r.tokens, limits.vocab_size);
+    if (problem.empty()) problem = check_ids("stop_ids", r.stop_ids, limits.vocab_size);
+    if (problem.empty()) problem = check_sampling(r.sampling, limits.vocab_size);
+    return problem;
+}
+
+}  // namespace smelt

@@ -1,0 +1,81 @@
+// What is asked of the engine and what it answers: token ids in, token events out.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/model_runner.h"
+#include "engine/sampler.h"
+
+namespace smelt {
+
+using RequestId = uint64_t;
+
+struct TokenEvent {
+    RequestId request = 0;
+    int index = 0;  // which of the request's n answers
+    int32_t id = -1;
+    float logprob = 0;                   // where n_logprobs >= 0; see Drawn
+    std::vector<TokenLogprob> top = {};  // the n_logprobs best
+};
+
+enum class FinishReason {
+    stop_id,    // one of the stop ids was drawn; it gets no TokenEvent
+    length,     // max_tokens
+    context,    // the context, or the whole KV cache, is full
+    cancelled,  // by cancel() or stop()
+    error,      // `error` says what: the device failed, the logits were not numbers
+};
+
+const char* to_string(FinishReason reason);
+
+// The last event of an answer.
+struct FinishEvent {
+    RequestId request = 0;
+    int index = 0;
+    FinishReason reason = FinishReason::error;
+    int32_t stop_id = -1;  // the one drawn
+    std::string error = {};
+
+    int n_prompt = 0;         // tokens
+    int n_cached_prompt = 0;  // of them, those whose K and V were in the cache already
+    int n_generated = 0;      // tokens drawn, with the stop id
+    int n_preemptions = 0;    // how often it made room for others and was computed again
+    // Seconds: from submit() to the first step, to the first token, to the end.
+    double queued = 0, prefill = 0, decode = 0;
+};
+
+using Event = std::variant<TokenEvent, FinishEvent>;
+
+struct Request {
+    std::vector<int32_t> tokens = {};
+    SamplingParams sampling = {};
+    int max_tokens = -1;                 // -1: until the context is full; 0: only fill the cache
+    int min_tokens = 0;                  // stop ids are not drawn before
+    std::vector<int32_t> stop_ids = {};  // end of text, end of turn
+    bool ignore_eos = false;             // stop ids are never drawn
+    int priority = 0;                    // higher runs first; see SchedulerOptions::priority_tokens
+    int n_logprobs = -1;                 // see DrawOptions
+    int n = 1;                           // answers; the prompt is computed once
+
+    // Called on the engine thread between steps, so it must not block; it may call submit() and cancel(). One
+    // FinishEvent per answer comes last. An answer whose sink throws is dropped.
+    std::function<void(Event)> sink = {};
+};
+
+struct RequestLimits {
+    int vocab_size = 0;
+    int n_ctx = 0;      // tokens of one sequence at most
+    int kv_tokens = 0;  // that the whole KV cache holds
+    int max_seqs = 0;
+
+    int max_tokens() const { return n_ctx < kv_tokens ? n_ctx : kv_tokens; }  // prompt and answer
+};
+
+// What is wrong with a request: field, expected, found. Empty when nothing is.
+std::string check_request(const Request& request, const RequestLimits& limits);
+
+}  // namespace smelt

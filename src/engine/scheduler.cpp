@@ -1,0 +1,136 @@
+// One total order, rank, decides everything: who is served first, who is admitted next, who is preempted.
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace smelt {
+
+namespace {
+
+void insert(std::vector<Sequence*>& sorted, Sequence* s) {
+    sorted.insert(std::ranges::upper_bound(sorted, s, runs_before), s);
+}
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerOptions& options, KvCache& kv) : options_(options), kv_(kv) {
+    if (options.max_seqs < 1) throw Error("max_seqs: expected 1 or more, found {}", options.max_seqs);
+    if (options.prefill_chunk < 1) {
+        throw Error("prefill_chunk: expected 1 token or more, found {}", options.prefill_chunk);
+    }
+    if (options.max_batch_tokens <= options.max_seqs) {
+        throw Error("max_batch_tokens: expected more than max_seqs, {}, found {}", options.max_seqs,
+                    options.max_batch_tokens);
+    }
+    if (options.priority_tokens < 1) {
+        throw Error("priority_tokens: expected 1 or more, found {}", options.priority_tokens);
+    }
+}
+
+void Scheduler::add(Sequence* s) {
+    s->rank = n_tokens_ - int64_t{s->request->priority} * options_.priority_tokens;
+    insert(waiting_, s);
+}
+
+void Scheduler::add_fork(Sequence* s) {
+    insert(running_, s);
+}
+
+void Scheduler::remove(Sequence* s) {
+    kv_.release(s->kv);
+    std::erase(running_, s);
+    std::erase(waiting_, s);
+}
+
+const StepPlan& Scheduler::plan() {
+    plan_.parts.clear();
+    plan_.copies.clear();
+    budget_ = options_.max_batch_tokens;
+    schedule_running(true);
+    schedule_running(false);
+    admit();
+    n_tokens_ += options_.max_batch_tokens - budget_;
+    return plan_;
+}
+
+void Scheduler::schedule_running(bool decodes) {
+    // By index, because preemption shortens the list from behind.
+    for (size_t i = 0; i < running_.size() && budget_ > 0; ++i) {
+        Sequence& s = *running_[i];
+        if ((s.n_pending() == 1) != decodes) continue;
+        schedule(s, std::min({s.n_pending(), options_.prefill_chunk, budget_}));
+    }
+}
+
+bool Scheduler::schedule(Sequence& s, int n) {
+    while (!kv_.reserve(s.kv, n, plan_.copies)) {
+        CHECK(running_.size() > 1, "{} tokens do not fit into {} blocks", s.ids.size(), kv_.n_blocks());
+        const bool itself = running_.back() == &s;
+        preempt_last();
+        if (itself) return false;
+    }
+    plan_.parts.push_back({&s, n});
+    budget_ -= n;
+    return true;
+}
+
+void Scheduler::admit() {
+    while (!waiting_.empty() && budget_ > 0) {
+        Sequence& s = *waiting_.front();
+        if (!has_seat(s) || !take_blocks(s)) {
+            // In the order of rank and no other, or a large request would wait for ever.
+            if (running_.empty() || running_.back()->request->priority >= s.request->priority ||
+                runs_before(running_.back(), &s)) {
+                return;
+            }
+            preempt_last();
+            continue;
+        }
+        waiting_.erase(waiting_.begin());
+        insert(running_, &s);
+        if (!s.was_admitted()) {
+            s.admitted = Sequence::Clock::now();
+            s.n_cached_prompt = s.kv.n_tokens;
+            n_cached_prompt_ += s.n_cached_prompt;
+        }
+        schedule(s, std::min({s.n_pending(), options_.prefill_chunk, budget_}));
+    }
+}
+
+bool Scheduler::has_seat(const Sequence& s) const {
+    int n = s.n_seats();
+    for (const Sequence* r : running_) n += r->n_seats();
+    return n <= options_.max_seqs;
+}
+
+// Admission: with the cached prefix, are there blocks for all of its tokens, what the running ones have yet
+// to prefill, and one more for each of these?
+bool Scheduler::take_blocks(Sequence& s) {
+    kv_.reuse_prefix(s.kv, s.ids);
+    const auto n_missing = [&](const Sequence& r) {
+        return kv_.n_blocks_for(static_cast<int>(r.ids.size())) - static_cast<int>(r.kv.blocks.size());
+    };
+    int n = n_missing(s);
+    for (const Sequence* r : running_) n += n_missing(*r) + 1;
+    if (n <= kv_.n_available()) return true;
+    kv_.release(s.kv);
+    return false;
+}
+
+void Scheduler::preempt_last() {
+    Sequence* s = running_.back();
+    running_.pop_back();
+    const auto part = std::ranges::find(plan_.parts, s, &StepPlan::Part::sequence);
+    if (part != plan_.parts.end()) {
+        budget_ += part->n_tokens;
+        plan_.parts.erase(part);
+    }
+    kv_.release(s->kv);
+    insert(waiting_, s);
+    ++s->n_preemptions;
+    ++n_preemptions_;
+}
+
+}  // namespace smelt

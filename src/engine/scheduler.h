@@ -1,0 +1,72 @@
+// Decides which sequences run in the next step, and with how many tokens. Knows token counts and blocks;
+// knows nothing about tensors, logits or threads.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/kv_cache.h"
+#include "engine/sequence.h"
+
+namespace smelt {
+
+struct SchedulerOptions {
+    int max_seqs = 32;           // that run at once; each may decode in every step
+    int max_batch_tokens = 512;  // of a step; more than max_seqs, so that prefill always goes on
+    // Of one sequence in a step: half the budget, so that a long prompt leaves room for the next one's first
+    // chunk.
+    int prefill_chunk = 256;
+    // One level of priority is worth as much as having come this many tokens of work earlier. A request of
+    // low priority therefore waits for at most that much work of higher ones that come later, and never
+    // starves.
+    int priority_tokens = 16384;
+};
+
+struct StepPlan {
+    struct Part {
+        Sequence* sequence;
+        int n_tokens;
+    };
+    std::vector<Part> parts;
+    std::vector<BlockCopy> copies;  // to be made first, in order
+};
+
+class Scheduler {
+ public:
+    // Borrows the cache. Throws Error when the options contradict each other.
+    Scheduler(const SchedulerOptions& options, KvCache& kv);
+
+    void add(Sequence* s);       // to the queue
+    void add_fork(Sequence* s);  // of a running sequence; runs at once
+    void remove(Sequence* s);    // and frees its blocks
+
+    // Decodes first, then chunks of prompts that run, then new ones as long as their blocks are free; all in
+    // the order of rank. When blocks run out, the last in rank loses its own and goes back to the queue.
+    // Every sequence added must fit into the cache alone. Valid until the next call.
+    const StepPlan& plan();
+
+    const SchedulerOptions& options() const { return options_; }
+    const std::vector<Sequence*>& running() const { return running_; }
+    const std::vector<Sequence*>& waiting() const { return waiting_; }
+    int64_t n_preemptions() const { return n_preemptions_; }
+    int64_t n_cached_prompt() const { return n_cached_prompt_; }  // tokens of prompts found in the cache
+
+ private:
+    bool schedule(Sequence& s, int n);
+    void schedule_running(bool decodes);
+    void admit();
+    bool has_seat(const Sequence& s) const;
+    bool take_blocks(Sequence& s);
+    void preempt_last();
+
+    SchedulerOptions options_;
+    KvCache& kv_;
+    std::vector<Sequence*> running_, waiting_;  // in the order of rank
+    StepPlan plan_;
+    int budget_ = 0;        // tokens left in the step that is being planned
+    int64_t n_tokens_ = 0;  // scheduled so far: the clock of rank
+    int64_t n_preemptions_ = 0;
+    int64_t n_cached_prompt_ = 0;
+};
+
+}  // namespace smelt

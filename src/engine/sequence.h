@@ -1,0 +1,44 @@
+// One answer in the making: its tokens, its blocks, its place in the order. Owned by the StepLoop.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "engine/kv_cache.h"
+#include "engine/request.h"
+
+namespace smelt {
+
+struct Sequence {
+    using Clock = std::chrono::steady_clock;
+
+    RequestId id = 0;
+    int index = 0;
+    std::shared_ptr<const Request> request;  // shared with the request's other answers
+    uint64_t seed = 0;
+
+    std::vector<int32_t> ids;  // prompt and answer
+    KvSequence kv;
+    TokenCounts counts;
+
+    int64_t rank = 0;  // smaller runs first; set by the Scheduler
+    bool forked = false;
+    int n_cached_prompt = 0;
+    int n_preemptions = 0;
+    Clock::time_point submitted, admitted, first_token;  // the epoch: not yet
+
+    int n_prompt() const { return static_cast<int>(request->tokens.size()); }
+    int n_generated() const { return static_cast<int>(ids.size()) - n_prompt(); }
+    int n_pending() const { return static_cast<int>(ids.size()) - kv.n_tokens; }  // tokens without K and V
+    bool was_admitted() const { return admitted != Clock::time_point(); }
+    // Sequences that it is or will be.
+    int n_seats() const { return forked ? 1 : request->n; }
+};
+
+inline bool runs_before(const Sequence* a, const Sequence* b) {
+    return std::tie(a->rank, a->id, a->index) < std::tie(b->rank, b->id, b->index);
+}
+
+}  // namespace smelt

@@ -1,0 +1,243 @@
+// The step: plan -> copies and batch -> device -> blocks are known -> tokens.
+#include "engine/step_loop.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace smelt {
+
+namespace {
+
+double seconds(Sequence::Clock::duration d) {
+    return std::chrono::duration<double>(d).count();
+}
+
+bool has_penalties(const SamplingParams& p) {
+    return p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
+}
+
+bool contains(const std::vector<int32_t>& ids, int32_t id) {
+    return std::ranges::find(ids, id) != ids.end();
+}
+
+}  // namespace
+
+StepLoop::StepLoop(ModelRunner& runner, const SchedulerOptions& options)
+    : runner_(runner),
+      kv_(runner.shape().n_blocks, runner.shape().block_len),
+      scheduler_(options, kv_),
+      sampler_(runner.shape().vocab_size) {}
+
+RequestLimits StepLoop::limits() const {
+    const RunnerShape& shape = runner_.shape();
+    return {.vocab_size = shape.vocab_size,
+            .n_ctx = shape.n_ctx,
+            .kv_tokens = shape.n_blocks * shape.block_len,
+            .max_seqs = scheduler_.options().max_seqs};
+}
+
+void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_t seed,
+                   Sequence::Clock::time_point submitted) {
+    auto s = std::make_unique<Sequence>();
+    s->id = id;
+    s->seed = seed;
+    s->submitted = submitted;
+    const size_t answer =
+        static_cast<size_t>(request->max_tokens < 0 ? limits().max_tokens() : request->max_tokens);
+    s->ids.reserve(std::min(request->tokens.size() + answer, static_cast<size_t>(limits().max_tokens())));
+    s->ids = request->tokens;
+    s->forked = request->n == 1;
+    s->request = std::move(request);
+    scheduler_.add(s.get());
+    sequences_.push_back(std::move(s));
+}
+
+void StepLoop::cancel(RequestId id) {
+    for (size_t i = sequences_.size(); i-- > 0;) {
+        if (sequences_[i]->id == id) finish(*sequences_[i], FinishReason::cancelled);
+    }
+}
+
+void StepLoop::end_all(FinishReason reason, const std::string& error) {
+    while (!sequences_.empty()) finish(*sequences_.back(), reason, error);
+}
+
+void StepLoop::step() {
+    const StepPlan& plan = scheduler_.plan();
+    if (plan.parts.empty()) return;
+    build_batch(plan);
+    if (!run(plan)) return;
+
+    for (const StepPlan::Part& part : plan.parts) {
+        Sequence& s = *part.sequence;
+        if (part.n_tokens > 1 || s.n_generated() == 0) totals_.n_prefilled += part.n_tokens;
+        kv_.commit(s.kv, s.ids, part.n_tokens);
+    }
+    const auto vocab_size = static_cast<size_t>(runner_.shape().vocab_size);
+    CHECK(logits_.size() == batch_.logits_rows.size() * vocab_size, "{} logits", logits_.size());
+    std::span<float> rows = logits_;
+    for (const StepPlan::Part& part : plan.parts) {
+        Sequence& s = *part.sequence;
+        if (s.n_pending() > 0) continue;
+        const std::span<float> logits = rows.first(vocab_size);
+        rows = rows.subspan(vocab_size);
+        if (!s.forked) {
+            s.forked = true;
+            for (int index = 1; index < s.request->n; ++index) advance(fork(s, index), logits);
+        }
+        advance(s, logits);
+    }
+}
+
+void StepLoop::build_batch(const StepPlan& plan) {
+    const int block_len = kv_.block_len();
+    batch_.ids.clear();
+    batch_.positions.clear();
+    batch_.slots.clear();
+    batch_.seq_start.assign(1, 0);
+    batch_.logits_rows.clear();
+    batch_.max_blocks = batch_.max_kv_len = 0;
+    for (const StepPlan::Part& part : plan.parts) {
+        const Sequence& s = *part.sequence;
+        const int end = s.kv.n_tokens + part.n_tokens;
+        for (int pos = s.kv.n_tokens; pos < end; ++pos) {
+            batch_.ids.push_back(s.ids[static_cast<size_t>(pos)]);
+            batch_.positions.push_back(pos);
+            const int32_t block = s.kv.blocks[static_cast<size_t>(pos / block_len)];
+            batch_.slots.push_back(block * block_len + pos % block_len);
+        }
+        batch_.seq_start.push_back(batch_.n_tokens());
+        batch_.max_blocks = std::max(batch_.max_blocks, static_cast<int>(s.kv.blocks.size()));
+        batch_.max_kv_len = std::max(batch_.max_kv_len, end);
+        if (end == static_cast<int>(s.ids.size())) batch_.logits_rows.push_back(batch_.n_tokens() - 1);
+    }
+    batch_.block_table.assign(plan.parts.size() * static_cast<size_t>(batch_.max_blocks), 0);
+    auto row = batch_.block_table.begin();
+    for (const StepPlan::Part& part : plan.parts) {
+        std::ranges::copy(part.sequence->kv.blocks, row);
+        row += batch_.max_blocks;
+    }
+    copy_from_.clear();
+    copy_to_.clear();
+    for (const BlockCopy& c : plan.copies) {
+        copy_from_.push_back(c.from);
+        copy_to_.push_back(c.to);
+    }
+}
+
+bool StepLoop::run(const StepPlan& plan) {
+    std::string error = "unknown exception";
+    try {
+        if (!copy_from_.empty()) runner_.copy_blocks(copy_from_, copy_to_);
+        runner_.run(batch_, logits_);
+        ++totals_.n_steps;
+        return true;
+    } catch (const std::exception& e) {
+        error = e.what();
+    } catch (...) {
+    }
+    ++totals_.n_failed_steps;
+    spdlog::error("a step of {} tokens failed: {}", batch_.n_tokens(), error);
+    for (const StepPlan::Part& part : plan.parts) finish(*part.sequence, FinishReason::error, error);
+    return false;
+}
+
+// The prompt is computed: another answer of the request goes on from here, with shared blocks.
+Sequence& StepLoop::fork(const Sequence& s, int index) {
+    sequences_.push_back(std::make_unique<Sequence>(s));
+    Sequence& copy = *sequences_.back();
+    copy.index = index;
+    copy.kv = kv_.fork(s.kv);
+    copy.ids.reserve(s.ids.capacity());
+    scheduler_.add_fork(&copy);
+    return copy;
+}
+
+void StepLoop::advance(Sequence& s, std::span<float> logits) {
+    const Request& r = *s.request;
+    if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
+
+    DrawOptions options{.n_logprobs = r.n_logprobs,
+                        .random = random_bits(s.seed, static_cast<uint64_t>(s.index),
+                                              static_cast<uint64_t>(s.n_generated()))};
+    if (has_penalties(r.sampling)) {
+        s.counts.update(s.ids, s.n_prompt(), r.sampling.penalty_last_n);
+        options.counts = &s.counts;
+    }
+    if (r.ignore_eos || s.n_generated() < r.min_tokens) options.banned = r.stop_ids;
+    Drawn drawn = sampler_.draw(logits, r.sampling, options);
+    if (drawn.id < 0) return finish(s, FinishReason::error, drawn.problem);
+
+    s.ids.push_back(drawn.id);
+    ++totals_.n_generated;
+    if (s.n_generated() == 1) s.first_token = Sequence::Clock::now();
+    if (contains(r.stop_ids, drawn.id)) return finish(s, FinishReason::stop_id);
+    if (!emit(r, TokenEvent{s.id, s.index, drawn.id, drawn.logprob, std::move(drawn.top)})) return drop(s);
+    if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
+    if (static_cast<int>(s.ids.size()) >= limits().max_tokens()) finish(s, FinishReason::context);
+}
+
+void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error) {
+    const auto now = Sequence::Clock::now(), never = Sequence::Clock::time_point();
+    const auto admitted = s.admitted == never ? now : s.admitted;
+    const auto first_token = s.first_token == never ? now : s.first_token;
+    FinishEvent event{.request = s.id,
+                      .index = s.index,
+                      .reason = reason,
+                      .stop_id = reason == FinishReason::stop_id ? s.ids.back() : -1,
+                      .error = error,
+                      .n_prompt = s.n_prompt(),
+                      .n_cached_prompt = s.n_cached_prompt,
+                      .n_generated = s.n_generated(),
+                      .n_preemptions = s.n_preemptions,
+                      .queued = seconds(admitted - s.submitted),
+                      .prefill = seconds(first_token - admitted),
+                      .decode = seconds(now - first_token)};
+    const std::shared_ptr<const Request> request = s.request;
+    drop(s);
+    emit(*request, std::move(event));
+}
+
+void StepLoop::drop(Sequence& s) {
+    scheduler_.remove(&s);
+    std::erase_if(sequences_, [&](const auto& owned) { return owned.get() == &s; });
+}
+
+bool StepLoop::emit(const Request& request, Event event) {
+    try {
+        request.sink(std::move(event));
+        return true;
+    } catch (const std::exception& e) {
+        spdlog::error("an answer is dropped because its sink threw: {}", e.what());
+    } catch (...) {
+        spdlog::error("an answer is dropped because its sink threw");
+    }
+    return false;
+}
+
+StepLoopStats StepLoop::stats() const {
+    StepLoopStats s = totals_;
+    s.n_running = static_cast<int>(scheduler_.running().size());
+    for (const Sequence* w : scheduler_.waiting()) ++(w->was_admitted() ? s.n_preempted : s.n_queued);
+    s.n_blocks = kv_.n_blocks();
+    s.n_used_blocks = kv_.n_used();
+    s.n_cached_blocks = kv_.n_cached();
+    s.n_preemptions = scheduler_.n_preemptions();
+    s.n_cached_prompt = scheduler_.n_cached_prompt();
+    return s;
+}
+
+void StepLoop::check() const {
+    std::vector<const KvSequence*> all;
+    for (const auto& s : sequences_) all.push_back(&s->kv);
+    kv_.check(all);
+    const size_t n_known = scheduler_.running().size() + scheduler_.waiting().size();
+    CHECK(n_known == sequences_.size(), "{} scheduled, {} owned", n_known, sequences_.size());
+    for (const Sequence* w : scheduler_.waiting()) CHECK(w->kv.blocks.empty());
+    CHECK(std::ranges::is_sorted(scheduler_.running(), runs_before));
+    CHECK(std::ranges::is_sorted(scheduler_.waiting(), runs_before));
+}
+
+}  // namespace smelt

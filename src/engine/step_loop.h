@@ -1,0 +1,71 @@
+// One step after the other, without a thread: plans, runs the device, draws tokens, tells the sinks. Owns the
+// sequences; its caller provides the thread and checks requests.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/kv_cache.h"
+#include "engine/model_runner.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+
+namespace smelt {
+
+struct StepLoopStats {
+    int n_queued = 0;     // sequences that have not run yet
+    int n_preempted = 0;  // that wait to run again
+    int n_running = 0;
+    int n_blocks = 0, n_used_blocks = 0, n_cached_blocks = 0;  // of the KV cache; the rest is blank
+    int64_t n_steps = 0;
+    int64_t n_prefilled = 0;      // tokens computed that were given or computed before
+    int64_t n_cached_prompt = 0;  // tokens of prompts that were in the cache
+    int64_t n_generated = 0;
+    int64_t n_preemptions = 0;
+    int64_t n_failed_steps = 0;  // ended by an exception of the device
+};
+
+class StepLoop {
+ public:
+    // Borrows the runner.
+    StepLoop(ModelRunner& runner, const SchedulerOptions& options);
+
+    RequestLimits limits() const;
+
+    // A request that check_request() accepts.
+    void add(RequestId id, std::shared_ptr<const Request> request, uint64_t seed,
+             Sequence::Clock::time_point submitted);
+    void cancel(RequestId id);
+    void end_all(FinishReason reason, const std::string& error);
+
+    // Nothing happens when idle. Exceptions of the runner end the sequences of the step with an error.
+    void step();
+    bool idle() const { return sequences_.empty(); }
+
+    StepLoopStats stats() const;
+    // CHECKs every invariant of the cache. For tests.
+    void check() const;
+
+ private:
+    void build_batch(const StepPlan& plan);
+    bool run(const StepPlan& plan);
+    Sequence& fork(const Sequence& s, int index);
+    void advance(Sequence& s, std::span<float> logits);
+    void finish(Sequence& s, FinishReason reason, const std::string& error = "");
+    void drop(Sequence& s);
+    static bool emit(const Request& request, Event event);
+
+    ModelRunner& runner_;
+    KvCache kv_;
+    Scheduler scheduler_;
+    Sampler sampler_;
+    std::vector<std::unique_ptr<Sequence>> sequences_;
+    StepLoopStats totals_;
+
+    // Reused from step to step.
+    Batch batch_;
+    std::vector<float> logits_;
+    std::vector<int32_t> copy_from_, copy_to_;
+};
+
+}  // namespace smelt

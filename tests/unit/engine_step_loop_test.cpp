@@ -1,0 +1,357 @@
+// Scheduler and step loop over a fake model: random load on a tiny KV cache, invariants after each step, and
+// every text equal to the same request running alone.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <random>
+
+#include "engine/step_loop.h"
+#include "unit/fake_runner.h"
+
+namespace smelt {
+namespace {
+
+struct Answer {
+    std::vector<int32_t> ids;
+    std::vector<float> logprobs;
+    std::vector<FinishEvent> finish;  // one in the end
+    int first_step = -1, last_step = -1;
+};
+
+// A loop over a fake model, with what came out.
+struct Rig {
+    FakeRunner runner;
+    StepLoop loop;
+    std::map<std::pair<RequestId, int>, Answer> answers;
+    std::vector<RequestId> finished;  // in order
+    RequestId last_id = 0;
+    int n_steps = 0;
+
+    Rig(const RunnerShape& shape, const SchedulerOptions& options)
+        : runner(shape, options.max_batch_tokens), loop(runner, options) {}
+
+    RequestId add(Request r, RequestId id = 0) {
+        if (id == 0) id = ++last_id;
+        r.sink = [this](Event event) { take(std::move(event)); };
+        EXPECT_EQ(check_request(r, loop.limits()), "");
+        const uint64_t seed = r.sampling.seed.value_or(0);
+        loop.add(id, std::make_shared<const Request>(std::move(r)), seed, {});
+        return id;
+    }
+    void take(Event event) {
+        if (auto* token = std::get_if<TokenEvent>(&event)) {
+            Answer& a = answers[{token->request, token->index}];
+            EXPECT_TRUE(a.finish.empty());
+            if (a.ids.empty()) a.first_step = n_steps;
+            a.ids.push_back(token->id);
+            a.logprobs.push_back(token->logprob);
+        } else {
+            const FinishEvent& f = std::get<FinishEvent>(event);
+            Answer& a = answers[{f.request, f.index}];
+            EXPECT_TRUE(a.finish.empty());
+            a.finish.push_back(f);
+            a.last_step = n_steps;
+            finished.push_back(f.request);
+        }
+    }
+    void step() {
+        ++n_steps;
+        loop.step();
+        loop.check();
+    }
+    void run() {
+        while (!loop.idle()) {
+            step();
+            ASSERT_LT(n_steps, 100000);
+        }
+    }
+    const Answer& answer(RequestId id, int index = 0) { return answers[{id, index}]; }
+};
+
+constexpr RunnerShape roomy{.n_blocks = 1000, .block_len = 4, .vocab_size = 50, .n_ctx = 40};
+
+// What the request gives with nothing else around.
+std::map<std::pair<RequestId, int>, Answer> run_alone(const Request& r, RequestId id, int n_ctx) {
+    RunnerShape shape = roomy;
+    shape.n_ctx = n_ctx;
+    Rig rig(shape, {});
+    rig.add(r, id);
+    rig.run();
+    return rig.answers;
+}
+
+Request random_request(std::mt19937& rng) {
+    const auto below = [&](int n) { return static_cast<int>(rng() % static_cast<uint32_t>(n)); };
+    Request r;
+    // Few beginnings, so that prefixes meet.
+    const int family = below(3);
+    const int n_same = below(25);
+    for (int i = 0; i < n_same; ++i) r.tokens.push_back((family * 7 + i) % 50);
+    for (int i = 1 + below(8); i > 0; --i) r.tokens.push_back(below(50));
+    r.max_tokens = below(12) - 1;
+    r.sampling.temperature = below(3) == 0 ? 0.0f : 1.0f;
+    r.sampling.top_k = below(2) == 0 ? 0 : 10;
+    r.sampling.top_p = below(2) == 0 ? 1.0f : 0.8f;
+    r.sampling.repetition_penalty = below(2) == 0 ? 1.0f : 1.5f;
+    r.sampling.frequency_penalty = below(2) == 0 ? 0.0f : 0.5f;
+    r.sampling.penalty_last_n = below(2) == 0 ? -1 : 5;
+    r.sampling.seed = rng();
+    for (int i = below(6); i > 0; --i) r.stop_ids.push_back(below(50));
+    r.ignore_eos = below(5) == 0;
+    r.min_tokens = r.max_tokens > 0 ? below(r.max_tokens) : 0;
+    r.priority = below(4) - 1;
+    r.n_logprobs = below(3) - 1;
+    r.n = below(4) == 0 ? 1 + below(3) : 1;
+    return r;
+}
+
+TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
+    int64_t n_preemptions = 0, n_cached = 0;
+    int n_copies = 0, n_compared = 0, n_cancelled = 0;
+    std::map<FinishReason, int> reasons;
+    for (uint32_t seed = 1; seed <= 12; ++seed) {
+        SCOPED_TRACE(seed);
+        std::mt19937 rng(seed);
+        const SchedulerOptions options{.max_seqs = 5,
+                                       .max_batch_tokens = 12,
+                                       .prefill_chunk = 1 + static_cast<int>(seed),
+                                       .priority_tokens = 64};
+        // 44 tokens for up to 5 sequences of up to 40.
+        Rig rig({.n_blocks = 11, .block_len = 4, .vocab_size = 50, .n_ctx = 40}, options);
+        std::map<RequestId, Request> requests;
+        while (requests.size() < 80 || !rig.loop.idle()) {
+            if (requests.size() < 80 && rng() % 3 == 0) {
+                Request r = random_request(rng);
+                requests[rig.add(r)] = r;
+            }
+            if (rng() % 40 == 0 && !requests.empty()) {
+                rig.loop.cancel(1 + rng() % requests.size());
+                rig.loop.check();
+            }
+            rig.step();
+            ASSERT_LT(rig.n_steps, 20000) << "starvation";
+            if (HasFatalFailure()) return;
+        }
+        EXPECT_EQ(rig.loop.stats().n_used_blocks, 0);
+        for (const auto& [id, request] : requests) {
+            SCOPED_TRACE(id);
+            auto alone = run_alone(request, id, 40);
+            for (int index = 0; index < request.n; ++index) {
+                const Answer& a = rig.answers[{id, index}];
+                Answer& b = alone[{id, index}];
+                const bool cancelled = rig.answers[{id, 0}].finish.at(0).reason == FinishReason::cancelled;
+                if (cancelled && a.finish.empty()) continue;  // before it became n answers
+                ASSERT_EQ(a.finish.size(), 1u);
+                ASSERT_EQ(b.finish.size(), 1u);
+                ++reasons[a.finish[0].reason];
+                if (a.finish[0].reason == FinishReason::cancelled) {
+                    ++n_cancelled;
+                    ASSERT_LE(a.ids.size(), b.ids.size());
+                    b.ids.resize(a.ids.size());
+                    b.logprobs.resize(a.ids.size());
+                } else {
+                    ++n_compared;
+                    ASSERT_EQ(a.finish[0].reason, b.finish[0].reason);
+                    ASSERT_EQ(a.finish[0].stop_id, b.finish[0].stop_id);
+                    ASSERT_EQ(a.finish[0].n_generated, b.finish[0].n_generated);
+                    ASSERT_EQ(a.finish[0].n_prompt, static_cast<int>(request.tokens.size()));
+                }
+                ASSERT_EQ(a.ids, b.ids);
+                ASSERT_EQ(a.logprobs, b.logprobs);
+            }
+        }
+        n_preemptions += rig.loop.stats().n_preemptions;
+        n_cached += rig.loop.stats().n_cached_prompt;
+        n_copies += rig.runner.n_copies;
+    }
+    EXPECT_GT(n_preemptions, 100);
+    EXPECT_GT(n_cached, 100);
+    EXPECT_GT(n_copies, 50);
+    EXPECT_GT(n_compared, 500);
+    EXPECT_GT(n_cancelled, 20);
+    for (const FinishReason reason : {FinishReason::stop_id, FinishReason::length, FinishReason::context}) {
+        EXPECT_GT(reasons[reason], 20) << to_string(reason);
+    }
+    EXPECT_EQ(reasons[FinishReason::error], 0);
+}
+
+std::vector<int32_t> iota_ids(int n, int32_t first = 0) {
+    std::vector<int32_t> ids(static_cast<size_t>(n));
+    std::iota(ids.begin(), ids.end(), first);
+    return ids;
+}
+
+TEST(StepLoop, SecondRequestPrefillsOnlyWhatTheFirstDidNot) {
+    Rig rig(roomy, {});
+    rig.add({.tokens = iota_ids(30), .max_tokens = 3});
+    rig.run();
+    const int n_first = rig.runner.n_tokens;
+    EXPECT_EQ(n_first, 32);  // the last token drawn is never computed
+    const RequestId second = rig.add({.tokens = iota_ids(35), .max_tokens = 1});
+    rig.run();
+    EXPECT_EQ(rig.runner.n_tokens - n_first, 35 - 28);
+    EXPECT_EQ(rig.answer(second).finish.at(0).n_cached_prompt, 28);
+    EXPECT_EQ(rig.loop.stats().n_cached_prompt, 28);
+}
+
+TEST(StepLoop, AnswersOfOneRequestShareThePrompt) {
+    const Request request{.tokens = iota_ids(30), .sampling = {.seed = 7}, .max_tokens = 8, .n = 4};
+    Rig rig(roomy, {});
+    const RequestId id = rig.add(request);
+    rig.run();
+    EXPECT_EQ(rig.runner.n_tokens, 30 + 4 * 7);
+    EXPECT_EQ(rig.runner.n_copies, 3);  // of the block that the prompt leaves half full
+    for (int index = 0; index < 4; ++index) {
+        EXPECT_EQ(rig.answer(id, index).ids.size(), 8u);
+        for (int other = 0; other < index; ++other) {
+            EXPECT_NE(rig.answer(id, index).ids, rig.answer(id, other).ids);
+        }
+    }
+}
+
+TEST(StepLoop, EqualRequestsAreServedInOrder) {
+    Rig rig({.n_blocks = 16, .block_len = 4, .vocab_size = 50, .n_ctx = 40}, {.max_seqs = 2});
+    for (int i = 0; i < 12; ++i) rig.add({.tokens = iota_ids(10, i), .max_tokens = 6});
+    rig.run();
+    EXPECT_TRUE(std::ranges::is_sorted(rig.finished));
+}
+
+TEST(StepLoop, HigherPriorityGoesFirstAndCostsTheOtherOnlyTime) {
+    Rig rig(roomy, {.max_seqs = 1, .max_batch_tokens = 16});
+    const Request request{.tokens = iota_ids(10), .max_tokens = 20};
+    const RequestId low = rig.add(request);
+    for (int i = 0; i < 5; ++i) rig.step();
+    EXPECT_EQ(rig.answer(low).ids.size(), 5u);
+    const RequestId high = rig.add({.tokens = iota_ids(10, 20), .max_tokens = 5, .priority = 1});
+    rig.step();
+    EXPECT_EQ(rig.answer(high).ids.size(), 1u);
+    EXPECT_EQ(rig.answer(low).ids.size(), 5u);
+    rig.run();
+    EXPECT_EQ(rig.finished, (std::vector<RequestId>{high, low}));
+    EXPECT_EQ(rig.answer(low).ids, (run_alone(request, low, 40)[{low, 0}].ids));
+    EXPECT_EQ(rig.answer(low).finish.at(0).n_preemptions, 1);
+}
+
+TEST(StepLoop, AStreamOfHigherPriorityDoesNotStarveTheOther) {
+    Rig rig({.n_blocks = 8, .block_len = 4, .vocab_size = 50, .n_ctx = 30},
+            {.max_seqs = 2, .max_batch_tokens = 8, .prefill_chunk = 4, .priority_tokens = 200});
+    const RequestId low = rig.add({.tokens = iota_ids(10), .max_tokens = 10});
+    int64_t n_high = 0;
+    while (rig.answer(low).finish.empty()) {
+        while (rig.loop.stats().n_queued < 3) {
+            rig.add({.tokens = iota_ids(12, 20), .max_tokens = 4, .priority = 1});
+            ++n_high;
+        }
+        rig.step();
+        // 200 tokens of others' work at 2 to 8 a step, its own, and what was already running.
+        ASSERT_LT(rig.n_steps, 200);
+    }
+    EXPECT_GT(n_high, 5);
+}
+
+TEST(StepLoop, LongPromptDoesNotStopDecoding) {
+    Rig rig({.n_blocks = 300, .block_len = 4, .vocab_size = 50, .n_ctx = 1000},
+            {.max_seqs = 4, .max_batch_tokens = 16, .prefill_chunk = 8});
+    const RequestId a = rig.add({.tokens = {1}, .max_tokens = 60});
+    rig.step();
+    std::vector<int32_t> prompt(400);
+    for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i % 50);
+    rig.add({.tokens = prompt, .max_tokens = 1});
+    const RequestId c = rig.add({.tokens = iota_ids(20), .max_tokens = 1});
+    rig.run();
+    EXPECT_EQ(rig.answer(a).last_step - rig.answer(a).first_step, 59);  // a token in every step
+    EXPECT_LT(rig.answer(c).first_step, 8);  // the rest of the budget is the next prompt's
+}
+
+TEST(StepLoop, CancelledRequestsFreeTheirBlocks) {
+    Rig rig(roomy, {});
+    const RequestId one = rig.add({.tokens = iota_ids(30), .n = 2});
+    const RequestId two = rig.add({.tokens = iota_ids(30)});
+    rig.loop.cancel(two);
+    rig.step();
+    rig.step();
+    rig.loop.cancel(one);
+    EXPECT_TRUE(rig.loop.idle());
+    EXPECT_EQ(rig.loop.stats().n_used_blocks, 0);
+    EXPECT_EQ(rig.answer(one, 0).finish.at(0).reason, FinishReason::cancelled);
+    EXPECT_EQ(rig.answer(one, 1).finish.at(0).reason, FinishReason::cancelled);
+    EXPECT_EQ(rig.answer(two).finish.at(0).n_generated, 0);
+    rig.loop.cancel(one);
+    rig.loop.cancel(99);
+}
+
+TEST(StepLoop, FailedStepEndsItsSequencesAlone) {
+    Rig rig(roomy, {.max_seqs = 1, .max_batch_tokens = 64});
+    const Request request{.tokens = iota_ids(20), .max_tokens = 5};
+    const RequestId failing = rig.add(request), waiting = rig.add(request);
+    rig.runner.fail_at_run = 3;
+    rig.run();
+    EXPECT_EQ(rig.answer(failing).finish.at(0).reason, FinishReason::error);
+    EXPECT_EQ(rig.answer(failing).finish.at(0).error, "device lost");
+    EXPECT_EQ(rig.answer(waiting).ids, (run_alone(request, waiting, 40)[{waiting, 0}].ids));
+    EXPECT_EQ(rig.loop.stats().n_failed_steps, 1);
+}
+
+TEST(StepLoop, LogitsThatAreNotNumbersEndOneAnswer) {
+    Rig rig(roomy, {});
+    rig.runner.nan_id = 49;
+    const RequestId bad = rig.add({.tokens = {1, 2, 49}, .max_tokens = 5});
+    const RequestId good =
+        rig.add({.tokens = {1, 2, 3}, .sampling = {.logit_bias = {{49, -100.0f}}}, .max_tokens = 5});
+    rig.run();
+    EXPECT_EQ(rig.answer(bad).finish.at(0).reason, FinishReason::error);
+    EXPECT_EQ(rig.answer(bad).finish.at(0).error, "logits contain NaN");
+    EXPECT_EQ(rig.answer(good).finish.at(0).reason, FinishReason::length);
+}
+
+TEST(StepLoop, MinTokensAndIgnoreEosHoldStopIdsBack) {
+    Request r{.tokens = {1, 2, 3}, .sampling = {.seed = 1}, .max_tokens = 30};
+    for (int32_t id = 0; id < 40; ++id) r.stop_ids.push_back(id);
+    Rig rig(roomy, {});
+    const RequestId plain = rig.add(r);
+    r.min_tokens = 6;
+    const RequestId late = rig.add(r);
+    r.ignore_eos = true;
+    const RequestId never = rig.add(r);
+    rig.run();
+    EXPECT_LT(rig.answer(plain).ids.size(), 6u);
+    EXPECT_EQ(rig.answer(plain).finish.at(0).reason, FinishReason::stop_id);
+    EXPECT_LT(rig.answer(plain).finish.at(0).stop_id, 40);
+    EXPECT_GE(rig.answer(late).ids.size(), 6u);
+    EXPECT_EQ(rig.answer(never).ids.size(), 30u);
+    for (const int32_t id : rig.answer(never).ids) EXPECT_GE(id, 40);
+}
+
+TEST(StepLoop, NoAnswerJustFillsTheCache) {
+    Rig rig(roomy, {});
+    const RequestId id = rig.add({.tokens = iota_ids(20), .max_tokens = 0});
+    rig.run();
+    EXPECT_TRUE(rig.answer(id).ids.empty());
+    EXPECT_EQ(rig.answer(id).finish.at(0).reason, FinishReason::length);
+    EXPECT_EQ(rig.loop.stats().n_cached_blocks, 5);
+}
+
+TEST(StepLoop, TheContextEndsWithItsLastToken) {
+    for (const RunnerShape& shape : {RunnerShape{100, 4, 50, 30}, RunnerShape{6, 5, 50, 1000}}) {
+        Rig rig(shape, {});
+        const RequestId id = rig.add({.tokens = iota_ids(29)});
+        const RequestId other = rig.add({.tokens = iota_ids(3)});
+        rig.run();
+        EXPECT_EQ(rig.answer(id).ids.size(), 1u);
+        EXPECT_EQ(rig.answer(id).finish.at(0).reason, FinishReason::context);
+        EXPECT_EQ(rig.answer(other).ids.size(), 27u);
+    }
+}
+
+TEST(Scheduler, ContradictingOptionsAreRefused) {
+    KvCache kv(4, 4);
+    EXPECT_THROW(Scheduler({.max_seqs = 0}, kv), Error);
+    EXPECT_THROW(Scheduler({.max_seqs = 8, .max_batch_tokens = 8}, kv), Error);
+    EXPECT_THROW(Scheduler({.prefill_chunk = 0}, kv), Error);
+    EXPECT_THROW(Scheduler({.priority_tokens = 0}, kv), Error);
+}
+
+}  // namespace
+}  // namespace smelt

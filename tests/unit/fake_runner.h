@@ -1,0 +1,119 @@
+// A model that is a hash: it writes token ids into its KV slots and makes logits of the context that it reads
+// back through the block table, so that any mistake in paging, sharing or order changes the text.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <limits>
+#include <set>
+#include <stdexcept>
+#include <vector>
+
+#include "engine/model_runner.h"
+#include "engine/sampler.h"
+
+namespace smelt {
+
+class FakeRunner : public ModelRunner {
+ public:
+    explicit FakeRunner(const RunnerShape& shape, int max_batch_tokens = 1 << 20)
+        : shape_(shape),
+          max_batch_tokens_(max_batch_tokens),
+          slots_(static_cast<size_t>(shape.n_blocks * shape.block_len), -1) {}
+
+    const RunnerShape& shape() const override { return shape_; }
+
+    void run(const Batch& batch, std::vector<float>& logits) override {
+        ++n_runs;
+        n_tokens += batch.n_tokens();
+        check(batch);
+        if (n_runs == fail_at_run) throw std::runtime_error("device lost");
+        for (size_t t = 0; t < batch.ids.size(); ++t) {
+            slots_[static_cast<size_t>(batch.slots[t])] = batch.ids[t];
+        }
+        logits.clear();
+        size_t row = 0;
+        for (size_t s = 0; s < static_cast<size_t>(batch.n_seqs()); ++s) {
+            while (row < batch.logits_rows.size() && batch.logits_rows[row] < batch.seq_start[s + 1]) {
+                append_logits(batch, s, batch.positions[static_cast<size_t>(batch.logits_rows[row++])],
+                              logits);
+            }
+        }
+        ASSERT_EQ(row, batch.logits_rows.size());
+    }
+
+    void copy_blocks(std::span<const int32_t> from, std::span<const int32_t> to) override {
+        for (size_t i = 0; i < from.size(); ++i) {
+            ++n_copies;
+            for (int offset = 0; offset < shape_.block_len; ++offset) {
+                slots_[slot(to[i], offset)] = slots_[slot(from[i], offset)];
+            }
+        }
+    }
+
+    std::atomic<int> n_runs = 0, n_tokens = 0, n_copies = 0;
+    std::atomic<int> fail_at_run = -1;  // this run() throws
+    int32_t nan_id = -1;                // a context that ends with it gives NaN
+
+ private:
+    size_t slot(int32_t block, int offset) const {
+        return static_cast<size_t>(block * shape_.block_len + offset);
+    }
+
+    // What every batch must be.
+    void check(const Batch& b) const {
+        ASSERT_GT(b.n_tokens(), 0);
+        ASSERT_LE(b.n_tokens(), max_batch_tokens_);
+        ASSERT_EQ(b.positions.size(), b.ids.size());
+        ASSERT_EQ(b.slots.size(), b.ids.size());
+        ASSERT_EQ(b.block_table.size(), static_cast<size_t>(b.n_seqs() * b.max_blocks));
+        std::set<int32_t> written;
+        std::multiset<int32_t> held;
+        int longest = 0;
+        for (int s = 0; s < b.n_seqs(); ++s) {
+            const int first = b.seq_start[static_cast<size_t>(s)],
+                      end = b.seq_start[static_cast<size_t>(s) + 1];
+            ASSERT_LT(first, end);
+            const int last_position = b.positions[static_cast<size_t>(end) - 1];
+            ASSERT_LT(last_position, shape_.n_ctx);
+            longest = std::max(longest, last_position + 1);
+            for (int block = 0; block <= last_position / shape_.block_len; ++block) {
+                held.insert(b.block_table[static_cast<size_t>(s * b.max_blocks + block)]);
+            }
+            for (int t = first; t < end; ++t) {
+                const auto i = static_cast<size_t>(t);
+                const int position = b.positions[i];
+                ASSERT_EQ(position, last_position - (end - 1 - t));
+                const int32_t block =
+                    b.block_table[static_cast<size_t>(s * b.max_blocks + position / shape_.block_len)];
+                ASSERT_EQ(b.slots[i], static_cast<int32_t>(slot(block, position % shape_.block_len)));
+                written.insert(block);
+            }
+        }
+        ASSERT_EQ(b.max_kv_len, longest);
+        for (const int32_t block : written) ASSERT_EQ(held.count(block), 1u) << "written while shared";
+    }
+
+    void append_logits(const Batch& b, size_t s, int last, std::vector<float>& logits) const {
+        uint64_t context = 0;
+        int32_t id = -1;
+        for (int pos = 0; pos <= last; ++pos) {
+            const int32_t block = b.block_table[s * static_cast<size_t>(b.max_blocks) +
+                                                static_cast<size_t>(pos / shape_.block_len)];
+            id = slots_[slot(block, pos % shape_.block_len)];
+            context = random_bits(context, static_cast<uint64_t>(id), static_cast<uint64_t>(pos));
+        }
+        for (int v = 0; v < shape_.vocab_size; ++v) {
+            const uint64_t bits = random_bits(context, 1, static_cast<uint64_t>(v));
+            logits.push_back(static_cast<float>(bits >> 40) * 0x1p-21f - 4);  // -4 to 4
+        }
+        if (id == nan_id) logits.back() = std::numeric_limits<float>::quiet_NaN();
+    }
+
+    RunnerShape shape_;
+    int max_batch_tokens_;
+    std::vector<int32_t> slots_;
+};
+
+}  // namespace smelt
