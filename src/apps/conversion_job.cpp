@@ -1,0 +1,127 @@
+// Containers say vocabulary and prompts in different ways; the text room translates, the files room writes.
+#include "apps/conversion_job.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "apps/progress.h"
+#include "apps/units.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "files/writers.h"
+#include "text/tokenizer.h"
+#include "text/vocabulary.h"
+
+namespace smelt {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+bool has_vocabulary(const ModelFile& model) {
+    return model.tokenizer != nullptr || model.metadata.find("tokenizer.ggml.model") != nullptr;
+}
+
+Container target_container(const std::string& out) {
+    const std::string extension = fs::path(out).extension().string();
+    if (extension == ".gguf") return Container::gguf;
+    if (extension == ".bin") return Container::qwen3c;
+    if (extension == ".safetensors" || extension == ".json" || extension == ".onnx") {
+        throw Error("{}: expected NAME.gguf, NAME.bin or the name of a folder to write", out);
+    }
+    return Container::hugging_face;
+}
+
+Metadata gguf_vocabulary(const ModelFile& model) {
+    Metadata vocabulary;
+    if (model.container != Container::gguf && has_vocabulary(model)) {
+        write_vocabulary_gguf(load_tokenizer(model).vocabulary(), vocabulary);
+    }
+    return vocabulary;
+}
+
+HuggingFaceTexts hugging_face_texts(const ModelFile& model) {
+    if (!has_vocabulary(model)) return {};
+    if (model.container == Container::hugging_face) {
+        const bool has_config = model.tokenizer_config != nullptr;
+        return {std::string(model.tokenizer->text()),
+                has_config ? std::string(model.tokenizer_config->text()) : std::string()};
+    }
+    const Tokenizer tokenizer = load_tokenizer(model);
+    return {write_vocabulary_json(tokenizer.vocabulary()),
+            write_tokenizer_config(tokenizer.vocabulary()).dump(2) + "\n"};
+}
+
+Qwen3cTexts qwen3c_texts(const ModelFile& model) {
+    Qwen3cTexts texts;
+    if (model.container == Container::qwen3c && model.tokenizer != nullptr) {
+        texts.tokenizer = model.tokenizer->text();
+    } else if (has_vocabulary(model)) {
+        const Tokenizer tokenizer = load_tokenizer(model);
+        const auto* ids = model.metadata.get_ints("generation.eos_token_ids");
+        const auto eos =
+            ids != nullptr && !ids->empty() ? static_cast<int32_t>(ids->front()) : tokenizer.eos();
+        const auto bos = model.metadata.get_int("generation.bos_token_id").value_or(tokenizer.bos());
+        texts.tokenizer =
+            write_vocabulary_qwen3c(tokenizer.vocabulary(), bos < 0 ? eos : static_cast<int32_t>(bos), eos);
+    }
+    return texts;
+}
+
+uint64_t size_on_disk(const fs::path& path) {
+    if (!fs::is_directory(path)) return fs::file_size(path);
+    uint64_t n = 0;
+    for (const auto& entry : fs::recursive_directory_iterator(path)) {
+        if (entry.is_regular_file()) n += entry.file_size();
+    }
+    return n;
+}
+
+}  // namespace
+
+void run_conversion(const ConversionJob& job) {
+    const auto started = std::chrono::steady_clock::now();
+    const Container target = target_container(job.out);
+    const auto model = open_model(job.in);
+    if (!has_vocabulary(*model)) spdlog::warn("{} has no vocabulary; {} will have none", job.in, job.out);
+
+    WriteOptions options;
+    options.format = job.format;
+    options.n_threads = job.n_threads > 0
+                            ? job.n_threads
+                            : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    {
+        ProgressBar bar(fs::path(job.out).filename().string());
+        options.progress = [&](uint64_t done, uint64_t total) { bar.show(done, total); };
+        switch (target) {
+            case Container::gguf:
+                write_gguf(*model, job.out, gguf_vocabulary(*model), options);
+                break;
+            case Container::hugging_face:
+                write_hugging_face(*model, job.out, hugging_face_texts(*model), options);
+                break;
+            case Container::qwen3c:
+                write_qwen3c(*model, job.out, qwen3c_texts(*model), options);
+                break;
+        }
+    }
+
+    const uint64_t n_bytes = size_on_disk(job.out);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+    const std::string container = open_model(job.out)->container_version;
+    if (job.json) {
+        fmt::print(
+            "{}\n",
+            to_string(Json{
+                {"output", job.out}, {"container", container}, {"bytes", n_bytes}, {"seconds", seconds}}));
+    } else {
+        fmt::print("{}: {}, {} in {:.1f} s\n", job.out, container, bytes_text(n_bytes), seconds);
+    }
+}
+
+}  // namespace smelt

@@ -1,0 +1,28 @@
+// A bar on stderr for work that takes seconds: only where a person looks at it (stderr is a terminal, not
+// --quiet).
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace smelt {
+
+class ProgressBar {
+ public:
+    explicit ProgressBar(std::string label);
+    ~ProgressBar();  // wipes the bar: the line belongs to the next message
+    ProgressBar(const ProgressBar&) = delete;
+    ProgressBar& operator=(const ProgressBar&) = delete;
+
+    // In bytes.
+    void show(uint64_t done, uint64_t total);
+
+ private:
+    std::string label_;
+    bool enabled_;
+    bool drawn_ = false;
+    std::chrono::steady_clock::time_point started_, last_;
+};
+
+}  // namespace smelt
