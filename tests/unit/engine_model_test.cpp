@@ -1,0 +1,178 @@
+// A real model through the engine, on the reference backend: what one batch computes for several sequences,
+// over scattered blocks and in chunks, is bit for bit what each gets alone.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "engine/forward.h"
+#include "engine/step_loop.h"
+
+namespace smelt {
+namespace {
+
+class EngineModel : public testing::Test {
+ protected:
+    EngineModel()
+        : backend_(make_reference_backend()),
+          model_(load_model(open_model(SMELT_TEST_DATA "/goldens/qwen3"), *backend_)) {}
+
+    size_t vocab_size() const { return static_cast<size_t>(model_->config().vocab_size); }
+    std::vector<int32_t> random_ids(size_t n, uint32_t seed) const {
+        std::mt19937 rng(seed);
+        std::vector<int32_t> ids(n);
+        for (int32_t& id : ids) id = static_cast<int32_t>(rng() % vocab_size());
+        return ids;
+    }
+
+    std::unique_ptr<Backend> backend_;
+    std::unique_ptr<Model> model_;
+};
+
+TEST_F(EngineModel, ABatchOfSeveralIsBitwiseEachAlone) {
+    for (const DType kv_type : {DType::F16, DType::F32}) {
+        constexpr int block_len = 4, n_blocks = 30;
+        DeviceRunner runner(*model_, *backend_,
+                            {.n_ctx = 64, .n_blocks = n_blocks, .block_len = block_len, .kv_type = kv_type});
+        EXPECT_EQ(runner.kv_bytes(), n_blocks * kv_block_bytes(model_->config(), block_len, kv_type));
+        const std::vector<std::vector<int32_t>> sequences = {random_ids(13, 1), random_ids(1, 2),
+                                                             random_ids(22, 3), random_ids(8, 4)};
+        // Sequence s has the blocks s, s + 4, s + 8, ...; it is fed s + 2 tokens a step, until all are
+        // through.
+        std::vector<std::vector<float>> got(sequences.size());
+        std::vector<size_t> fed(sequences.size());
+        std::vector<float> logits;
+        for (;;) {
+            Batch batch;
+            batch.max_blocks = 7;
+            std::vector<size_t> owner;  // of each token
+            for (size_t s = 0; s < sequences.size(); ++s) {
+                if (fed[s] == sequences[s].size()) continue;
+                for (int i = 0; i < batch.max_blocks; ++i) {
+                    batch.block_table.push_back(static_cast<int32_t>(s) + 4 * i);
+                }
+                for (const size_t end = std::min(fed[s] + s + 2, sequences[s].size()); fed[s] < end;
+                     ++fed[s]) {
+                    const auto pos = static_cast<int32_t>(fed[s]);
+                    batch.logits_rows.push_back(batch.n_tokens());
+                    batch.ids.push_back(sequences[s][fed[s]]);
+                    batch.positions.push_back(pos);
+                    batch.slots.push_back((static_cast<int32_t>(s) + 4 * (pos / block_len)) * block_len +
+                                          pos % block_len);
+                    batch.max_kv_len = std::max(batch.max_kv_len, pos + 1);
+                    owner.push_back(s);
+                }
+                batch.seq_start.push_back(batch.n_tokens());
+            }
+            if (owner.empty()) break;
+            runner.run(batch, logits);
+            ASSERT_EQ(logits.size(), owner.size() * vocab_size());
+            for (size_t t = 0; t < owner.size(); ++t) {
+                const auto row = logits.begin() + static_cast<ptrdiff_t>(t * vocab_size());
+                got[owner[t]].insert(got[owner[t]].end(), row, row + static_cast<ptrdiff_t>(vocab_size()));
+            }
+        }
+        for (size_t s = 0; s < sequences.size(); ++s) {
+            EXPECT_EQ(got[s], forward_logits(*model_, *backend_, sequences[s], 0, kv_type)) << s;
+        }
+    }
+}
+
+TEST_F(EngineModel, CopiedBlocksAreInOrderAndWhole) {
+    DeviceRunner runner(*model_, *backend_, {.n_ctx = 16, .n_blocks = 3, .block_len = 8});
+    const std::vector<int32_t> ids = random_ids(9, 5);
+    Batch batch{.ids = ids,
+                .positions = {0, 1, 2, 3, 4, 5, 6, 7, 8},
+                .slots = {0, 1, 2, 3, 4, 5, 6, 7, 8},
+                .seq_start = {0, 9},
+                .block_table = {0, 1},
+                .max_blocks = 2,
+                .max_kv_len = 9,
+                .logits_rows = {8}};
+    std::vector<float> expected, logits;
+    runner.run(batch, expected);
+    const std::vector<int32_t> from = {0, 2}, to = {2, 1};  // 0 -> 2 -> 1
+    runner.copy_blocks(from, to);
+    batch = {.ids = {ids[8]},
+             .positions = {8},
+             .slots = {0},
+             .seq_start = {0, 1},
+             .block_table = {1, 0},
+             .max_blocks = 2,
+             .max_kv_len = 9,
+             .logits_rows = {0}};
+    runner.run(batch, logits);
+    EXPECT_EQ(logits, expected);
+}
+
+TEST_F(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
+    struct Answer {
+        std::vector<int32_t> ids;
+        std::vector<float> logprobs;
+        bool operator==(const Answer&) const = default;
+    };
+    const auto run = [&](int n_blocks, const std::vector<Request>& requests, int64_t& n_preemptions) {
+        DeviceRunner runner(*model_, *backend_, {.n_ctx = 60, .n_blocks = n_blocks, .block_len = 4});
+        StepLoop loop(runner, {.max_seqs = 5, .max_batch_tokens = 14, .prefill_chunk = 6});
+        std::map<std::pair<RequestId, int>, Answer> answers;
+        for (size_t i = 0; i < requests.size(); ++i) {
+            Request r = requests[i];
+            r.sink = [&](Event event) {
+                if (const auto* token = std::get_if<TokenEvent>(&event)) {
+                    Answer& a = answers[{token->request, token->index}];
+                    a.ids.push_back(token->id);
+                    a.logprobs.push_back(token->logprob);
+                }
+            };
+            EXPECT_EQ(check_request(r, loop.limits()), "");
+            loop.add(i, std::make_shared<const Request>(std::move(r)), i, {});
+        }
+        while (!loop.idle()) {
+            loop.step();
+            loop.check();
+        }
+        n_preemptions += loop.stats().n_preemptions;
+        return answers;
+    };
+    std::vector<Request> requests;
+    for (uint32_t i = 0; i < 8; ++i) {
+        std::vector<int32_t> tokens = random_ids(9, i % 2);  // two beginnings
+        tokens.push_back(static_cast<int32_t>(i));
+        requests.push_back({.tokens = tokens,
+                            .sampling = {.temperature = i % 3 == 0 ? 0.0f : 1.0f},
+                            .max_tokens = 12,
+                            .n_logprobs = 0,
+                            .n = i % 4 == 0 ? 2 : 1});
+    }
+    int64_t n_preemptions = 0, n_none = 0;
+    const auto crowded = run(13, requests, n_preemptions);
+    EXPECT_GT(n_preemptions, 0);
+    const auto roomy = run(200, requests, n_none);
+    EXPECT_EQ(n_none, 0);
+    EXPECT_EQ(crowded.size(), 10u);
+    for (const auto& [key, answer] : crowded) {
+        EXPECT_EQ(answer.ids.size(), 12u);
+        EXPECT_EQ(answer, roomy.at(key)) << key.first;
+    }
+    // And the first token of each is what the plain forward pass says.
+    for (size_t i = 0; i < requests.size(); i += 3) {
+        const std::vector<float> logits =
+            forward_logits(*model_, *backend_, requests[i].tokens, 0, DType::F16);
+        const auto last = logits.end() - static_cast<ptrdiff_t>(vocab_size());
+        EXPECT_EQ(crowded.at({i, 0}).ids[0], std::max_element(last, logits.end()) - last);
+    }
+}
+
+TEST_F(EngineModel, OptionsThatMakeNoSenseAreRefused) {
+    EXPECT_THROW(DeviceRunner(*model_, *backend_, {.n_ctx = -1}), Error);
+    EXPECT_THROW(DeviceRunner(*model_, *backend_, {.n_blocks = -1}), Error);
+    EXPECT_THROW(DeviceRunner(*model_, *backend_, {.block_len = 0}), Error);
+    EXPECT_THROW(DeviceRunner(*model_, *backend_, {.n_blocks = 1 << 30}), Error);
+    EXPECT_THROW(DeviceRunner(*model_, *backend_, {.kv_type = DType::I32}), Error);
+    EXPECT_THROW(forward_logits(*model_, *backend_, {}), Error);
+    const std::vector<int32_t> ids = {0, -1};
+    EXPECT_THROW(forward_logits(*model_, *backend_, ids), Error);
+}
+
+}  // namespace
+}  // namespace smelt
