@@ -80,7 +80,7 @@ std::vector<double> naive_distribution(std::vector<float> logits, const Sampling
 void expect_distribution(const std::vector<float>& logits, const SamplingParams& p,
                          const std::vector<int32_t>& prompt = {}, const std::vector<int32_t>& answer = {},
                          const std::vector<int32_t>& banned = {}) {
-    constexpr int n_draws = 20000;
+    constexpr int n_draws = 8000;
     const std::vector<double> expected = naive_distribution(logits, p, prompt, answer, banned);
     std::vector<int32_t> ids = prompt;
     ids.insert(ids.end(), answer.begin(), answer.end());
