@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "files/writers.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 #include "text/vocabulary.h"
 
@@ -57,6 +58,18 @@ HuggingFaceTexts hugging_face_texts(const ModelFile& model) {
             write_tokenizer_config(tokenizer.vocabulary()).dump(2) + "\n"};
 }
 
+// As qwen3.c's export renders them: "%s" stands for the texts.
+Qwen3cPrompts render_prompts(const std::string& source) {
+    const ChatTemplate chat(source);
+    const Json user = {{"role", "user"}, {"content", "%s"}}, system = {{"role", "system"}, {"content", "%s"}};
+    const auto render = [&](bool with_system, bool thinking) {
+        return chat.render({{"messages", with_system ? Json::array({system, user}) : Json::array({user})},
+                            {"add_generation_prompt", true},
+                            {"enable_thinking", thinking}});
+    };
+    return {render(false, false), render(false, true), render(true, false), render(true, true)};
+}
+
 Qwen3cTexts qwen3c_texts(const ModelFile& model) {
     Qwen3cTexts texts;
     if (model.container == Container::qwen3c && model.tokenizer != nullptr) {
@@ -69,6 +82,9 @@ Qwen3cTexts qwen3c_texts(const ModelFile& model) {
         const auto bos = model.metadata.get_int("generation.bos_token_id").value_or(tokenizer.bos());
         texts.tokenizer =
             write_vocabulary_qwen3c(tokenizer.vocabulary(), bos < 0 ? eos : static_cast<int32_t>(bos), eos);
+    }
+    if (const std::string* chat = model.metadata.get_string("tokenizer.chat_template")) {
+        texts.prompts = render_prompts(*chat);
     }
     return texts;
 }
