@@ -1,5 +1,4 @@
 # cmake --install: the command, one library libsmelt.a of all rooms but apps, their headers, and what find_package and pkg-config need.
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/smelt)

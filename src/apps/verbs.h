@@ -5,7 +5,15 @@
 #include <functional>
 
 // in the order in which --help shows them; add_NAME stands in NAME.cpp
-#define VERBS(X) X(inspect) X(convert) X(quantize) X(logits) X(tokenize) X(detokenize)
+#define VERBS(X)  \
+    X(run)        \
+    X(inspect)    \
+    X(convert)    \
+    X(quantize)   \
+    X(tokenize)   \
+    X(detokenize) \
+    X(logits)     \
+    X(bench)
 
 namespace smelt {
 

@@ -16,9 +16,10 @@ struct TextDelta {
 };
 
 struct TextStreamOptions {
-    std::vector<std::string> stop;  // the answer ends before the first of these; they do not end thinking
-    bool split_thinking = true;     // false: marks and all are answer
-    bool starts_thinking = false;   // the prompt already opened the thinking mark
+    std::vector<std::string> stop =
+        {};                        // the answer ends before the first of these; they do not end thinking
+    bool split_thinking = true;    // false: marks and all are answer
+    bool starts_thinking = false;  // the prompt already opened the thinking mark
 };
 
 // Thinking marks of the models that have them.

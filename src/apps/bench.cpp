@@ -1,0 +1,220 @@
+// smelt bench: how fast a model runs here. Prefill and decode rates with their spread, bytes of weights read
+// against the memory bandwidth measured in between, and a hash of the last logits, so that a change that
+// alters numbers cannot pass as a speed-up.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+
+#include "apps/device_options.h"
+#include "apps/shapes.h"
+#include "apps/verbs.h"
+#include "base/bandwidth.h"
+#include "base/cpu_info.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "engine/forward.h"
+
+namespace smelt {
+
+namespace {
+
+struct Options {
+    std::string model, shape, format = "q8_0", kv = "f16";
+    int n_prompt = 512, n_decode = 64, depth = 0, chunk = 512, n_runs = 5;
+    bool json = false;
+    DeviceOptions device;
+};
+
+struct Series {
+    std::vector<double> values;
+
+    double median() const {
+        std::vector<double> v = values;
+        std::ranges::sort(v);
+        return v.size() % 2 == 1 ? v[v.size() / 2] : (v[v.size() / 2 - 1] + v[v.size() / 2]) / 2;
+    }
+    double min() const { return std::ranges::min(values); }
+    double max() const { return std::ranges::max(values); }
+    Json json() const { return {{"median", median()}, {"min", min()}, {"max", max()}}; }
+};
+
+struct Result {
+    Series prefill, decode, bandwidth;  // tokens/s, tokens/s, bytes/s
+    uint64_t logits_hash = 0;
+};
+
+uint64_t hash(std::span<const float> values) {
+    uint64_t h = 0xcbf29ce484222325u;  // FNV-1a
+    for (const float v : values) h = (h ^ std::bit_cast<uint32_t>(v)) * 0x100000001b3u;
+    return h;
+}
+
+// Token ids that are the same every time; which ones does not matter for speed.
+std::vector<int32_t> some_ids(int n, int64_t vocab_size) {
+    std::vector<int32_t> ids;
+    for (int i = 0; i < n; ++i) ids.push_back(static_cast<int32_t>((int64_t{i} * 7919 + 11) % vocab_size));
+    return ids;
+}
+
+double seconds(auto&& work) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void feed_in_chunks(SequenceRunner& sequence, std::span<const int32_t> ids, int chunk) {
+    while (!ids.empty()) {
+        const size_t n = std::min(ids.size(), static_cast<size_t>(chunk));
+        sequence.feed(ids.first(n),
+                      n == ids.size() ? SequenceRunner::Logits::last : SequenceRunner::Logits::none);
+        ids = ids.subspan(n);
+    }
+}
+
+Result measure(const Options& o, const Model& model, Backend& backend) {
+    const DType kv = o.kv == "f32" ? DType::F32 : DType::F16;
+    SequenceRunner sequence(model, backend, std::max({1, o.n_prompt, o.depth + o.n_decode}), kv);
+    const int64_t vocab = model.config().vocab_size;
+    const std::vector<int32_t> prompt = some_ids(o.n_prompt, vocab), context = some_ids(o.depth, vocab),
+                               answer = some_ids(o.n_decode, vocab);
+    const auto prefill = [&] { feed_in_chunks(sequence, prompt, o.chunk); };
+    BandwidthProbe probe(o.device.n_threads > 0 ? o.device.n_threads : read_cpu_info().physical_cores);
+    probe.measure();
+    Result result;
+    const auto decode = [&] {
+        for (const int32_t& id : answer) {
+            result.logits_hash = hash(sequence.feed({&id, 1}, SequenceRunner::Logits::last));
+        }
+    };
+
+    // The first run of each brings weights and activations into memory and is not counted. Bandwidth is
+    // probed between the runs, because on a shared machine it changes from minute to minute.
+    for (int run = 0; run <= o.n_runs; ++run) {
+        if (o.n_prompt > 0) {
+            sequence.rewind(0);
+            const double t = seconds(prefill);
+            if (run > 0) result.prefill.values.push_back(o.n_prompt / t);
+        }
+        if (o.n_decode > 0) {
+            // Prompt and context begin alike, so the prompt's KV serves as context as far as it goes.
+            sequence.rewind(std::min(sequence.position(), o.depth));
+            feed_in_chunks(sequence, std::span(context).subspan(static_cast<size_t>(sequence.position())),
+                           o.chunk);
+            const double t = seconds(decode);
+            if (run > 0) result.decode.values.push_back(o.n_decode / t);
+        }
+        if (run > 0) result.bandwidth.values.push_back(probe.measure());
+    }
+    return result;
+}
+
+std::string rate(const Series& s) {
+    return fmt::format("{:9.2f} tok/s  ({:.2f} to {:.2f})", s.median(), s.min(), s.max());
+}
+
+void print_table(const Options& o, const std::string& name, const Model& model, const Backend& backend,
+                 const Result& r) {
+    fmt::print("model      {}, {:.1f} MB of weights, {:.1f} MB read a token\n", name,
+               static_cast<double>(model.weight_bytes()) / 1e6,
+               static_cast<double>(model.step_bytes()) / 1e6);
+    fmt::print("device     {}: {}\n", backend.name(), backend.description());
+    fmt::print("memory     {:9.2f} GB/s   ({:.2f} to {:.2f}) read, measured between the runs\n",
+               r.bandwidth.median() / 1e9, r.bandwidth.min() / 1e9, r.bandwidth.max() / 1e9);
+    if (!r.prefill.values.empty()) fmt::print("prefill    {}  {} tokens\n", rate(r.prefill), o.n_prompt);
+    if (!r.decode.values.empty()) {
+        const double bytes = r.decode.median() * static_cast<double>(model.step_bytes());
+        fmt::print("decode     {}  {} tokens behind {}\n", rate(r.decode), o.n_decode, o.depth);
+        fmt::print("           {:9.2f} GB/s   of weights, {:.0f} % of the memory's\n", bytes / 1e9,
+                   100 * bytes / r.bandwidth.median());
+        fmt::print("logits     {:016x}  hash of the last\n", r.logits_hash);
+    }
+    fmt::print("           median of {} runs (worst to best)\n", o.n_runs);
+}
+
+void print_json(const Options& o, const std::string& name, const Model& model, const Backend& backend,
+                const Result& r) {
+    Json j = {{"model", name},
+              {"architecture", model.config().architecture},
+              {"weight_bytes", model.weight_bytes()},
+              {"weight_bytes_per_token", model.step_bytes()},
+              {"device", backend.name()},
+              {"device_description", backend.description()},
+              {"kv", o.kv},
+              {"runs", o.n_runs},
+              {"bandwidth_bytes_per_s", r.bandwidth.json()}};
+    if (!r.prefill.values.empty()) {
+        j["prefill"] = {{"tokens", o.n_prompt}, {"chunk", o.chunk}, {"tokens_per_s", r.prefill.json()}};
+    }
+    if (!r.decode.values.empty()) {
+        const double bytes = r.decode.median() * static_cast<double>(model.step_bytes());
+        j["decode"] = {{"tokens", o.n_decode},
+                       {"depth", o.depth},
+                       {"tokens_per_s", r.decode.json()},
+                       {"weight_bytes_per_s", bytes},
+                       {"bandwidth_share", bytes / r.bandwidth.median()}};
+        j["logits_hash"] = fmt::format("{:016x}", r.logits_hash);
+    }
+    fmt::print("{}\n", j.dump(2));
+}
+
+void run(const Options& o) {
+    if (o.model.empty() == o.shape.empty()) {
+        throw CLI::ValidationError("bench", "give either a MODEL or --shape");
+    }
+    std::shared_ptr<const ModelFile> file;
+    std::string name = o.model;
+    if (o.shape.empty()) {
+        file = open_model(o.model);
+    } else {
+        const auto format = format_from_name(o.format);
+        if (!format) throw CLI::ValidationError("--format", "not a number format: " + o.format);
+        file = make_random_model(find_shape(o.shape), *format);
+        name = fmt::format("{} {}, random weights", o.shape, o.format);
+    }
+    const auto backend = o.device.open();
+    const auto model = load_model(file, *backend);
+    const Result result = measure(o, *model, *backend);
+    (o.json ? print_json : print_table)(o, name, *model, *backend, result);
+}
+
+}  // namespace
+
+Verb add_bench(CLI::App& smelt) {
+    auto o = std::make_shared<Options>();
+    CLI::App* verb = smelt.add_subcommand("bench", "Measure prefill and decode speed");
+    std::string shapes;
+    for (const Shape& s : list_shapes()) shapes += (shapes.empty() ? "" : ", ") + s.name;
+    verb->add_option("model", o->model, "Model folder, .gguf or .bin");
+    verb->add_option("--shape", o->shape,
+                     "Instead of a model: random weights of a known shape (" + shapes + ")");
+    verb->add_option("--format", o->format, "Number format of the random weights")->capture_default_str();
+    verb->add_option("-p,--prompt", o->n_prompt, "Tokens of prefill; 0: none")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    verb->add_option("-n,--decode", o->n_decode, "Tokens of decode; 0: none")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    verb->add_option("-d,--depth", o->depth, "Tokens in the context before decode begins")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    verb->add_option("--chunk", o->chunk, "Tokens of a prefill step")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    verb->add_option("--kv", o->kv, "Number format of the KV cache")
+        ->check(CLI::IsMember({"f32", "f16"}))
+        ->capture_default_str();
+    verb->add_option("-r,--runs", o->n_runs, "Runs that are counted, after one that is not")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    verb->add_flag("--json", o->json, "Print JSON");
+    add_device_options(*verb, o->device);
+    verb->footer(
+        "Examples:\n  smelt bench models/demo-23m\n  smelt bench --shape qwen3-0.6b --format q8_0 -p 512 -n "
+        "64\n"
+        "  smelt bench --shape qwen3-4b --format q4_0 -p 0 --depth 4096 --json");
+    return {verb, [o] { run(*o); }};
+}
+
+}  // namespace smelt

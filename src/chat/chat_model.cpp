@@ -1,0 +1,216 @@
+// Opening: file, vocabulary, template, device, weights, KV cache, engine. Then prompts and generations.
+#include "chat/chat_model.h"
+
+#include <algorithm>
+
+#include "base/cpu_info.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "text/vocabulary.h"
+
+namespace smelt {
+
+namespace {
+
+// Where a model has no template but ChatML's tokens, as several GGUF files.
+constexpr std::string_view chatml_template =
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+std::optional<ChatTemplate> load_template(const ModelFile& file, const Tokenizer& tokenizer) {
+    if (const std::string* source = file.metadata.get_string("tokenizer.chat_template"))
+        return ChatTemplate(*source);
+    if (tokenizer.find("<|im_start|>") >= 0 && tokenizer.find("<|im_end|>") >= 0)
+        return ChatTemplate(chatml_template);
+    return std::nullopt;
+}
+
+SamplingParams read_sampling(const Metadata& m) {
+    const auto real = [&](const char* key, float fallback) {
+        return static_cast<float>(m.get_double(key).value_or(static_cast<double>(fallback)));
+    };
+    const bool any = m.find("generation.temperature") != nullptr || m.find("generation.top_p") != nullptr ||
+                     m.find("generation.top_k") != nullptr;
+    if (!any) return {.temperature = 0.7f, .top_p = 0.95f, .min_p = 0.05f};
+    SamplingParams s;
+    s.temperature = real("generation.temperature", 1);
+    s.top_k = static_cast<int>(std::clamp<int64_t>(m.get_int("generation.top_k").value_or(0), 0, 1 << 24));
+    s.top_p = real("generation.top_p", 1);
+    s.min_p = real("generation.min_p", 0);
+    s.repetition_penalty = real("generation.repetition_penalty", 1);
+    if (m.get_bool("generation.do_sample") == false) s.temperature = 0;
+    return s;
+}
+
+// Ends of a turn: what generation_config.json names, the vocabulary's end token, and the turn marks that the
+// common chat formats use, because many files name only one of them.
+std::vector<int32_t> read_stop_ids(const Metadata& m, const Tokenizer& tokenizer) {
+    std::vector<int32_t> ids;
+    const auto add = [&](int64_t id) {
+        if (id >= 0 && id < tokenizer.n_tokens() && std::ranges::find(ids, id) == ids.end()) {
+            ids.push_back(static_cast<int32_t>(id));
+        }
+    };
+    if (const auto* eos = m.get_ints("generation.eos_token_ids")) std::ranges::for_each(*eos, add);
+    add(tokenizer.eos());
+    for (const char* mark : {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>"}) {
+        if (const int32_t id = tokenizer.find(mark); id >= 0 && tokenizer.is_special(id)) add(id);
+    }
+    return ids;
+}
+
+// Tokens of context for which the KV cache fits into half of what memory is left once the weights are in.
+int choose_context(const ModelConfig& config, const ChatModelOptions& options, size_t weight_bytes) {
+    if (options.n_ctx > 0) return options.n_ctx;
+    const size_t per_token = kv_block_bytes(config, 1, options.kv_type);
+    const size_t available = static_cast<size_t>(read_memory_info().available);
+    const size_t budget = (available > weight_bytes ? available - weight_bytes : 0) / 2;
+    const auto fits = static_cast<int64_t>(budget / per_token);
+    // An unusably small context is refused by the allocation, with its numbers, rather than chosen here.
+    const int64_t n = std::min(config.n_ctx_train, std::max<int64_t>(fits, 512));
+    if (n < config.n_ctx_train) {
+        spdlog::info(
+            "context: {} of {} tokens, as many as fit into memory ({} bytes of KV a token); --ctx sets it", n,
+            config.n_ctx_train, per_token);
+    }
+    return static_cast<int>(n);
+}
+
+}  // namespace
+
+std::unique_ptr<ChatModel> ChatModel::open(const std::filesystem::path& path,
+                                           const ChatModelOptions& options) {
+    return std::unique_ptr<ChatModel>(new ChatModel(open_model(path), options));
+}
+
+ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptions& options)
+    : file_(std::move(file)),
+      tokenizer_(load_tokenizer(*file_)),
+      template_(load_template(*file_, tokenizer_)),
+      default_sampling_(read_sampling(file_->metadata)),
+      stop_ids_(read_stop_ids(file_->metadata, tokenizer_)),
+      backend_(make_backend(options.device, options.backend)),
+      model_(load_model(file_, *backend_)) {
+    const int n_ctx = choose_context(model_->config(), options, model_->weight_bytes());
+    auto runner = std::make_unique<DeviceRunner>(
+        *model_, *backend_, DeviceRunnerOptions{.n_ctx = n_ctx, .kv_type = options.kv_type});
+    runner_ = runner.get();
+    engine_ = std::make_unique<Engine>(std::move(runner), options.engine);
+}
+
+ChatModel::~ChatModel() = default;
+
+Prompt ChatModel::make_prompt(const Json& messages, const PromptOptions& options) const {
+    if (!template_) throw Error("{}: the model has no chat template", file_->path.string());
+    const auto token_text = [&](int32_t id) {
+        return id < 0 ? std::string() : std::string(tokenizer_.token_bytes(id));
+    };
+    Json variables = {{"messages", messages},
+                      {"add_generation_prompt", options.add_generation_prompt},
+                      {"bos_token", token_text(tokenizer_.bos())},
+                      {"eos_token", token_text(tokenizer_.eos())}};
+    if (options.tools.is_array() && !options.tools.empty()) variables["tools"] = options.tools;
+    if (options.thinking) variables["enable_thinking"] = *options.thinking;
+    if (options.template_kwargs.is_object()) variables.update(options.template_kwargs);
+
+    Prompt prompt;
+    prompt.text = template_->render(variables);
+    prompt.ids = tokenizer_.encode(prompt.text);
+    // The template wrote the beginning of the text where the model wants one; some leave it to the tokenizer.
+    if (tokenizer_.vocabulary().add_bos && tokenizer_.bos() >= 0 &&
+        (prompt.ids.empty() || prompt.ids.front() != tokenizer_.bos())) {
+        prompt.ids.insert(prompt.ids.begin(), tokenizer_.bos());
+    }
+    const size_t open = prompt.text.rfind(think_open), close = prompt.text.rfind(think_close);
+    prompt.starts_thinking =
+        options.add_generation_prompt && open != std::string::npos &&
+        (close == std::string::npos || close < open) &&
+        prompt.text.find_first_not_of("\r\n \t", open + think_open.size()) == std::string::npos;
+    return prompt;
+}
+
+std::unique_ptr<Generation> ChatModel::generate(const Prompt& prompt, const GenerateOptions& options) {
+    return std::unique_ptr<Generation>(new Generation(*this, prompt, options));
+}
+
+Generation::Generation(ChatModel& model, const Prompt& prompt, const GenerateOptions& options)
+    : model_(model),
+      stream_(model.tokenizer(), {.stop = options.stop,
+                                  .split_thinking = options.split_thinking,
+                                  .starts_thinking = prompt.starts_thinking}),
+      inbox_(std::make_shared<Inbox>()) {
+    Request request{.tokens = prompt.ids,
+                    .sampling = options.sampling,
+                    .max_tokens = options.max_tokens,
+                    .stop_ids = model.stop_ids()};
+    request.sink = [inbox = inbox_](Event event) {
+        {
+            const std::lock_guard lock(inbox->mutex);
+            if (const auto* token = std::get_if<TokenEvent>(&event)) {
+                inbox->tokens.push_back(token->id);
+            } else {
+                inbox->finish = std::get<FinishEvent>(std::move(event));
+            }
+        }
+        inbox->arrived.notify_one();
+    };
+    const auto submitted = model.engine().submit(std::move(request));
+    if (const auto* refusal = std::get_if<Refusal>(&submitted)) throw Error("{}", refusal->text);
+    id_ = std::get<RequestId>(submitted);
+}
+
+Generation::~Generation() {
+    cancel();
+}
+
+void Generation::cancel() {
+    model_.engine().cancel(id_);
+}
+
+std::optional<TextDelta> Generation::next() {
+    if (flushed_) return std::nullopt;
+    std::deque<int32_t> tokens;
+    bool finished = false;
+    {
+        std::unique_lock lock(inbox_->mutex);
+        inbox_->arrived.wait(lock, [&] { return !inbox_->tokens.empty() || inbox_->finish; });
+        tokens.swap(inbox_->tokens);
+        finished = inbox_->finish.has_value();
+    }
+    TextDelta delta;
+    const auto add = [&](TextDelta more) {
+        delta.thinking += more.thinking;
+        delta.answer += more.answer;
+    };
+    for (const int32_t id : tokens) add(stream_.push(id));
+    if (stream_.stopped()) cancel();
+    if (finished) {
+        add(stream_.finish());
+        flushed_ = true;
+    }
+    return delta;
+}
+
+const FinishEvent& Generation::finish() const {
+    CHECK(flushed_);
+    if (inbox_->finish->reason == FinishReason::error) throw Error("{}", inbox_->finish->error);
+    return *inbox_->finish;
+}
+
+std::string Generation::finish_reason() const {
+    if (stream_.stopped()) return "stop";
+    switch (finish().reason) {
+        case FinishReason::stop_id:
+            return "stop";
+        case FinishReason::length:
+        case FinishReason::context:
+            return "length";
+        case FinishReason::cancelled:
+            return "cancelled";
+        case FinishReason::error:
+            break;
+    }
+    return "error";
+}
+
+}  // namespace smelt

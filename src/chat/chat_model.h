@@ -1,0 +1,129 @@
+// An opened model with everything that turns a conversation into an answer: vocabulary, template, weights on
+// a device, engine. The terminal and the server are both built on it.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "chat/text_stream.h"
+#include "engine/device_runner.h"
+#include "engine/engine.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace smelt {
+
+struct ChatModelOptions {
+    std::string device = "auto";
+    BackendOptions backend = {};
+    int n_ctx = 0;  // tokens of one conversation; 0: as trained, or as many as fit into memory
+    DType kv_type = DType::F16;
+    EngineOptions engine = {};
+};
+
+// What the template is asked for.
+struct PromptOptions {
+    std::optional<bool> thinking = {};  // none: as the template does by itself
+    Json tools = {};                    // array, or null
+    Json template_kwargs = {};          // object of further template variables, or null
+    bool add_generation_prompt = true;
+};
+
+// What a conversation became.
+struct Prompt {
+    std::string text;
+    std::vector<int32_t> ids;
+    bool starts_thinking = false;  // the template already opened the thinking mark
+};
+
+struct GenerateOptions {
+    SamplingParams sampling = {};
+    int max_tokens = -1;  // -1: until the model stops or the context is full
+    std::vector<std::string> stop = {};
+    bool split_thinking = true;
+};
+
+class ChatModel;
+
+// One answer on its way. Reading blocks; the engine never waits for the reader.
+class Generation {
+ public:
+    ~Generation();  // cancels what is still running
+    Generation(const Generation&) = delete;
+    Generation& operator=(const Generation&) = delete;
+
+    // The next piece of text, in which both sides may be empty; nullopt when the answer is complete.
+    std::optional<TextDelta> next();
+    void cancel();
+
+    // After next() gave nullopt. Throws Error when the engine ended it with an error.
+    const FinishEvent& finish() const;
+    // "stop" (end of turn or stop string), "length" or "cancelled".
+    std::string finish_reason() const;
+
+ private:
+    friend class ChatModel;
+    Generation(ChatModel& model, const Prompt& prompt, const GenerateOptions& options);
+
+    ChatModel& model_;
+    TextStream stream_;
+    RequestId id_ = 0;
+    bool flushed_ = false;
+
+    // Filled by the engine thread.
+    struct Inbox {
+        std::mutex mutex;
+        std::condition_variable arrived;
+        std::deque<int32_t> tokens;
+        std::optional<FinishEvent> finish;
+    };
+    std::shared_ptr<Inbox> inbox_;  // shared with the sink inside the engine, which may outlive this
+};
+
+class ChatModel {
+ public:
+    // Throws Error: a bad file, no such device, too little memory (with the numbers).
+    static std::unique_ptr<ChatModel> open(const std::filesystem::path& path,
+                                           const ChatModelOptions& options = {});
+    ~ChatModel();
+
+    // Throws Error with what the template refused.
+    Prompt make_prompt(const Json& messages, const PromptOptions& options = {}) const;
+    // Throws Error naming what is wrong with the options, or that the prompt is longer than the context.
+    std::unique_ptr<Generation> generate(const Prompt& prompt, const GenerateOptions& options);
+
+    // generation_config.json's sampling; where a model has none: temperature 0.7, top-p 0.95, min-p 0.05.
+    const SamplingParams& default_sampling() const { return default_sampling_; }
+    const std::vector<int32_t>& stop_ids() const { return stop_ids_; }  // ends of turn
+
+    const ModelFile& file() const { return *file_; }
+    const Tokenizer& tokenizer() const { return tokenizer_; }
+    bool has_template() const { return template_.has_value(); }
+    const Model& model() const { return *model_; }
+    const Backend& backend() const { return *backend_; }
+    const DeviceRunner& runner() const { return *runner_; }
+    Engine& engine() { return *engine_; }
+    int n_ctx() const { return runner_->shape().n_ctx; }
+
+ private:
+    ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptions& options);
+
+    std::shared_ptr<const ModelFile> file_;
+    Tokenizer tokenizer_;
+    std::optional<ChatTemplate> template_;
+    SamplingParams default_sampling_;
+    std::vector<int32_t> stop_ids_;
+    std::unique_ptr<Backend> backend_;
+    std::unique_ptr<Model> model_;
+    std::unique_ptr<Engine> engine_;
+    const DeviceRunner* runner_ = nullptr;  // the engine's
+};
+
+}  // namespace smelt
