@@ -1,4 +1,4 @@
-// A real model through the engine, on the reference backend: what one batch computes for several sequences,
+// A real model through the engine, on every backend: what one batch computes for several sequences,
 // over scattered blocks and in chunks, is bit for bit what each gets alone.
 #include <gtest/gtest.h>
 
@@ -11,10 +11,10 @@
 namespace smelt {
 namespace {
 
-class EngineModel : public testing::Test {
+class EngineModel : public testing::TestWithParam<std::string> {
  protected:
     EngineModel()
-        : backend_(make_reference_backend()),
+        : backend_(make_backend(GetParam())),
           model_(load_model(open_model(SMELT_TEST_DATA "/goldens/qwen3"), *backend_)) {}
 
     size_t vocab_size() const { return static_cast<size_t>(model_->config().vocab_size); }
@@ -29,7 +29,7 @@ class EngineModel : public testing::Test {
     std::unique_ptr<Model> model_;
 };
 
-TEST_F(EngineModel, ABatchOfSeveralIsBitwiseEachAlone) {
+TEST_P(EngineModel, ABatchOfSeveralIsBitwiseEachAlone) {
     for (const DType kv_type : {DType::F16, DType::F32}) {
         constexpr int block_len = 4, n_blocks = 30;
         DeviceRunner runner(*model_, *backend_,
@@ -78,7 +78,7 @@ TEST_F(EngineModel, ABatchOfSeveralIsBitwiseEachAlone) {
     }
 }
 
-TEST_F(EngineModel, CopiedBlocksAreInOrderAndWhole) {
+TEST_P(EngineModel, CopiedBlocksAreInOrderAndWhole) {
     DeviceRunner runner(*model_, *backend_, {.n_ctx = 16, .n_blocks = 3, .block_len = 8});
     const std::vector<int32_t> ids = random_ids(9, 5);
     Batch batch{.ids = ids,
@@ -105,7 +105,7 @@ TEST_F(EngineModel, CopiedBlocksAreInOrderAndWhole) {
     EXPECT_EQ(logits, expected);
 }
 
-TEST_F(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
+TEST_P(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
     struct Answer {
         std::vector<int32_t> ids;
         std::vector<float> logprobs;
@@ -163,7 +163,7 @@ TEST_F(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
     }
 }
 
-TEST_F(EngineModel, OptionsThatMakeNoSenseAreRefused) {
+TEST_P(EngineModel, OptionsThatMakeNoSenseAreRefused) {
     EXPECT_THROW(DeviceRunner(*model_, *backend_, {.n_ctx = -1}), Error);
     EXPECT_THROW(DeviceRunner(*model_, *backend_, {.n_blocks = -1}), Error);
     EXPECT_THROW(DeviceRunner(*model_, *backend_, {.block_len = 0}), Error);
@@ -173,6 +173,17 @@ TEST_F(EngineModel, OptionsThatMakeNoSenseAreRefused) {
     const std::vector<int32_t> ids = {0, -1};
     EXPECT_THROW(forward_logits(*model_, *backend_, ids), Error);
 }
+
+std::vector<std::string> usable_backends() {
+    std::vector<std::string> names;
+    for (const BackendInfo& b : list_backends()) {
+        if (b.missing.empty()) names.push_back(b.name);
+    }
+    return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, EngineModel, testing::ValuesIn(usable_backends()),
+                         [](const auto& p) { return p.param; });
 
 }  // namespace
 }  // namespace smelt

@@ -324,6 +324,28 @@ TEST(StepLoop, MinTokensAndIgnoreEosHoldStopIdsBack) {
     for (const int32_t id : rig.answer(never).ids) EXPECT_GE(id, 40);
 }
 
+TEST(StepLoop, PenaltiesKnowPromptFromAnswer) {
+    Request r{.tokens = iota_ids(30), .sampling = {.temperature = 0}, .max_tokens = 10};
+    const auto n_of_prompt = [](const Answer& a) {
+        return std::ranges::count_if(a.ids, [](int32_t id) { return id < 30; });
+    };
+    Rig rig(roomy, {});
+    r.sampling.presence_penalty = 100;
+    const RequestId presence = rig.add(r);
+    r.sampling = {.temperature = 0, .frequency_penalty = 100};
+    const RequestId frequency = rig.add(r);
+    r.sampling = {.temperature = 0, .repetition_penalty = 100};
+    const RequestId repetition = rig.add(r);
+    rig.run();
+    for (const RequestId id : {presence, frequency}) {
+        std::vector<int32_t> ids = rig.answer(id).ids;
+        EXPECT_GT(n_of_prompt(rig.answer(id)), 2);
+        std::ranges::sort(ids);
+        EXPECT_EQ(std::ranges::adjacent_find(ids), ids.end());
+    }
+    EXPECT_EQ(n_of_prompt(rig.answer(repetition)), 0);
+}
+
 TEST(StepLoop, NoAnswerJustFillsTheCache) {
     Rig rig(roomy, {});
     const RequestId id = rig.add({.tokens = iota_ids(20), .max_tokens = 0});
