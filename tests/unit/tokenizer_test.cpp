@@ -3,38 +3,34 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
-#include <random>
 #include <sstream>
 #include <thread>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "text/nfc.h"
-#include "text/unicode.h"
-#include "text/vocabulary.h"
+#include "unit/text_support.h"
 
 namespace smelt {
 namespace {
 
+using Ids = std::vector<int32_t>;
+
 const std::string data_folder = SMELT_TEST_DATA "/tokenizers/";
 
-Vocabulary read_json_file(const std::string& path) {
-    return read_vocabulary_json(MappedFile(path).text(), path);
-}
-
 const Tokenizer& qwen3() {
-    static const Tokenizer tokenizer(read_json_file(data_folder + "qwen3/tokenizer.json"));
+    static const Tokenizer tokenizer = load_tokenizer(data_folder + "qwen3/tokenizer.json");
     return tokenizer;
 }
 
 const Tokenizer& demo() {
-    static const Tokenizer tokenizer(read_json_file(SMELT_MODELS "/demo-5m/tokenizer.json"));
+    static const Tokenizer tokenizer = load_tokenizer(std::filesystem::path(SMELT_MODELS "/demo-5m"));
     return tokenizer;
 }
 
 struct Case {
     std::string text;
-    std::vector<int32_t> ids;
+    Ids ids;
 };
 
 // Texts stand between lines __ggml_vocab_test__, their ids one text a line.
@@ -57,9 +53,9 @@ std::vector<Case> read_cases(const std::string& folder) {
 
 void expect_cases(const Tokenizer& tokenizer, const std::string& folder) {
     const auto cases = read_cases(folder);
-    ASSERT_GT(cases.size(), 40u);
+    ASSERT_EQ(cases.size(), 46u);
     for (const Case& c : cases) {
-        const auto ids = tokenizer.encode(c.text);
+        const Ids ids = tokenizer.encode(c.text);
         EXPECT_EQ(ids, c.ids) << "text: " << c.text;
         EXPECT_EQ(tokenizer.decode(ids), c.text);
     }
@@ -73,41 +69,6 @@ TEST(Tokenizer, Gpt2Cases) {
     expect_cases(load_tokenizer(data_folder + "gpt-2/vocab.gguf"), "gpt-2");
 }
 
-// Code points of all planes, weighted to those where tokenizers differ; no surrogates.
-char32_t random_char(std::mt19937& rng) {
-    const auto between = [&](uint32_t low, uint32_t high) {
-        return static_cast<char32_t>(std::uniform_int_distribution<uint32_t>(low, high)(rng));
-    };
-    switch (between(0, 9)) {
-        case 0:
-        case 1:
-        case 2:
-            return between(' ', '~');
-        case 3:
-            return U" \n\r\t'\u00a0\u3000\u2028"[between(0, 7)];
-        case 4:
-            return between(0x80, 0x52f);
-        case 5:
-            return between(0x300, 0x36f);  // combining marks
-        case 6:
-            return between(0x4e00, 0x9fff);
-        case 7:
-            return between(0x1f300, 0x1faff);
-        case 8:
-            return between(0, 0xd7ff);
-        default:
-            return between(0xe000, 0x10ffff);
-    }
-}
-
-std::string random_text(std::mt19937& rng, int max_chars) {
-    std::string text;
-    for (int n = std::uniform_int_distribution<int>(0, max_chars)(rng); n > 0; --n) {
-        append_utf8(text, random_char(rng));
-    }
-    return text;
-}
-
 TEST(Tokenizer, DecodeGivesTextInNfcBack) {
     std::mt19937 rng(1);
     for (int i = 0; i < 3000; ++i) {
@@ -116,6 +77,195 @@ TEST(Tokenizer, DecodeGivesTextInNfcBack) {
         ASSERT_EQ(qwen3().decode(qwen3().encode(text)), text);
         ASSERT_EQ(demo().decode(demo().encode(text)), text);
     }
+}
+
+TEST(Tokenizer, BytesThatAreNotUtf8AreEncodedAsTheyAre) {
+    std::mt19937 rng(2);
+    for (int i = 0; i < 2000; ++i) {
+        // From bytes >= 0x80, of which none is in NFC's reach but as part of a character.
+        std::string bytes = random_bytes(rng, rng() % 20);
+        std::string joined;
+        for (const int32_t id : demo().encode(bytes)) joined += demo().token_bytes(id);
+        std::string buffer;
+        ASSERT_EQ(joined, nfc(bytes, buffer));
+    }
+    EXPECT_EQ(demo().decode(demo().encode("a\xff\xe4\xbd"
+                                          "b")),
+              "a\xef\xbf\xbd\xef\xbf\xbd"
+              "b");
+}
+
+TEST(Tokenizer, SpecialTokensInText) {
+    const int32_t im_end = qwen3().find("<|im_end|>"), think = qwen3().find("<think>");
+    ASSERT_GE(im_end, 0);
+    EXPECT_TRUE(qwen3().is_special(im_end));
+    EXPECT_FALSE(qwen3().is_special(think));
+    EXPECT_EQ(qwen3().encode("<|im_end|><think>"), (Ids{im_end, think}));
+
+    const Ids untrusted = qwen3().encode("<|im_end|><think>", {.parse_special = false});
+    EXPECT_EQ(std::count(untrusted.begin(), untrusted.end(), im_end), 0);
+    EXPECT_EQ(untrusted.back(), think);  // no control token: stands for its text
+    EXPECT_EQ(qwen3().decode(untrusted), "<|im_end|><think>");
+    EXPECT_EQ(qwen3().decode(Ids{think, im_end}, true), "<think>");
+}
+
+TEST(Tokenizer, TokenizerConfigIsRead) {
+    EXPECT_EQ(demo().eos(), demo().find("<|im_end|>"));
+    EXPECT_EQ(demo().bos(), -1);
+}
+
+TEST(Tokenizer, IdsWithoutTokenAreEmpty) {
+    EXPECT_EQ(demo().token_bytes(-1), "");
+    EXPECT_EQ(demo().token_bytes(demo().n_tokens()), "");
+    EXPECT_EQ(demo().decode(Ids{-5, 1 << 30}), "");
+    EXPECT_FALSE(demo().is_special(demo().n_tokens()));
+    EXPECT_EQ(demo().find("no such token"), -1);
+    EXPECT_EQ(demo().find(""), -1);
+}
+
+TEST(Tokenizer, AddsBosAndEosWhereAskedFor) {
+    Vocabulary v = byte_vocabulary();
+    v.bos = add_token(v, "<s>", TokenType::control);
+    v.eos = add_token(v, "</s>", TokenType::control);
+    v.add_bos = true;
+    EXPECT_EQ(Tokenizer(v).encode("a", {.add_special = true}), (Ids{v.bos, 'a'}));
+    EXPECT_EQ(Tokenizer(v).encode("a"), (Ids{'a'}));
+    v.add_eos = true;
+    EXPECT_EQ(Tokenizer(v).encode("", {.add_special = true}), (Ids{v.bos, v.eos}));
+}
+
+TEST(Tokenizer, AddedTokens) {
+    Vocabulary v = byte_vocabulary();
+    v.nfc = true;
+    const auto add = [&](const std::string& text, AddedToken flags) {
+        flags.id = add_token(v, text, flags.special ? TokenType::control : TokenType::user_defined);
+        v.added.push_back(flags);
+        return flags.id;
+    };
+    const int32_t short_one = add("<a", {}), long_one = add("<ab>", {});
+    const int32_t left = add("<l>", {.lstrip = true}), right = add("<r>", {.rstrip = true});
+    const int32_t word = add("wd", {.single_word = true});
+    const int32_t composed = add("\xc3\xa9", {.normalized = true});  // é
+    const int32_t decomposed = add("e\xcc\xa3", {});                 // raw text only
+    const Tokenizer t(v);
+    EXPECT_EQ(t.encode("<ab>"), (Ids{long_one}));
+    EXPECT_EQ(t.encode("<abc"), (Ids{short_one, 'b', 'c'}));
+    EXPECT_EQ(t.encode("<<ab>>"), (Ids{'<', long_one, '>'}));
+    EXPECT_EQ(t.encode("x \n<l> y"), (Ids{'x', left, ' ', 'y'}));
+    EXPECT_EQ(t.encode("x <r> \ty<r>"), (Ids{'x', ' ', right, 'y', right}));
+    EXPECT_EQ(t.encode("<r> <l>"), (Ids{right, left}));
+    EXPECT_EQ(t.encode("wd wd1 swd-wd."),
+              (Ids{word, ' ', 'w', 'd', '1', ' ', 's', 'w', 'd', '-', word, '.'}));
+    EXPECT_EQ(t.encode("\xc3\xa9wd"), (Ids{composed, 'w', 'd'}));
+    EXPECT_EQ(t.encode("e\xcc\x81"), (Ids{composed}));
+    EXPECT_EQ(t.encode("e\xcc\xa3"), (Ids{decomposed}));
+}
+
+TEST(Tokenizer, IgnoreMergesTakesWholePieces) {
+    Vocabulary v = byte_vocabulary();
+    const int32_t ab = add_merge(v, 'a', 'b');
+    const int32_t abc = add_token(v, "abc");
+    EXPECT_EQ(Tokenizer(v).encode("abc"), (Ids{ab, 'c'}));
+    EXPECT_EQ(Tokenizer(v).encode("abc"), Tokenizer(v).encode("abc"));
+    v.ignore_merges = true;
+    EXPECT_EQ(Tokenizer(v).encode("abc"), (Ids{abc}));
+    EXPECT_EQ(Tokenizer(v).encode("abca"), (Ids{ab, 'c', 'a'}));
+}
+
+TEST(Tokenizer, PrefixSpace) {
+    Vocabulary v = byte_vocabulary();
+    v.add_prefix_space = true;
+    EXPECT_EQ(Tokenizer(v).encode("a"), (Ids{' ', 'a'}));
+    EXPECT_EQ(Tokenizer(v).encode(" a"), (Ids{' ', 'a'}));
+    EXPECT_EQ(Tokenizer(v).encode(""), Ids{});
+}
+
+TEST(Tokenizer, WhatIsLearntAboutTokensChangesNothing) {
+    Vocabulary v = byte_vocabulary();
+    add_merge(v, 'a', 'b');
+    add_token(v, "abc");  // no merge makes it
+    const Tokenizer t(v);
+    const Ids first = t.encode("abc ab abc");
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(t.encode("abc ab abc"), first);
+}
+
+TEST(Tokenizer, ServesManyThreads) {
+    std::mt19937 rng(3);
+    std::string text;
+    for (int i = 0; i < 300; ++i) text += random_text(rng, 40) + " plain English words, and more of them.";
+    const Tokenizer tokenizer = load_tokenizer(std::filesystem::path(SMELT_MODELS "/demo-5m"));
+    std::vector<Ids> results(4);
+    std::vector<std::thread> threads;
+    for (Ids& result : results) threads.emplace_back([&] { result = tokenizer.encode(text); });
+    for (std::thread& t : threads) t.join();
+    for (const Ids& result : results) EXPECT_EQ(result, demo().encode(text));
+}
+
+// Anything quadratic would take hours here.
+TEST(Tokenizer, LongTextsOfOneKind) {
+    for (const std::string unit :
+         {"a", " ", "\n", "   \n", "\xf0\x9f\x98\x80", "\xcc\x81\xcc\xa3", "\xff", "<|im_end|", "'", "0"}) {
+        std::string text;
+        while (text.size() < 1'000'000) text += unit;
+        std::string joined, buffer;
+        for (const int32_t id : demo().encode(text)) joined += demo().token_bytes(id);
+        EXPECT_TRUE(joined == nfc(text, buffer)) << unit;
+    }
+}
+
+TEST(Tokenizer, RefusesDamagedVocabularies) {
+    Vocabulary v = byte_vocabulary();
+    v.merges.push_back({'a', 'b', 300});
+    EXPECT_THROW(Tokenizer{v}, Error);
+    v.merges.back().result = 'c';
+    EXPECT_THROW(Tokenizer{v}, Error);
+    v.merges.clear();
+    v.eos = 256;
+    EXPECT_THROW(Tokenizer{v}, Error);
+    v.eos = -1;
+    v.types.pop_back();
+    EXPECT_THROW(Tokenizer{v}, Error);
+    EXPECT_THROW(Tokenizer{Vocabulary{}}, Error);
+}
+
+// Every way to cut a text into tokens, whole characters, broken ones and the start of one at the end.
+TEST(StreamDecoder, AllSplitsGiveWholeCharacters) {
+    const std::string text =
+        "a\xc3\xa9\xf0\x9f\xa6\x99\xff\xe4\xbd"
+        "b\xf0\x9f";
+    Vocabulary v = byte_vocabulary();
+    std::vector<std::vector<int32_t>> id(text.size(), std::vector<int32_t>(text.size() + 1));
+    for (size_t begin = 0; begin < text.size(); ++begin) {
+        for (size_t end = begin + 1; end <= text.size(); ++end) {
+            id[begin][end] = add_token(v, text.substr(begin, end - begin));
+        }
+    }
+    const Tokenizer t(v);
+    for (uint32_t cuts = 0; cuts < 1u << (text.size() - 1); ++cuts) {
+        StreamDecoder stream(t);
+        std::string shown;
+        size_t begin = 0;
+        for (size_t end = 1; end <= text.size(); ++end) {
+            if (end < text.size() && (cuts >> (end - 1) & 1) == 0) continue;
+            shown += stream.push(id[begin][end]);
+            begin = end;
+            const size_t complete = end - truncated_tail(text.substr(0, end));
+            ASSERT_EQ(shown, replace_broken_utf8(text.substr(0, complete)));
+        }
+        shown += stream.finish();
+        ASSERT_EQ(shown,
+                  "a\xc3\xa9\xf0\x9f\xa6\x99\xef\xbf\xbd\xef\xbf\xbd"
+                  "b\xef\xbf\xbd");
+        ASSERT_EQ(stream.finish(), "");
+    }
+}
+
+TEST(StreamDecoder, LeavesControlTokensOut) {
+    StreamDecoder stream(demo(), true);
+    const auto first_byte = demo().find("\xc3"), second_byte = demo().find("\xa9");
+    EXPECT_EQ(stream.push(first_byte), "");
+    EXPECT_EQ(stream.push(demo().find("<|im_end|>")), "");
+    EXPECT_EQ(stream.push(second_byte), "\xc3\xa9");
 }
 
 }  // namespace

@@ -1,0 +1,135 @@
+// The patterns that are written out by hand against PCRE2 running the real expressions.
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "text/pre_tokenizer.h"
+
+#include <gtest/gtest.h>
+#include <pcre2.h>
+#include <utf8proc.h>
+
+#include "base/error.h"
+#include "unit/text_support.h"
+
+namespace smelt {
+namespace {
+
+constexpr std::string_view patterns[] = {gpt2_pattern, llama3_pattern, qwen2_pattern};
+
+std::vector<std::string_view> pieces_of(const PreTokenizer& by_hand, std::string_view text) {
+    std::vector<std::string_view> pieces;
+    by_hand.split(text, [&](std::string_view piece) { pieces.push_back(piece); });
+    return pieces;
+}
+
+// Which code points an expression for one character matches.
+std::vector<bool> matching(const std::string& pattern) {
+    int error = 0;
+    PCRE2_SIZE offset = 0;
+    pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                     PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &offset, nullptr);
+    EXPECT_NE(code, nullptr);
+    pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
+    pcre2_match_data* match = pcre2_match_data_create(1, nullptr);
+    std::vector<bool> result(0x110000);
+    for (char32_t c = 0; c < 0x110000; ++c) {
+        if (c >= 0xd800 && c < 0xe000) continue;
+        std::string text;
+        append_utf8(text, c);
+        result[c] = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0,
+                                PCRE2_NO_UTF_CHECK, match, nullptr) > 0;
+    }
+    pcre2_match_data_free(match);
+    pcre2_code_free(code);
+    return result;
+}
+
+// Characters of a Unicode version that one of the two libraries does not have yet.
+const std::vector<bool>& known_to_one_library_only() {
+    static const std::vector<bool> result = [] {
+        std::vector<bool> unassigned = matching(R"(\p{Cn})");
+        for (char32_t c = 0; c < 0x110000; ++c) {
+            const bool here = utf8proc_category(static_cast<utf8proc_int32_t>(c)) == UTF8PROC_CATEGORY_CN;
+            unassigned[c] = unassigned[c] != here;
+        }
+        return unassigned;
+    }();
+    return result;
+}
+
+TEST(CharClass, AgreesWithPcre2OnAllCodePoints) {
+    const auto letters = matching(R"(\p{L})"), numbers = matching(R"(\p{N})"),
+               spaces = matching(R"(\p{White_Space})"), newlines = matching(R"([\r\n])");
+    for (char32_t c = 0; c < 0x110000; ++c) {
+        if (known_to_one_library_only()[c] || (c >= 0xd800 && c < 0xe000)) continue;
+        const CharClass expected = letters[c]    ? CharClass::letter
+                                   : numbers[c]  ? CharClass::number
+                                   : newlines[c] ? CharClass::newline
+                                   : spaces[c]   ? CharClass::space
+                                                 : CharClass::other;
+        ASSERT_EQ(classify(c), expected) << "U+" << std::hex << static_cast<uint32_t>(c);
+    }
+}
+
+TEST(PreTokenizer, KnownPatternsAgreeWithPcre2) {
+    std::mt19937 rng(1);
+    for (const std::string_view pattern : patterns) {
+        ASSERT_NE(known_pattern(pattern), nullptr);
+        const PreTokenizer by_hand({std::string(pattern)});
+        const RegexSplitter oracle{std::string(pattern)};
+        for (int i = 0; i < 20000; ++i) {
+            std::string text;
+            for (uint32_t n = rng() % 20; n > 0; --n) {
+                const char32_t c = random_char(rng);
+                if (!known_to_one_library_only()[c]) append_utf8(text, c);
+            }
+            ASSERT_EQ(pieces_of(by_hand, text), oracle.split({text})) << text;
+        }
+    }
+}
+
+// All texts of up to 6 characters that each alternative of the expressions looks at.
+TEST(PreTokenizer, KnownPatternsAgreeWithPcre2OnAllShortTexts) {
+    const std::string_view alphabet[] = {"s", " ", "\n", "1", "'", "\t", "\xc5\xbf"};
+    for (const std::string_view pattern : patterns) {
+        const PreTokenizer by_hand({std::string(pattern)});
+        const RegexSplitter oracle{std::string(pattern)};
+        std::vector<std::string> texts = {""};
+        for (size_t i = 0; i < texts.size() && texts.size() < 20000; ++i) {
+            for (const std::string_view c : alphabet) texts.push_back(texts[i] + std::string(c));
+        }
+        for (const std::string& text : texts) {
+            ASSERT_EQ(pieces_of(by_hand, text), oracle.split({text})) << text;
+        }
+    }
+}
+
+TEST(PreTokenizer, PiecesAreTheTextWhateverTheBytes) {
+    std::mt19937 rng(2);
+    const std::string other = R"([a-m]+|\d{2})";
+    for (int i = 0; i < 500; ++i) {
+        const std::string text = random_bytes(rng, rng() % 30);
+        for (const std::string& pattern : {std::string(gpt2_pattern), std::string(qwen2_pattern), other}) {
+            std::string joined;
+            for (const std::string_view piece : pieces_of(PreTokenizer({pattern}), text)) {
+                ASSERT_FALSE(piece.empty());
+                joined += piece;
+            }
+            ASSERT_EQ(joined, text);
+        }
+    }
+}
+
+TEST(PreTokenizer, PatternsApplyOneAfterTheOther) {
+    const PreTokenizer two({R"(\p{N}{1,3})", "[a-z]+"});
+    EXPECT_EQ(pieces_of(two, "ab12345c!!"), (std::vector<std::string_view>{"ab", "123", "45", "c", "!!"}));
+}
+
+TEST(RegexSplitter, RefusesWhatItCannotRun) {
+    EXPECT_THROW(RegexSplitter("(a"), Error);
+    EXPECT_THROW(RegexSplitter(R"(\C)"), Error);
+    EXPECT_THROW(RegexSplitter(std::string(100'000, 'a')), Error);
+    EXPECT_THROW(RegexSplitter("(a+)+$").split({std::string(60, 'a') + "b"}), Error);
+    EXPECT_THROW(RegexSplitter(R"((?=ab\K)|b)").split({"xab"}), Error);
+}
+
+}  // namespace
+}  // namespace smelt
