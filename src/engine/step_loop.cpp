@@ -196,8 +196,9 @@ void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error
                       .prefill = seconds(first_token - admitted),
                       .decode = seconds(now - first_token)};
     const std::shared_ptr<const Request> request = s.request;
+    const int end = s.index + s.n_seats();  // a prompt that is not computed ends for all its answers
     drop(s);
-    emit(*request, std::move(event));
+    for (; event.index < end; ++event.index) emit(*request, event);
 }
 
 void StepLoop::drop(Sequence& s) {
