@@ -66,7 +66,8 @@ class Backend {
     virtual void read(const Tensor& t, void* bytes) = 0;
 
     // A step is recorded between begin() and submit_and_wait(); ops return as soon as they are recorded and
-    // run in order. Tensors may be reused by later ops of the same record.
+    // run in order. Tensors may be reused by later ops of the same record. What was recorded and not
+    // submitted, because an op or an allocation threw, is dropped by the next begin().
     virtual void begin() = 0;
     virtual void submit_and_wait() = 0;
 

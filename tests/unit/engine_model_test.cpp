@@ -2,6 +2,7 @@
 // over scattered blocks and in chunks, is bit for bit what each gets alone.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -161,6 +162,21 @@ TEST_P(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
         const auto last = logits.end() - static_cast<ptrdiff_t>(vocab_size());
         EXPECT_EQ(crowded.at({i, 0}).ids[0], std::max_element(last, logits.end()) - last);
     }
+}
+
+TEST_P(EngineModel, AStepThatThrewLeavesTheNextOneAlone) {
+    const std::vector<int32_t> ids = random_ids(9, 6);
+    SequenceRunner sequence(*model_, *backend_, 16, DType::F16);
+    const auto fed = sequence.feed(ids, SequenceRunner::Logits::all);
+    const std::vector<float> expected(fed.begin(), fed.end());
+    // What is left when an allocation throws between two ops: a record that is never submitted.
+    const auto storage = backend_->allocate(16);
+    const Tensor x{.storage = storage.get(), .rank = 2, .shape = {1, 4}, .row_stride = 4};
+    backend_->begin();
+    backend_->add(x, x);
+    sequence.rewind(0);
+    const auto again = sequence.feed(ids, SequenceRunner::Logits::all);
+    EXPECT_TRUE(std::ranges::equal(again, expected));
 }
 
 TEST_P(EngineModel, OptionsThatMakeNoSenseAreRefused) {

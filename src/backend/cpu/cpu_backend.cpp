@@ -80,7 +80,7 @@ class CpuBackend : public Backend {
     }
 
     void begin() override {
-        CHECK(!recording_, "a step is being recorded already");
+        record_.ops.clear();
         recording_ = true;
     }
     void submit_and_wait() override {
@@ -238,7 +238,12 @@ class CpuBackend : public Backend {
         if (!recording_) run();
     }
     void run() {
-        record_.scratch.reserve();
+        try {
+            record_.scratch.reserve();
+        } catch (...) {
+            record_.ops.clear();
+            throw;
+        }
         record_.ops.run(pool_);
         record_.ops.clear();
     }

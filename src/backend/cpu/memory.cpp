@@ -1,6 +1,8 @@
 // Allocation, and the one place where formats meet kernels.
 #include "backend/cpu/memory.h"
 
+#include <utility>
+
 namespace smelt::cpu {
 
 HostStorage::HostStorage(size_t n_bytes) : memory(std::calloc(n_bytes + 64, 1)) {
@@ -47,16 +49,22 @@ MatrixRows matrix_of(const Weight& w) {
 }
 
 void Scratch::reserve() {
-    if (shared_needed_ > shared_size_) {
+    // Each record says anew what it needs, so that one that asks for too much fails alone.
+    const size_t shared_needed = std::exchange(shared_needed_, 0);
+    const size_t member_needed = std::exchange(member_needed_, 0);
+    if (shared_needed > shared_size_) {
+        shared_size_ = 0;
         shared_.reset();
-        shared_ = std::make_unique<HostStorage>(shared_needed_);
-        shared_size_ = shared_needed_;
+        shared_ = std::make_unique<HostStorage>(shared_needed);
+        shared_size_ = shared_needed;
     }
-    if (member_needed_ > member_size_) {
-        member_size_ = (member_needed_ + 4095) / 4096 * 4096;
+    if (member_needed > member_size_) {
+        const size_t size = (member_needed + 4095) / 4096 * 4096;
+        member_size_ = 0;
         all_members_.reset();
-        all_members_ = std::make_unique<HostStorage>(member_size_ * members_.size());
-        for (size_t i = 0; i < members_.size(); ++i) members_[i] = {all_members_->data + i * member_size_, 0};
+        all_members_ = std::make_unique<HostStorage>(size * members_.size());
+        member_size_ = size;
+        for (size_t i = 0; i < members_.size(); ++i) members_[i] = {all_members_->data + i * size, 0};
     }
 }
 
