@@ -16,13 +16,16 @@ void insert(std::vector<Sequence*>& sorted, Sequence* s) {
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options, KvCache& kv) : options_(options), kv_(kv) {
-    if (options.max_seqs < 1) throw Error("max_seqs: expected 1 or more, found {}", options.max_seqs);
+    constexpr int most_seqs = 4096, most_tokens = 1 << 20;  // beyond any device; buffers are sized by them
+    if (options.max_seqs < 1 || options.max_seqs > most_seqs) {
+        throw Error("max_seqs: expected 1 to {}, found {}", most_seqs, options.max_seqs);
+    }
     if (options.prefill_chunk < 1) {
         throw Error("prefill_chunk: expected 1 token or more, found {}", options.prefill_chunk);
     }
-    if (options.max_batch_tokens <= options.max_seqs) {
-        throw Error("max_batch_tokens: expected more than max_seqs, {}, found {}", options.max_seqs,
-                    options.max_batch_tokens);
+    if (options.max_batch_tokens <= options.max_seqs || options.max_batch_tokens > most_tokens) {
+        throw Error("max_batch_tokens: expected {} (more than max_seqs) to {}, found {}",
+                    options.max_seqs + 1, most_tokens, options.max_batch_tokens);
     }
     if (options.priority_tokens < 1) {
         throw Error("priority_tokens: expected 1 or more, found {}", options.priority_tokens);

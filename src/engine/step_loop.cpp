@@ -28,7 +28,14 @@ StepLoop::StepLoop(ModelRunner& runner, const SchedulerOptions& options)
     : runner_(runner),
       kv_(runner.shape().n_blocks, runner.shape().block_len),
       scheduler_(options, kv_),
-      sampler_(runner.shape().vocab_size) {}
+      sampler_(runner.shape().vocab_size) {
+    // The largest step, because a vector that is refilled grows to just what it holds, every time.
+    for (std::vector<int32_t>* v : {&batch_.ids, &batch_.positions, &batch_.slots}) {
+        v->reserve(static_cast<size_t>(options.max_batch_tokens));
+    }
+    batch_.block_table.reserve(static_cast<size_t>(options.max_seqs) *
+                               static_cast<size_t>(kv_.n_blocks_for(limits().max_tokens())));
+}
 
 RequestLimits StepLoop::limits() const {
     const RunnerShape& shape = runner_.shape();
@@ -44,9 +51,11 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
     s->id = id;
     s->seed = seed;
     s->submitted = submitted;
-    const size_t answer =
-        static_cast<size_t>(request->max_tokens < 0 ? limits().max_tokens() : request->max_tokens);
-    s->ids.reserve(std::min(request->tokens.size() + answer, static_cast<size_t>(limits().max_tokens())));
+    // All that it can grow to, so that steps allocate nothing.
+    const int room = limits().max_tokens() - static_cast<int>(request->tokens.size());
+    const int answer = request->max_tokens < 0 ? room : std::min(request->max_tokens, room);
+    s->ids.reserve(request->tokens.size() + static_cast<size_t>(answer));
+    s->kv.blocks.reserve(static_cast<size_t>(kv_.n_blocks_for(static_cast<int>(s->ids.capacity()))));
     s->ids = request->tokens;
     s->forked = request->n == 1;
     s->request = std::move(request);
@@ -128,7 +137,7 @@ void StepLoop::build_batch(const StepPlan& plan) {
 }
 
 bool StepLoop::run(const StepPlan& plan) {
-    std::string error = "unknown exception";
+    std::string error;
     try {
         if (!copy_from_.empty()) runner_.copy_blocks(copy_from_, copy_to_);
         runner_.run(batch_, logits_);
@@ -137,6 +146,7 @@ bool StepLoop::run(const StepPlan& plan) {
     } catch (const std::exception& e) {
         error = e.what();
     } catch (...) {
+        error = "unknown exception";
     }
     ++totals_.n_failed_steps;
     spdlog::error("a step of {} tokens failed: {}", batch_.n_tokens(), error);
@@ -151,6 +161,7 @@ Sequence& StepLoop::fork(const Sequence& s, int index) {
     copy.index = index;
     copy.kv = kv_.fork(s.kv);
     copy.ids.reserve(s.ids.capacity());
+    copy.kv.blocks.reserve(s.kv.blocks.capacity());
     scheduler_.add_fork(&copy);
     return copy;
 }

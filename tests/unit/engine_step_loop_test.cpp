@@ -371,6 +371,8 @@ TEST(StepLoop, TheContextEndsWithItsLastToken) {
 TEST(Scheduler, ContradictingOptionsAreRefused) {
     KvCache kv(4, 4);
     EXPECT_THROW(Scheduler({.max_seqs = 0}, kv), Error);
+    EXPECT_THROW(Scheduler({.max_seqs = 5000, .max_batch_tokens = 6000}, kv), Error);
+    EXPECT_THROW(Scheduler({.max_batch_tokens = 1 << 30}, kv), Error);
     EXPECT_THROW(Scheduler({.max_seqs = 8, .max_batch_tokens = 8}, kv), Error);
     EXPECT_THROW(Scheduler({.prefill_chunk = 0}, kv), Error);
     EXPECT_THROW(Scheduler({.priority_tokens = 0}, kv), Error);

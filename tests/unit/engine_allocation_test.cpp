@@ -1,0 +1,66 @@
+// Warm steps allocate nothing: counts every operator new of this program.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "engine/step_loop.h"
+
+namespace {
+std::atomic<int64_t> n_allocations = 0;
+}
+
+void* operator new(size_t n) {
+    ++n_allocations;
+    if (void* p = std::malloc(n)) return p;
+    throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept {
+    std::free(p);
+}
+void operator delete(void* p, size_t) noexcept {
+    std::free(p);
+}
+
+namespace smelt {
+namespace {
+
+// Logits that depend on the position only.
+class QuietRunner : public ModelRunner {
+ public:
+    const RunnerShape& shape() const override { return shape_; }
+    void run(const Batch& batch, std::vector<float>& logits) override {
+        logits.resize(batch.logits_rows.size() * static_cast<size_t>(shape_.vocab_size));
+        for (size_t i = 0; i < logits.size(); ++i) {
+            logits[i] = static_cast<float>((i * 7919 + static_cast<size_t>(batch.positions[0])) % 101) / 20;
+        }
+    }
+    void copy_blocks(std::span<const int32_t>, std::span<const int32_t>) override {}
+
+ private:
+    RunnerShape shape_{.n_blocks = 400, .block_len = 8, .vocab_size = 1000, .n_ctx = 300};
+};
+
+TEST(Allocation, WarmStepsAllocateNothing) {
+    QuietRunner runner;
+    StepLoop loop(runner, {});
+    int n_tokens = 0;
+    const SamplingParams samplings[] = {{.temperature = 0},
+                                        {},
+                                        {.temperature = 0.6f, .top_k = 20, .top_p = 0.95f},
+                                        {.top_p = 0.9f, .min_p = 0.01f}};
+    for (RequestId id = 1; id <= 8; ++id) {
+        Request r{.tokens = {static_cast<int32_t>(id), 2, 3}, .sampling = samplings[id % 4]};
+        r.sink = [&](const Event& event) { n_tokens += std::holds_alternative<TokenEvent>(event); };
+        loop.add(id, std::make_shared<const Request>(std::move(r)), id, {});
+    }
+    for (int i = 0; i < 50; ++i) loop.step();
+    const int64_t before = n_allocations;
+    for (int i = 0; i < 200; ++i) loop.step();
+    EXPECT_EQ(n_allocations - before, 0);
+    EXPECT_EQ(n_tokens, 8 * 250);
+}
+
+}  // namespace
+}  // namespace smelt
