@@ -1,7 +1,6 @@
 // A Hugging Face folder: config.json says what the model is, one or more safetensors files hold the weights.
 #include <algorithm>
 #include <set>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "base/error.h"
@@ -49,42 +48,11 @@ void read_chat_templates(const fs::path& folder, ModelFile& model) {
     }
 }
 
-// Where model.safetensors.index.json says the tensors are: name -> shard.
-struct ShardIndex {
-    std::unordered_map<std::string, std::string> shard_of;
-    std::set<std::string> shards;
-};
-
-ShardIndex read_index(const MappedFile& file) {
-    const std::string source = file.path().string();
-    const Json json = parse_json(file.text(), source, {.max_bytes = limits::shard_index_bytes});
-    const auto map = json.is_object() ? json.find("weight_map") : json.end();
-    if (!json.is_object() || map == json.end() || !map->is_object()) {
-        throw Error("{}: expected an object weight_map", source);
-    }
-    ShardIndex index;
-    for (const auto& [name, shard] : map->items()) {
-        if (!shard.is_string()) throw Error("{}: weight_map: {}: expected a file name", source, name);
-        const auto file_name = check_name(shard.get<std::string>(), "weight_map: file name", source);
-        check_name(name, "weight_map: tensor name", source);
-        // A shard lies beside its index; anything else reads files that are no part of the model.
-        if (file_name.find('/') != std::string::npos || file_name.find('\\') != std::string::npos ||
-            !file_name.ends_with(".safetensors")) {
-            throw Error("{}: weight_map: {}: expected a .safetensors file of this folder, found '{}'", source,
-                        name, file_name);
-        }
-        index.shards.insert(file_name);
-        index.shard_of[name] = file_name;
-        if (index.shards.size() > limits::shards)
-            throw Error("{}: more than {} shards", source, limits::shards);
-    }
-    return index;
-}
-
 void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, const std::string& source,
-                ModelFile& model) {
+                std::unordered_set<std::string>& names, ModelFile& model) {
     const auto match = family == nullptr ? std::nullopt : match_hf(*family, entry.name);
     const std::string name = match ? gguf_name(*match) : entry.name;
+    if (!names.insert(name).second) throw Error("{}: two tensors with the name {}", source, name);
     // The reference ignores a head that the config ties to the embedding.
     if (tied_head && name == "output.weight") return;
 
@@ -102,7 +70,8 @@ void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, c
 
 void read_weights(const fs::path& folder, const Family* family, ModelFile& model) {
     const bool tied_head = model.metadata.get_bool("smelt.tie_word_embeddings").value_or(false);
-    ShardIndex index;
+    std::vector<ShardEntry> index;
+    std::set<std::string> shards;
     const auto index_file = map_if_present(folder / "model.safetensors.index.json");
     const auto single = map_if_present(folder / "model.safetensors");
     if (single == nullptr && index_file == nullptr) {
@@ -110,29 +79,33 @@ void read_weights(const fs::path& folder, const Family* family, ModelFile& model
                     folder.string());
     }
     if (single != nullptr) {
-        index.shards = {"model.safetensors"};
+        shards = {"model.safetensors"};
     } else {
-        index = read_index(*index_file);
+        index = read_shard_index(index_file->text(), index_file->path().string());
+        for (const ShardEntry& entry : index) shards.insert(entry.file);
+    }
+    if (shards.size() > limits::shards) {
+        throw Error("{}: {} shards, at most {} are accepted", folder.string(), shards.size(), limits::shards);
     }
 
-    std::unordered_set<std::string> seen;
-    for (const std::string& shard : index.shards) {
+    std::unordered_set<std::string> seen, names;  // as in the files, and translated
+    for (const std::string& shard : shards) {
         const auto file = std::make_shared<const MappedFile>(folder / shard);
         model.mappings.push_back(file);
         const std::string source = file->path().string();
         for (SafetensorsEntry& entry : read_safetensors(file->bytes(), source)) {
             if (!seen.insert(entry.name).second)
                 throw Error("{}: tensor {} is in two shards", source, entry.name);
-            add_tensor(entry, family, tied_head, source, model);
+            add_tensor(entry, family, tied_head, source, names, model);
         }
     }
-    for (const auto& [name, shard] : index.shard_of) {
+    for (const auto& [name, shard] : index) {
         if (!seen.contains(name)) {
             throw Error("{}: tensor {}: expected in {}, which lacks it", index_file->path().string(), name,
                         shard);
         }
     }
-    const size_t n = index.shards.size();
+    const size_t n = shards.size();
     model.container_version = n == 1 ? "safetensors" : fmt::format("safetensors, {} shards", n);
 }
 

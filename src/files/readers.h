@@ -41,6 +41,12 @@ const std::string& check_name(const std::string& name, std::string_view what, st
 // A view of the bytes, or of an owned copy where they are not aligned for the format.
 std::span<const std::byte> aligned(std::span<const std::byte> bytes, size_t alignment, ModelFile& model);
 
+// model.safetensors.index.json: tensor (Hugging Face's name) and the shard that holds it.
+struct ShardEntry {
+    std::string tensor, file;
+};
+std::vector<ShardEntry> read_shard_index(std::string_view text, const std::string& source);
+
 struct SafetensorsEntry {
     std::string name;
     std::string dtype;

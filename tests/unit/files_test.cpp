@@ -183,6 +183,14 @@ TEST(Files, BrokenConfigsAreNamed) {
     }
 }
 
+TEST(Files, TwoNamesForOneTensor) {
+    Folder f;
+    f.config = R"({"model_type": "qwen3"})";
+    f.header = R"({"model.norm.weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+                   "output_norm.weight": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}})";
+    EXPECT_NE(f.error().find("two tensors with the name output_norm.weight"), std::string::npos) << f.error();
+}
+
 TEST(Files, Shards) {
     TemporaryFolder t;
     const auto entry = [](const char* name) {
@@ -207,6 +215,13 @@ TEST(Files, Shards) {
               std::string::npos);
     EXPECT_NE(index(R"({"x": "../a.safetensors"})").find("expected a .safetensors file of this folder"),
               std::string::npos);
+    EXPECT_NE(index(R"({"x": "a.safetensors", "x": "b.safetensors"})").find("x occurs twice"),
+              std::string::npos);
+    EXPECT_NE(index(R"({"x": ["a.safetensors"]})").find("expected a file name"), std::string::npos);
+    EXPECT_NE(index(R"({"x": {"y": "a.safetensors"}})").find("expected a file name"), std::string::npos);
+    EXPECT_NE(index("[]").find("expected an object weight_map"), std::string::npos);
+    EXPECT_NE(index("\"a.safetensors\"").find("expected an object weight_map"), std::string::npos);
+    EXPECT_NE(index("{").find("not valid JSON"), std::string::npos);
     EXPECT_NE(index(R"({"x": 1})").find("expected a file name"), std::string::npos);
     EXPECT_NE(index("3").find("expected an object weight_map"), std::string::npos);
     EXPECT_NE(index(R"({"x": "c.safetensors"})").find("cannot open"), std::string::npos);
