@@ -33,6 +33,10 @@ ChatTemplate::ChatTemplate(std::string_view source, TemplateLimits limits) : imp
     impl_->limits = limits;
     int line = 1;
     try {
+        if (source.size() > limits.max_source) {
+            jinja::raise("BudgetError", fmt::format("the template has {} bytes, at most {} are accepted",
+                                                    source.size(), limits.max_source));
+        }
         if (const size_t at = jinja::find_invalid_utf8(source); at != std::string_view::npos) {
             jinja::raise("TemplateSyntaxError", fmt::format("byte {} is not UTF-8", at));
         }

@@ -15,6 +15,7 @@
 namespace smelt {
 
 struct TemplateLimits {
+    size_t max_source = size_t{1} << 20;   // bytes of the template itself
     size_t max_steps = 20'000'000;         // evaluated nodes, and work of the same order
     int max_depth = 200;                   // nesting of expressions, blocks and macro calls
     size_t max_output = size_t{64} << 20;  // bytes of output and of all values alive at once

@@ -38,6 +38,7 @@ Value strftime_now(In& in, const Value&, Args& args) {
             out.append(format[i]);
             continue;
         }
+        in.heap().step(20);
         std::string directive = "%";
         if (std::string_view("-_0^#").find(format[i + 1]) != std::string_view::npos &&
             i + 2 < format.size()) {

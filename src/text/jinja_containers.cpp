@@ -17,11 +17,13 @@ size_t hash_text(Heap& heap, std::string_view text) {
 }
 
 void index_entry(Heap& heap, Dict& dict, size_t h, size_t position) {
+    heap.step(4);
     heap.charge(dict, 48);  // a node and its share of buckets
     dict.index.emplace(h, static_cast<uint32_t>(position));
 }
 
 void append_entry(Heap& heap, Dict& dict, const Value& key, Value value) {
+    heap.step(2);
     heap.charge(dict, 2 * sizeof(Value));
     dict.entries.emplace_back(key, std::move(value));
     const size_t n = dict.entries.size();

@@ -70,7 +70,7 @@ Value Interpreter::evaluate_name(const Expr& e) {
     }
     const Value& v = context_[static_cast<size_t>(e.id)];
     if (!v.is(Kind::missing)) return v;
-    return make_undefined(heap_, fmt::format("{} is undefined", text_repr(e.text)));
+    return make_undefined(heap_, Undefined::Reason::name, e.text);
 }
 
 Value Interpreter::evaluate_items(const Expr& e) {
@@ -98,7 +98,8 @@ Value Interpreter::evaluate_subscript(const Expr& e) {
     }
     Value result = slice(heap_, object, bounds[0], bounds[1], bounds[2]);
     if (!result.is(Kind::missing)) return result;
-    return make_undefined(heap_, fmt::format("{} has no element slice", object_name(object)));
+    return make_undefined(
+        heap_, fmt::format("{} has no element slice", object_name(object.kind(), type_name(object))));
 }
 
 // A chain like a + b + c + ... leans to the left: walked down here, so that its length is no depth.
@@ -262,12 +263,7 @@ Value Interpreter::special_attribute(const Value& object, std::string_view name)
 
 Value Interpreter::attribute(const Value& object, std::string_view name) {
     if (object.is(Kind::undefined)) fail_undefined(object);
-    const auto refuse = [&] {
-        return make_undefined(heap_,
-                              fmt::format("access to attribute {} of {} object is unsafe.", text_repr(name),
-                                          text_repr(type_name(object))),
-                              "SecurityError");
-    };
+    const auto refuse = [&] { return make_undefined(heap_, Undefined::Reason::unsafe, name, object); };
     if (name.size() > 4 && name.starts_with("__") && name.ends_with("__")) return refuse();
     Value special = special_attribute(object, name);
     if (!special.is(Kind::missing)) return special;
@@ -278,8 +274,7 @@ Value Interpreter::attribute(const Value& object, std::string_view name) {
     if (object.is(Kind::dict)) {
         if (const Value* found = dict_find(heap_, object.as<Dict>(), name)) return *found;
     }
-    return make_undefined(
-        heap_, fmt::format("{} has no attribute {}", text_repr(object_name(object)), text_repr(name)));
+    return make_undefined(heap_, Undefined::Reason::attribute, name, object);
 }
 
 Value Interpreter::item(const Value& object, const Value& key) {
@@ -289,12 +284,12 @@ Value Interpreter::item(const Value& object, const Value& key) {
             text_of(key).starts_with("__")) {
             return attribute(object, text_of(key));
         }
-        return make_undefined(heap_, fmt::format("{} has no attribute {}", text_repr(object_name(object)),
-                                                 text_repr(text_of(key))));
+        return make_undefined(heap_, Undefined::Reason::attribute, text_of(key), object);
     }
     StringBuilder shown(heap_);
     print_repr(heap_, shown, key);
-    return make_undefined(heap_, fmt::format("{} has no element {}", object_name(object), shown.take()));
+    return make_undefined(heap_, fmt::format("{} has no element {}",
+                                             object_name(object.kind(), type_name(object)), shown.take()));
 }
 
 }  // namespace smelt::jinja

@@ -104,22 +104,24 @@ Value truncated(double d, const Value& otherwise) {
     return Value::integer(static_cast<int64_t>(d));
 }
 
-Value to_integer(In&, const Value& self, Args& args) {
+Value to_integer(In& in, const Value& self, Args& args) {
     const Value otherwise = args.positional[0].is(Kind::missing) ? Value::integer(0) : args.positional[0];
     if (self.is(Kind::undefined)) fail_undefined(self);
     if (is_integral(self)) return Value::integer(self.as_integer());
     if (self.is(Kind::big)) return self;
     if (self.is(Kind::real)) return truncated(self.as_real(), otherwise);
     if (!self.is(Kind::string)) return otherwise;
+    in.heap().touch(text_of(self).size() * 24);
     int64_t i = 0;
     if (parse_integer(text_of(self), integer_or(args.positional[1], 10), i)) return Value::integer(i);
     double d = 0;
     return parse_real(text_of(self), d) ? truncated(d, otherwise) : otherwise;
 }
 
-Value to_float(In&, const Value& self, Args& args) {
+Value to_float(In& in, const Value& self, Args& args) {
     if (self.is(Kind::undefined)) fail_undefined(self);
     if (is_number(self)) return Value::real(smelt::jinja::to_real(self));
+    if (self.is(Kind::string)) in.heap().touch(text_of(self).size() * 24);
     double d = 0;
     if (self.is(Kind::string) && parse_real(text_of(self), d)) return Value::real(d);
     return args.positional[0].is(Kind::missing) ? Value::real(0) : args.positional[0];
@@ -201,7 +203,7 @@ Value to_json_filter(In& in, const Value& self, Args& args) {
 Value get_attribute(In& in, const Value& self, Args& args) {
     const std::string name = to_text(in.heap(), args.positional[0]);
     if (self.is(Kind::dict) && !find_method(Kind::dict, name) && !name.starts_with("__")) {
-        return make_undefined(in.heap(), fmt::format("'dict object' has no attribute {}", text_repr(name)));
+        return make_undefined(in.heap(), Undefined::Reason::attribute, name, self);
     }
     return in.attribute(self, name);
 }
@@ -227,7 +229,10 @@ std::string url_quote(In& in, const Value& v, bool in_query) {
         } else if (c == ' ' && in_query) {
             out.append('+');
         } else {
-            out.append(fmt::format("%{:02X}", static_cast<unsigned char>(c)));
+            constexpr std::string_view digits = "0123456789ABCDEF";
+            const auto byte = static_cast<unsigned char>(c);
+            const char escaped[] = {'%', digits[byte >> 4], digits[byte & 15]};
+            out.append(std::string_view(escaped, 3));
         }
     }
     return out.take();
@@ -281,7 +286,7 @@ Value replace(In& in, const Value& self, Args& args) {
 Value title(In& in, const Value& self, Args&) {
     const std::string text = to_text(in.heap(), self);
     in.heap().room_for(text.size() * 3);
-    in.heap().touch(text.size() * 8);
+    in.heap().touch(text.size() * 24);
     std::string titled;
     for (size_t at = 0; at < text.size();) {
         const auto separates = [](char32_t c) {
@@ -332,7 +337,7 @@ Value indent(In& in, const Value& self, Args& args) {
 
 Value wordcount(In& in, const Value& self, Args&) {
     const std::string text = to_text(in.heap(), self);
-    in.heap().touch(text.size() * 4);
+    in.heap().touch(text.size() * 8);
     int64_t n = 0;
     bool inside = false;
     for (size_t at = 0; at < text.size();) {

@@ -141,6 +141,7 @@ std::string real_digits(double d, const Spec& spec) {
 
 std::string format_real(Heap& heap, double d, const Spec& spec) {
     if (spec.precision > max_precision) raise("ValueError", "precision too big");
+    heap.step(4 + static_cast<size_t>(std::max<int64_t>(0, spec.precision)) / 8);
     std::string digits = real_digits(std::fabs(d), spec);
     if (spec.type == '%') digits += '%';
     return finish_number(heap, std::signbit(d) && !std::isnan(d), "", std::move(digits), spec);
@@ -229,6 +230,7 @@ class PercentFormatter {
     }
 
     void directive() {
+        heap_.step(4);
         Spec spec;
         Value argument;
         if (peek() == '(') argument = named_argument();
@@ -385,6 +387,7 @@ class BraceFormatter {
 
     std::string run(std::string_view format, int depth) {
         if (depth > 3) raise("ValueError", "Max string recursion exceeded");
+        heap_.touch(format.size() * 4);
         StringBuilder out(heap_);
         for (size_t at = 0; at < format.size();) {
             const char c = format[at++];

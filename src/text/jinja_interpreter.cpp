@@ -186,7 +186,7 @@ void Interpreter::print_value(const Value& v) {
 }
 
 Value Interpreter::call(const Builtin& builtin, const Value& self, CallArguments& args) {
-    heap_.step();
+    heap_.step(3);
     bind(builtin, args);
     return builtin.function(*this, self, args);
 }

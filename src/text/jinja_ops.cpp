@@ -5,7 +5,9 @@
 #include <limits>
 #include <numeric>
 
+#include "base/error.h"
 #include "text/jinja_format.h"
+#include "text/jinja_unicode.h"
 
 namespace smelt::jinja {
 
@@ -60,20 +62,20 @@ std::string_view type_name(const Value& v) {
     return "object";
 }
 
-std::string object_name(const Value& v) {
-    switch (v.kind()) {
+std::string object_name(Kind kind, std::string_view type) {
+    switch (kind) {
         case Kind::none:
             return "None";
         case Kind::undefined:
         case Kind::macro:
         case Kind::loop:
-            return fmt::format("jinja2.runtime.{} object", type_name(v));
+            return fmt::format("jinja2.runtime.{} object", type);
         case Kind::name_space:
         case Kind::cycler:
         case Kind::joiner:
-            return fmt::format("jinja2.utils.{} object", type_name(v));
+            return fmt::format("jinja2.utils.{} object", type);
         default:
-            return fmt::format("{} object", type_name(v));
+            return fmt::format("{} object", type);
     }
 }
 
@@ -125,7 +127,20 @@ std::string_view expect_text(const Value& v, std::string_view what) {
 
 void fail_undefined(const Value& undefined) {
     const auto& u = undefined.as<Undefined>();
-    raise(u.type, u.message);
+    switch (u.reason) {
+        case Undefined::Reason::hint:
+            raise("UndefinedError", u.text);
+        case Undefined::Reason::name:
+            raise("UndefinedError", fmt::format("{} is undefined", text_repr(u.text)));
+        case Undefined::Reason::attribute:
+            raise("UndefinedError",
+                  fmt::format("{} has no attribute {}", text_repr(object_name(u.object_kind, u.object_type)),
+                              text_repr(u.text)));
+        case Undefined::Reason::unsafe:
+            raise("SecurityError", fmt::format("access to attribute {} of {} object is unsafe.",
+                                               text_repr(u.text), text_repr(u.object_type)));
+    }
+    CHECK(false);
 }
 
 namespace {
@@ -440,10 +455,8 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
                 raise("TypeError",
                       fmt::format("'in <string>' requires string as left operand, not {}", type_name(item)));
             }
-            heap.touch(text_of(container).size());
-            return text_of(container).size() >= text_of(item).size() &&
-                   memmem(text_of(container).data(), text_of(container).size(), text_of(item).data(),
-                          text_of(item).size());
+            heap.touch(search_cost(text_of(container), text_of(item)));
+            return find_bytes(text_of(container), text_of(item)) != std::string_view::npos;
         case Kind::dict:
             return dict_find(heap, container.as<Dict>(), item) != nullptr;
         case Kind::range:

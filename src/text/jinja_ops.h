@@ -14,8 +14,8 @@
 namespace smelt::jinja {
 
 // --- what a value is (jinja_ops.cpp)
-std::string_view type_name(const Value& v);  // type(v).__name__
-std::string object_name(const Value& v);     // as in "'dict object' has no attribute"
+std::string_view type_name(const Value& v);                 // type(v).__name__
+std::string object_name(Kind kind, std::string_view type);  // as in "'dict object' has no attribute"
 bool truth(Heap& heap, const Value& v);
 inline bool is_number(const Value& v) {
     return v.is(Kind::integer) || v.is(Kind::real) || v.is(Kind::boolean) || v.is(Kind::big);

@@ -135,6 +135,7 @@ void print_into(Heap& heap, StringBuilder& out, const Value& v, Open& open) {
             out.append("Undefined");
             break;
         case Kind::string:
+            heap.touch(text_of(v).size() * 4);
             if (v.as<String>().markup) {
                 out.append("Markup(");
                 append_repr(out, text_of(v));
@@ -164,7 +165,8 @@ void print_into(Heap& heap, StringBuilder& out, const Value& v, Open& open) {
     }
 }
 
-void append_json_string(StringBuilder& out, std::string_view text, bool ensure_ascii) {
+void append_json_string(Heap& heap, StringBuilder& out, std::string_view text, bool ensure_ascii) {
+    heap.touch(text.size() * 4);
     out.append('"');
     size_t done = 0;
     for (size_t at = 0; at < text.size();) {
@@ -247,7 +249,7 @@ class JsonPrinter {
                 out_.append(json_number(v.as_real()));
                 break;
             case Kind::string:
-                append_json_string(out_, text_of(v), style_.ensure_ascii);
+                append_json_string(heap_, out_, text_of(v), style_.ensure_ascii);
                 break;
             case Kind::list:
             case Kind::tuple:
@@ -303,7 +305,7 @@ class JsonPrinter {
         for (size_t i = 0; i < order.size(); ++i) {
             const auto& [key, value] = dict.entries[static_cast<size_t>(order[i].as_integer())];
             separate(i == 0);
-            append_json_string(out_, json_key(key), style_.ensure_ascii);
+            append_json_string(heap_, out_, json_key(key), style_.ensure_ascii);
             out_.append(style_.key_separator);
             print(value);
         }

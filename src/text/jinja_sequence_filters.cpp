@@ -62,7 +62,7 @@ class AttributePath {
 Value ignoring_case(In& in, const Value& v, bool case_sensitive) {
     if (case_sensitive || !v.is(Kind::string)) return v;
     in.heap().room_for(text_of(v).size() * 2);
-    in.heap().touch(text_of(v).size() * 8);
+    in.heap().touch(text_of(v).size() * 24);
     return make_string(in.heap(), to_lower(text_of(v)));
 }
 

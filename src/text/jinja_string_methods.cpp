@@ -28,7 +28,7 @@ int64_t integer_or(const Value& v, int64_t if_absent) {
 template <std::string (*mapping)(std::string_view)>
 Value map_case(In& in, const Value& self, Args&) {
     in.heap().room_for(text_of(self).size() * 3);
-    in.heap().touch(text_of(self).size() * 8);
+    in.heap().touch(text_of(self).size() * 24);
     return make_string(in.heap(), mapping(text_of(self)));
 }
 
@@ -37,7 +37,7 @@ enum Sides { left = 1, right = 2 };
 template <int sides>
 Value strip_method(In& in, const Value& self, Args& args) {
     std::string_view text = text_of(self);
-    in.heap().touch(text.size());
+    in.heap().touch(text.size() * 4);
     if (absent(args.positional[0])) {
         if (sides & left) text = strip_left(text);
         if (sides & right) text = strip_right(text);
@@ -94,7 +94,7 @@ std::vector<std::string_view> split_space(In& in, std::string_view text, int64_t
 std::vector<size_t> find_all(In& in, std::string_view text, std::string_view needle, int64_t limit,
                              bool from_right) {
     std::vector<size_t> found;
-    in.heap().touch(text.size());
+    in.heap().touch(search_cost(text, needle));
     if (!from_right) {
         for (size_t at = 0; limit-- != 0 && (at = find_bytes(text, needle, at)) != npos;
              at += needle.size()) {
@@ -469,7 +469,7 @@ Value replace_text(Heap& heap, std::string_view text, std::string_view old, std:
             heap.step();
         }
     } else {
-        heap.touch(text.size());
+        heap.touch(search_cost(text, old));
         for (size_t at = 0; limit != 0 && (at = find_bytes(text, old, at)) != npos; --limit) {
             out.append(text.substr(done, at - done));
             out.append(replacement);

@@ -49,5 +49,9 @@ inline std::string_view strip(std::string_view text) {
 
 // First position of needle at or behind `from`; linear whatever the two hold.
 size_t find_bytes(std::string_view text, std::string_view needle, size_t from = 0);
+// What that takes at worst, in bytes copied: long needles may agree with much of the text.
+inline size_t search_cost(std::string_view text, std::string_view needle) {
+    return text.size() * (needle.size() <= 32 ? 2 : 8);
+}
 
 }  // namespace smelt::jinja

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "text/jinja_ops.h"
 
 namespace smelt::jinja {
 
@@ -107,11 +108,14 @@ Value make_iterator(Heap& heap, std::vector<Value> items, std::string_view name)
     return Value(heap.make<Iterator>(bytes, std::move(items), name));
 }
 
-Value make_undefined(Heap& heap, std::string message, std::string_view type) {
-    Undefined* u = heap.make<Undefined>(message.size());
-    u->message = std::move(message);
-    u->type = type;
-    return Value(u);
+Value make_undefined(Heap& heap, std::string hint) {
+    const size_t n = hint.size();
+    return Value(heap.make<Undefined>(n, Undefined::Reason::hint, std::move(hint)));
+}
+
+Value make_undefined(Heap& heap, Undefined::Reason reason, std::string_view name, const Value& object) {
+    return Value(
+        heap.make<Undefined>(name.size(), reason, std::string(name), object.kind(), type_name(object)));
 }
 
 }  // namespace smelt::jinja

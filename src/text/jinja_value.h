@@ -2,6 +2,7 @@
 // Nothing here knows the syntax. Values are Python's as far as templates can tell.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -117,18 +118,21 @@ class Value {
 // however deep they nest.
 class Heap {
  public:
-    explicit Heap(TemplateLimits limits) : limits_(limits) {}
+    explicit Heap(TemplateLimits limits)
+        : limits_(limits),
+          max_touched_(std::min(limits.max_steps, SIZE_MAX / touches_per_step) * touches_per_step) {}
     ~Heap();
     Heap(const Heap&) = delete;
     Heap& operator=(const Heap&) = delete;
 
-    void step(size_t n = 1) {
-        steps_ += n;
-        if (steps_ > limits_.max_steps) [[unlikely]]
+    // One evaluated node, or work of about 50 ns.
+    void step(size_t n = 1) { touch(n * touches_per_step); }
+    // Work on n bytes or the like that are no nodes.
+    void touch(size_t n) {
+        touched_ += n;
+        if (touched_ > max_touched_) [[unlikely]]
             out_of_steps();
     }
-    // Work on n bytes or n small items that costs no node of its own.
-    void touch(size_t n) { step(n / 32); }
     // To be called before n bytes are allocated.
     void room_for(size_t n) const {
         if (n > limits_.max_output || live_ > limits_.max_output - n) [[unlikely]]
@@ -172,7 +176,9 @@ class Heap {
     [[noreturn]] void too_deep();
 
     TemplateLimits limits_;
-    size_t steps_ = 0, live_ = 0;
+    static constexpr size_t touches_per_step = 32;
+    size_t max_touched_;
+    size_t touched_ = 0, live_ = 0;
     int depth_ = 0;
     Object* objects_ = nullptr;
     Object* dead_ = nullptr;
@@ -200,10 +206,15 @@ struct Big : Object {
     uint64_t value;
 };
 
+// What an operation on it complains about is put into words only then: most are just tested.
 struct Undefined : Object {
-    Undefined() : Object(Kind::undefined) {}
-    std::string message;  // what an operation on it says
-    std::string type = "UndefinedError";
+    enum class Reason : uint8_t { hint, name, attribute, unsafe };
+    Undefined(Reason r, std::string t, Kind k = Kind::none, std::string_view n = {})
+        : Object(Kind::undefined), reason(r), object_kind(k), object_type(n), text(std::move(t)) {}
+    Reason reason;
+    Kind object_kind;              // of the object that has no such attribute
+    std::string_view object_type;  // its type_name()
+    std::string text;              // the hint, or the name that was asked for
 };
 
 struct String : Object {
@@ -267,7 +278,8 @@ Value make_string(Heap& heap, std::string text);
 Value borrow_string(Heap& heap, std::string_view text);
 Value make_list(Heap& heap, std::vector<Value> items, Kind kind = Kind::list);
 Value make_iterator(Heap& heap, std::vector<Value> items, std::string_view name = "generator");
-Value make_undefined(Heap& heap, std::string message, std::string_view type = "UndefinedError");
+Value make_undefined(Heap& heap, std::string hint);
+Value make_undefined(Heap& heap, Undefined::Reason reason, std::string_view name, const Value& object = {});
 
 inline std::string_view text_of(const Value& v) {
     return v.as<String>().text;
@@ -283,7 +295,7 @@ class StringBuilder {
 
     void append(std::string_view s) {
         if (text_.size() + s.size() > text_.capacity()) grow(text_.size() + s.size());
-        heap_.touch(s.size());
+        heap_.touch(s.size() + 8);
         text_.append(s);
     }
     void append(char c) { append(std::string_view(&c, 1)); }

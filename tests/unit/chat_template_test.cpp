@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <fstream>
 #include <iterator>
 
@@ -77,6 +76,111 @@ TEST(ChatTemplate, LanguageAgreesWithJinja) {
         const bool only_type = expected.find(':') == std::string::npos;
         EXPECT_EQ(only_type ? result.substr(0, result.find(':')) : result, expected) << source;
     }
+}
+
+// Each of these would take hours, gigabytes or the stack without its budget.
+TEST(ChatTemplate, BudgetsEndWhatNeverEnds) {
+    const std::string forever = "{% for a in range(100000) %}{% for b in range(100000) %}";
+    const std::string done = "{% endfor %}{% endfor %}";
+    const std::string grow = "{% set ns = namespace(s='x', l=[1], t=()) %}{% for i in range(100000) %}";
+    const std::vector<std::string> sources = {
+        "{{ 'x' * 10**9 }}",
+        "{{ [1] * 10**9 }}",
+        grow + "{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        grow + "{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        grow + "{% set ns.l = ns.l + ns.l %}{% endfor %}",
+        grow + "{% set ns.s = ns.s.replace('x', 'xx') %}{% endfor %}",
+        grow + "{% set ns.s = [ns.s, ns.s] | join('y') %}{% endfor %}",
+        grow + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+        grow + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+        grow + "{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
+        grow + "{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l == [ns.l] }}",
+        grow + "{% set ns.t = (ns.t,) %}{% endfor %}{{ {ns.t: 1} }}",
+        grow + "{{ 'x' * 1000000 }}{% endfor %}",
+        "{{ 'x' | center(10**12) }}{{ 'x'.zfill(10**12) }}",
+        "{{ '%1000000000d' % 5 }}",
+        "{{ '{:>1000000000}'.format('x') }}",
+        "{{ [1] | tojson(indent=10**12) }}",
+        "{{ [1] | batch(10**12, 0) | list }}",
+        forever + done,
+        forever + "{{ a }}" + done,
+        forever + "{% set x = 'a,b'.split(',') | map('upper') | join %}" + done,
+        forever + "{% set x = strftime_now('%c%c%c%c%c%c%c%c%c%c') %}" + done,
+        "{% set s = 'a' * 10000000 %}{% set t = 'a' * 1000000 ~ 'b' %}" + forever + "{% set x = t in s %}" +
+            done,
+        "{% set s = 'a' * 10000000 %}{% set t = 'b' ~ 'a' * 1000000 %}" + forever +
+            "{% set x = s.rfind(t) %}" + done,
+        "{% set s = 'é ' * 1000000 %}" + forever + "{% set x = s | title %}" + done,
+        "{% set s = range(100000) | list %}" + forever + "{% set x = s | sort %}" + done,
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% macro m() %}{{ 'x' * 60000000 }}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+    };
+    for (const std::string& source : sources) {
+        const std::string result = render(source, Json::object(), {.max_steps = 2'000'000});
+        EXPECT_TRUE(result.starts_with("BudgetError: ")) << source
+                                                         << "
+                                                            " << result.substr(0, 200);
+    }
+}
+
+std::string repeat(std::string_view unit, int n) {
+    std::string text;
+    for (int i = 0; i < n; ++i) text += unit;
+    return text;
+}
+
+TEST(ChatTemplate, DeepSourcesAreRefused) {
+    for (const char* unit : {"(", "[", "{1:", "-", "not ", "a[", "a(", "1 if 1 else ", "1 is in ["}) {
+        EXPECT_TRUE(render("{{ " + repeat(unit, 50'000) + "1 }}").starts_with("TemplateSyntaxError: "))
+            << unit;
+    }
+    for (const char* unit :
+         {"{% if 1 %}", "{% for a in b %}", "{% macro m() %}", "{% set x %}", "{% with %}"}) {
+        EXPECT_TRUE(render(repeat(unit, 50'000)).starts_with("TemplateSyntaxError: ")) << unit;
+    }
+    for (const char* unit : {" | e", " and 1", " or 0", "[0]"}) {
+        EXPECT_TRUE(render("{{ 1" + repeat(unit, 50'000) + " }}").starts_with("BudgetError: ")) << unit;
+    }
+    EXPECT_EQ(render("{{ 1" + repeat(" + 1", 50'000) + " }}"), "50001");  // long, but not deep
+}
+
+TEST(ChatTemplate, DeepAndCyclicValuesAreFreed) {
+    const std::string grow = "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}";
+    EXPECT_EQ(render(grow + "{% set ns.l = [ns.l] %}{% endfor %}x"), "x");
+    EXPECT_EQ(render("{% set ns = namespace(a=1) %}{% set ns.me = ns %}{{ ns }}"),
+              "<Namespace {'a': 1, 'me': <Namespace {...}>}>");
+    EXPECT_EQ(render("{% set ns = namespace() %}{% macro m() %}{{ ns.m.name }}{% endmacro %}{% set ns.m = m "
+                     "%}{{ m() }}"),
+              "m");
+}
+
+TEST(ChatTemplate, IntegersOverflowAsErrors) {
+    for (const char* e : {"9223372036854775807 + 1", "-9223372036854775807 - 2", "2 ** 63",
+                          "4611686018427387904 * 2", "'99999999999999999999' | int", "1e19 | int"}) {
+        EXPECT_TRUE(render(std::string("{{ ") + e + " }}").starts_with("OverflowError: ")) << e;
+    }
+    EXPECT_EQ(render("{{ n }}", {{"n", 18446744073709551615u}}), "18446744073709551615");
+}
+
+TEST(ChatTemplate, ErrorsSayWhere) {
+    try {
+        ChatTemplate("line 1\n{{ 1 }}\n{{ messages.nope.x }}").render({{"messages", Json::object()}});
+        FAIL();
+    } catch (const TemplateError& e) {
+        EXPECT_EQ(e.line(), 3);
+        EXPECT_STREQ(e.what(),
+                     "chat template, line 3: UndefinedError: 'dict object' has no attribute 'nope'");
+    }
+    try {
+        ChatTemplate("\n{% if true %}\n{{ 1 + }}{% endif %}");
+        FAIL();
+    } catch (const TemplateError& e) {
+        EXPECT_EQ(e.line(), 3);
+        EXPECT_EQ(e.type(), "TemplateSyntaxError");
+    }
+    EXPECT_EQ(render("\xff"), "TemplateSyntaxError: byte 0 is not UTF-8");
+    EXPECT_TRUE(render(std::string(2 << 20, 'x')).starts_with("BudgetError: "));
 }
 
 }  // namespace
