@@ -20,6 +20,11 @@ void check_vocabulary(const Vocabulary& v, std::string_view source) {
     if (v.types.size() != v.tokens.size()) {
         throw Error("{}: {} tokens, but {} token types", source, v.tokens.size(), v.types.size());
     }
+    constexpr size_t max_patterns = 64;  // each is compiled; real vocabularies have up to 4
+    if (v.patterns.size() > max_patterns) {
+        throw Error("{}: {} pre-tokenizer patterns, at most {} are accepted", source, v.patterns.size(),
+                    max_patterns);
+    }
     const auto check_id = [&](std::string_view what, int32_t id) {
         if (id < 0 || id >= v.n_tokens()) {
             throw Error("{}: {} is token {}, the vocabulary has {}", source, what, id, v.n_tokens());

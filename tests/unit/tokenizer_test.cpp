@@ -226,6 +226,9 @@ TEST(Tokenizer, RefusesDamagedVocabularies) {
     v.types.pop_back();
     EXPECT_THROW(Tokenizer{v}, Error);
     EXPECT_THROW(Tokenizer{Vocabulary{}}, Error);
+    v = byte_vocabulary();
+    v.patterns.assign(65, "a");
+    EXPECT_THROW(Tokenizer{v}, Error);
 }
 
 // Every way to cut a text into tokens, whole characters, broken ones and the start of one at the end.
