@@ -2,6 +2,7 @@
 // 0: done. 1: it failed. 2: the command line is wrong.
 #include <cstdio>
 #include <new>
+#include <string>
 #include <vector>
 
 #include "apps/verbs.h"
@@ -12,6 +13,15 @@
 namespace smelt {
 
 namespace {
+
+// A message may quote a file, and a file must not steer the terminal.
+std::string printable(std::string text) {
+    for (char& c : text) {
+        const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+        if (control && c != '\n') c = '?';
+    }
+    return text;
+}
 
 int run(int argc, char** argv) {
     CLI::App app("smelt runs large language models on this machine.", "smelt");
@@ -37,7 +47,7 @@ int run(int argc, char** argv) {
     } catch (const CLI::ParseError& e) {
         return app.exit(e) == 0 ? 0 : 2;
     } catch (const Error& e) {
-        fmt::print(stderr, "smelt: {}\n", e.what());
+        fmt::print(stderr, "smelt: {}\n", printable(e.what()));
         return 1;
     } catch (const std::bad_alloc&) {
         fmt::print(stderr, "smelt: out of memory\n");

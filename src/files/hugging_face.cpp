@@ -40,7 +40,8 @@ void read_chat_templates(const fs::path& folder, ModelFile& model) {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(folder / "additional_chat_templates", error)) {
         if (entry.path().extension() != ".jinja") continue;
-        model.metadata.set(key + "." + entry.path().stem().string(), read_template(MappedFile(entry.path())));
+        const std::string name = check_name(entry.path().stem().string(), "template name", folder.string());
+        model.metadata.set(key + "." + name, read_template(MappedFile(entry.path())));
     }
     if (model.tokenizer_config != nullptr) {
         read_hf_chat_template(model.tokenizer_config->text(), model.tokenizer_config->path().string(),
