@@ -59,8 +59,8 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
     s->ids = request->tokens;
     s->forked = request->n == 1;
     s->request = std::move(request);
-    scheduler_.add(s.get());
     sequences_.push_back(std::move(s));
+    scheduler_.add(sequences_.back().get());
 }
 
 void StepLoop::cancel(RequestId id) {

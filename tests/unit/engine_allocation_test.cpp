@@ -11,15 +11,16 @@ namespace {
 std::atomic<int64_t> n_allocations = 0;
 }
 
-void* operator new(size_t n) {
+// Not inlined: compilers warn where they see one half of the pair alone.
+[[gnu::noinline]] void* operator new(size_t n) {
     ++n_allocations;
     if (void* p = std::malloc(n)) return p;
     throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept {
+[[gnu::noinline]] void operator delete(void* p) noexcept {
     std::free(p);
 }
-void operator delete(void* p, size_t) noexcept {
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept {
     std::free(p);
 }
 
