@@ -13,7 +13,8 @@
     X(tokenize)   \
     X(detokenize) \
     X(logits)     \
-    X(bench)
+    X(bench)      \
+    X(doctor)
 
 namespace smelt {
 

@@ -1,0 +1,158 @@
+// smelt doctor: what this machine has, what smelt will use of it, and why not the rest.
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "apps/device_options.h"
+#include "apps/units.h"
+#include "apps/verbs.h"
+#include "apps/version.h"
+#include "base/bandwidth.h"
+#include "base/cpu_info.h"
+#include "base/error.h"
+#include "base/json.h"
+
+namespace smelt {
+
+namespace {
+
+struct Options {
+    DeviceOptions device;
+    bool json = false;
+};
+
+struct Findings {
+    CpuInfo cpu;
+    MemoryInfo memory;
+    int n_threads;
+    double bandwidth;  // bytes a second, median
+    std::vector<BackendInfo> devices;
+    std::string used, used_description;
+};
+
+double measure_bandwidth(int n_threads) {
+    constexpr size_t probe_bytes = size_t{256} << 20;
+    constexpr int n_runs = 5;
+    BandwidthProbe probe(n_threads, probe_bytes);
+    probe.measure();  // brings the threads to life
+    std::vector<double> rates;
+    for (int i = 0; i < n_runs; ++i) rates.push_back(probe.measure());
+    std::ranges::nth_element(rates, rates.begin() + n_runs / 2);
+    return rates[n_runs / 2];
+}
+
+Findings examine(const Options& o) {
+    Findings f{.cpu = read_cpu_info(),
+               .memory = read_memory_info(),
+               .n_threads = o.device.n_threads,
+               .bandwidth = 0,
+               .devices = list_backends(),
+               .used = {},
+               .used_description = {}};
+    if (f.n_threads == 0) f.n_threads = f.cpu.physical_cores;
+    f.bandwidth = measure_bandwidth(f.n_threads);
+    const auto backend = o.device.open();
+    f.used = backend->name();
+    f.used_description = backend->description();
+    return f;
+}
+
+std::string compiler() {
+#if defined(__clang__)
+    return fmt::format("clang {}.{}.{}", __clang_major__, __clang_minor__, __clang_patchlevel__);
+#else
+    return fmt::format("g++ {}.{}.{}", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
+#endif
+}
+
+// Of libraries whose headers say it; they come with the system.
+std::vector<std::pair<std::string, std::string>> libraries() {
+    const auto dotted = [](int major, int minor, int patch) {
+        return fmt::format("{}.{}.{}", major, minor, patch);
+    };
+    return {{"fmt", dotted(FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
+            {"nlohmann_json",
+             dotted(NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
+            {"CLI11", CLI11_VERSION}};
+}
+
+std::string joined(const std::vector<std::string>& words) {
+    std::string text;
+    for (const std::string& w : words) text += (text.empty() ? "" : " ") + w;
+    return text.empty() ? "none that smelt knows" : text;
+}
+
+void print_text(const Findings& f) {
+    const CpuInfo& c = f.cpu;
+    fmt::print("processor  {}\n", c.model.empty() ? "unknown" : c.model);
+    fmt::print("           {} cores, {} threads for this process\n", c.physical_cores, c.logical_cores);
+    if (c.l2_bytes > 0) {
+        fmt::print("           caches: {} L1, {} L2, {} L3\n", bytes_text(c.l1d_bytes),
+                   bytes_text(c.l2_bytes), bytes_text(c.l3_bytes));
+    }
+    fmt::print("           {}\n", joined(c.features));
+    fmt::print("memory     {}, {} of it free\n", bytes_text(f.memory.total), bytes_text(f.memory.available));
+    fmt::print(
+        "           {}/s read with {} thread{}: what a token costs at best is the weights divided by this\n",
+        bytes_text(static_cast<uint64_t>(f.bandwidth)), f.n_threads, f.n_threads == 1 ? "" : "s");
+    const char* title = "devices";
+    for (const BackendInfo& d : f.devices) {
+        fmt::print("{:<10} {:<10} {}\n", title, d.name,
+                   d.missing.empty() ? d.description : d.description + ", not usable: " + d.missing);
+        title = "";
+    }
+    fmt::print("versions   smelt {}, built with {}\n", version(), compiler());
+    std::string list;
+    for (const auto& [name, number] : libraries()) {
+        list += fmt::format("{}{} {}", list.empty() ? "" : ", ", name, number);
+    }
+    fmt::print("           {}\n", list);
+    fmt::print("used       {}: {}\n", f.used, f.used_description);
+}
+
+void print_json(const Findings& f) {
+    Json devices = Json::array();
+    for (const BackendInfo& d : f.devices) {
+        Json device = {{"name", d.name}, {"description", d.description}, {"usable", d.missing.empty()}};
+        if (!d.missing.empty()) device["missing"] = d.missing;
+        devices.push_back(device);
+    }
+    Json versions = Json::object();
+    for (const auto& [name, number] : libraries()) versions[name] = number;
+    const Json j = {{"processor",
+                     {{"model", f.cpu.model},
+                      {"physical_cores", f.cpu.physical_cores},
+                      {"logical_cores", f.cpu.logical_cores},
+                      {"l1d_bytes", f.cpu.l1d_bytes},
+                      {"l2_bytes", f.cpu.l2_bytes},
+                      {"l3_bytes", f.cpu.l3_bytes},
+                      {"features", f.cpu.features}}},
+                    {"memory",
+                     {{"total_bytes", f.memory.total},
+                      {"available_bytes", f.memory.available},
+                      {"read_bytes_per_s", f.bandwidth},
+                      {"read_threads", f.n_threads}}},
+                    {"devices", devices},
+                    {"versions", {{"smelt", version()}, {"compiler", compiler()}, {"libraries", versions}}},
+                    {"used", {{"device", f.used}, {"description", f.used_description}}}};
+    fmt::print("{}\n", j.dump(2));
+}
+
+void run(const Options& o) {
+    const Findings f = examine(o);
+    o.json ? print_json(f) : print_text(f);
+}
+
+}  // namespace
+
+Verb add_doctor(CLI::App& smelt) {
+    auto o = std::make_shared<Options>();
+    CLI::App* verb = smelt.add_subcommand("doctor", "Show what this machine has and what smelt uses of it");
+    add_device_options(*verb, o->device);
+    verb->add_flag("--json", o->json, "For programs");
+    verb->footer(
+        "Examples:\n  smelt doctor\n  smelt doctor --threads 1 --json | jq .memory.read_bytes_per_s");
+    return {verb, [o] { run(*o); }};
+}
+
+}  // namespace smelt
