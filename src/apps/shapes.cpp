@@ -5,6 +5,8 @@
 
 #include <array>
 #include <cstring>
+#include <map>
+#include <utility>
 
 #include "base/error.h"
 
@@ -21,15 +23,19 @@ const std::vector<Shape> shapes = {
     {"qwen3-8b", "qwen3", 36, 4096, 12288, 32, 8, 128, 151936, 40960, 1e6, false, false, true},
     {"qwen3-14b", "qwen3", 40, 5120, 17408, 40, 8, 128, 151936, 40960, 1e6, false, false, true},
     {"qwen3-32b", "qwen3", 64, 5120, 25600, 64, 8, 128, 151936, 40960, 1e6, false, false, true},
+    {"qwen3-30b-a3b", "qwen3moe", 48, 2048, 6144, 32, 4, 128, 151936, 40960, 1e6, false, false, true, 128, 8,
+     768},
     {"qwen2.5-3b", "qwen2", 36, 2048, 11008, 16, 2, 128, 151936, 32768, 1e6, true, true, false},
     {"qwen2.5-7b", "qwen2", 28, 3584, 18944, 28, 4, 128, 152064, 131072, 1e6, false, true, false},
     {"llama-3.1-8b", "llama", 32, 4096, 14336, 32, 8, 128, 128256, 131072, 5e5, false, false, false},
+    {"mixtral-8x7b", "llama", 32, 4096, 14336, 32, 8, 128, 32000, 32768, 1e6, false, false, false, 8, 2,
+     14336},
 };
 
 struct Spec {
     std::string name;
     std::vector<int64_t> shape;
-    enum { matrix, norm, bias } kind;
+    enum { matrix, router, norm, bias } kind;
 };
 
 std::vector<Spec> list_tensors(const Shape& s) {
@@ -54,15 +60,24 @@ std::vector<Spec> list_tensors(const Shape& s) {
         }
         t.push_back({p + "attn_output.weight", {s.dim, q}, Spec::matrix});
         t.push_back({p + "ffn_norm.weight", {s.dim}, Spec::norm});
-        t.push_back({p + "ffn_gate.weight", {s.ffn_dim, s.dim}, Spec::matrix});
-        t.push_back({p + "ffn_up.weight", {s.ffn_dim, s.dim}, Spec::matrix});
-        t.push_back({p + "ffn_down.weight", {s.dim, s.ffn_dim}, Spec::matrix});
+        if (s.n_experts > 0) {
+            t.push_back({p + "ffn_gate_inp.weight", {s.n_experts, s.dim}, Spec::router});
+            t.push_back({p + "ffn_gate_exps.weight", {s.n_experts, s.expert_ffn_dim, s.dim}, Spec::matrix});
+            t.push_back({p + "ffn_up_exps.weight", {s.n_experts, s.expert_ffn_dim, s.dim}, Spec::matrix});
+            t.push_back({p + "ffn_down_exps.weight", {s.n_experts, s.dim, s.expert_ffn_dim}, Spec::matrix});
+        } else {
+            t.push_back({p + "ffn_gate.weight", {s.ffn_dim, s.dim}, Spec::matrix});
+            t.push_back({p + "ffn_up.weight", {s.ffn_dim, s.dim}, Spec::matrix});
+            t.push_back({p + "ffn_down.weight", {s.dim, s.ffn_dim}, Spec::matrix});
+        }
     }
     return t;
 }
 
 int64_t n_elements(const Spec& t) {
-    return t.shape.size() == 1 ? t.shape[0] : t.shape[0] * t.shape[1];
+    int64_t n = 1;
+    for (const int64_t d : t.shape) n *= d;
+    return n;
 }
 
 // Encoding billions of values one by one would take minutes: a pool of encoded rows is made once, and every
@@ -151,25 +166,28 @@ std::shared_ptr<const ModelFile> make_random_model(const Shape& s, Format format
     m.set(p + "context_length", s.n_ctx);
     m.set(p + "vocab_size", s.vocab_size);
     m.set(p + "rope.freq_base", s.rope_theta);
+    if (s.n_experts > 0) {
+        m.set(p + "expert_count", s.n_experts);
+        m.set(p + "expert_used_count", s.n_experts_used);
+        m.set(p + "expert_feed_forward_length", s.expert_ffn_dim);
+    }
 
-    std::map<int64_t, RowPool> pools;  // by row length
+    std::map<std::pair<Format, int64_t>, RowPool> pools;  // by format and row length
     for (const Spec& t : list_tensors(s)) {
-        const bool is_matrix = t.kind == Spec::matrix;
-        const int64_t n = n_elements(t);
-        TensorView view{.name = t.name,
-                        .format = is_matrix ? format : Format::F32,
-                        .shape = t.shape,
-                        .data = {},
-                        .scales = {},
-                        .source = s.name};
-        if (is_matrix && t.shape[1] % format_info(format).block_len != 0) {
-            throw Error("{}: rows of {} are no whole blocks of {}", t.name, t.shape[1], to_string(format));
+        const bool is_matrix = t.kind == Spec::matrix || t.kind == Spec::router;
+        // Routers stay exact in every file that is published.
+        const Format f = t.kind == Spec::matrix ? format : Format::F32;
+        const int64_t n = n_elements(t), row_len = t.shape.back();
+        TensorView view{
+            .name = t.name, .format = f, .shape = t.shape, .data = {}, .scales = {}, .source = s.name};
+        if (row_len % format_info(f).block_len != 0) {
+            throw Error("{}: rows of {} are no whole blocks of {}", t.name, row_len, to_string(f));
         }
-        const size_t data_size = data_bytes(view.format, n), scale_size = scale_bytes(view.format, n);
+        const size_t data_size = data_bytes(f, n), scale_size = scale_bytes(f, n);
         auto bytes = std::make_shared<std::vector<std::byte>>(data_size + scale_size);
         if (is_matrix) {
-            RowPool& pool = pools.try_emplace(t.shape[1], format, t.shape[1]).first->second;
-            pool.fill(bytes->data(), scale_size > 0 ? bytes->data() + data_size : nullptr, t.shape[0]);
+            RowPool& pool = pools.try_emplace({f, row_len}, f, row_len).first->second;
+            pool.fill(bytes->data(), scale_size > 0 ? bytes->data() + data_size : nullptr, n / row_len);
         } else if (t.kind == Spec::norm) {
             const std::vector<float> ones(static_cast<size_t>(n), 1.0f);
             std::memcpy(bytes->data(), ones.data(), bytes->size());

@@ -15,9 +15,10 @@ struct Shape {
     std::string architecture;  // "qwen3"
     int64_t n_layers, dim, ffn_dim, n_heads, n_kv_heads, head_dim, vocab_size, n_ctx;
     double rope_theta;
-    bool tied;      // output head is the embedding
-    bool qkv_bias;  // Qwen2
-    bool qk_norm;   // Qwen3
+    bool tied;                                                      // output head is the embedding
+    bool qkv_bias;                                                  // Qwen2
+    bool qk_norm;                                                   // Qwen3
+    int64_t n_experts = 0, n_experts_used = 0, expert_ffn_dim = 0;  // 0 experts: dense
 };
 
 const std::vector<Shape>& list_shapes();

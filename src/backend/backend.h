@@ -47,6 +47,20 @@ struct MatmulOut {
     const Weight* bias = nullptr;  // (out_features), may be null
 };
 
+// One product of a mixture of experts: out[t][i] = x · experts[expert_ids[t][i]]ᵀ
+struct ExpertsOut {
+    Tensor out;                       // (n_tokens, n_used, rows)
+    std::span<const Weight> experts;  // each (rows, cols), all of one format
+};
+
+// How a router's logits choose experts.
+struct RouteParams {
+    enum class Score { softmax, sigmoid } score = Score::softmax;  // over all experts
+    bool normalize = true;                                         // the weights of the chosen sum to one ...
+    float scale = 1;                                               // ... and are then multiplied by this
+    const Weight* selection_bias = nullptr;  // (n_experts) added to scores for choosing alone; may be null
+};
+
 class Backend {
  public:
     virtual ~Backend() = default;
@@ -101,6 +115,17 @@ class Backend {
     // recorded ops.
     virtual void copy_kv_blocks(const KvLayer& kv, std::span<const int32_t> from,
                                 std::span<const int32_t> to) = 0;
+
+    // --- Mixture of experts ---
+
+    // For each row of logits (n_tokens, n_experts) the experts of the largest scores, best first, the lower
+    // id first among equals: expert_ids (n_tokens, n_used) I32, and their weights (n_tokens, n_used).
+    virtual void route(Tensor expert_ids, Tensor expert_weights, Tensor logits, const RouteParams& p) = 0;
+    // x (n_tokens, cols), the same for all experts of a token, or (n_tokens, n_used, cols). A batch reads the
+    // weights of each expert once. Bit for bit the same in any batch, as matmul.
+    virtual void matmul_experts(std::span<const ExpertsOut> outs, Tensor x, Tensor expert_ids) = 0;
+    // x[t] += sum over i of expert_weights[t][i] * y[t][i]; y (n_tokens, n_used, dim)
+    virtual void add_experts(Tensor x, Tensor y, Tensor expert_weights) = 0;
 
     // --- Fused forms; the default composes the primitives. ---
 

@@ -1,5 +1,6 @@
 // The reference backend: scalar loops, double accumulation, ops run as they are called. It is the
 // specification of every op and is never optimised.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -210,6 +211,86 @@ class ReferenceBackend : public Backend {
         for (int64_t i = 0; i < out.n_rows(); ++i) {
             std::memcpy(at<float>(out, i), at<float>(x, at<int32_t>(rows, 0)[i]),
                         static_cast<size_t>(x.row_len()) * sizeof(float));
+        }
+    }
+
+    void route(Tensor expert_ids, Tensor expert_weights, Tensor logits, const RouteParams& p) override {
+        const int64_t n_experts = logits.row_len(), n_used = expert_ids.row_len();
+        std::vector<double> scores(static_cast<size_t>(n_experts));
+        for (int64_t t = 0; t < logits.n_rows(); ++t) {
+            const float* row = at<float>(logits, t);
+            double total = 0;
+            const double largest = static_cast<double>(*std::max_element(row, row + n_experts));
+            for (int64_t e = 0; e < n_experts; ++e) {
+                const double logit = static_cast<double>(row[e]);
+                double& score = scores[static_cast<size_t>(e)];
+                score = p.score == RouteParams::Score::softmax ? std::exp(logit - largest)
+                                                               : 1 / (1 + std::exp(-logit));
+                total += score;
+            }
+            if (p.score == RouteParams::Score::softmax) {
+                for (double& score : scores) score /= total;
+            }
+            std::vector<bool> taken(scores.size());
+            double chosen_total = 0;
+            for (int64_t i = 0; i < n_used; ++i) {
+                int64_t best = -1;
+                double best_score = 0;
+                for (int64_t e = 0; e < n_experts; ++e) {
+                    const double bias =
+                        p.selection_bias == nullptr ? 0 : static_cast<double>(floats(*p.selection_bias)[e]);
+                    const double score = scores[static_cast<size_t>(e)] + bias;
+                    if (!taken[static_cast<size_t>(e)] && (best < 0 || score > best_score)) {
+                        best = e;
+                        best_score = score;
+                    }
+                }
+                taken[static_cast<size_t>(best)] = true;
+                chosen_total += scores[static_cast<size_t>(best)];
+                at<int32_t>(expert_ids, t)[i] = static_cast<int32_t>(best);
+                at<float>(expert_weights, t)[i] = static_cast<float>(scores[static_cast<size_t>(best)]);
+            }
+            for (int64_t i = 0; i < n_used; ++i) {
+                float& weight = at<float>(expert_weights, t)[i];
+                // 1e-20 as the reference implementations have it: sigmoid scores may all vanish.
+                const double divisor = p.normalize ? chosen_total + 1e-20 : 1;
+                weight =
+                    static_cast<float>(static_cast<double>(weight) / divisor * static_cast<double>(p.scale));
+            }
+        }
+    }
+
+    void matmul_experts(std::span<const ExpertsOut> outs, Tensor x, Tensor expert_ids) override {
+        const int64_t n_used = expert_ids.row_len();
+        for (const ExpertsOut& m : outs) {
+            std::vector<float> w(static_cast<size_t>(m.experts[0].cols));
+            for (int64_t t = 0; t < x.n_rows(); ++t) {
+                for (int64_t i = 0; i < n_used; ++i) {
+                    const Weight& expert = m.experts[static_cast<size_t>(at<int32_t>(expert_ids, t)[i])];
+                    const float* in = at<float>(x, t) + (x.rank == 3 ? i * expert.cols : 0);
+                    for (int64_t r = 0; r < expert.rows; ++r) {
+                        decode_row(weight_row(expert, r), w);
+                        double sum = 0;
+                        for (size_t c = 0; c < w.size(); ++c)
+                            sum += static_cast<double>(in[c]) * static_cast<double>(w[c]);
+                        at<float>(m.out, t)[i * expert.rows + r] = static_cast<float>(sum);
+                    }
+                }
+            }
+        }
+    }
+
+    void add_experts(Tensor x, Tensor y, Tensor expert_weights) override {
+        const int64_t n_used = y.shape[1], dim = y.shape[2];
+        for (int64_t t = 0; t < x.n_rows(); ++t) {
+            for (int64_t c = 0; c < dim; ++c) {
+                double sum = static_cast<double>(at<float>(x, t)[c]);
+                for (int64_t i = 0; i < n_used; ++i) {
+                    sum += static_cast<double>(at<float>(expert_weights, t)[i]) *
+                           static_cast<double>(at<float>(y, t)[i * dim + c]);
+                }
+                at<float>(x, t)[c] = static_cast<float>(sum);
+            }
         }
     }
 

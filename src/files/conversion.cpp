@@ -117,7 +117,7 @@ Format choose_format(const TensorView& tensor, const FormatChoice& choice) {
 std::vector<OutputTensor> plan_tensors(const ModelFile& model, const FormatChoice& choice) {
     if (!model.unsupported.empty()) (void)model.require(model.unsupported.front().name);
     const std::string* architecture = model.metadata.get_string("general.architecture");
-    const Family* family = architecture == nullptr ? nullptr : family_of_architecture(*architecture);
+    const Family* family = family_of(model.metadata);
     const bool to_gguf = choice.target == Container::gguf;
     if (family == nullptr && choice.target != model.container) {
         throw Error("{}: architecture {}: this build has no table of its names in the other container",

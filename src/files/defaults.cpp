@@ -27,10 +27,9 @@ std::optional<int64_t> integer_or_nothing(const Metadata& metadata, const std::s
 
 void fill_defaults(ModelFile& model) {
     Metadata& m = model.metadata;
-    const std::string* architecture = m.get_string("general.architecture");
-    const Family* family = architecture == nullptr ? nullptr : family_of_architecture(*architecture);
+    const Family* family = family_of(m);
     if (family == nullptr) return;
-    const std::string prefix = *architecture + ".";
+    const std::string prefix = std::string(family->architecture) + ".";
     const auto n_heads = integer_or_nothing(m, prefix + "attention.head_count");
     const auto dim = integer_or_nothing(m, prefix + "embedding_length");
     set_once(m, prefix + "attention.head_count_kv", n_heads);

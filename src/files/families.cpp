@@ -22,12 +22,22 @@ constexpr std::array dense_config = {
     ConfigKey{"rms_norm_eps", "attention.layer_norm_rms_epsilon", KeyType::real},
     ConfigKey{"max_position_embeddings", "context_length", KeyType::integer},
     ConfigKey{"vocab_size", "vocab_size", KeyType::integer},
+    ConfigKey{"num_experts", "expert_count", KeyType::integer},
+    ConfigKey{"num_local_experts", "expert_count", KeyType::integer},
+    ConfigKey{"num_experts_per_tok", "expert_used_count", KeyType::integer},
+    ConfigKey{"moe_intermediate_size", "expert_feed_forward_length", KeyType::integer},
 };
 
 constexpr auto optional = TensorRole::optional;
 
 // The shape that qwen2, qwen3 and llama share: pre-norm, grouped-query attention, SwiGLU.
-#define DENSE_TENSORS                                                                                        \
+#define DENSE_TENSORS                                                                                \
+    ATTENTION_TENSORS, TensorRule{"model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight"}, \
+        TensorRule{"model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight"}, TensorRule {       \
+        "model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight"                             \
+    }
+
+#define ATTENTION_TENSORS                                                                                    \
     TensorRule{"model.embed_tokens.weight", "token_embd.weight"},                                            \
         TensorRule{"model.norm.weight", "output_norm.weight"},                                               \
         TensorRule{"lm_head.weight", "output.weight", optional},                                             \
@@ -35,12 +45,39 @@ constexpr auto optional = TensorRole::optional;
         TensorRule{"model.layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", TensorRole::rotary_q}, \
         TensorRule{"model.layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight", TensorRole::rotary_k}, \
         TensorRule{"model.layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight"},                       \
-        TensorRule{"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight"},                  \
-        TensorRule{"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"},             \
-        TensorRule{"model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight"},                        \
-        TensorRule{"model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight"}, TensorRule {               \
-        "model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight"                                     \
+        TensorRule{"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight"}, TensorRule {     \
+        "model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"                          \
     }
+
+// Experts as matrices of their own; GGUF files of today stack them.
+#define STACKED_EXPERTS                                                     \
+    TensorRule{"", "blk.{}.ffn_gate_exps.weight", optional},                \
+        TensorRule{"", "blk.{}.ffn_up_exps.weight", optional}, TensorRule { \
+        "", "blk.{}.ffn_down_exps.weight", optional                         \
+    }
+
+constexpr std::array qwen3moe_tensors = {
+    ATTENTION_TENSORS,
+    TensorRule{"model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight"},
+    TensorRule{"model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight"},
+    TensorRule{"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight"},
+    TensorRule{"model.layers.{}.mlp.experts.{}.gate_proj.weight", "blk.{}.ffn_gate.{}.weight", optional},
+    TensorRule{"model.layers.{}.mlp.experts.{}.up_proj.weight", "blk.{}.ffn_up.{}.weight", optional},
+    TensorRule{"model.layers.{}.mlp.experts.{}.down_proj.weight", "blk.{}.ffn_down.{}.weight", optional},
+    STACKED_EXPERTS,
+};
+
+// Mixtral is architecture llama in GGUF.
+constexpr std::array mixtral_tensors = {
+    ATTENTION_TENSORS,
+    TensorRule{"model.layers.{}.block_sparse_moe.gate.weight", "blk.{}.ffn_gate_inp.weight"},
+    TensorRule{"model.layers.{}.block_sparse_moe.experts.{}.w1.weight", "blk.{}.ffn_gate.{}.weight",
+               optional},
+    TensorRule{"model.layers.{}.block_sparse_moe.experts.{}.w3.weight", "blk.{}.ffn_up.{}.weight", optional},
+    TensorRule{"model.layers.{}.block_sparse_moe.experts.{}.w2.weight", "blk.{}.ffn_down.{}.weight",
+               optional},
+    STACKED_EXPERTS,
+};
 
 constexpr std::array qwen3_tensors = {
     DENSE_TENSORS,
@@ -61,43 +98,57 @@ constexpr std::array llama_tensors = {
 };
 
 constexpr std::array families = {
-    Family{"qwen3", "qwen3", "Qwen3ForCausalLM", false, dense_config, qwen3_tensors},
-    Family{"qwen2", "qwen2", "Qwen2ForCausalLM", false, dense_config, qwen2_tensors},
-    Family{"llama", "llama", "LlamaForCausalLM", true, dense_config, llama_tensors},
+    Family{"qwen3", "qwen3", "Qwen3ForCausalLM", false, false, dense_config, qwen3_tensors},
+    Family{"qwen2", "qwen2", "Qwen2ForCausalLM", false, false, dense_config, qwen2_tensors},
+    Family{"llama", "llama", "LlamaForCausalLM", true, false, dense_config, llama_tensors},
+    Family{"llama", "mixtral", "MixtralForCausalLM", true, true, dense_config, mixtral_tensors},
+    Family{"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", false, true, dense_config, qwen3moe_tensors},
 };
 
 constexpr std::string_view hole = "{}";
 
-// The layer of a name that fits the pattern; -1 for a pattern without a layer.
-std::optional<int64_t> match(std::string_view pattern, std::string_view name) {
-    const size_t at = pattern.find(hole);
-    if (at == std::string_view::npos) return name == pattern ? std::optional<int64_t>(-1) : std::nullopt;
-    const std::string_view tail = pattern.substr(at + hole.size());
-    if (name.size() <= at + tail.size() || !name.starts_with(pattern.substr(0, at)) ||
-        !name.ends_with(tail)) {
-        return std::nullopt;
+// The number at the beginning of text as names write it, without leading zeros; it is taken off the text.
+std::optional<int64_t> take_number(std::string_view& text) {
+    int64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const auto length = static_cast<size_t>(end - text.data());
+    if (error != std::errc{} || text[0] == '-' || (text[0] == '0' && length > 1)) return std::nullopt;
+    text.remove_prefix(length);
+    return value;
+}
+
+// The numbers in the holes of a name that fits the pattern, -1 for holes that it has not.
+std::optional<std::array<int64_t, 2>> match(std::string_view pattern, std::string_view name) {
+    std::array<int64_t, 2> numbers = {-1, -1};
+    for (int64_t& number : numbers) {
+        const size_t at = pattern.find(hole);
+        if (at == std::string_view::npos) break;
+        if (!name.starts_with(pattern.substr(0, at)) || name.size() == at) return std::nullopt;
+        name.remove_prefix(at);
+        pattern.remove_prefix(at + hole.size());
+        const auto value = take_number(name);
+        if (!value) return std::nullopt;
+        number = *value;
     }
-    const std::string_view digits = name.substr(at, name.size() - at - tail.size());
-    int64_t layer = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), layer);
-    const bool canonical = digits[0] != '-' && (digits[0] != '0' || digits.size() == 1);
-    if (error != std::errc{} || end != digits.data() + digits.size() || !canonical) return std::nullopt;
-    return layer;
+    return name == pattern ? std::optional(numbers) : std::nullopt;
 }
 
 std::optional<RuleMatch> match_rules(const Family& family, std::string_view name,
                                      std::string_view TensorRule::*side) {
     for (const TensorRule& rule : family.tensors) {
         if ((rule.*side).empty()) continue;
-        if (const auto layer = match(rule.*side, name)) return RuleMatch{&rule, *layer};
+        if (const auto numbers = match(rule.*side, name))
+            return RuleMatch{&rule, (*numbers)[0], (*numbers)[1]};
     }
     return std::nullopt;
 }
 
-std::string fill(std::string_view pattern, int64_t layer) {
+std::string fill(std::string_view pattern, int64_t layer, int64_t expert = -1) {
     std::string name(pattern);
-    if (const size_t at = name.find(hole); at != std::string::npos) {
-        name.replace(at, hole.size(), std::to_string(layer));
+    for (const int64_t number : {layer, expert}) {
+        if (const size_t at = name.find(hole); at != std::string::npos) {
+            name.replace(at, hole.size(), std::to_string(number));
+        }
     }
     return name;
 }
@@ -112,8 +163,14 @@ std::span<const ConfigKey> common_config() {
     return dense_config;
 }
 
-const Family* family_of_architecture(std::string_view architecture) {
-    const auto it = std::ranges::find(families, architecture, &Family::architecture);
+const Family* family_of(const Metadata& metadata) {
+    const MetadataValue* architecture = metadata.find("general.architecture");
+    if (architecture == nullptr || !std::holds_alternative<std::string>(*architecture)) return nullptr;
+    const auto& name = std::get<std::string>(*architecture);
+    const MetadataValue* experts = metadata.find(name + ".expert_count");
+    const bool mixture = experts != nullptr && *experts != MetadataValue(int64_t{0});
+    const auto it = std::ranges::find_if(
+        families, [&](const Family& f) { return f.architecture == name && f.mixture == mixture; });
     return it == families.end() ? nullptr : &*it;
 }
 
@@ -131,19 +188,19 @@ std::optional<RuleMatch> match_gguf(const Family& family, std::string_view name)
 }
 
 std::string hf_name(const RuleMatch& m) {
-    return fill(m.rule->hf, m.layer);
+    return fill(m.rule->hf, m.layer, m.expert);
 }
 
 std::string gguf_name(const RuleMatch& m) {
-    return fill(m.rule->gguf, m.layer);
+    return fill(m.rule->gguf, m.layer, m.expert);
 }
 
 std::vector<std::string> missing_tensors(const ModelFile& model) {
-    const std::string* architecture = model.metadata.get_string("general.architecture");
-    const Family* family = architecture == nullptr ? nullptr : family_of_architecture(*architecture);
+    const Family* family = family_of(model.metadata);
     if (family == nullptr) return {};
     const int64_t n_layers = std::clamp<int64_t>(
-        model.metadata.get_int(*architecture + ".block_count").value_or(0), 0, limits::layers);
+        model.metadata.get_int(std::string(family->architecture) + ".block_count").value_or(0), 0,
+        limits::layers);
     std::vector<std::string> present;
     for (const TensorView& t : model.tensors) present.push_back(t.name);
     for (const UnsupportedTensor& t : model.unsupported) present.push_back(t.name);

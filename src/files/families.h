@@ -11,6 +11,7 @@
 
 namespace smelt {
 
+class Metadata;
 struct ModelFile;
 
 enum class KeyType { integer, real };
@@ -30,7 +31,8 @@ enum class TensorRole {
     rotary_k_bias,
 };
 
-// "{}" stands for the layer's number. A name without it occurs once a model.
+// The first "{}" stands for the layer's number, a second one for the expert's. A name without them occurs
+// once a model.
 struct TensorRule {
     std::string_view hf, gguf;
     TensorRole role = TensorRole::plain;
@@ -41,21 +43,24 @@ struct Family {
     std::string_view model_type;    // config.json
     std::string_view hf_class;      // config.json: architectures[0]
     bool gguf_interleaved;  // RoPE pairs are neighbours in GGUF; in Hugging Face files they are halves
+    bool mixture;           // of experts
     std::span<const ConfigKey> config;
     std::span<const TensorRule> tensors;
 };
 
 std::span<const Family> all_families();
-const Family* family_of_architecture(std::string_view architecture);
+// By general.architecture and whether there are experts: GGUF gives one name to Llama and Mixtral. Null: no
+// table.
+const Family* family_of(const Metadata& metadata);
 const Family* family_of_model_type(std::string_view model_type);
 
 // Keys that nearly all decoder-only configs share; used for families that have no table.
 std::span<const ConfigKey> common_config();
 
-// A name matched against the rules: which one, and the layer (-1 where the name has none).
+// A name matched against the rules: which one, and layer and expert (-1 where the name has none).
 struct RuleMatch {
     const TensorRule* rule;
-    int64_t layer;
+    int64_t layer, expert;
 };
 std::optional<RuleMatch> match_hf(const Family& family, std::string_view name);
 std::optional<RuleMatch> match_gguf(const Family& family, std::string_view name);

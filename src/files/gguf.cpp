@@ -258,7 +258,7 @@ void translate_keys(ModelFile& model) {
     const std::string* name = m.get_string("general.architecture");
     const std::string architecture =
         name == nullptr ? "" : check_name(*name, "general.architecture", model.path.string());
-    const Family* family = family_of_architecture(architecture);
+    const Family* family = family_of(m);
     m.set("smelt.rope.pairing",
           std::string(family != nullptr && family->gguf_interleaved ? "interleaved" : "half"));
 

@@ -155,6 +155,7 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
     }
     set(metadata, prefix + "attention.value_length", config.integer("head_dim"));
     read_rope(config, prefix, metadata);
+    set(metadata, prefix + "expert_weights_norm", config.boolean("norm_topk_prob"));
     if (config.boolean("use_sliding_window").value_or(true)) {
         set(metadata, prefix + "attention.sliding_window", config.integer("sliding_window"));
     }

@@ -136,7 +136,7 @@ ModelFile read_hugging_face(const fs::path& folder) {
     model.tokenizer_config = map_if_present(folder / "tokenizer_config.json");
     read_chat_templates(folder, model);
 
-    const Family* family = family_of_architecture(*model.metadata.get_string("general.architecture"));
+    const Family* family = family_of(model.metadata);
     read_weights(folder, family, model);
     // Explicitly untied, so that using the embedding instead would be a silent mistake.
     if (family != nullptr && !model.metadata.get_bool("smelt.tie_word_embeddings").value_or(true)) {

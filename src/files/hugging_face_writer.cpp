@@ -156,7 +156,7 @@ Format main_format(const std::vector<OutputTensor>& plan) {
 void write_hugging_face(const ModelFile& model, const fs::path& target, const HuggingFaceTexts& texts,
                         const WriteOptions& options) {
     const std::string* architecture = model.metadata.get_string("general.architecture");
-    const Family* family = architecture == nullptr ? nullptr : family_of_architecture(*architecture);
+    const Family* family = family_of(model.metadata);
     if (family == nullptr) {
         throw Error("{}: architecture {}: this build cannot write its config.json", model.path.string(),
                     architecture == nullptr ? "(none)" : *architecture);

@@ -10,7 +10,8 @@
 #define ARCHITECTURES(X) \
     X(llama)             \
     X(qwen2)             \
-    X(qwen3)
+    X(qwen3)             \
+    X(qwen3moe)
 
 namespace smelt {
 

@@ -31,6 +31,20 @@ Tensor Swiglu::operator()(Step& s, Tensor h) const {
     return s.matmul(ffn_down, s.silu_mul(gate, up));
 }
 
+ExpertSwiglu::ExpertSwiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c)
+    : ffn_gate_inp(load.matrix(prefix + "ffn_gate_inp.weight", c.n_experts, c.dim)),
+      ffn_gate(load.experts(prefix, "ffn_gate", c.n_experts, c.n_experts_used, c.expert_ffn_dim, c.dim)),
+      ffn_up(load.experts(prefix, "ffn_up", c.n_experts, c.n_experts_used, c.expert_ffn_dim, c.dim)),
+      ffn_down(load.experts(prefix, "ffn_down", c.n_experts, c.n_experts_used, c.dim, c.expert_ffn_dim)),
+      n_used(c.n_experts_used),
+      route{.normalize = c.norm_expert_weights} {}
+
+void ExpertSwiglu::add_to(Step& s, Tensor x, Tensor h) const {
+    const Step::Routed routed = s.route(s.matmul(ffn_gate_inp, h), n_used, route);
+    const auto [gate, up] = s.matmul_experts2(ffn_gate, ffn_up, h, routed);
+    s.add_experts(x, s.matmul_experts(ffn_down, s.silu_mul(gate, up), routed), routed);
+}
+
 Rope::Rope(WeightLoader& load, const ModelConfig& c)
     : inv_freq(load.vector(c.rope_inv_freq)), scale(c.rope_scale), pairing(c.rope_pairing) {}
 

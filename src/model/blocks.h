@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "model/config.h"
 #include "model/step.h"
@@ -30,6 +31,18 @@ struct Swiglu {
 
     Swiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c);
     Tensor operator()(Step& s, Tensor h) const;
+};
+
+// Mixture of SwiGLU experts: a router chooses n_experts_used of them for each token.
+struct ExpertSwiglu {
+    Weight ffn_gate_inp;                   // (n_experts, dim), the router
+    std::vector<Weight> ffn_gate, ffn_up;  // each (expert_ffn_dim, dim)
+    std::vector<Weight> ffn_down;          // each (dim, expert_ffn_dim)
+    int64_t n_used;
+    RouteParams route;
+
+    ExpertSwiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c);
+    void add_to(Step& s, Tensor x, Tensor h) const;  // x += experts(h)
 };
 
 // Rotary position embedding with the model's frequencies.

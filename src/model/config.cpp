@@ -9,8 +9,8 @@ namespace smelt {
 namespace {
 
 // Caps keep every product of two of these within int64 and every tensor within what a file could hold.
-constexpr int64_t max_layers = 1000, max_dim = 1 << 20, max_heads = 4096, max_vocab = 1 << 24,
-                  max_context = 1 << 30;
+constexpr int64_t max_layers = 1000, max_dim = 1 << 20, max_heads = 4096, max_experts = 4096,
+                  max_vocab = 1 << 24, max_context = 1 << 30;
 
 class Keys {
  public:
@@ -68,6 +68,26 @@ ModelConfig read_config(const ModelFile& file) {
     if (const int64_t n = keys.get("rope.dimension_count", c.head_dim, 1, 1024); n != c.head_dim) {
         throw Error("{}: {}.rope.dimension_count: expected the head length {}, found {}", file.path.string(),
                     c.architecture, c.head_dim, n);
+    }
+
+    c.n_experts = keys.get("expert_count", 0, 0, max_experts);
+    if (c.n_experts > 0) {
+        c.n_experts_used = keys.require("expert_used_count", 1, c.n_experts);
+        c.expert_ffn_dim = keys.get("expert_feed_forward_length", c.ffn_dim, 1, max_dim);
+        c.norm_expert_weights =
+            file.metadata.get_bool(c.architecture + ".expert_weights_norm").value_or(true);
+    }
+
+    // Computed otherwise than the model was trained, it would answer, wrongly.
+    if (const int64_t window = keys.get("attention.sliding_window", 0, 0, max_context);
+        window > 0 && window < c.n_ctx_train) {
+        throw Error(
+            "{}: {}.attention.sliding_window: {} of {} tokens; sliding windows are not supported for {}",
+            file.path.string(), c.architecture, window, c.n_ctx_train, c.architecture);
+    }
+    if (file.metadata.get_double(c.architecture + ".rope.partial_factor").value_or(1) != 1) {
+        throw Error("{}: {}.rope.partial_factor: only whole heads are rotated in {}", file.path.string(),
+                    c.architecture, c.architecture);
     }
 
     const TensorView* embedding = file.find("token_embd.weight");

@@ -23,6 +23,11 @@ struct ModelConfig {
     int64_t n_ctx_train = 0;  // tokens
     float rms_eps = 0;
 
+    int64_t n_experts = 0;       // 0: dense
+    int64_t n_experts_used = 0;  // per token
+    int64_t expert_ffn_dim = 0;
+    bool norm_expert_weights = true;
+
     RopePairing rope_pairing = RopePairing::half;
     std::vector<float> rope_inv_freq;  // (head_dim / 2) radians per token, with the model's scaling applied
     float rope_scale = 1;              // YaRN's factor on cos and sin

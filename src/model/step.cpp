@@ -137,6 +137,31 @@ Tensor Step::silu_mul(Tensor gate, Tensor up) {
     return gate;
 }
 
+Step::Routed Step::route(Tensor logits, int64_t n_used, const RouteParams& p) {
+    const Routed routed{arena_.take(DType::I32, {logits.n_rows(), n_used}),
+                        arena_.take(DType::F32, {logits.n_rows(), n_used})};
+    backend_.route(routed.ids, routed.weights, logits, p);
+    return routed;
+}
+
+Tensor Step::matmul_experts(std::span<const Weight> experts, Tensor x, const Routed& routed) {
+    const ExpertsOut m{arena_.take(DType::F32, {x.n_rows(), routed.ids.row_len(), experts[0].rows}), experts};
+    backend_.matmul_experts({&m, 1}, x, routed.ids);
+    return m.out;
+}
+
+std::pair<Tensor, Tensor> Step::matmul_experts2(std::span<const Weight> a, std::span<const Weight> b,
+                                                Tensor x, const Routed& routed) {
+    const ExpertsOut m[] = {{arena_.take(DType::F32, {x.n_rows(), routed.ids.row_len(), a[0].rows}), a},
+                            {arena_.take(DType::F32, {x.n_rows(), routed.ids.row_len(), b[0].rows}), b}};
+    backend_.matmul_experts(m, x, routed.ids);
+    return {m[0].out, m[1].out};
+}
+
+void Step::add_experts(Tensor x, Tensor y, const Routed& routed) {
+    backend_.add_experts(x, y, routed.weights);
+}
+
 Tensor Step::wanted_rows(Tensor x) {
     if (logits_rows_.n_rows() == x.n_rows()) return x;
     const Tensor out = arena_.take(DType::F32, {logits_rows_.n_rows(), x.row_len()});

@@ -88,7 +88,16 @@ class Step {
     Tensor attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p);
     void add(Tensor x, Tensor y);             // x += y
     Tensor silu_mul(Tensor gate, Tensor up);  // in gate's place
-    Tensor wanted_rows(Tensor x);             // rows whose logits are wanted
+    struct Routed {
+        Tensor ids, weights;  // (n_tokens, n_used)
+    };
+    Routed route(Tensor logits, int64_t n_used, const RouteParams& p);
+    // One input, several products of the same experts: (n_tokens, n_used, rows) each.
+    Tensor matmul_experts(std::span<const Weight> experts, Tensor x, const Routed& routed);
+    std::pair<Tensor, Tensor> matmul_experts2(std::span<const Weight> a, std::span<const Weight> b, Tensor x,
+                                              const Routed& routed);
+    void add_experts(Tensor x, Tensor y, const Routed& routed);  // x += weighted sum of y over its experts
+    Tensor wanted_rows(Tensor x);                                // rows whose logits are wanted
     bool wants_logits() const { return logits_rows_.rank > 0; }
     void set_logits(Tensor logits) { logits_ = logits; }
 

@@ -23,6 +23,38 @@ Weight WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols)
     return w;
 }
 
+std::vector<Weight> WeightLoader::experts(const std::string& prefix, const std::string& name,
+                                          int64_t n_experts, int64_t n_used, int64_t rows, int64_t cols) {
+    std::vector<Weight> result;
+    const std::string stacked = prefix + name + "_exps.weight";
+    if (has(stacked)) {
+        const TensorView& t = file_.require(stacked);
+        if (t.shape != std::vector<int64_t>{n_experts, rows, cols}) {
+            throw Error("{}: {}: expected shape ({}, {}, {}), file has ({})", t.source, stacked, n_experts,
+                        rows, cols, fmt::join(t.shape, ", "));
+        }
+        weight_bytes_ += t.n_bytes();
+        const size_t data = data_bytes(t.format, rows * cols), scales = scale_bytes(t.format, rows * cols);
+        for (size_t e = 0; e < static_cast<size_t>(n_experts); ++e) {
+            result.push_back(
+                backend_.load({t.format, rows, cols, t.data.subspan(e * data, data),
+                               t.scales.empty() ? t.scales : t.scales.subspan(e * scales, scales)},
+                              WeightUse::matrix));
+        }
+    } else {
+        for (int64_t e = 0; e < n_experts; ++e) {
+            result.push_back(
+                take(fmt::format("{}{}.{}.weight", prefix, name, e), rows, cols, WeightUse::matrix));
+            if (result.back().format != result.front().format) {
+                throw Error("{}: {}{}: the experts of a layer have different number formats",
+                            file_.path.string(), prefix, name);
+            }
+        }
+    }
+    step_bytes_ += result.front().n_bytes() * static_cast<size_t>(n_used);
+    return result;
+}
+
 Weight WeightLoader::embedding(const std::string& name, int64_t rows, int64_t cols, bool also_output_head) {
     Weight w = take(name, rows, cols, WeightUse::embedding);
     if (also_output_head) step_bytes_ += w.n_bytes();

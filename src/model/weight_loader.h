@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "backend/backend.h"
 #include "files/model_file.h"
@@ -18,6 +20,10 @@ class WeightLoader {
     Weight matrix(const std::string& name, int64_t rows, int64_t cols);
     Weight embedding(const std::string& name, int64_t rows, int64_t cols, bool also_output_head);
     Weight vector(const std::string& name, int64_t n);
+    // One matrix an expert: from a stacked tensor PREFIX + NAME + "_exps.weight", (n_experts, rows, cols), or
+    // from PREFIX + NAME + ".E.weight" each. A step reads n_used of them.
+    std::vector<Weight> experts(const std::string& prefix, const std::string& name, int64_t n_experts,
+                                int64_t n_used, int64_t rows, int64_t cols);
     Weight vector(std::span<const float> values);
 
     size_t weight_bytes() const { return weight_bytes_; }

@@ -181,6 +181,34 @@ class CpuBackend : public Backend {
                  });
     }
 
+    void route(Tensor expert_ids, Tensor expert_weights, Tensor logits, const RouteParams& p) override {
+        const int64_t n_experts = logits.row_len();
+        CHECK(expert_ids.row_len() <= n_experts && expert_weights.row_len() == expert_ids.row_len());
+        const float* bias = p.selection_bias == nullptr ? nullptr : cpu::floats_of(*p.selection_bias);
+        each_row(logits.n_rows(), n_experts * 8,
+                 [=, from = rows_of<float>(logits), ids = rows_of<int32_t>(expert_ids),
+                  weights = rows_of<float>(expert_weights), n_used = expert_ids.row_len()](int64_t t) {
+                     cpu::route_row(from[t], n_experts, bias, p, ids[t], weights[t], n_used);
+                 });
+    }
+
+    void matmul_experts(std::span<const ExpertsOut> outs, Tensor x, Tensor expert_ids) override {
+        cpu::record_matmul_experts(record_, outs, x, expert_ids);
+        recorded();
+    }
+
+    void add_experts(Tensor x, Tensor y, Tensor expert_weights) override {
+        CHECK(y.rank == 3 && y.shape[2] == x.row_len() && y.shape[1] == expert_weights.row_len());
+        each_row(
+            x.n_rows(), y.row_len(),
+            [=, to = rows_of<float>(x), from = rows_of<float>(y), weights = rows_of<float>(expert_weights),
+             n_used = y.shape[1], dim = y.shape[2]](int64_t t) {
+                for (int64_t i = 0; i < n_used; ++i) {
+                    for (int64_t c = 0; c < dim; ++c) to[t][c] += weights[t][i] * from[t][i * dim + c];
+                }
+            });
+    }
+
     void copy_kv_blocks(const KvLayer& kv, std::span<const int32_t> from,
                         std::span<const int32_t> to) override {
         CHECK(from.size() == to.size());

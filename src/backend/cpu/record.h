@@ -1,4 +1,4 @@
-// The two ops that take planning: how matmul and attention are cut into chunks.
+// The ops that take planning: how matmuls and attention are cut into chunks.
 #pragma once
 
 #include <span>
@@ -19,6 +19,11 @@ struct Recorder {
 };
 
 void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x);
+void record_matmul_experts(Recorder& r, std::span<const ExpertsOut> outs, const Tensor& x,
+                           const Tensor& expert_ids);
+// One token's experts; see Backend::route.
+void route_row(const float* logits, int64_t n_experts, const float* bias, const RouteParams& p, int32_t* ids,
+               float* weights, int64_t n_used);
 void record_attention(Recorder& r, const Tensor& out, const Tensor& q, const KvLayer& kv,
                       const BatchView& batch, const AttentionParams& p);
 

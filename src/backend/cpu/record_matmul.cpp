@@ -1,34 +1,13 @@
 // Cuts a matmul into chunks of rows; int8 products get their activations quantized once a call, by each
 // thread for itself when there are few.
-#include <algorithm>
-
-#include "backend/cpu/record.h"
+#include "backend/cpu/matmul_plan.h"
 
 namespace smelt::cpu {
 
 namespace {
 
-constexpr int64_t quantize_alone = 4096;   // activations; about as long as waiting for the others
-constexpr int64_t chunk_bytes = 64 << 10;  // weights of a chunk; 5 µs of one core's memory bandwidth
+constexpr int64_t quantize_alone = 4096;  // activations; about as long as waiting for the others
 constexpr int64_t quantize_chunk_rows = 8;
-
-struct MatmulPlan {
-    int64_t chunk_rows;
-    int n_chunks;
-};
-// Rows of one product per chunk: whole panels, and enough chunks that a thread which loses its core delays
-// little.
-MatmulPlan choose_matmul(const MatrixRows& w, int64_t n_tokens, int panel_rows, int n_threads) {
-    const int64_t by_bytes = std::max<int64_t>(1, chunk_bytes / std::max<int64_t>(1, w.row_bytes * n_tokens));
-    const int64_t by_threads = std::max<int64_t>(1, w.rows / (8 * n_threads));
-    const int64_t wanted = std::min(by_bytes, by_threads);
-    const int64_t chunk_rows = (wanted + panel_rows - 1) / panel_rows * panel_rows;
-    return {chunk_rows, static_cast<int>((w.rows + chunk_rows - 1) / chunk_rows)};
-}
-
-bool is_int8(WeightKind kind) {
-    return kind == WeightKind::q8_0 || kind == WeightKind::q4_0 || kind == WeightKind::q8_g64;
-}
 
 struct Product {
     MatrixRows w;
@@ -38,22 +17,9 @@ struct Product {
     int first_chunk;
 };
 
-struct QuantizedBuffer {
-    int8_t* q;
-    float* d;
-    int32_t* sums;
-};
-QuantizedBuffer carve_quantized(Carver& carver, int64_t n_tokens, int64_t cols) {
-    const int64_t n_groups = cols / group_len;
-    return {carver.take<int8_t>(n_tokens * cols), carver.take<float>(n_tokens * n_groups),
-            carver.take<int32_t>(n_tokens * n_groups)};
-}
 void quantize_rows(const Kernels& k, Rows<const float> x, int64_t first, int64_t last, int64_t cols,
                    const QuantizedBuffer& to) {
-    const int64_t n_groups = cols / group_len;
-    for (int64_t t = first; t < last; ++t) {
-        k.quantize(x[t], cols, to.q + t * cols, to.d + t * n_groups, to.sums + t * n_groups);
-    }
+    for (int64_t t = first; t < last; ++t) quantize_row(k, x[t], cols, to, t);
 }
 
 }  // namespace
@@ -133,7 +99,7 @@ void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x
             quantize_rows(*k, {xs.first, xs.stride}, 0, n_tokens, cols, xq);
             own.prepared = id;
         }
-        args.xq = {xq.q, xq.d, xq.sums};
+        args.xq = xq.from(0, cols);
         k->matmul_int8(args);
     });
 }
