@@ -118,9 +118,7 @@ TEST(ChatTemplate, BudgetsEndWhatNeverEnds) {
     };
     for (const std::string& source : sources) {
         const std::string result = render(source, Json::object(), {.max_steps = 2'000'000});
-        EXPECT_TRUE(result.starts_with("BudgetError: ")) << source
-                                                         << "
-                                                            " << result.substr(0, 200);
+        EXPECT_TRUE(result.starts_with("BudgetError: ")) << source << "\n" << result.substr(0, 200);
     }
 }
 
