@@ -1,5 +1,8 @@
-// Depth is checked before nlohmann sees the text, because its values are copied and freed recursively.
+// Depth and size of objects are checked before nlohmann sees the text: its values are copied and freed
+// recursively, and its ordered objects are searched from front to back.
 #include "base/json.h"
+
+#include <vector>
 
 #include "base/error.h"
 
@@ -7,8 +10,13 @@ namespace smelt {
 
 namespace {
 
-void check_depth(std::string_view text, std::string_view source, int max_depth) {
-    int depth = 0;
+void check_shape(std::string_view text, std::string_view source, const JsonLimits& limits) {
+    // Commas of the objects and arrays that are open; arrays may have any number.
+    struct Open {
+        bool object;
+        size_t commas;
+    };
+    std::vector<Open> open;
     bool in_string = false;
     for (size_t i = 0; i < text.size(); ++i) {
         const char c = text[i];
@@ -18,11 +26,16 @@ void check_depth(std::string_view text, std::string_view source, int max_depth) 
         } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
-            if (++depth > max_depth) {
-                throw Error("{}: JSON nested deeper than {} levels at byte {}", source, max_depth, i);
+            open.push_back({c == '{', 0});
+            if (open.size() > static_cast<size_t>(limits.max_depth)) {
+                throw Error("{}: JSON nested deeper than {} levels at byte {}", source, limits.max_depth, i);
             }
-        } else if (c == ']' || c == '}') {
-            --depth;
+        } else if ((c == ']' || c == '}') && !open.empty()) {
+            open.pop_back();
+        } else if (c == ',' && !open.empty() && open.back().object &&
+                   ++open.back().commas >= limits.max_members) {
+            throw Error("{}: a JSON object with more than {} members at byte {}", source, limits.max_members,
+                        i);
         }
     }
 }
@@ -33,7 +46,7 @@ Json parse_json(std::string_view text, std::string_view source, JsonLimits limit
     if (text.size() > limits.max_bytes) {
         throw Error("{}: JSON of {} bytes, at most {} are accepted", source, text.size(), limits.max_bytes);
     }
-    check_depth(text, source, limits.max_depth);
+    check_shape(text, source, limits);
     try {
         return Json::parse(text);
     } catch (const Json::exception& e) {

@@ -75,6 +75,8 @@ TEST(Json, LimitsSizeAndDepth) {
     EXPECT_NO_THROW(parse_json(std::string(64, '[') + std::string(64, ']'), "t"));
     EXPECT_THROW(parse_json("\"\xff\"", "t"), Error);
     EXPECT_THROW(parse_json("[1,2]", "t", {.max_bytes = 4}), Error);
+    EXPECT_NO_THROW(parse_json(R"({"a":1,"b":[1,2,3,4]})", "t", {.max_members = 2}));
+    EXPECT_THROW(parse_json(R"({"a":1,"b":2,"c":3})", "t", {.max_members = 2}), Error);
     EXPECT_NO_THROW(parse_json(R"(["]]]][[[[\"[[["])", "t", {.max_depth = 1}));
 }
 
