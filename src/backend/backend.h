@@ -135,7 +135,7 @@ class Backend {
 
 struct BackendOptions {
     int n_threads = 0;     // 0: one per physical core
-    std::string isa = {};  // cpu only: "" = best the processor has, or avx512, avx2, neon, portable
+    std::string isa = {};  // cpu only, cpu/isa.cpp: "avx2", "portable", ...; "" is the best there is
 };
 
 // A device that smelt knows, and whether it is here.

@@ -9,6 +9,11 @@ namespace smelt::cpu::SMELT_ISA {
 namespace {
 
 constexpr int widen_from_rows = 4;  // query rows from which widening k and v to memory first pays
+#if defined(SMELT_ISA_AVX512) || defined(SMELT_ISA_NEON)
+constexpr int mix_tile_rows = 4;  // 16 accumulators of 32 registers
+#else
+constexpr int mix_tile_rows = 2;  // 8 of 16
+#endif
 constexpr float minus_infinity = -__builtin_inff();
 
 SIMD int padded(int n) {
@@ -143,6 +148,9 @@ void mix_rows(const AttendArgs& a, const void* const* v, const float* weights, c
 template <bool f16>
 void mix(const AttendArgs& a, const void* const* v, const float* weights, const float* keep, int v_dim) {
     int row = 0;
+    for (; row + mix_tile_rows <= a.n_rows; row += mix_tile_rows) {
+        mix_rows<f16, mix_tile_rows>(a, v, weights, keep, row, v_dim);
+    }
     for (; row + 2 <= a.n_rows; row += 2) mix_rows<f16, 2>(a, v, weights, keep, row, v_dim);
     if (row < a.n_rows) mix_rows<f16, 1>(a, v, weights, keep, row, v_dim);
 }

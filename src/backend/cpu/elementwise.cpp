@@ -101,9 +101,8 @@ void quantize(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums) {
             __builtin_memcpy(q + i, &bytes, sizeof bytes);
             total += rounded;
         }
-        int32_t group_sum = 0;
-        for (int i = 0; i < lanes; ++i) group_sum += total[i];
-        sums[g] = group_sum;
+        // exact: far below 2^24
+        sums[g] = static_cast<int32_t>(sum(to_float(total)));
     }
 }
 

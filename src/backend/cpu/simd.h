@@ -103,9 +103,25 @@ SIMD float sum(F v) {
     return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
 }
 SIMD float largest(F v) {
-    float m = v[0];
-    for (int i = 1; i < lanes; ++i) m = m < v[i] ? v[i] : m;
-    return m;
+#if defined(SMELT_ISA_AVX512)
+    typedef float F8 __attribute__((vector_size(32)));
+    const F8 low = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+    const F8 high = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    const F8 half = low < high ? high : low;
+#else
+    const F half = v;
+#endif
+#if defined(SMELT_ISA_AVX512) || defined(SMELT_ISA_AVX2)
+    typedef float F4 __attribute__((vector_size(16)));
+    const F4 lower = __builtin_shufflevector(half, half, 0, 1, 2, 3);
+    const F4 upper = __builtin_shufflevector(half, half, 4, 5, 6, 7);
+    const F4 quarter = lower < upper ? upper : lower;
+#else
+    const F quarter = half;
+#endif
+    const float a = quarter[0] < quarter[2] ? quarter[2] : quarter[0];
+    const float b = quarter[1] < quarter[3] ? quarter[3] : quarter[1];
+    return a < b ? b : a;
 }
 
 SIMD F load_f16(const void* p) {
