@@ -202,5 +202,25 @@ TEST_P(EveryKvType, StoreAndCopyBlocks) {
 INSTANTIATE_TEST_SUITE_P(Conformance, EveryKvType, testing::Values(DType::F32, DType::F16),
                          [](const auto& test) { return test.param == DType::F32 ? "F32" : "F16"; });
 
+std::string refusal(const char* device, const BackendOptions& options) {
+    try {
+        make_backend(device, options);
+    } catch (const Error& e) {
+        return e.what();
+    }
+    return "";
+}
+
+TEST(Registry, RefusesByName) {
+    EXPECT_NE(refusal("abacus", {}).find("abacus"), std::string::npos);
+    EXPECT_NE(refusal("cpu", {.n_threads = 1, .isa = "mmx"}).find("portable"), std::string::npos);
+    EXPECT_NE(refusal("cpu", {.n_threads = -1}).find("-1"), std::string::npos);
+    for (const BackendInfo& info : list_backends()) {
+        const std::string text = refusal(info.name.c_str(), {.n_threads = 1});
+        EXPECT_EQ(text.empty(), info.missing.empty()) << info.name;
+        EXPECT_NE(text.find(info.missing), std::string::npos) << text;
+    }
+}
+
 }  // namespace
 }  // namespace smelt
