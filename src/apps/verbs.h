@@ -12,6 +12,7 @@
     X(quantize)   \
     X(tokenize)   \
     X(detokenize) \
+    X(template)   \
     X(logits)     \
     X(bench)      \
     X(doctor)

@@ -1,6 +1,7 @@
 // Dicts, iteration, subscripts and slices of template values.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "text/jinja_ops.h"
 #include "text/jinja_unicode.h"
@@ -294,6 +295,33 @@ Value slice(Heap& heap, const Value& v, const Value& start, const Value& stop, c
     picked.reserve(static_cast<size_t>(b.count));
     for (int64_t i = 0; i < b.count; ++i) picked.push_back(items[static_cast<size_t>(b.start + i * b.step)]);
     return make_list(heap, std::move(picked), v.kind());
+}
+
+std::vector<Value> sorted(Heap& heap, const std::vector<Value>& items, const std::vector<Value>& keys,
+                          bool reverse) {
+    heap.room_for(items.size() * (sizeof(Value) + 2 * sizeof(uint32_t)));
+    std::vector<uint32_t> order(items.size()), merged(items.size());
+    std::iota(order.begin(), order.end(), 0);
+    // Merge sort of its own: std::stable_sort must not see an order that contradicts itself (NaN).
+    for (size_t width = 1; width < order.size(); width *= 2) {
+        for (size_t begin = 0; begin < order.size(); begin += 2 * width) {
+            const size_t middle = std::min(begin + width, order.size());
+            const size_t end = std::min(begin + 2 * width, order.size());
+            size_t left = begin, right = middle;
+            for (size_t at = begin; at < end; ++at) {
+                const bool take_right =
+                    right < end &&
+                    (left >= middle || (reverse ? less(heap, keys[order[left]], keys[order[right]])
+                                                : less(heap, keys[order[right]], keys[order[left]])));
+                merged[at] = order[take_right ? right++ : left++];
+            }
+        }
+        order.swap(merged);
+    }
+    std::vector<Value> result;
+    result.reserve(items.size());
+    for (const uint32_t i : order) result.push_back(items[i]);
+    return result;
 }
 
 Value from_json(Heap& heap, const Json& json) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "base/error.h"
 #include "text/jinja_format.h"
@@ -484,33 +483,6 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
     }
     const auto items = iterate(heap, container);
     return std::any_of(items.begin(), items.end(), [&](const Value& v) { return equals(heap, v, item); });
-}
-
-std::vector<Value> sorted(Heap& heap, const std::vector<Value>& items, const std::vector<Value>& keys,
-                          bool reverse) {
-    heap.room_for(items.size() * (sizeof(Value) + 2 * sizeof(uint32_t)));
-    std::vector<uint32_t> order(items.size()), merged(items.size());
-    std::iota(order.begin(), order.end(), 0);
-    // Merge sort of its own: std::stable_sort must not see an order that contradicts itself (NaN).
-    for (size_t width = 1; width < order.size(); width *= 2) {
-        for (size_t begin = 0; begin < order.size(); begin += 2 * width) {
-            const size_t middle = std::min(begin + width, order.size());
-            const size_t end = std::min(begin + 2 * width, order.size());
-            size_t left = begin, right = middle;
-            for (size_t at = begin; at < end; ++at) {
-                const bool take_right =
-                    right < end &&
-                    (left >= middle || (reverse ? less(heap, keys[order[left]], keys[order[right]])
-                                                : less(heap, keys[order[right]], keys[order[left]])));
-                merged[at] = order[take_right ? right++ : left++];
-            }
-        }
-        order.swap(merged);
-    }
-    std::vector<Value> result;
-    result.reserve(items.size());
-    for (const uint32_t i : order) result.push_back(items[i]);
-    return result;
 }
 
 }  // namespace smelt::jinja

@@ -44,9 +44,6 @@ bool equals(Heap& heap, const Value& a, const Value& b);
 bool less(Heap& heap, const Value& a, const Value& b, std::string_view op = "<");
 bool contains(Heap& heap, const Value& container, const Value& item);
 bool same_object(const Value& a, const Value& b);  // Python's `is`
-// Stable; the comparisons may raise. key(i) was computed by the caller: keys[i] orders items[i].
-std::vector<Value> sorted(Heap& heap, const std::vector<Value>& items, const std::vector<Value>& keys,
-                          bool reverse);
 
 // --- containers (jinja_containers.cpp)
 size_t hash(Heap& heap, const Value& v);
@@ -62,6 +59,9 @@ bool is_iterable(const Value& v);
 std::optional<Value> subscript(Heap& heap, const Value& v, const Value& key);
 // v[start:stop:step]; missing bounds are Kind::none.
 Value slice(Heap& heap, const Value& v, const Value& start, const Value& stop, const Value& step);
+// Stable; the comparisons may raise. key(i) was computed by the caller: keys[i] orders items[i].
+std::vector<Value> sorted(Heap& heap, const std::vector<Value>& items, const std::vector<Value>& keys,
+                          bool reverse);
 Value from_json(Heap& heap, const Json& json);
 int64_t string_length(Heap& heap, const Value& s);                                      // in code points
 std::string_view string_slice(Heap& heap, const Value& s, int64_t begin, int64_t end);  // begin <= end
