@@ -112,10 +112,12 @@ void read_weights(const fs::path& folder, const Family* family, ModelFile& model
 
 // A float32 model whose weights were rounded by transformers' model.to(bfloat16): that call rounds the RoPE
 // frequencies as well, and what the model was evaluated with are those. It shows as "dtype": "float32" over
-// BF16 weights. Models that are published for use (they have a tokenizer) never go by this: from_pretrained()
+// BF16 weights. Models that are published for use have a vocabulary and never go by this: from_pretrained()
 // computes their frequencies in float32.
 bool was_rounded_in_place(const MappedFile& config, const ModelFile& model) {
-    if (model.tokenizer != nullptr) return false;
+    for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json"}) {
+        if (fs::exists(model.path / name)) return false;
+    }
     const Json json = parse_json(config.text(), config.path().string());
     const auto dtype = json.find("dtype") != json.end() ? json.find("dtype") : json.find("torch_dtype");
     return dtype != json.end() && *dtype == "float32" &&
