@@ -19,7 +19,18 @@ const smelt::Json& conversation() {
             "type": "object", "properties": {"city": {"type": ["string", "null"], "enum": ["a", "b"]}},
             "required": ["city"]}}}],
         "add_generation_prompt": true, "enable_thinking": true, "bos_token": "<s>", "eos_token": "</s>",
-        "n": 18446744073709551615, "f": 1e300, "u": "你好 🙂", "xs": [3, 1, 2], "d": {"b": 1, "a": {"c": []}}})",
+        "s": "Hello, World", "u": "Grüße 你好 🙂", "e": "", "ws": " \t pad \n", "n": 7, "neg": -7,
+        "f": 2.5, "t": true, "nil": null, "xs": [3, 1, 2],
+        "names": ["bob", "Alice", "carol", "alice"], "empty": [], "nested": [[1, [2, 3]], [4]],
+        "d": {"b": 1, "a": [1, 2], "c": {"k": "v"}, "items": "shadow"}, "big": 9223372036854775813,
+        "msgs": [{"role": "system", "content": "S"}, {"role": "user", "content": "U1"},
+        {"role": "assistant", "content": "A1", "tool_calls": [{"name": "f", "arguments": {"x": 1}}]},
+        {"role": "user", "content": "U2"}],
+        "people": [{"name": "Ann", "age": 30, "city": {"name": "Oslo"}},
+        {"name": "bob", "age": 25, "city": {"name": "Rome"}},
+        {"name": "Cy", "age": 30, "city": {"name": "oslo"}}, {"name": "Dee", "age": null}],
+        "html": "<b class=\"x\">it's & more</b>", "text": "one two  three\nfour\r\nfive\n\nsix",
+        "mixed": [1, "a", null, true, 2.5, [], {}]})",
                                                        "fuzz");
     return value;
 }

@@ -33,12 +33,12 @@ enum class Kind : uint8_t {
     big,  // integers of the input in [2^63, 2^64): printed, but not computed with
     undefined,
     string,
-    list,
+    list,  // from here to items: a List
     tuple,
-    dict,
-    keys,  // dict views: a list with another name
+    keys,  // dict views
     values,
     items,
+    dict,
     iterator,
     range,
     name_space,
