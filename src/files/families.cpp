@@ -22,11 +22,28 @@ constexpr std::array dense_config = {
     ConfigKey{"rms_norm_eps", "attention.layer_norm_rms_epsilon", KeyType::real},
     ConfigKey{"max_position_embeddings", "context_length", KeyType::integer},
     ConfigKey{"vocab_size", "vocab_size", KeyType::integer},
+};
+
+template <size_t N>
+constexpr auto with_dense(const std::array<ConfigKey, N>& more) {
+    std::array<ConfigKey, dense_config.size() + N> all{};
+    std::ranges::copy(dense_config, all.begin());
+    std::ranges::copy(more, all.begin() + dense_config.size());
+    return all;
+}
+
+// transformers 5 writes num_local_experts where it used to write num_experts.
+constexpr auto qwen3moe_config = with_dense(std::array{
     ConfigKey{"num_experts", "expert_count", KeyType::integer},
     ConfigKey{"num_local_experts", "expert_count", KeyType::integer},
     ConfigKey{"num_experts_per_tok", "expert_used_count", KeyType::integer},
     ConfigKey{"moe_intermediate_size", "expert_feed_forward_length", KeyType::integer},
-};
+});
+
+constexpr auto mixtral_config = with_dense(std::array{
+    ConfigKey{"num_local_experts", "expert_count", KeyType::integer},
+    ConfigKey{"num_experts_per_tok", "expert_used_count", KeyType::integer},
+});
 
 constexpr auto optional = TensorRole::optional;
 
@@ -101,8 +118,8 @@ constexpr std::array families = {
     Family{"qwen3", "qwen3", "Qwen3ForCausalLM", false, false, dense_config, qwen3_tensors},
     Family{"qwen2", "qwen2", "Qwen2ForCausalLM", false, false, dense_config, qwen2_tensors},
     Family{"llama", "llama", "LlamaForCausalLM", true, false, dense_config, llama_tensors},
-    Family{"llama", "mixtral", "MixtralForCausalLM", true, true, dense_config, mixtral_tensors},
-    Family{"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", false, true, dense_config, qwen3moe_tensors},
+    Family{"llama", "mixtral", "MixtralForCausalLM", true, true, mixtral_config, mixtral_tensors},
+    Family{"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", false, true, qwen3moe_config, qwen3moe_tensors},
 };
 
 constexpr std::string_view hole = "{}";

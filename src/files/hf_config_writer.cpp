@@ -104,7 +104,12 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
     config["use_sliding_window"] = window.has_value();
     config["tie_word_embeddings"] = model.find("output.weight") == nullptr;
     config["attention_bias"] = model.find("blk.0.attn_q.bias") != nullptr;
-    config["torch_dtype"] = torch_dtype(main_format);
+    // See was_rounded_in_place(): this is how config.json says it.
+    const std::string* frequencies = m.get_string("smelt.rope.frequencies");
+    const bool rounded = frequencies != nullptr && *frequencies == "bf16";
+    config["torch_dtype"] = rounded ? "float32" : torch_dtype(main_format);
+    if (const auto normalized = m.get_bool(prefix + "expert_weights_norm"))
+        config["norm_topk_prob"] = *normalized;
     config["use_cache"] = true;
     if (const MetadataValue* bos = m.find("generation.bos_token_id")) config["bos_token_id"] = to_json(*bos);
     if (const auto* eos = m.get_ints("generation.eos_token_ids"); eos != nullptr && !eos->empty()) {
