@@ -1,8 +1,8 @@
 #include "text/chat_template.h"
 
-#include "text/jinja_ast.h"
-#include "text/jinja_interpreter.h"
-#include "text/jinja_unicode.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/interpreter.h"
+#include "text/jinja/unicode.h"
 
 namespace smelt {
 

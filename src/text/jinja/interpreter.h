@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "text/jinja_ast.h"
-#include "text/jinja_builtins.h"
-#include "text/jinja_value.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/builtins.h"
+#include "text/jinja/value.h"
 
 namespace smelt::jinja {
 
@@ -93,7 +93,7 @@ class Interpreter {
     class Scoped;
     class Capture;
 
-    // --- statements (jinja_interpreter.cpp)
+    // --- statements (interpreter.cpp)
     Flow run(const Body& body);
     Flow run(const Stmt& s);
     Flow run_if(const Stmt& s);
@@ -107,7 +107,7 @@ class Interpreter {
     void bind_macro(const Macro& macro, CallArguments& args, Scope& scope);
     Value call_loop(const Loop& loop, CallArguments& args);
 
-    // --- expressions (jinja_evaluate.cpp)
+    // --- expressions (evaluate.cpp)
     Value evaluate(const Expr& e);
     Value evaluate_name(const Expr& e);
     Value evaluate_text(const Expr& e);

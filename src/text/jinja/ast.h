@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "text/jinja_ops.h"
+#include "text/jinja/ops.h"
 
 namespace smelt::jinja {
 

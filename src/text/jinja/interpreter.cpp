@@ -1,4 +1,4 @@
-#include "text/jinja_interpreter.h"
+#include "text/jinja/interpreter.h"
 
 #include "base/error.h"
 

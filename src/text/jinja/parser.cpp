@@ -1,5 +1,5 @@
 // Lexeme access and statements.
-#include "text/jinja_parser.h"
+#include "text/jinja/parser.h"
 
 #include <algorithm>
 

@@ -4,10 +4,10 @@
 #include <charconv>
 
 #include "base/error.h"
-#include "text/jinja_builtins.h"
-#include "text/jinja_interpreter.h"
-#include "text/jinja_ops.h"
-#include "text/jinja_unicode.h"
+#include "text/jinja/builtins.h"
+#include "text/jinja/interpreter.h"
+#include "text/jinja/ops.h"
+#include "text/jinja/unicode.h"
 
 namespace smelt::jinja {
 

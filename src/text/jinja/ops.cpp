@@ -1,12 +1,12 @@
-#include "text/jinja_ops.h"
+#include "text/jinja/ops.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "base/error.h"
-#include "text/jinja_format.h"
-#include "text/jinja_unicode.h"
+#include "text/jinja/format.h"
+#include "text/jinja/unicode.h"
 
 namespace smelt::jinja {
 

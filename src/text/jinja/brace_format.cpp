@@ -1,9 +1,9 @@
-// str.format(): replacement fields in braces. The specification behind ':' is jinja_format.cpp's.
+// str.format(): replacement fields in braces. The specification behind ':' is format.cpp's.
 #include <algorithm>
 #include <charconv>
 
-#include "text/jinja_format.h"
-#include "text/jinja_ops.h"
+#include "text/jinja/format.h"
+#include "text/jinja/ops.h"
 
 namespace smelt::jinja {
 

@@ -1,13 +1,13 @@
 // Argument matching, the globals of chat templates, and the methods of everything that is not a string.
-#include "text/jinja_builtins.h"
+#include "text/jinja/builtins.h"
 
 #include <algorithm>
 #include <cmath>
 #include <ctime>
 #include <unordered_map>
 
-#include "text/jinja_interpreter.h"
-#include "text/jinja_ops.h"
+#include "text/jinja/interpreter.h"
+#include "text/jinja/ops.h"
 
 namespace smelt::jinja {
 

@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "base/json.h"
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
 namespace smelt::jinja {
 
-// --- what a value is (jinja_ops.cpp)
+// --- what a value is (ops.cpp)
 std::string_view type_name(const Value& v);                 // type(v).__name__
 std::string object_name(Kind kind, std::string_view type);  // as in "'dict object' has no attribute"
 bool truth(Heap& heap, const Value& v);
@@ -32,7 +32,7 @@ int64_t expect_integer(const Value& v);
 std::string_view expect_text(const Value& v, std::string_view what);
 [[noreturn]] void fail_undefined(const Value& undefined);
 
-// --- operators (jinja_ops.cpp)
+// --- operators (ops.cpp)
 enum class Arithmetic : uint8_t { add, subtract, multiply, divide, floor_divide, modulo, power };
 enum class Comparison : uint8_t { equal, not_equal, less, less_equal, greater, greater_equal, in, not_in };
 
@@ -45,7 +45,7 @@ bool less(Heap& heap, const Value& a, const Value& b, std::string_view op = "<")
 bool contains(Heap& heap, const Value& container, const Value& item);
 bool same_object(const Value& a, const Value& b);  // Python's `is`
 
-// --- containers (jinja_containers.cpp)
+// --- containers (containers.cpp)
 size_t hash(Heap& heap, const Value& v);
 Value* dict_find(Heap& heap, Dict& dict, const Value& key);
 Value* dict_find(Heap& heap, Dict& dict, std::string_view key);
@@ -66,7 +66,7 @@ Value from_json(Heap& heap, const Json& json);
 int64_t string_length(Heap& heap, const Value& s);                                      // in code points
 std::string_view string_slice(Heap& heap, const Value& s, int64_t begin, int64_t end);  // begin <= end
 
-// --- printed forms (jinja_print.cpp)
+// --- printed forms (print.cpp)
 std::string real_repr(double d);
 void append_repr(StringBuilder& out, std::string_view text);
 void print(Heap& heap, StringBuilder& out, const Value& v);       // str()

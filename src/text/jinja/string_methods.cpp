@@ -2,11 +2,11 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "text/jinja_builtins.h"
-#include "text/jinja_format.h"
-#include "text/jinja_interpreter.h"
-#include "text/jinja_ops.h"
-#include "text/jinja_unicode.h"
+#include "text/jinja/builtins.h"
+#include "text/jinja/format.h"
+#include "text/jinja/interpreter.h"
+#include "text/jinja/ops.h"
+#include "text/jinja/unicode.h"
 
 namespace smelt::jinja {
 

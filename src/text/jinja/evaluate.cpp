@@ -1,6 +1,6 @@
 // Expressions: the other half of the Interpreter.
 #include "base/error.h"
-#include "text/jinja_interpreter.h"
+#include "text/jinja/interpreter.h"
 
 namespace smelt::jinja {
 

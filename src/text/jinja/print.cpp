@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "text/jinja_ops.h"
-#include "text/jinja_unicode.h"
+#include "text/jinja/ops.h"
+#include "text/jinja/unicode.h"
 
 namespace smelt::jinja {
 

@@ -1,9 +1,9 @@
-#include "text/jinja_value.h"
+#include "text/jinja/value.h"
 
 #include <algorithm>
 
 #include "base/error.h"
-#include "text/jinja_ops.h"
+#include "text/jinja/ops.h"
 
 namespace smelt::jinja {
 

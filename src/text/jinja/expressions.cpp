@@ -3,8 +3,8 @@
 #include <iterator>
 
 #include "base/error.h"
-#include "text/jinja_builtins.h"
-#include "text/jinja_parser.h"
+#include "text/jinja/builtins.h"
+#include "text/jinja/parser.h"
 
 namespace smelt::jinja {
 

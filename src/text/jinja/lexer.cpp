@@ -1,12 +1,12 @@
-#include "text/jinja_lexer.h"
+#include "text/jinja/lexer.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 
 #include "base/error.h"
-#include "text/jinja_unicode.h"
-#include "text/jinja_value.h"
+#include "text/jinja/unicode.h"
+#include "text/jinja/value.h"
 
 namespace smelt::jinja {
 

@@ -1,5 +1,5 @@
 // Classes come from utf8proc; the few letters whose case mapping has several characters are spelled out.
-#include "text/jinja_unicode.h"
+#include "text/jinja/unicode.h"
 
 #include <string.h>
 #include <utf8proc.h>

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "text/jinja_ops.h"
-#include "text/jinja_unicode.h"
+#include "text/jinja/ops.h"
+#include "text/jinja/unicode.h"
 
 namespace smelt::jinja {
 

@@ -1,4 +1,4 @@
-// Recursive descent over the lexemes; expressions in jinja_expressions.cpp, statements in jinja_parser.cpp.
+// Recursive descent over the lexemes; expressions in expressions.cpp, statements in parser.cpp.
 #pragma once
 
 #include <map>
@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "text/jinja_ast.h"
-#include "text/jinja_lexer.h"
+#include "text/jinja/ast.h"
+#include "text/jinja/lexer.h"
 
 namespace smelt::jinja {
 
