@@ -18,12 +18,19 @@ void check_shape(std::string_view text, std::string_view source, const JsonLimit
     };
     std::vector<Open> open;
     bool in_string = false;
+    size_t n_values = 0;
     for (size_t i = 0; i < text.size(); ++i) {
         const char c = text[i];
         if (in_string) {
             if (c == '\\') ++i;
             if (c == '"') in_string = false;
-        } else if (c == '"') {
+            continue;
+        }
+        n_values += c == '[' || c == '{' || c == ',';
+        if (n_values > limits.max_values) {
+            throw Error("{}: JSON of more than {} values at byte {}", source, limits.max_values, i);
+        }
+        if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
             open.push_back({c == '{', 0});

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -13,7 +14,8 @@ using Json = nlohmann::ordered_json;
 struct JsonLimits {
     size_t max_bytes = size_t{256} << 20;
     int max_depth = 64;
-    size_t max_members = 10'000;  // of one object: finding a member is a search over all of them
+    size_t max_values = SIZE_MAX;  // in the whole text: each costs memory beyond its bytes
+    size_t max_members = 10'000;   // of one object: finding a member is a search over all of them
 };
 
 // `source` names the text in errors: a path, or "request body".
