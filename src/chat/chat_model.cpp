@@ -92,8 +92,13 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
       backend_(make_backend(options.device, options.backend)),
       model_(load_model(file_, *backend_)) {
     const int n_ctx = choose_context(model_->config(), options, model_->weight_bytes());
+    const int64_t n_blocks =
+        (std::max<int64_t>(options.kv_tokens, n_ctx) + default_block_len - 1) / default_block_len;
     auto runner = std::make_unique<DeviceRunner>(
-        *model_, *backend_, DeviceRunnerOptions{.n_ctx = n_ctx, .kv_type = options.kv_type});
+        *model_, *backend_,
+        DeviceRunnerOptions{.n_ctx = n_ctx,
+                            .n_blocks = static_cast<int>(std::min<int64_t>(n_blocks, 1 << 24)),
+                            .kv_type = options.kv_type});
     runner_ = runner.get();
     engine_ = std::make_unique<Engine>(std::move(runner), options.engine);
 }
@@ -133,16 +138,44 @@ std::unique_ptr<Generation> ChatModel::generate(const Prompt& prompt, const Gene
     return std::unique_ptr<Generation>(new Generation(*this, prompt, options));
 }
 
+Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& options) const {
+    return {.tokens = prompt.ids,
+            .sampling = options.sampling,
+            .max_tokens = options.max_tokens,
+            .min_tokens = options.min_tokens,
+            .stop_ids = stop_ids_,
+            .ignore_eos = options.ignore_eos,
+            .priority = options.priority,
+            .n_logprobs = options.n_logprobs,
+            .n = options.n};
+}
+
+TextStream ChatModel::make_text_stream(const Prompt& prompt, const GenerateOptions& options) const {
+    return {tokenizer_,
+            {.stop = options.stop,
+             .split_thinking = options.split_thinking,
+             .starts_thinking = prompt.starts_thinking}};
+}
+
+const char* finish_reason(FinishReason reason, bool met_stop_string) {
+    if (met_stop_string) return "stop";
+    switch (reason) {
+        case FinishReason::stop_id:
+            return "stop";
+        case FinishReason::length:
+        case FinishReason::context:
+            return "length";
+        case FinishReason::cancelled:
+            return "cancelled";
+        case FinishReason::error:
+            break;
+    }
+    return "error";
+}
+
 Generation::Generation(ChatModel& model, const Prompt& prompt, const GenerateOptions& options)
-    : model_(model),
-      stream_(model.tokenizer(), {.stop = options.stop,
-                                  .split_thinking = options.split_thinking,
-                                  .starts_thinking = prompt.starts_thinking}),
-      inbox_(std::make_shared<Inbox>()) {
-    Request request{.tokens = prompt.ids,
-                    .sampling = options.sampling,
-                    .max_tokens = options.max_tokens,
-                    .stop_ids = model.stop_ids()};
+    : model_(model), stream_(model.make_text_stream(prompt, options)), inbox_(std::make_shared<Inbox>()) {
+    Request request = model.make_request(prompt, options);
     request.sink = [inbox = inbox_](Event event) {
         {
             const std::lock_guard lock(inbox->mutex);
@@ -198,19 +231,8 @@ const FinishEvent& Generation::finish() const {
 }
 
 std::string Generation::finish_reason() const {
-    if (stream_.stopped()) return "stop";
-    switch (finish().reason) {
-        case FinishReason::stop_id:
-            return "stop";
-        case FinishReason::length:
-        case FinishReason::context:
-            return "length";
-        case FinishReason::cancelled:
-            return "cancelled";
-        case FinishReason::error:
-            break;
-    }
-    return "error";
+    return smelt::finish_reason(stream_.stopped() ? FinishReason::cancelled : finish().reason,
+                                stream_.stopped());
 }
 
 }  // namespace smelt

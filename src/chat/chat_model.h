@@ -23,7 +23,8 @@ namespace smelt {
 struct ChatModelOptions {
     std::string device = "auto";
     BackendOptions backend = {};
-    int n_ctx = 0;  // tokens of one conversation; 0: as trained, or as many as fit into memory
+    int n_ctx = 0;          // tokens of one conversation; 0: as trained, or as many as fit into memory
+    int64_t kv_tokens = 0;  // of all conversations at once; 0: n_ctx
     DType kv_type = DType::F16;
     EngineOptions engine = {};
 };
@@ -48,7 +49,13 @@ struct GenerateOptions {
     int max_tokens = -1;  // -1: until the model stops or the context is full
     std::vector<std::string> stop = {};
     bool split_thinking = true;
+    // As in engine/request.h.
+    int min_tokens = 0, priority = 0, n_logprobs = -1, n = 1;
+    bool ignore_eos = false;
 };
+
+// "stop" (end of turn or stop string), "length", "cancelled" or "error".
+const char* finish_reason(FinishReason reason, bool met_stop_string);
 
 class ChatModel;
 
@@ -98,6 +105,10 @@ class ChatModel {
     Prompt make_prompt(const Json& messages, const PromptOptions& options = {}) const;
     // Throws Error naming what is wrong with the options, or that the prompt is longer than the context.
     std::unique_ptr<Generation> generate(const Prompt& prompt, const GenerateOptions& options);
+    // For callers with a sink of their own: what generate() submits, and how it reads the tokens of an
+    // answer.
+    Request make_request(const Prompt& prompt, const GenerateOptions& options) const;
+    TextStream make_text_stream(const Prompt& prompt, const GenerateOptions& options) const;
 
     // generation_config.json's sampling; where a model has none: temperature 0.7, top-p 0.95, min-p 0.05.
     const SamplingParams& default_sampling() const { return default_sampling_; }
