@@ -7,6 +7,7 @@
 // in the order in which --help shows them; add_NAME stands in NAME.cpp
 #define VERBS(X)  \
     X(run)        \
+    X(serve)      \
     X(inspect)    \
     X(convert)    \
     X(quantize)   \

@@ -1,0 +1,38 @@
+// Error type and headers follow from the status.
+#include "server/api_error.h"
+
+namespace smelt {
+
+namespace {
+
+const char* error_type(int status) {
+    if (status == 403) return "permission_error";
+    if (status == 429) return "rate_limit_error";
+    if (status >= 500 && status != 501) return "server_error";
+    return "invalid_request_error";
+}
+
+Json or_null(const std::string& text) {
+    return text.empty() ? Json() : Json(text);
+}
+
+}  // namespace
+
+Json error_body(const ApiError& e) {
+    return {{"error",
+             {{"message", e.message},
+              {"type", error_type(e.status)},
+              {"param", or_null(e.param)},
+              {"code", or_null(e.code)}}}};
+}
+
+HttpAnswer error_answer(const ApiError& e) {
+    HttpAnswer answer{.status = e.status, .body = to_string(error_body(e))};
+    if (e.retry_after > 0) answer.headers.emplace_back("retry-after", std::to_string(e.retry_after));
+    // OpenAI's clients repeat 5xx unless they are told not to.
+    if (e.status >= 500) answer.headers.emplace_back("x-should-retry", e.retry_after > 0 ? "true" : "false");
+    if (e.status == 401) answer.headers.emplace_back("www-authenticate", "Bearer");
+    return answer;
+}
+
+}  // namespace smelt

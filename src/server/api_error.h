@@ -1,0 +1,39 @@
+// What a client gets instead of an answer: OpenAI's error object and its status. Thrown inside this room
+// alone, and turned into a body in one place; it never crosses into the engine.
+#pragma once
+
+#include <string>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "server/http.h"
+
+namespace smelt {
+
+struct ApiError {
+    int status = 400;
+    std::string code, message;
+    std::string param = {};  // the field; empty: null
+    int retry_after = 0;     // seconds; 0: no such header
+};
+
+class RequestError : public Error {
+ public:
+    explicit RequestError(ApiError e) : Error(e.message), error(std::move(e)) {}
+    const ApiError error;
+};
+
+template <class... Args>
+RequestError bad_request(std::string code, std::string param, fmt::format_string<Args...> text,
+                         Args&&... args) {
+    return RequestError({.status = 400,
+                         .code = std::move(code),
+                         .message = fmt::format(text, std::forward<Args>(args)...),
+                         .param = std::move(param)});
+}
+
+// {"error": {"message", "type", "param", "code"}}, all four always there.
+Json error_body(const ApiError& error);
+HttpAnswer error_answer(const ApiError& error);
+
+}  // namespace smelt

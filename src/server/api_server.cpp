@@ -1,0 +1,92 @@
+// Guards first, then the route, then the body against its schema.
+#include "server/api_server.h"
+
+namespace smelt {
+
+namespace {
+
+bool is_socket(const Route& r) {
+    return r.handle == nullptr;
+}
+
+}  // namespace
+
+std::optional<HttpAnswer> ApiServer::refuse(const HttpRequest& head) {
+    if (const auto e = check_host(head, context_.access)) return error_answer(*e);
+    const std::string methods = allowed_methods(head.path);
+    if (methods.empty()) {
+        return error_answer({.status = 404,
+                             .code = "",
+                             .message = fmt::format("Invalid URL ({} {})", head.method.substr(0, 20),
+                                                    head.path.substr(0, 200))});
+    }
+    if (const auto e = check_origin(head, context_.access)) return error_answer(*e);
+    if (head.method == "OPTIONS")
+        return HttpAnswer{.status = 204, .headers = {{"allow", methods + ", OPTIONS"}}};
+    const Route* route = find_route(head.method, head.path);
+    if (route == nullptr) {
+        HttpAnswer answer =
+            error_answer({.status = 405,
+                          .code = "method_not_allowed",
+                          .message = fmt::format("{} does not take {}, but {}", head.path.substr(0, 200),
+                                                 head.method.substr(0, 20), methods)});
+        answer.headers.emplace_back("allow", methods);
+        return answer;
+    }
+    if (const auto e = check_key(head, route->access, context_.access)) return error_answer(*e);
+    if (is_socket(*route) && !head.wants_websocket) {
+        HttpAnswer answer = error_answer({.status = 426, .code = "", .message = "this is a WebSocket"});
+        answer.headers.emplace_back("upgrade", "websocket");
+        return answer;
+    }
+    if (!is_socket(*route) && head.wants_websocket) {
+        return error_answer(
+            {.status = 400, .code = "bad_http", .message = "this is no WebSocket; /ws/stream is"});
+    }
+    return std::nullopt;
+}
+
+bool ApiServer::is_short(const HttpRequest& request) {
+    const Route* route = find_route(request.method, request.path);
+    return route != nullptr && route->is_short;
+}
+
+void ApiServer::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
+    const Route& route = *find_route(request.method, request.path);
+    // Answers are what the books are about.
+    const bool counts =
+        route.body == &chat_schema || route.body == &completion_schema || route.body == &generate_schema;
+    answer_errors(context_, *exchange, counts, [&] {
+        Call call{.server = context_, .request = std::move(request), .body = {}, .exchange = exchange};
+        if (route.body != nullptr) {
+            try {
+                call.body =
+                    parse_json(call.request.body, "request body", {.max_values = context_.max_json_values});
+            } catch (const Error& e) {
+                throw bad_request("invalid_json", "", "{}", e.what());
+            }
+            call.request.body = {};
+            check_body(call.body, *route.body, context_.strict);
+        }
+        route.handle(call);
+    });
+}
+
+std::shared_ptr<WebSocketListener> ApiServer::open_websocket(const HttpRequest&,
+                                                             std::shared_ptr<WebSocketPeer> peer) {
+    return open_stream(context_, std::move(peer));
+}
+
+HttpAnswer ApiServer::error(int status, std::string_view code, std::string_view message) {
+    if (status == 500) ++context_.metrics.internal_errors;
+    return error_answer({.status = status,
+                         .code = std::string(code),
+                         .message = std::string(message),
+                         .retry_after = status == 503 ? 1 : 0});
+}
+
+HttpHeaders ApiServer::common_headers(const HttpRequest& head) {
+    return cors_headers(head, context_.access);
+}
+
+}  // namespace smelt

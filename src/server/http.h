@@ -1,0 +1,143 @@
+// HTTP and WebSocket as the rest of the server sees them: a request, and a place for its answer. Knows no
+// dialect; http_server.cpp is the only part that knows sockets.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace smelt {
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+struct HttpRequest {
+    std::string id;  // of x-request-id
+    std::string method, path, query;
+    HttpHeaders headers;  // names in lower case
+    std::string body;
+    bool wants_websocket = false;
+
+    // The first with this name (lower case); null where there is none.
+    const std::string* header(std::string_view name) const;
+    size_t count(std::string_view name) const;
+};
+
+struct HttpAnswer {
+    int status = 200;
+    std::string body = {};
+    std::string type = "application/json; charset=utf-8";
+    HttpHeaders headers = {};
+};
+
+// Why nobody will read the rest of an answer.
+enum class Loss {
+    gone,      // the client closed the connection
+    slow,      // it does not read: the write deadline or the buffer's cap was met
+    shutdown,  // the server ends; what is written now still goes out
+};
+
+// The answer to one request. All functions may be called from any thread; what they do happens on the I/O
+// thread, in order. Every exchange must get send(), or begin_stream() and end().
+class Exchange {
+ public:
+    virtual ~Exchange() = default;
+
+    virtual void send(HttpAnswer answer) = 0;
+    virtual void begin_stream(HttpAnswer head) = 0;  // its body is ignored
+    virtual void write(std::string bytes) = 0;
+    virtual void end() = 0;
+
+    // Called on the I/O thread, at most once for each kind of loss; at once where it has happened already.
+    virtual void on_loss(std::function<void(Loss)> handler) = 0;
+    virtual void post(std::function<void()> work) = 0;  // runs on the I/O thread
+};
+
+// The other end of a WebSocket, from any thread as well.
+class WebSocketPeer {
+ public:
+    virtual ~WebSocketPeer() = default;
+
+    virtual void send(std::string text) = 0;
+    virtual void close(int code, std::string reason) = 0;
+    virtual void post(std::function<void()> work) = 0;
+};
+
+// What a WebSocket's messages are for. Called on the I/O thread.
+class WebSocketListener {
+ public:
+    virtual ~WebSocketListener() = default;
+
+    virtual void message(std::string text) = 0;
+    virtual void closed() = 0;         // the last call
+    virtual void shutting_down() = 0;  // finish; no new work
+    virtual bool idle() const = 0;     // nothing is being generated
+};
+
+class HttpHandler {
+ public:
+    virtual ~HttpHandler() = default;
+
+    // Before the body is read, on the I/O thread. An answer here is final and the body is never read.
+    virtual std::optional<HttpAnswer> refuse(const HttpRequest& head) = 0;
+    // Short work may run on the I/O thread itself.
+    virtual bool is_short(const HttpRequest& request) = 0;
+    // On the I/O thread when short, else on a worker.
+    virtual void handle(HttpRequest request, std::shared_ptr<Exchange> exchange) = 0;
+    virtual std::shared_ptr<WebSocketListener> open_websocket(const HttpRequest& head,
+                                                              std::shared_ptr<WebSocketPeer> peer) = 0;
+    // An answer for what HTTP itself refuses: 400, 408, 413, ...
+    virtual HttpAnswer error(int status, std::string_view code, std::string_view message) = 0;
+    // Headers for every answer to this request, e.g. of CORS.
+    virtual HttpHeaders common_headers(const HttpRequest& head) = 0;
+};
+
+struct HttpLimits {
+    size_t max_header_bytes = size_t{16} << 10;
+    size_t max_header_fields = 100;
+    size_t max_target_bytes = size_t{8} << 10;
+    size_t max_body_bytes = size_t{16} << 20;
+    size_t max_bodies_bytes = size_t{256} << 20;    // of all requests being read or worked on
+    size_t max_buffered_bytes = size_t{256} << 10;  // of a stream whose client does not read
+    size_t max_connections = 4096;
+    std::chrono::milliseconds header_timeout{10'000};
+    std::chrono::milliseconds body_timeout{30'000};
+    std::chrono::milliseconds idle_timeout{60'000};
+    std::chrono::milliseconds write_timeout{30'000};
+    std::chrono::milliseconds drain_timeout{30'000};
+};
+
+struct HttpOptions {
+    std::string host = "127.0.0.1";
+    uint16_t port = 8080;  // 0: a free one
+    int n_workers = 2;
+    bool handle_signals = true;  // SIGINT and SIGTERM drain, a second one ends at once
+    HttpLimits limits = {};
+};
+
+class HttpServer {
+ public:
+    // Binds. Throws Error naming the address and why not.
+    explicit HttpServer(const HttpOptions& options);
+    ~HttpServer();
+
+    uint16_t port() const;
+    size_t n_connections() const;  // from any thread
+
+    // Serves until stopped and returns the exit code: 0, or 128 + the signal that asked twice.
+    int run(HttpHandler& handler);
+    void stop();  // as the first signal does; from any thread
+
+    // Work for the workers or after a time on the I/O thread; from any thread.
+    void run_on_worker(std::function<void()> work);
+
+ private:
+    struct Impl;
+    std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace smelt

@@ -1,0 +1,180 @@
+// Listening, signals, draining. What a connection does stands in http_session.cpp.
+#include <fmt/core.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <csignal>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "server/connections.h"
+
+namespace smelt {
+
+namespace {
+
+using boost::system::error_code;
+
+// After the drain deadline, what is cut may still write its last event.
+constexpr std::chrono::seconds farewell{2};
+// When no file descriptor is left: no busy loop until clients leave.
+constexpr std::chrono::milliseconds accept_pause{100};
+
+void log_failure(std::exception_ptr failure) {
+    try {
+        if (failure) std::rethrow_exception(failure);
+    } catch (const std::exception& e) {
+        spdlog::error("a connection failed: {}", e.what());
+    } catch (...) {
+        spdlog::error("a connection failed");
+    }
+}
+
+asio::awaitable<void> accept_clients(std::shared_ptr<ServerCore> core) {
+    asio::steady_timer pause(core->io);
+    while (core->acceptor.is_open()) {
+        error_code error;
+        tcp::socket socket =
+            co_await core->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+        if (!core->acceptor.is_open()) co_return;
+        if (error) {
+            pause.expires_after(accept_pause);
+            co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
+            continue;
+        }
+        if (core->connections.size() >= core->options.limits.max_connections) continue;
+        socket.set_option(tcp::no_delay(true), error);
+        socket.non_blocking(true, error);
+        asio::co_spawn(core->io, serve_http(core, std::move(socket)), log_failure);
+    }
+}
+
+void cut_connections(ServerCore& core) {
+    const std::vector<Connection*> all(core.connections.begin(), core.connections.end());
+    for (Connection* c : all) {
+        if (core.connections.contains(c)) c->cut();
+    }
+    core.drain_timer.expires_after(farewell);
+    core.drain_timer.async_wait([&core](error_code error) {
+        if (!error) core.io.stop();
+    });
+}
+
+void await_signal(ServerCore& core) {
+    core.signals.async_wait([&core](error_code error, int number) {
+        if (error) return;
+        if (core.draining) {
+            core.exit_code = 128 + number;
+            return cut_connections(core);
+        }
+        spdlog::info("{}: finishing {} connections, no new ones; a second signal ends at once",
+                     number == SIGINT ? "SIGINT" : "SIGTERM", core.connections.size());
+        core.begin_drain();
+        await_signal(core);
+    });
+}
+
+}  // namespace
+
+const std::string* HttpRequest::header(std::string_view name) const {
+    for (const auto& [key, value] : headers) {
+        if (key == name) return &value;
+    }
+    return nullptr;
+}
+
+size_t HttpRequest::count(std::string_view name) const {
+    size_t n = 0;
+    for (const auto& [key, value] : headers) n += key == name;
+    return n;
+}
+
+void ServerCore::add(Connection* c) {
+    connections.insert(c);
+    n_connections = connections.size();
+}
+
+void ServerCore::remove(Connection* c) {
+    connections.erase(c);
+    n_connections = connections.size();
+    if (draining && connections.empty()) io.stop();
+}
+
+void ServerCore::begin_drain() {
+    if (draining) return;
+    draining = true;
+    error_code ignored;
+    acceptor.close(ignored);
+    if (connections.empty()) return io.stop();
+    drain_timer.expires_after(options.limits.drain_timeout);
+    drain_timer.async_wait([this](error_code error) {
+        if (!error) cut_connections(*this);
+    });
+    const std::vector<Connection*> all(connections.begin(), connections.end());
+    for (Connection* c : all) {
+        if (connections.contains(c)) c->drain();
+    }
+}
+
+struct HttpServer::Impl : ServerCore {
+    using ServerCore::ServerCore;
+};
+
+HttpServer::HttpServer(const HttpOptions& options) : impl_(std::make_shared<Impl>(options)) {
+    const auto fail = [&](const error_code& e) {
+        throw Error("cannot listen on {}:{}: {}", options.host, options.port, e.message());
+    };
+    error_code error;
+    tcp::resolver resolver(impl_->io);
+    const auto found = resolver.resolve(options.host, std::to_string(options.port),
+                                        tcp::resolver::passive | tcp::resolver::numeric_service, error);
+    if (error || found.empty()) fail(error);
+    const tcp::endpoint endpoint = found.begin()->endpoint();
+    tcp::acceptor& acceptor = impl_->acceptor;
+    if (acceptor.open(endpoint.protocol(), error); error) fail(error);
+    if (acceptor.set_option(tcp::acceptor::reuse_address(true), error); error) fail(error);
+    if (acceptor.bind(endpoint, error); error) fail(error);
+    if (acceptor.listen(tcp::acceptor::max_listen_connections, error); error) fail(error);
+}
+
+HttpServer::~HttpServer() = default;
+
+uint16_t HttpServer::port() const {
+    error_code error;
+    return impl_->acceptor.local_endpoint(error).port();
+}
+
+size_t HttpServer::n_connections() const {
+    return impl_->n_connections;
+}
+
+int HttpServer::run(HttpHandler& handler) {
+    impl_->handler = &handler;
+    if (impl_->options.handle_signals) {
+        impl_->signals.add(SIGINT);
+        impl_->signals.add(SIGTERM);
+        await_signal(*impl_);
+    }
+    asio::co_spawn(impl_->io, accept_clients(impl_), log_failure);
+    while (!impl_->io.stopped()) {
+        try {
+            impl_->io.run();
+        } catch (const std::exception& e) {
+            spdlog::error("the I/O thread goes on after: {}", e.what());
+        }
+    }
+    impl_->workers.join();
+    return impl_->exit_code;
+}
+
+void HttpServer::stop() {
+    asio::post(impl_->io, [core = impl_.get()] { core->begin_drain(); });
+}
+
+void HttpServer::run_on_worker(std::function<void()> work) {
+    asio::post(impl_->workers, std::move(work));
+}
+
+}  // namespace smelt

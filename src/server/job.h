@@ -1,0 +1,81 @@
+// A request on its way through an engine, without a thread of its own: the engine's events become text on the
+// I/O thread, where the listener is told.
+#pragma once
+
+#include <chrono>
+
+#include "server/api_error.h"
+#include "server/model_set.h"
+
+namespace smelt {
+
+struct JobSpec {
+    std::shared_ptr<ServedModel> model;
+    Prompt prompt;
+    GenerateOptions options;
+    int first_index = 0;  // of its first answer, where a client's request became several jobs
+};
+
+struct AnswerEnd {
+    int index = 0;
+    std::string reason;  // "stop", "length", "cancelled", "error"
+    FinishEvent finish;
+};
+
+// Called on the I/O thread.
+class JobListener {
+ public:
+    virtual ~JobListener() = default;
+    // New tokens of an answer, and the text that became certain; either may be empty.
+    virtual void piece(int index, TextDelta text, std::vector<TokenEvent> tokens) = 0;
+    virtual void ended(const AnswerEnd& end) = 0;  // once per answer
+};
+
+class Job : public std::enable_shared_from_this<Job> {
+ public:
+    using Post = std::function<void(std::function<void()>)>;  // runs work on the I/O thread
+
+    // On the I/O thread; the listener hears nothing before it returns. Throws RequestError: the engine's
+    // queue is full, or what it found wrong.
+    static std::shared_ptr<Job> start(JobSpec spec, Post post, std::shared_ptr<JobListener> listener);
+
+    void cancel();
+    bool ended() const { return n_ended_ == answers_.size(); }
+
+    Job(JobSpec spec, Post post, std::shared_ptr<JobListener> listener);
+
+ private:
+    using Clock = std::chrono::steady_clock;
+    struct Arrived {
+        Event event;
+        Clock::time_point at;
+    };
+    struct Answer {
+        TextStream stream;
+        TextDelta text = {};
+        std::vector<TokenEvent> tokens = {};
+        Clock::time_point last = {};
+    };
+
+    void receive(Event event);  // on the engine's thread
+    void pump();
+    void take_token(TokenEvent token, Clock::time_point at);
+    void take_end(FinishEvent finish);
+    void flush(Answer& a, int index);
+    void close_books();
+
+    JobSpec spec_;
+    Post post_;
+    std::shared_ptr<JobListener> listener_;  // until the last answer ended
+    RequestId id_ = 0;
+    std::vector<Answer> answers_;
+    size_t n_ended_ = 0, n_stopped_ = 0;
+    bool any_error_ = false, any_cancelled_ = false;
+    Clock::time_point started_ = Clock::now();
+
+    std::mutex mutex_;
+    std::vector<Arrived> inbox_;
+    bool scheduled_ = false;
+};
+
+}  // namespace smelt

@@ -1,0 +1,186 @@
+// Values are in range already: schema.cpp looked at each. What concerns two fields, or the model, is here.
+#include "server/read_request.h"
+
+#include <random>
+
+#include "server/schema.h"
+
+namespace smelt {
+
+namespace {
+
+// Parts joined, names that templates know, nothing else.
+Json clean_messages(const Json& messages) {
+    Json result = Json::array();
+    for (const Json& m : messages) {
+        Json clean = Json::object();
+        const std::string role = m.at("role");
+        clean["role"] = role == "developer" ? "system" : role;
+        std::string text;
+        const auto content = m.find("content");
+        if (content != m.end() && content->is_string()) text = content->get<std::string>();
+        if (content != m.end() && content->is_array()) {
+            for (const Json& part : *content) text += part.at("text").get<std::string>();
+        }
+        clean["content"] = std::move(text);
+        for (const char* key : {"name", "reasoning_content", "tool_call_id"}) {
+            if (const auto value = get<std::string>(m, key)) clean[key] = *value;
+        }
+        result.push_back(std::move(clean));
+    }
+    return result;
+}
+
+}  // namespace
+
+ModelChoice read_choice(const Json& body, int max_tokens) {
+    ModelChoice choice{.name = get<std::string>(body, "model").value_or(""), .max_tokens = max_tokens};
+    const auto priority = body.find("priority");
+    if (priority != body.end() && priority->is_string()) choice.priority = priority->get<std::string>();
+    return choice;
+}
+
+int read_max_tokens(const Json& body) {
+    for (const char* name : {"max_completion_tokens", "max_tokens"}) {
+        if (const auto n = get<int>(body, name)) return *n;
+    }
+    return -1;
+}
+
+GenerateOptions read_options(const Json& body, const ChatModel& model) {
+    GenerateOptions o{.sampling = model.default_sampling(), .max_tokens = read_max_tokens(body)};
+    SamplingParams& s = o.sampling;
+    s.temperature = get<float>(body, "temperature").value_or(s.temperature);
+    s.top_p = get<float>(body, "top_p").value_or(s.top_p);
+    s.top_k = std::max(0, get<int>(body, "top_k").value_or(s.top_k));
+    s.min_p = get<float>(body, "min_p").value_or(s.min_p);
+    s.presence_penalty = get<float>(body, "presence_penalty").value_or(0);
+    s.frequency_penalty = get<float>(body, "frequency_penalty").value_or(0);
+    s.repetition_penalty = get<float>(body, "repetition_penalty").value_or(s.repetition_penalty);
+    if (const auto seed = get<int64_t>(body, "seed")) s.seed = static_cast<uint64_t>(*seed);
+    if (const auto bias = get<Json>(body, "logit_bias")) {
+        for (const auto& [id, value] : bias->items()) {
+            s.logit_bias.emplace_back(static_cast<int32_t>(std::stol(id)), value.get<float>());
+        }
+    }
+    if (const auto stop = get<Json>(body, "stop")) {
+        o.stop =
+            stop->is_string() ? std::vector{stop->get<std::string>()} : stop->get<std::vector<std::string>>();
+    }
+    o.n = get<int>(body, "n").value_or(1);
+    o.ignore_eos = get<bool>(body, "ignore_eos").value_or(false);
+    o.min_tokens = get<int>(body, "min_tokens").value_or(0);
+    if (o.max_tokens >= 0 && o.min_tokens > o.max_tokens) {
+        throw bad_request("invalid_value", "min_tokens",
+                          "min_tokens: expected at most max_tokens, {}, found {}", o.max_tokens,
+                          o.min_tokens);
+    }
+    const auto priority = body.find("priority");
+    if (priority != body.end() && priority->is_number()) o.priority = priority->get<int>();
+    return o;
+}
+
+Prompt make_chat_prompt(const ChatModel& model, const Json& messages, const Json& body,
+                        bool add_generation_prompt) {
+    if (!model.has_template()) {
+        throw bad_request("not_supported", "messages",
+                          "the model has no chat template; /v1/completions works");
+    }
+    PromptOptions options{.add_generation_prompt = add_generation_prompt};
+    if (auto kwargs = get<Json>(body, "chat_template_kwargs")) {
+        options.thinking = get<bool>(*kwargs, "enable_thinking");
+        kwargs->erase("enable_thinking");
+        options.template_kwargs = std::move(*kwargs);
+    }
+    if (const auto effort = get<std::string>(body, "reasoning_effort")) {
+        if (*effort == "none") {
+            options.thinking = false;
+        } else {
+            if (!options.template_kwargs.is_object()) options.template_kwargs = Json::object();
+            options.template_kwargs["reasoning_effort"] = *effort;
+        }
+    }
+    try {
+        return model.make_prompt(clean_messages(messages), options);
+    } catch (const TemplateError& e) {
+        throw bad_request("template_error", "messages", "the model's chat template refused: {}", e.message());
+    }
+}
+
+Prompt make_plain_prompt(const ChatModel& model, const Json& prompt, const std::string& param) {
+    Prompt p;
+    const Tokenizer& tokenizer = model.tokenizer();
+    if (prompt.is_string()) {
+        p.text = prompt.get<std::string>();
+        p.ids = tokenizer.encode(p.text, {.add_special = true});
+    } else {
+        p.ids = prompt.get<std::vector<int32_t>>();
+        for (size_t i = 0; i < p.ids.size(); ++i) {
+            if (p.ids[i] >= tokenizer.n_tokens()) {
+                throw bad_request("invalid_value", param, "{}[{}]: expected token ids below {}, found {}",
+                                  param, i, tokenizer.n_tokens(), p.ids[i]);
+            }
+        }
+        p.text = tokenizer.decode(p.ids);
+    }
+    if (p.ids.empty() && tokenizer.bos() >= 0) p.ids.push_back(tokenizer.bos());
+    if (p.ids.empty()) throw bad_request("invalid_value", param, "{}: expected at least one token", param);
+    return p;
+}
+
+void check_fits(const ChatModel& model, const Prompt& prompt, const std::string& param) {
+    const int limit = const_cast<ChatModel&>(model).engine().limits().max_tokens();
+    if (prompt.ids.size() < static_cast<size_t>(limit)) return;
+    throw bad_request(
+        "context_length_exceeded", param,
+        "the prompt has {} tokens; the context of this model is {} tokens for prompt and answer",
+        prompt.ids.size(), limit);
+}
+
+void Usage::add(const FinishEvent& f) {
+    if (f.index == 0) {
+        n_prompt += f.n_prompt;
+        n_cached += f.n_cached_prompt;
+    }
+    n_answer += f.n_generated;
+    queued = std::max(queued, f.queued);
+    prefill = std::max(prefill, f.prefill);
+    decode = std::max(decode, f.decode);
+}
+
+Json Usage::usage_json() const {
+    return {{"prompt_tokens", n_prompt},
+            {"completion_tokens", n_answer},
+            {"total_tokens", n_prompt + n_answer},
+            {"prompt_tokens_details", {{"cached_tokens", n_cached}}}};
+}
+
+Json Usage::timings_json() const {
+    const auto rate = [](int n, double seconds) { return seconds > 0 ? n / seconds : 0; };
+    return {{"cache_n", n_cached},
+            {"prompt_n", n_prompt - n_cached},
+            {"queued_ms", 1e3 * queued},
+            {"prompt_ms", 1e3 * prefill},
+            {"prompt_per_second", rate(n_prompt - n_cached, prefill)},
+            {"predicted_n", n_answer},
+            {"predicted_ms", 1e3 * decode},
+            // The first token belongs to the prompt's time.
+            {"predicted_per_second", rate(n_answer - 1, decode)}};
+}
+
+std::string sse(const Json& event) {
+    return "data: " + to_string(event) + "\n\n";
+}
+
+HttpAnswer sse_head() {
+    return {.status = 200,
+            .type = "text/event-stream; charset=utf-8",
+            .headers = {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}}};
+}
+
+std::string random_id(const char* prefix) {
+    thread_local std::mt19937_64 random{std::random_device{}()};
+    return fmt::format("{}{:016x}", prefix, random());
+}
+
+}  // namespace smelt

@@ -1,0 +1,39 @@
+// What the dialects share: from a checked body to what the engine is asked for.
+#pragma once
+
+#include "server/job.h"
+
+namespace smelt {
+
+ModelChoice read_choice(const Json& body, int max_tokens);
+// Everything but max_tokens and logprobs, on top of the model's own sampling.
+GenerateOptions read_options(const Json& body, const ChatModel& model);
+// max_tokens of any dialect's names; -1: none was given.
+int read_max_tokens(const Json& body);
+
+// The template's part of a body: messages and chat_template_kwargs. Throws RequestError template_error.
+Prompt make_chat_prompt(const ChatModel& model, const Json& messages, const Json& body,
+                        bool add_generation_prompt = true);
+// Text, or checked token ids, as they are.
+Prompt make_plain_prompt(const ChatModel& model, const Json& prompt, const std::string& param);
+
+// Throws RequestError context_length_exceeded with both numbers.
+void check_fits(const ChatModel& model, const Prompt& prompt, const std::string& param);
+
+// Prompt tokens and answer tokens of several answers together.
+struct Usage {
+    int n_prompt = 0, n_cached = 0, n_answer = 0;
+    double queued = 0, prefill = 0, decode = 0;
+
+    void add(const FinishEvent& finish);
+    Json usage_json() const;
+    Json timings_json() const;
+};
+
+// "data: {...}\n\n"
+std::string sse(const Json& event);
+HttpAnswer sse_head();
+
+std::string random_id(const char* prefix);
+
+}  // namespace smelt

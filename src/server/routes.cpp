@@ -1,0 +1,97 @@
+// The table, and how a path is found in it.
+#include "server/routes.h"
+
+#include "base/log.h"
+
+namespace smelt {
+
+namespace {
+
+using enum Access;
+
+constexpr bool on_io = true, on_worker = false;
+
+const Route table[] = {
+    {"POST", "/v1/chat/completions", inference, on_worker, &chat_schema, chat_completions,
+     "OpenAI's chat completions, whole or as server-sent events. Thinking goes to reasoning_content."},
+    {"POST", "/v1/completions", inference, on_worker, &completion_schema, completions,
+     "OpenAI's completions: text or token ids go on, without a template."},
+    {"GET", "/v1/models", inference, on_io, nullptr, list_models, "The models, as OpenAI lists them."},
+    {"GET", "/v1/models/{id}", inference, on_io, nullptr, show_model, "One model."},
+    {"POST", "/generate", inference, on_worker, &generate_schema, generate,
+     "One question, one answer: JSON, or server-sent events with stream."},
+    {"GET", "/ws/stream", inference, on_io, nullptr, nullptr,
+     "WebSocket. Each message is a GenerateRequest with an id of yours; events start, token, end and error "
+     "come "
+     "back with it. {\"type\": \"cancel\", \"id\": ...} ends one, {\"type\": \"ping\"} gets a pong."},
+    {"GET", "/models", inference, on_io, nullptr, list_models_in_detail,
+     "The models with sizes, device and speed."},
+    {"GET", "/performance", inference, on_io, nullptr, performance,
+     "Live numbers per model: requests, tokens, rates, latency percentiles, queue, KV cache, memory."},
+    {"GET", "/metrics", inference, on_io, nullptr, metrics_text, "The same for Prometheus."},
+    {"GET", "/health", open, on_io, nullptr, health,
+     "200 when requests are answered, else 503; device state."},
+    {"POST", "/tokenize", inference, on_worker, &tokenize_schema, tokenize,
+     "Text or a conversation to token ids."},
+    {"POST", "/detokenize", inference, on_worker, &detokenize_schema, detokenize, "Token ids to text."},
+    {"POST", "/apply-template", inference, on_worker, &template_schema, apply_template,
+     "A conversation as the model sees it."},
+    {"POST", "/admin/load", admin, on_worker, &load_schema, load_model_route,
+     "Loads a model. Needs the admin key."},
+    {"POST", "/admin/unload", admin, on_worker, &unload_schema, unload_model_route,
+     "Unloads a model. Needs the admin key."},
+    {"GET", "/openapi.json", open, on_io, nullptr, openapi, "This interface as an OpenAPI document."},
+    {"GET", "/", open, on_io, nullptr, docs_page, "This page."},
+};
+
+bool matches(std::string_view pattern, std::string_view path) {
+    const size_t brace = pattern.find('{');
+    if (brace == std::string_view::npos) return pattern == path;
+    return path.starts_with(pattern.substr(0, brace)) && path.size() > brace;
+}
+
+}  // namespace
+
+std::span<const Route> routes() {
+    return table;
+}
+
+const Route* find_route(std::string_view method, std::string_view path) {
+    if (method == "HEAD") method = "GET";
+    for (const Route& r : table) {
+        if (method == r.method && matches(r.path, path)) return &r;
+    }
+    return nullptr;
+}
+
+std::string allowed_methods(std::string_view path) {
+    std::string methods;
+    for (const Route& r : table) {
+        if (matches(r.path, path)) methods += (methods.empty() ? "" : ", ") + std::string(r.method);
+    }
+    return methods;
+}
+
+void answer_errors(ServerContext& server, Exchange& exchange, bool counts,
+                   const std::function<void()>& work) {
+    ApiError error;
+    try {
+        return work();
+    } catch (const RequestError& e) {
+        error = e.error;
+    } catch (const std::bad_alloc&) {
+        error = {
+            .status = 503, .code = "insufficient_memory", .message = "too little memory", .retry_after = 1};
+    } catch (const std::exception& e) {
+        spdlog::error("internal error: {}", e.what());
+        ++server.metrics.internal_errors;
+        error = {.status = 500, .code = "internal_error", .message = "internal error"};
+    }
+    if (counts) {
+        ++server.metrics.received;
+        ++server.metrics.rejected;
+    }
+    exchange.send(error_answer(error));
+}
+
+}  // namespace smelt

@@ -1,0 +1,74 @@
+// The one table of routes: path, who may call it, what its body is, what answers. 404, 405, keys, the OpenAPI
+// document and the documentation page come from it.
+#pragma once
+
+#include <span>
+
+#include "server/guard.h"
+#include "server/job.h"
+#include "server/model_set.h"
+#include "server/schema.h"
+
+namespace smelt {
+
+struct ServerContext {
+    ModelSet& models;
+    AccessOptions access = {};
+    bool strict = false;  // unknown fields are refused
+    size_t max_json_values = size_t{1} << 20;
+    std::string version = {};
+    std::string address = "http://127.0.0.1:8080";  // for the examples of the documentation
+    std::function<size_t()> n_connections = {};
+    ServerMetrics metrics = {};
+    std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+};
+
+struct Call {
+    ServerContext& server;
+    HttpRequest request;
+    Json body;  // checked against the route's schema; null where it has none
+    std::shared_ptr<Exchange> exchange;
+};
+
+struct Route {
+    const char* method;
+    const char* path;  // a last segment {name} stands for the rest of the path
+    Access access;
+    bool is_short;  // answered on the I/O thread
+    const RequestSchema* body;
+    void (*handle)(Call& call);  // throws RequestError
+    const char* doc;
+};
+
+std::span<const Route> routes();
+const Route* find_route(std::string_view method, std::string_view path);
+std::string allowed_methods(std::string_view path);  // "GET, POST"; empty: no such path
+
+// Turns whatever `work` throws into an answer. Counts requests for answers that were refused.
+void answer_errors(ServerContext& server, Exchange& exchange, bool counts, const std::function<void()>& work);
+
+// openai_routes.cpp
+void chat_completions(Call& call);
+void completions(Call& call);
+// generate.cpp
+void generate(Call& call);
+std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::shared_ptr<WebSocketPeer> peer);
+// text_routes.cpp
+void tokenize(Call& call);
+void detokenize(Call& call);
+void apply_template(Call& call);
+// status_routes.cpp
+void health(Call& call);
+void list_models(Call& call);
+void show_model(Call& call);
+void list_models_in_detail(Call& call);
+void performance(Call& call);
+void metrics_text(Call& call);
+void load_model_route(Call& call);
+void unload_model_route(Call& call);
+// docs_page.cpp
+void docs_page(Call& call);
+void openapi(Call& call);
+Json openapi_document(const ServerContext& server);
+
+}  // namespace smelt

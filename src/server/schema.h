@@ -1,0 +1,71 @@
+// Request bodies as data: one list of fields per endpoint, from which checking, error texts, the OpenAPI
+// document and the documentation page come.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+
+namespace smelt {
+
+enum class FieldType {
+    boolean,
+    integer,          // min..max
+    number,           // min..max
+    string,           // max_length bytes; one of `choices` where there are any
+    messages,         // of a conversation
+    prompt,           // string, strings, token ids, or arrays of token ids
+    stop,             // string or strings
+    logit_bias,       // {"token id": bias}
+    stream_options,   // {"include_usage": bool}
+    template_kwargs,  // object without the names that the server sets itself
+    token_ids,        // array of token ids
+    priority,         // "speed", "quality", "balanced", or an integer for the queue
+    unsupported,      // null, or what `choices` allows; else 400 not_supported
+};
+
+struct Field {
+    std::string_view name;
+    FieldType type;
+    std::string_view doc;
+    int64_t min = std::numeric_limits<int64_t>::min(), max = std::numeric_limits<int64_t>::max();
+    std::string_view fallback = "";  // JSON text; empty: none
+    bool required = false;
+    size_t max_length = size_t{1} << 24;
+    std::vector<std::string_view> choices = {};
+};
+
+struct RequestSchema {
+    std::string_view name;  // "ChatCompletionRequest"
+    std::vector<Field> fields;
+    std::string_view example;  // a JSON body that works
+};
+
+// Throws RequestError naming field, expected and found. Null is the same as absent. Unknown fields are
+// ignored unless strict.
+void check_body(const Json& body, const RequestSchema& schema, bool strict);
+
+Json openapi_schema(const RequestSchema& schema);
+std::string describe_type(const Field& field);  // "integer, 1 to 16", "string or array of strings"
+
+// Limits of the compound types.
+inline constexpr size_t max_stops = 16, max_stop_bytes = 256, max_logit_bias = 1024, max_prompts = 256,
+                        max_messages = 4096;
+
+// A field of a checked body; nullopt when absent or null.
+template <class T>
+std::optional<T> get(const Json& body, const char* name) {
+    const auto it = body.find(name);
+    if (it == body.end() || it->is_null()) return std::nullopt;
+    return it->template get<T>();
+}
+
+extern const RequestSchema chat_schema, completion_schema, generate_schema, tokenize_schema,
+    detokenize_schema, template_schema, load_schema, unload_schema;
+
+}  // namespace smelt

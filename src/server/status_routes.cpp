@@ -1,0 +1,245 @@
+// What the server says about itself and its models; loading and unloading.
+#include <sys/resource.h>
+
+#include "server/routes.h"
+
+namespace smelt {
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point t) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
+}
+
+Json openai_model(const ServedModel& m) {
+    return {{"id", m.name},
+            {"object", "model"},
+            {"created", static_cast<int64_t>(m.loaded)},
+            {"owned_by", "smelt"}};
+}
+
+Json model_details(const ServedModel& m) {
+    const ChatModel& chat = *m.chat;
+    return {{"name", m.name},
+            {"architecture", chat.model().config().architecture},
+            {"context", chat.n_ctx()},
+            {"vocabulary", chat.model().config().vocab_size},
+            {"weight_bytes", m.weight_bytes()},
+            {"kv_bytes", m.kv_bytes()},
+            {"has_chat_template", chat.has_template()},
+            {"device", chat.backend().name()},
+            {"device_description", chat.backend().description()},
+            {"tokens_per_second_alone", m.tokens_per_second.load()},
+            {"loaded", static_cast<int64_t>(m.loaded)}};
+}
+
+// A device that has failed last answers nothing more.
+bool is_healthy(const ServedModel& m) {
+    return !m.failed;
+}
+
+Json model_performance(const ServedModel& m, double uptime) {
+    const EngineStats s = m.chat->engine().stats();
+    const ModelMetrics& n = m.metrics;
+    const std::lock_guard lock(n.mutex);
+    const uint64_t under_way = n.accepted - n.completed - n.failed - n.cancelled;
+    return {{"name", m.name},
+            {"requests",
+             {{"accepted", n.accepted},
+              {"completed", n.completed},
+              {"failed", n.failed},
+              {"cancelled", n.cancelled},
+              {"under_way", under_way}}},
+            {"tokens",
+             {{"prompt", n.prompt_tokens}, {"cached", n.cached_tokens}, {"generated", n.generated_tokens}}},
+            {"tokens_per_second",
+             {{"now", s.n_running > 0 ? s.tokens_per_second : 0.0},
+              {"mean", uptime > 0 ? static_cast<double>(n.generated_tokens) / uptime : 0.0},
+              {"of_one_answer", m.tokens_per_second.load()}}},
+            {"time_to_first_token", n.first_token.percentiles()},
+            {"inter_token_latency", n.inter_token.percentiles()},
+            {"latency", n.whole.percentiles()},
+            {"queue", {{"waiting", s.n_queued}, {"running", s.n_running}, {"preempted", s.n_preempted}}},
+            {"kv_cache",
+             {{"blocks", s.n_blocks},
+              {"used", s.n_used_blocks},
+              {"cached", s.n_cached_blocks},
+              {"use", s.n_blocks > 0 ? static_cast<double>(s.n_used_blocks) / s.n_blocks : 0.0}}},
+            {"memory", {{"weight_bytes", m.weight_bytes()}, {"kv_bytes", m.kv_bytes()}}},
+            {"device",
+             {{"name", m.chat->backend().name()},
+              {"description", m.chat->backend().description()},
+              {"state", is_healthy(m) ? "ok" : "failed"},
+              {"failed_steps", s.n_failed_steps}}}};
+}
+
+double cpu_seconds() {
+    struct rusage usage {};
+    getrusage(RUSAGE_SELF, &usage);
+    const auto seconds = [](const timeval& t) {
+        return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+    };
+    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+size_t peak_bytes() {
+    struct rusage usage {};
+    getrusage(RUSAGE_SELF, &usage);
+#if defined(__APPLE__)
+    const size_t unit = 1;  // macOS counts bytes, Linux KiB
+#else
+    const size_t unit = 1024;
+#endif
+    return static_cast<size_t>(usage.ru_maxrss) * unit;
+}
+
+}  // namespace
+
+void health(Call& call) {
+    const auto models = call.server.models.all();
+    Json list = Json::array();
+    bool all_well = !models.empty();
+    for (const auto& m : models) {
+        all_well = all_well && is_healthy(*m);
+        list.push_back({{"name", m->name},
+                        {"status", is_healthy(*m) ? "ok" : "failed"},
+                        {"device", m->chat->backend().name()},
+                        {"device_description", m->chat->backend().description()}});
+    }
+    const char* status = models.empty() ? "no_model" : all_well ? "ok" : "degraded";
+    call.exchange->send({.status = all_well ? 200 : 503,
+                         .body = to_string(Json{{"status", status},
+                                                {"version", call.server.version},
+                                                {"uptime_seconds", seconds_since(call.server.started)},
+                                                {"models", std::move(list)}})});
+}
+
+void list_models(Call& call) {
+    Json data = Json::array();
+    for (const auto& m : call.server.models.all()) data.push_back(openai_model(*m));
+    call.exchange->send({.body = to_string(Json{{"object", "list"}, {"data", std::move(data)}})});
+}
+
+void show_model(Call& call) {
+    const std::string name = call.request.path.substr(std::string_view("/v1/models/").size());
+    call.exchange->send({.body = to_string(openai_model(*call.server.models.choose({.name = name})))});
+}
+
+void list_models_in_detail(Call& call) {
+    Json list = Json::array();
+    for (const auto& m : call.server.models.all()) list.push_back(model_details(*m));
+    call.exchange->send({.body = to_string(Json{{"models", std::move(list)}})});
+}
+
+void performance(Call& call) {
+    const ServerContext& s = call.server;
+    const double uptime = seconds_since(s.started);
+    Json list = Json::array();
+    for (const auto& m : s.models.all()) list.push_back(model_performance(*m, uptime));
+    Json body = {
+        {"uptime_seconds", uptime},
+        {"connections", s.n_connections ? s.n_connections() : 0},
+        {"requests", {{"received", s.metrics.received.load()}, {"rejected", s.metrics.rejected.load()}}},
+        {"internal_errors", s.metrics.internal_errors.load()},
+        {"process", {{"cpu_share", uptime > 0 ? cpu_seconds() / uptime : 0}, {"peak_bytes", peak_bytes()}}},
+        {"models", std::move(list)}};
+    call.exchange->send({.body = to_string(body)});
+}
+
+void metrics_text(Call& call) {
+    const ServerContext& s = call.server;
+    const auto models = s.models.all();
+    MetricsText t;
+    const auto plain = [&](const char* name, const char* type, const char* help, double value) {
+        t.family(name, type, help);
+        t.value("", value);
+    };
+    const auto of_models = [&](const char* name, const char* type, const char* help, auto value) {
+        t.family(name, type, help);
+        for (const auto& m : models) {
+            const EngineStats stats = m->chat->engine().stats();
+            const std::lock_guard lock(m->metrics.mutex);
+            t.value(model_label(m->name), static_cast<double>(value(m->metrics, stats)));
+        }
+    };
+    const auto latencies = [&](const char* name, const char* help, Latency ModelMetrics::*which) {
+        t.family(name, "histogram", help);
+        for (const auto& m : models) {
+            const std::lock_guard lock(m->metrics.mutex);
+            t.latency(model_label(m->name), m->metrics.*which);
+        }
+    };
+    using M = const ModelMetrics&;
+    using S = const EngineStats&;
+    plain("smelt_requests_received_total", "counter", "Requests for answers.",
+          static_cast<double>(s.metrics.received));
+    plain("smelt_requests_rejected_total", "counter", "Of them, refused with 4xx or 503.",
+          static_cast<double>(s.metrics.rejected));
+    plain("smelt_internal_errors_total", "counter", "Bugs that a client saw as 500.",
+          static_cast<double>(s.metrics.internal_errors));
+    plain("smelt_connections", "gauge", "Open connections.",
+          s.n_connections ? static_cast<double>(s.n_connections()) : 0);
+    plain("process_cpu_seconds_total", "counter", "CPU time.", cpu_seconds());
+    of_models("smelt_requests_accepted_total", "counter", "Requests that reached the engine.",
+              [](M m, S) { return m.accepted; });
+    of_models("smelt_requests_completed_total", "counter", "Accepted requests that were answered.",
+              [](M m, S) { return m.completed; });
+    of_models("smelt_requests_failed_total", "counter", "Accepted requests that ended with an error.",
+              [](M m, S) { return m.failed; });
+    of_models("smelt_requests_cancelled_total", "counter", "Accepted requests whose client went away.",
+              [](M m, S) { return m.cancelled; });
+    of_models("smelt_num_requests_running", "gauge", "Sequences in the running batch.",
+              [](M, S e) { return e.n_running; });
+    of_models("smelt_num_requests_waiting", "gauge", "Sequences that wait for their first step.",
+              [](M, S e) { return e.n_queued; });
+    of_models("smelt_num_preemptions_total", "counter", "Sequences that made room for others.",
+              [](M, S e) { return e.n_preemptions; });
+    of_models("smelt_kv_cache_usage_perc", "gauge", "Used part of the KV cache; 1 is all.",
+              [](M, S e) { return e.n_blocks > 0 ? static_cast<double>(e.n_used_blocks) / e.n_blocks : 0; });
+    of_models("smelt_kv_cache_blocks_used", "gauge", "Blocks of the KV cache that sequences hold.",
+              [](M, S e) { return e.n_used_blocks; });
+    of_models("smelt_prompt_tokens_total", "counter", "Tokens of prompts.",
+              [](M m, S) { return m.prompt_tokens; });
+    of_models("smelt_prompt_tokens_cached_total", "counter", "Of them, found in the KV cache.",
+              [](M m, S) { return m.cached_tokens; });
+    of_models("smelt_generation_tokens_total", "counter", "Tokens generated.",
+              [](M m, S) { return m.generated_tokens; });
+    t.family("smelt_request_success_total", "counter", "Answers by how they ended.");
+    for (const auto& m : models) {
+        const std::lock_guard lock(m->metrics.mutex);
+        t.value(model_label(m->name) + ",finished_reason=\"stop\"", static_cast<double>(m->metrics.stops));
+        t.value(model_label(m->name) + ",finished_reason=\"length\"",
+                static_cast<double>(m->metrics.lengths));
+    }
+    latencies("smelt_time_to_first_token_seconds", "From the request to its first token.",
+              &ModelMetrics::first_token);
+    latencies("smelt_inter_token_latency_seconds", "Between two tokens of an answer.",
+              &ModelMetrics::inter_token);
+    latencies("smelt_e2e_request_latency_seconds", "From the request to its end.", &ModelMetrics::whole);
+    call.exchange->send({.body = t.take(), .type = "text/plain; version=0.0.4; charset=utf-8"});
+}
+
+void load_model_route(Call& call) {
+    const std::string name = call.body.at("name"), path = call.body.at("path");
+    try {
+        const auto model = call.server.models.load(name, path);
+        call.exchange->send({.body = to_string(model_details(*model))});
+    } catch (const RequestError&) {
+        throw;
+    } catch (const Error& e) {
+        throw bad_request("model_invalid", "path", "{}", e.what());
+    }
+}
+
+void unload_model_route(Call& call) {
+    const std::string name = call.body.at("name");
+    if (!call.server.models.unload(name)) {
+        throw RequestError({.status = 404,
+                            .code = "model_not_found",
+                            .message = fmt::format("no model {} is loaded", name),
+                            .param = "name"});
+    }
+    call.exchange->send({.body = to_string(Json{{"unloaded", name}})});
+}
+
+}  // namespace smelt

@@ -1,0 +1,142 @@
+// Frames are Beast's business: masks, sizes, UTF-8, close codes, pings. Here: one reader, one writer, limits.
+#include "server/websocket_session.h"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/websocket.hpp>
+#include <deque>
+
+namespace smelt {
+
+namespace {
+
+namespace websocket = boost::beast::websocket;
+using boost::system::error_code;
+
+class WebSocketSession final : public Connection,
+                               public WebSocketPeer,
+                               public std::enable_shared_from_this<WebSocketSession> {
+ public:
+    WebSocketSession(std::shared_ptr<ServerCore> core, tcp::socket socket)
+        : core_(std::move(core)),
+          ws_(std::move(socket)),
+          wake_(core_->io, asio::steady_timer::time_point::max()) {}
+
+    asio::awaitable<void> run(const boost::beast::http::request<boost::beast::http::string_body>& upgrade,
+                              HttpRequest head);
+
+    void send(std::string text) override {
+        asio::dispatch(core_->io, [self = shared_from_this(), t = std::move(text)]() mutable {
+            if (self->closed_ || self->close_) return;
+            self->out_bytes_ += t.size();
+            self->out_.push_back(std::move(t));
+            if (self->out_bytes_ > self->core_->options.limits.max_buffered_bytes) self->abandon();
+            self->wake_.cancel();
+        });
+    }
+    void close(int code, std::string reason) override {
+        asio::dispatch(core_->io, [self = shared_from_this(), code, r = std::move(reason)] {
+            if (!self->close_)
+                self->close_ = websocket::close_reason(static_cast<websocket::close_code>(code), r);
+            self->wake_.cancel();
+        });
+    }
+    void post(std::function<void()> work) override { asio::post(core_->io, std::move(work)); }
+
+    void drain() override {
+        if (!listener_ || listener_->idle()) return close(1001, "the server ends");
+        listener_->shutting_down();
+    }
+    void cut() override {
+        if (listener_) listener_->shutting_down();
+        close(1001, "the server ends");
+    }
+
+ private:
+    asio::awaitable<void> write();
+    void abandon() {
+        error_code ignored;
+        ws_.next_layer().close(ignored);
+    }
+
+    std::shared_ptr<ServerCore> core_;
+    websocket::stream<tcp::socket> ws_;
+    asio::steady_timer wake_;
+    std::shared_ptr<WebSocketListener> listener_;
+    std::deque<std::string> out_;
+    size_t out_bytes_ = 0;
+    std::optional<websocket::close_reason> close_;
+    bool closed_ = false;
+};
+
+asio::awaitable<void> WebSocketSession::write() {
+    while (!closed_) {
+        error_code error;
+        if (!out_.empty()) {
+            const std::string text = std::move(out_.front());
+            out_.pop_front();
+            out_bytes_ -= text.size();
+            co_await ws_.async_write(asio::buffer(text), asio::redirect_error(asio::use_awaitable, error));
+            if (error) co_return abandon();
+            continue;
+        }
+        if (close_) {
+            co_await ws_.async_close(*close_, asio::redirect_error(asio::use_awaitable, error));
+            co_return;
+        }
+        co_await wake_.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    }
+}
+
+asio::awaitable<void> WebSocketSession::run(
+    const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head) {
+    const Registration registration(*core_, this);
+    const HttpLimits& limits = core_->options.limits;
+    // Half of the idle time without a frame: Beast pings; the whole of it: the connection is dead.
+    ws_.set_option(websocket::stream_base::timeout{limits.header_timeout, limits.idle_timeout, true});
+    ws_.set_option(websocket::stream_base::decorator([id = head.id](websocket::response_type& answer) {
+        answer.set(boost::beast::http::field::server, "smelt");
+        answer.set("x-request-id", id);
+    }));
+    ws_.read_message_max(limits.max_body_bytes);
+    error_code error;
+    co_await ws_.async_accept(upgrade, asio::redirect_error(asio::use_awaitable, error));
+    if (error) co_return;
+
+    listener_ = core_->handler->open_websocket(head, shared_from_this());
+    asio::co_spawn(
+        core_->io, [self = shared_from_this()] { return self->write(); }, asio::detached);
+    boost::beast::flat_buffer buffer;
+    while (true) {
+        co_await ws_.async_read(buffer, asio::redirect_error(asio::use_awaitable, error));
+        if (error) break;
+        if (ws_.got_text()) {
+            listener_->message(std::string(static_cast<const char*>(buffer.data().data()), buffer.size()));
+        } else {
+            close(1003, "text messages only");
+        }
+        buffer.consume(buffer.size());
+        // One large message does not keep its memory for good.
+        if (buffer.capacity() > size_t{64} << 10) buffer.shrink_to_fit();
+    }
+    closed_ = true;
+    wake_.cancel();
+    listener_->closed();
+    listener_.reset();
+}
+
+}  // namespace
+
+asio::awaitable<void> serve_websocket(
+    std::shared_ptr<ServerCore> core, tcp::socket socket,
+    const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head) {
+    const auto session = std::make_shared<WebSocketSession>(std::move(core), std::move(socket));
+    co_await session->run(upgrade, std::move(head));
+}
+
+}  // namespace smelt

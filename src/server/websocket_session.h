@@ -1,0 +1,15 @@
+// One WebSocket connection, from the upgrade request to its close.
+#pragma once
+
+#include <boost/beast/http/message.hpp>
+#include <boost/beast/http/string_body.hpp>
+
+#include "server/connections.h"
+
+namespace smelt {
+
+asio::awaitable<void> serve_websocket(
+    std::shared_ptr<ServerCore> core, tcp::socket socket,
+    const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head);
+
+}  // namespace smelt
