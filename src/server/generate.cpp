@@ -179,12 +179,15 @@ class StreamSocket final : public WebSocketListener, public std::enable_shared_f
         for (const auto& [id, job] : jobs) job->drop();
         peer_.reset();
     }
-    void shutting_down() override {
+    void drain() override {
         ending_ = true;
+        if (jobs_.empty()) peer_->close(1001, "the server ends");
+    }
+    void cut() override {
+        drain();
         const auto jobs = jobs_;
         for (const auto& [id, job] : jobs) job->end_early();
     }
-    bool idle() const override { return jobs_.empty(); }
 
  private:
     void take(const Json& m, std::string& id);

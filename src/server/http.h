@@ -73,9 +73,9 @@ class WebSocketListener {
     virtual ~WebSocketListener() = default;
 
     virtual void message(std::string text) = 0;
-    virtual void closed() = 0;         // the last call
-    virtual void shutting_down() = 0;  // finish; no new work
-    virtual bool idle() const = 0;     // nothing is being generated
+    virtual void closed() = 0;  // the last call
+    virtual void drain() = 0;   // no new work; close when what runs is done
+    virtual void cut() = 0;     // end what runs
 };
 
 class HttpHandler {

@@ -49,12 +49,12 @@ class WebSocketSession final : public Connection,
     void post(std::function<void()> work) override { asio::post(core_->io, std::move(work)); }
 
     void drain() override {
-        if (!listener_ || listener_->idle()) return close(1001, "the server ends");
-        listener_->shutting_down();
+        if (listener_) return listener_->drain();
+        abandon();
     }
     void cut() override {
-        if (listener_) listener_->shutting_down();
-        close(1001, "the server ends");
+        if (listener_) return listener_->cut();
+        abandon();
     }
 
  private:

@@ -1,0 +1,284 @@
+// What clients rely on: bodies, events and errors of every route.
+#include "server/client.h"
+
+#include <gtest/gtest.h>
+
+namespace smelt {
+namespace {
+
+std::vector<Json> events(const std::string& body) {
+    std::vector<Json> all;
+    size_t at = 0;
+    while ((at = body.find("data: ", at)) != std::string::npos) {
+        const size_t end = body.find("\n\n", at);
+        const std::string text = body.substr(at + 6, end - at - 6);
+        all.push_back(text == "[DONE]" ? Json("[DONE]") : Json::parse(text));
+        at = end;
+    }
+    return all;
+}
+
+class ApiTest : public ::testing::Test {
+ protected:
+    static void SetUpTestSuite() { server_ = new TestServer({.models = {"demo-5m", "demo-23m"}}); }
+    static void TearDownTestSuite() {
+        delete server_;
+        server_ = nullptr;
+    }
+    Reply post(const std::string& path, const Json& body) {
+        Client client(server_->port());
+        return client.ask("POST", path, to_string(body));
+    }
+    Reply get(const std::string& path) {
+        Client client(server_->port());
+        return client.ask("GET", path);
+    }
+    static TestServer* server_;
+};
+TestServer* ApiTest::server_ = nullptr;
+
+const Json question = Json::array({{{"role", "user"}, {"content", "What is 12 + 30?"}}});
+
+TEST_F(ApiTest, ChatAnswersWithThinkingApart) {
+    const Reply r =
+        post("/v1/chat/completions", {{"model", "demo-23m"}, {"messages", question}, {"temperature", 0}});
+    ASSERT_EQ(r.status, 200) << r.body;
+    const Json body = r.json();
+    EXPECT_EQ(body["object"], "chat.completion");
+    EXPECT_EQ(body["model"], "demo-23m");
+    const Json& choice = body["choices"][0];
+    EXPECT_EQ(choice["message"]["content"], "12 + 30 = 42");
+    EXPECT_EQ(choice["message"]["reasoning_content"], "12 + 30 equals 42.");
+    EXPECT_EQ(choice["finish_reason"], "stop");
+    EXPECT_EQ(body["usage"]["total_tokens"],
+              body["usage"]["prompt_tokens"].get<int>() + body["usage"]["completion_tokens"].get<int>());
+    EXPECT_TRUE(r.header("x-request-id").starts_with("req_"));
+}
+
+TEST_F(ApiTest, ThinkingCanBeTurnedOff) {
+    for (const Json& how :
+         {Json{{"chat_template_kwargs", {{"enable_thinking", false}}}}, Json{{"reasoning_effort", "none"}}}) {
+        Json request = {{"model", "demo-23m"}, {"messages", question}, {"temperature", 0}};
+        request.update(how);
+        const Json message = post("/v1/chat/completions", request).json()["choices"][0]["message"];
+        EXPECT_EQ(message["content"], "12 + 30 = 42");
+        EXPECT_FALSE(message.contains("reasoning_content"));
+    }
+}
+
+TEST_F(ApiTest, StreamedChatGivesTheSameTextAndUsage) {
+    Json request = {{"model", "demo-23m"}, {"messages", question}, {"temperature", 0}};
+    const Json whole = post("/v1/chat/completions", request).json();
+    request["stream"] = true;
+    request["stream_options"] = {{"include_usage", true}};
+    const Reply r = post("/v1/chat/completions", request);
+    EXPECT_EQ(r.header("content-type"), "text/event-stream; charset=utf-8");
+    const std::vector<Json> all = events(r.body);
+    ASSERT_GT(all.size(), 4u);
+    EXPECT_EQ(all.back(), "[DONE]");
+    std::string content, thinking;
+    int n_finished = 0;
+    for (size_t i = 0; i + 1 < all.size(); ++i) {
+        const Json& e = all[i];
+        EXPECT_EQ(e["id"], all[0]["id"]);
+        if (e["choices"].empty()) continue;
+        const Json& delta = e["choices"][0]["delta"];
+        content += delta.value("content", "");
+        thinking += delta.value("reasoning_content", "");
+        n_finished += !e["choices"][0]["finish_reason"].is_null();
+    }
+    EXPECT_EQ(content, whole["choices"][0]["message"]["content"]);
+    EXPECT_EQ(thinking, whole["choices"][0]["message"]["reasoning_content"]);
+    EXPECT_EQ(n_finished, 1);
+    EXPECT_EQ(all[all.size() - 2]["usage"]["completion_tokens"], whole["usage"]["completion_tokens"]);
+}
+
+TEST_F(ApiTest, SameSeedSameAnswersAndNAnswersDiffer) {
+    const Json request = {{"model", "demo-5m"}, {"prompt", "The"},  {"n", 3},
+                          {"seed", 7},          {"max_tokens", 12}, {"temperature", 1}};
+    const Json a = post("/v1/completions", request).json(), b = post("/v1/completions", request).json();
+    ASSERT_EQ(a["choices"].size(), 3u);
+    EXPECT_EQ(a["choices"], b["choices"]);
+    EXPECT_NE(a["choices"][0]["text"], a["choices"][1]["text"]);
+}
+
+TEST_F(ApiTest, StopStringsEndTheAnswerBeforeThem) {
+    const Json r = post("/v1/chat/completions",
+                        {{"model", "demo-23m"}, {"messages", question}, {"temperature", 0}, {"stop", " ="}})
+                       .json();
+    EXPECT_EQ(r["choices"][0]["message"]["content"], "12 + 30");
+    EXPECT_EQ(r["choices"][0]["finish_reason"], "stop");
+}
+
+TEST_F(ApiTest, CompletionsTakeTokenIdsEchoAndNoTokens) {
+    const Json ids =
+        post("/tokenize", {{"model", "demo-5m"}, {"content", "The capital of"}}).json()["tokens"];
+    const Json text = {
+        {"model", "demo-5m"}, {"prompt", "The capital of"}, {"max_tokens", 6}, {"temperature", 0}};
+    Json by_id = text;
+    by_id["prompt"] = ids;
+    const Json a = post("/v1/completions", text).json(), b = post("/v1/completions", by_id).json();
+    EXPECT_EQ(a["choices"][0]["text"], b["choices"][0]["text"]);
+    const Json none =
+        post("/v1/completions", {{"model", "demo-5m"}, {"prompt", ids}, {"max_tokens", 0}, {"echo", true}})
+            .json();
+    EXPECT_EQ(none["choices"][0]["text"], "The capital of");
+    EXPECT_EQ(none["usage"]["completion_tokens"], 0);
+}
+
+TEST_F(ApiTest, LogprobsOfTheLikeliestTokenAreTheDrawnOnes) {
+    const Json r = post("/v1/chat/completions", {{"model", "demo-5m"},
+                                                 {"messages", question},
+                                                 {"temperature", 0},
+                                                 {"max_tokens", 4},
+                                                 {"logprobs", true},
+                                                 {"top_logprobs", 2}})
+                       .json();
+    const Json& content = r["choices"][0]["logprobs"]["content"];
+    ASSERT_EQ(content.size(), 4u);
+    for (const Json& t : content) {
+        EXPECT_LE(t["logprob"].get<double>(), 0);
+        ASSERT_EQ(t["top_logprobs"].size(), 2u);
+        EXPECT_EQ(t["token"], t["top_logprobs"][0]["token"]);
+    }
+}
+
+TEST_F(ApiTest, RepeatedPromptsAreFoundInTheCache) {
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "number " + std::to_string(i) + " ";
+    const Json request = {{"model", "demo-5m"}, {"prompt", text}, {"max_tokens", 1}, {"temperature", 0}};
+    const Json a = post("/v1/completions", request).json(), b = post("/v1/completions", request).json();
+    EXPECT_GT(b["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>(), 32);
+    EXPECT_EQ(a["choices"][0]["text"], b["choices"][0]["text"]);
+}
+
+TEST_F(ApiTest, AutoChoosesByWhatWasMeasured) {
+    const auto model_for = [&](const Json& more) {
+        Json request = {{"prompt", "Hi"}, {"max_tokens", 2}};
+        request.update(more);
+        return post("/generate", request).json()["model"];
+    };
+    EXPECT_EQ(model_for({{"priority", "quality"}}), "demo-23m");
+    EXPECT_EQ(model_for({{"priority", "speed"}}), "demo-5m");
+    EXPECT_EQ(model_for({{"model", "demo-23m"}, {"priority", "speed"}}), "demo-23m");
+    EXPECT_EQ(model_for({{"max_tokens", 300}, {"model", "auto"}}), "demo-5m");
+}
+
+TEST_F(ApiTest, GenerateStreamsEvents) {
+    const std::vector<Json> all = events(
+        post("/generate",
+             {{"model", "demo-23m"}, {"prompt", "What is 12 + 30?"}, {"temperature", 0}, {"stream", true}})
+            .body);
+    ASSERT_GT(all.size(), 3u);
+    EXPECT_EQ(all.front()["type"], "start");
+    EXPECT_EQ(all.back(), "[DONE]");
+    EXPECT_EQ(all[all.size() - 2]["type"], "end");
+    std::string text;
+    for (const Json& e : all) {
+        if (e.is_object() && e["type"] == "token") text += e["text"].get<std::string>();
+    }
+    EXPECT_EQ(text, "12 + 30 = 42");
+}
+
+TEST_F(ApiTest, ModelsAreListed) {
+    const Json list = get("/v1/models").json();
+    ASSERT_EQ(list["data"].size(), 2u);
+    EXPECT_EQ(get("/v1/models/demo-5m").json()["id"], "demo-5m");
+    const Reply none = get("/v1/models/gpt-9");
+    EXPECT_EQ(none.status, 404);
+    EXPECT_EQ(none.code(), "model_not_found");
+    EXPECT_NE(none.body.find("demo-23m"), std::string::npos);
+    EXPECT_EQ(post("/v1/chat/completions", {{"model", "gpt-9"}, {"messages", question}}).status, 404);
+    EXPECT_GT(get("/models").json()["models"][0]["weight_bytes"].get<int64_t>(), 0);
+}
+
+TEST_F(ApiTest, TokensAndTemplatesRoundTrip) {
+    const Json t = post("/tokenize", {{"content", "Grüße, 世界"}}).json();
+    EXPECT_EQ(post("/detokenize", {{"tokens", t["tokens"]}}).json()["content"], "Grüße, 世界");
+    EXPECT_EQ(post("/apply-template", {{"messages", question}}).json()["prompt"],
+              "<|im_start|>user\nWhat is 12 + 30?<|im_end|>\n<|im_start|>assistant\n");
+    EXPECT_EQ(post("/detokenize", {{"tokens", {1, 99999999}}}).param(), "tokens");
+}
+
+TEST_F(ApiTest, MetricsAndPerformanceCountTheSame) {
+    post("/v1/completions", {{"model", "demo-5m"}, {"prompt", "a"}, {"max_tokens", 3}});
+    ASSERT_TRUE(server_->becomes_idle());
+    const Json p = get("/performance").json();
+    const std::string metrics = get("/metrics").body;
+    for (const Json& m : p["models"]) {
+        const std::string line = "smelt_requests_completed_total{model_name=\"" +
+                                 m["name"].get<std::string>() + "\"} " +
+                                 std::to_string(m["requests"]["completed"].get<int>()) + "\n";
+        EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics;
+    }
+    EXPECT_EQ(p["internal_errors"], 0);
+    // Each family has its HELP and TYPE before its values.
+    size_t n_help = 0, n_type = 0;
+    for (size_t at = 0; (at = metrics.find("# HELP ", at)) != std::string::npos; ++at) ++n_help;
+    for (size_t at = 0; (at = metrics.find("# TYPE ", at)) != std::string::npos; ++at) ++n_type;
+    EXPECT_EQ(n_help, n_type);
+    EXPECT_GT(n_help, 15u);
+}
+
+TEST_F(ApiTest, HealthSaysWhatRuns) {
+    const Json h = get("/health").json();
+    EXPECT_EQ(h["status"], "ok");
+    EXPECT_EQ(h["models"].size(), 2u);
+    EXPECT_NE(h["models"][0]["device_description"], "");
+}
+
+// The page and the document come from the tables: nothing is missing, and the examples work.
+TEST_F(ApiTest, DocumentationCoversEveryRouteAndItsExamplesWork) {
+    const std::string page = get("/").body;
+    const Json document = get("/openapi.json").json();
+    for (const Route& route : routes()) {
+        EXPECT_NE(page.find(route.path), std::string::npos) << route.path;
+        EXPECT_TRUE(document["paths"].contains(route.path)) << route.path;
+        if (route.body == nullptr || route.access == Access::admin) continue;
+        const Reply r = post(route.path, Json::parse(route.body->example));
+        EXPECT_EQ(r.status, 200) << route.path << " " << r.body;
+    }
+}
+
+// Wrong type, null where it must not be, one below the least, one above the most: for every field of every
+// body.
+TEST_F(ApiTest, EveryFieldIsCheckedByTheSchema) {
+    int n_checked = 0;
+    for (const Route& route : routes()) {
+        if (route.body == nullptr || route.access == Access::admin) continue;
+        Client client(server_->port());
+        const Json good = Json::parse(route.body->example);
+        const auto expect_refused = [&](const Field& f, const Json& value) {
+            Json body = good;
+            body[std::string(f.name)] = value;
+            const Reply r = client.ask("POST", route.path, to_string(body));
+            EXPECT_EQ(r.status, 400) << route.path << " " << to_string(body) << " " << r.body;
+            if (r.status == 400) {
+                EXPECT_TRUE(r.param().starts_with(f.name)) << to_string(body) << r.body;
+            }
+            ++n_checked;
+        };
+        for (const Field& f : route.body->fields) {
+            for (const Json& wrong :
+                 {Json("x"), Json(true), Json(1.5), Json::parse("{\"a\":[]}"), Json::parse("[{}]")}) {
+                const bool fits = (f.type == FieldType::boolean && wrong.is_boolean()) ||
+                                  (f.type == FieldType::number && wrong.is_number()) ||
+                                  ((f.type == FieldType::string || f.type == FieldType::prompt ||
+                                    f.type == FieldType::stop) &&
+                                   wrong.is_string() && f.choices.empty() && f.name != "model") ||
+                                  (f.type == FieldType::template_kwargs && wrong.is_object()) ||
+                                  (f.type == FieldType::stream_options && wrong.is_object()) ||
+                                  (f.name == "model" && wrong.is_string());
+                if (!fits) expect_refused(f, wrong);
+            }
+            if (f.required) expect_refused(f, nullptr);
+            const bool ranged = f.type == FieldType::integer || f.type == FieldType::number;
+            if (ranged && f.min > std::numeric_limits<int64_t>::min()) expect_refused(f, f.min - 1);
+            if (ranged && f.max < std::numeric_limits<int64_t>::max()) expect_refused(f, f.max + 1);
+        }
+    }
+    EXPECT_GT(n_checked, 200);
+}
+
+}  // namespace
+}  // namespace smelt
