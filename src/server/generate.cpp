@@ -49,6 +49,7 @@ class GenerateAnswer final : public JobListener, public std::enable_shared_from_
     void start(ServerContext& server, JobSpec spec, Job::Post post) {
         job_ = Job::start(std::move(spec), std::move(post), shared_from_this());
         ++server.metrics.received;
+        ++server.metrics.accepted;
         sink_.event({{"type", "start"}, {"model", model_}});
     }
     void cancel() {

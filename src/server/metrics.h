@@ -45,7 +45,8 @@ struct ModelMetrics {
 };
 
 struct ServerMetrics {
-    std::atomic<uint64_t> received = 0, rejected = 0;  // of requests for answers; the rest was accepted
+    // Requests for answers: received = accepted + rejected, over all models that are or were loaded.
+    std::atomic<uint64_t> received = 0, accepted = 0, rejected = 0;
     std::atomic<uint64_t> internal_errors = 0;
 };
 

@@ -37,7 +37,7 @@ class ModelSet {
         ChatModelOptions open = {};
         size_t memory_budget = 0;  // bytes over weights and KV caches; 0: what the machine has
         int long_answer = 200;     // tokens; beyond, auto takes the most efficient model
-        std::string best;          // name; empty: the one with most weights
+        std::string best = {};     // name; empty: the one with most weights
     };
 
     explicit ModelSet(Options options) : options_(std::move(options)) {}

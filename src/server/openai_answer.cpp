@@ -65,6 +65,7 @@ void OpenAiAnswer::start() {
             prompts_.push_back(request_.echo ? spec.prompt.text : "");
             jobs_.push_back(Job::start(std::move(spec), post, shared_from_this()));
             ++server_.metrics.received;
+            ++server_.metrics.accepted;
         }
     } catch (const RequestError&) {
         lost_ = true;  // what started ends unheard

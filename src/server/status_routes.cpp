@@ -139,7 +139,10 @@ void performance(Call& call) {
     Json body = {
         {"uptime_seconds", uptime},
         {"connections", s.n_connections ? s.n_connections() : 0},
-        {"requests", {{"received", s.metrics.received.load()}, {"rejected", s.metrics.rejected.load()}}},
+        {"requests",
+         {{"received", s.metrics.received.load()},
+          {"accepted", s.metrics.accepted.load()},
+          {"rejected", s.metrics.rejected.load()}}},
         {"internal_errors", s.metrics.internal_errors.load()},
         {"process", {{"cpu_share", uptime > 0 ? cpu_seconds() / uptime : 0}, {"peak_bytes", peak_bytes()}}},
         {"models", std::move(list)}};

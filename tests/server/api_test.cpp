@@ -206,9 +206,9 @@ TEST_F(ApiTest, MetricsAndPerformanceCountTheSame) {
     const Json p = get("/performance").json();
     const std::string metrics = get("/metrics").body;
     for (const Json& m : p["models"]) {
-        const std::string line = "smelt_requests_completed_total{model_name=\"" +
-                                 m["name"].get<std::string>() + "\"} " +
-                                 std::to_string(m["requests"]["completed"].get<int>()) + "\n";
+        const std::string line =
+            fmt::format("smelt_requests_completed_total{{model_name=\"{}\"}} {}\n",
+                        m["name"].get<std::string>(), m["requests"]["completed"].get<int>());
         EXPECT_NE(metrics.find(line), std::string::npos) << line << metrics;
     }
     EXPECT_EQ(p["internal_errors"], 0);

@@ -19,7 +19,7 @@ struct Reply {
     std::string head, body;
 
     std::string header(const std::string& name) const {
-        const size_t at = head.find("\r\n" + name + ": ");
+        const size_t at = head.find(fmt::format("\r\n{}: ", name));
         if (at == std::string::npos) return "";
         const size_t start = at + name.size() + 4;
         return head.substr(start, head.find("\r\n", start) - start);
@@ -114,7 +114,8 @@ class Client {
                 if (n == 0) return r;
             }
         }
-        const size_t n = std::stoul("0" + r.header("content-length"));
+        const std::string length = r.header("content-length");
+        const size_t n = length.empty() ? 0 : std::stoul(length);
         while (buffer_.size() < n) {
             if (!receive(seconds)) break;
         }
@@ -126,9 +127,8 @@ class Client {
     static std::string request(const std::string& method, const std::string& path,
                                const std::string& body = "",
                                const std::string& headers = "Host: localhost\r\n") {
-        return method + " " + path + " HTTP/1.1\r\n" + headers +
-               (method == "POST" ? "Content-Length: " + std::to_string(body.size()) + "\r\n" : "") + "\r\n" +
-               body;
+        const std::string length = method == "POST" ? fmt::format("Content-Length: {}\r\n", body.size()) : "";
+        return fmt::format("{} {} HTTP/1.1\r\n{}{}\r\n{}", method, path, headers, length, body);
     }
     Reply ask(const std::string& method, const std::string& path, const std::string& body = "",
               const std::string& headers = "Host: localhost\r\n") {
@@ -175,7 +175,10 @@ class TestServer {
             ended += m->metrics.completed + m->metrics.failed + m->metrics.cancelled;
         }
         EXPECT_EQ(accepted, ended);
-        EXPECT_EQ(context_.metrics.received.load(), accepted + context_.metrics.rejected.load());
+        EXPECT_EQ(context_.metrics.received.load(),
+                  context_.metrics.accepted.load() + context_.metrics.rejected.load());
+        // Less where a model was unloaded.
+        EXPECT_LE(accepted, context_.metrics.accepted.load());
     }
     int stop() {
         if (thread_.joinable()) {

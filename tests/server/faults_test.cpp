@@ -127,7 +127,7 @@ TEST_F(FaultTest, HttpThatIsNoneIsRefusedAndTheConnectionEnds) {
          400},
         {"POST " + chat + " HTTP/1.1\r\n" + host + "Content-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx",
          415},
-        {"GET /" + std::string(100'000, 'a') + " HTTP/1.1\r\n" + host + "\r\n", 414},
+        {std::string("GET /") + std::string(100'000, 'a') + " HTTP/1.1\r\n" + host + "\r\n", 414},
         {"GET / HTTP/1.1\r\n" + host + "X: " + std::string(1'000'000, 'a') + "\r\n\r\n", 431},
     };
     for (const Case& c : cases) {
