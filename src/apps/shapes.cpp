@@ -8,6 +8,7 @@
 #include <map>
 #include <utility>
 
+#include "base/cpu_info.h"
 #include "base/error.h"
 
 namespace smelt {
@@ -147,6 +148,13 @@ int64_t n_parameters(const Shape& shape) {
 }
 
 std::shared_ptr<const ModelFile> make_random_model(const Shape& s, Format format) {
+    const uint64_t available = read_memory_info().available;
+    const uint64_t needed =
+        data_bytes(format, n_parameters(s) / 64 * 64) + scale_bytes(format, n_parameters(s) / 64 * 64);
+    if (needed > available) {
+        throw Error("{} in {} needs {:.1f} GB of memory, {:.1f} GB are free", s.name, to_string(format),
+                    static_cast<double>(needed) / 1e9, static_cast<double>(available) / 1e9);
+    }
     auto file = std::make_shared<ModelFile>();
     file->path = s.name;
     file->container = Container::gguf;
