@@ -68,6 +68,9 @@ class Backend {
     // For people: "16 threads, AVX-512".
     virtual std::string description() const = 0;
 
+    // Bytes of the device that are free now.
+    virtual uint64_t available_memory() const = 0;
+
     // Takes a weight into the device: may alias the bytes (which must then outlive the Weight), upload or
     // repack them.
     virtual Weight load(const WeightView& view, WeightUse use) = 0;

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "backend/backend.h"
+#include "base/cpu_info.h"
 
 namespace smelt {
 
@@ -30,6 +31,8 @@ class ReferenceBackend : public Backend {
  public:
     std::string_view name() const override { return "reference"; }
     std::string description() const override { return "scalar reference, one thread"; }
+
+    uint64_t available_memory() const override { return read_memory_info().available; }
 
     Weight load(const WeightView& view, WeightUse use) override {
         auto storage = std::make_unique<HostWeight>();

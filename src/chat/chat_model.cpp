@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "base/cpu_info.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "text/vocabulary.h"
@@ -60,10 +59,11 @@ std::vector<int32_t> read_stop_ids(const Metadata& m, const Tokenizer& tokenizer
 }
 
 // Tokens of context for which the KV cache fits into half of what memory is left once the weights are in.
-int choose_context(const ModelConfig& config, const ChatModelOptions& options, size_t weight_bytes) {
+int choose_context(const ModelConfig& config, const ChatModelOptions& options, const Backend& backend,
+                   size_t weight_bytes) {
     if (options.n_ctx > 0) return options.n_ctx;
     const size_t per_token = kv_block_bytes(config, 1, options.kv_type);
-    const size_t available = static_cast<size_t>(read_memory_info().available);
+    const size_t available = static_cast<size_t>(backend.available_memory());
     const size_t budget = (available > weight_bytes ? available - weight_bytes : 0) / 2;
     const auto fits = static_cast<int64_t>(budget / per_token);
     // An unusably small context is refused by the allocation, with its numbers, rather than chosen here.
@@ -91,7 +91,7 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
       stop_ids_(read_stop_ids(file_->metadata, tokenizer_)),
       backend_(make_backend(options.device, options.backend)),
       model_(load_model(file_, *backend_)) {
-    const int n_ctx = choose_context(model_->config(), options, model_->weight_bytes());
+    const int n_ctx = choose_context(model_->config(), options, *backend_, model_->weight_bytes());
     const int64_t n_blocks =
         (std::max<int64_t>(options.kv_tokens, n_ctx) + default_block_len - 1) / default_block_len;
     auto runner = std::make_unique<DeviceRunner>(

@@ -42,6 +42,16 @@ DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRun
     const ModelConfig& config = model.config();
     const size_t bytes =
         static_cast<size_t>(shape_.n_blocks) * layer_tensor_bytes(config, shape_.block_len, options.kv_type);
+    // The system would promise the memory and end the process once it is used.
+    const uint64_t needed = 2 * static_cast<uint64_t>(config.n_layers) * bytes,
+                   free = backend.available_memory();
+    if (needed > free) {
+        throw Error(
+            "KV cache of {} tokens: {:.2f} GB are needed, {:.2f} GB of memory are free; a smaller context "
+            "fits",
+            int64_t{shape_.n_blocks} * shape_.block_len, static_cast<double>(needed) / 1e9,
+            static_cast<double>(free) / 1e9);
+    }
     const auto allocate = [&] {
         Tensor t;  // (n_blocks, block_len, n_kv_heads, head_dim)
         t.storage = storage_.emplace_back(backend.allocate(bytes)).get();

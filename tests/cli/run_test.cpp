@@ -123,6 +123,12 @@ TEST(Run, BadOptionsNameThemselves) {
               std::string::npos);
 }
 
+TEST(Run, AContextThatDoesNotFitIsRefusedWithTheNumbers) {
+    const CommandResult r = smelt_command("run " + large_model + " -p hi --ctx 1000000000");
+    EXPECT_EQ(r.status, 1);
+    EXPECT_NE(r.err.find("GB are needed"), std::string::npos) << r.err;
+}
+
 TEST(Logits, WritesTheSameArrayInChunks) {
     const std::string file = ::testing::TempDir() + "logits_test.npy";
     const auto bytes = [&](const std::string& options) {

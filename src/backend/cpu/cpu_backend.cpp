@@ -46,6 +46,8 @@ class CpuBackend : public Backend {
     std::string_view name() const override { return "cpu"; }
     std::string description() const override { return describe(choice_); }
 
+    uint64_t available_memory() const override { return read_memory_info().available; }
+
     Weight load(const WeightView& view, WeightUse use) override {
         auto storage = std::make_unique<cpu::HostWeight>();
         if (use != WeightUse::vector) {
