@@ -1,5 +1,5 @@
 // The command `smelt`: parses the line, runs one verb, turns failures into one line and an exit code.
-// 0: done. 1: it failed. 2: the command line is wrong.
+// 0: done. 1: it failed. 2: the command line is wrong. Another: a verb's own, thrown as CLI::RuntimeError.
 #include <cstdio>
 #include <new>
 #include <string>
@@ -44,6 +44,8 @@ int run(int argc, char** argv) {
         for (const Verb& verb : verbs) {
             if (verb.app->parsed()) verb.run();
         }
+    } catch (const CLI::RuntimeError& e) {
+        return e.get_exit_code();
     } catch (const CLI::ParseError& e) {
         return app.exit(e) == 0 ? 0 : 2;
     } catch (const Error& e) {

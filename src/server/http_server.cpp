@@ -47,6 +47,9 @@ asio::awaitable<void> accept_clients(std::shared_ptr<ServerCore> core) {
         if (core->connections.size() >= core->options.limits.max_connections) continue;
         socket.set_option(tcp::no_delay(true), error);
         socket.non_blocking(true, error);
+        // The system would hold megabytes for a client that does not read, beyond what is counted here.
+        const auto held = static_cast<int>(core->options.limits.max_buffered_bytes);
+        socket.set_option(tcp::socket::send_buffer_size(held), error);
         asio::co_spawn(core->io, serve_http(core, std::move(socket)), log_failure);
     }
 }

@@ -144,6 +144,11 @@ void Job::flush(Answer& a, int index) {
 }
 
 void Job::close_books() {
+    if (any_error_) {
+        ++spec_.model->failures_in_a_row;
+    } else if (!any_cancelled_) {
+        spec_.model->failures_in_a_row = 0;
+    }
     ModelMetrics& m = spec_.model->metrics;
     const std::lock_guard lock(m.mutex);
     ++(any_error_ ? m.failed : any_cancelled_ ? m.cancelled : m.completed);

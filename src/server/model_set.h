@@ -19,7 +19,7 @@ struct ServedModel {
     ModelMetrics metrics;
     std::atomic<int> outstanding = 0;           // requests under way
     std::atomic<double> tokens_per_second = 0;  // of one answer: measured when loaded, then by every answer
-    std::atomic<bool> failed = false;           // its device or its file is gone
+    std::atomic<int> failures_in_a_row = 0;     // requests that the device or the numbers ended
 
     size_t weight_bytes() const { return chat->model().weight_bytes(); }
     size_t kv_bytes() const;

@@ -33,9 +33,10 @@ Json model_details(const ServedModel& m) {
             {"loaded", static_cast<int64_t>(m.loaded)}};
 }
 
-// A device that has failed last answers nothing more.
+// One failed request may be too little memory for a moment; several in a row are the device or the file.
 bool is_healthy(const ServedModel& m) {
-    return !m.failed;
+    constexpr int too_many = 3;
+    return m.failures_in_a_row < too_many;
 }
 
 Json model_performance(const ServedModel& m, double uptime) {

@@ -191,7 +191,7 @@ TEST_F(FaultTest, UnfinishedRequestsEndAtTheirDeadlines) {
 
 TEST_F(FaultTest, ManyHalfOpenConnectionsHinderNobody) {
     std::vector<std::unique_ptr<Client>> crowd;
-    for (int i = 0; i < 500; ++i) {
+    for (int i = 0; i < 400; ++i) {
         crowd.push_back(std::make_unique<Client>(server_.port()));
         crowd.back()->send("GET /hea");
     }
@@ -239,6 +239,22 @@ TEST_F(FaultTest, AClientThatVanishesFreesItsSequenceAndChangesNobodysText) {
     ASSERT_TRUE(server_.becomes_idle());
     const std::lock_guard lock(server_.model().metrics.mutex);
     EXPECT_GE(server_.model().metrics.cancelled, 1u);
+}
+
+// 4 KB an event: far more than the socket and the buffer hold.
+TEST_F(FaultTest, AClientThatDoesNotReadIsCutAndOthersAreServed) {
+    Client lazy(server_.port(), 4096);
+    lazy.send(Client::request(
+        "POST", chat,
+        R"({"messages":[{"role":"user","content":"a"}],"max_tokens":900,"ignore_eos":true,"n":4,"stream":true,"logprobs":true,"top_logprobs":20})"));
+    ASSERT_TRUE(lazy.receive_until("data: "));
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_EQ(Client(server_.port()).ask("GET", "/health").status, 200);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, 1s);
+    EXPECT_EQ(post(hello).status, 200);
+    EXPECT_TRUE(server_.becomes_idle());
+    const std::lock_guard lock(server_.model().metrics.mutex);
+    EXPECT_EQ(server_.model().metrics.cancelled, 1u);
 }
 
 TEST_F(FaultTest, AFullQueueAnswersWithRetryAfter) {
