@@ -2,22 +2,16 @@
 #include "apps/memory_use.h"
 
 #include <fmt/core.h>
-#include <sys/resource.h>
+
+#include "base/process_use.h"
 
 namespace smelt {
 
 MemoryUse memory_use(const ChatModel& model) {
-    struct rusage usage {};
-    getrusage(RUSAGE_SELF, &usage);
-#if defined(__APPLE__)
-    const size_t unit = 1;  // macOS counts bytes, Linux KiB
-#else
-    const size_t unit = 1024;
-#endif
     return {.weights = model.model().weight_bytes(),
             .kv = model.runner().kv_bytes(),
             .activations = model.runner().activation_bytes(),
-            .process_peak = static_cast<size_t>(usage.ru_maxrss) * unit};
+            .process_peak = read_process_use().peak_resident};
 }
 
 std::string MemoryUse::text() const {

@@ -127,9 +127,7 @@ std::string proc_value(const char* path, std::string_view key) {
     std::ifstream file(path);
     for (std::string line; std::getline(file, line);) {
         if (!line.starts_with(key)) continue;
-        const size_t colon = line.find(':');
-        if (colon == std::string::npos) continue;
-        const size_t start = line.find_first_not_of(" \t", colon + 1);
+        const size_t start = line.find_first_not_of(": \t", key.size());
         return start == std::string::npos ? "" : line.substr(start);
     }
     return "";
@@ -226,7 +224,11 @@ MemoryInfo read_memory_info() {
     MemoryInfo info{number_of(proc_value("/proc/meminfo", "MemTotal:"), 0) * kib,
                     number_of(proc_value("/proc/meminfo", "MemAvailable:"), 0) * kib};
     const uint64_t limit = number_of(first_line("/sys/fs/cgroup/memory.max"), UINT64_MAX);
-    const uint64_t used = number_of(first_line("/sys/fs/cgroup/memory.current"), 0);
+    // Cached file pages, mapped models among them, are given back when memory is needed.
+    const uint64_t cached = number_of(proc_value("/sys/fs/cgroup/memory.stat", "active_file"), 0) +
+                            number_of(proc_value("/sys/fs/cgroup/memory.stat", "inactive_file"), 0);
+    const uint64_t charged = number_of(first_line("/sys/fs/cgroup/memory.current"), 0);
+    const uint64_t used = charged - std::min(charged, cached);
     info.total = std::min(info.total, limit);
     info.available = std::min(info.available, limit - std::min(limit, used));
     return info;

@@ -2,6 +2,7 @@
 #include "base/thread_pool.h"
 
 #include "base/error.h"
+#include "base/spin.h"
 
 namespace smelt {
 
@@ -11,18 +12,10 @@ namespace {
 // slice.
 constexpr int spin_rounds = 2000;
 
-void pause_cpu() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
-
 void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) {
     for (int i = 0; i < spin_rounds; ++i) {
         if (value.load(std::memory_order_acquire) != old) return;
-        pause_cpu();
+        spin_pause();
     }
     value.wait(old, std::memory_order_acquire);
 }

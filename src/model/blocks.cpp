@@ -45,6 +45,22 @@ void ExpertSwiglu::add_to(Step& s, Tensor x, Tensor h) const {
     s.add_experts(x, s.matmul_experts(ffn_down, s.silu_mul(gate, up), routed), routed);
 }
 
+FeedForward::FeedForward(WeightLoader& load, const std::string& prefix, const ModelConfig& c) {
+    if (c.n_experts > 0) {
+        experts.emplace(load, prefix, c);
+    } else {
+        dense.emplace(load, prefix, c);
+    }
+}
+
+void FeedForward::add_to(Step& s, Tensor x, Tensor h) const {
+    if (experts) {
+        experts->add_to(s, x, h);
+    } else {
+        s.add(x, (*dense)(s, h));
+    }
+}
+
 Rope::Rope(WeightLoader& load, const ModelConfig& c)
     : inv_freq(load.vector(c.rope_inv_freq)), scale(c.rope_scale), pairing(c.rope_pairing) {}
 

@@ -1,6 +1,7 @@
 // Blocks that several architectures share.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,15 @@ struct ExpertSwiglu {
 
     ExpertSwiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c);
     void add_to(Step& s, Tensor x, Tensor h) const;  // x += experts(h)
+};
+
+// Either of the two, as the model's number of experts says.
+struct FeedForward {
+    std::optional<Swiglu> dense;
+    std::optional<ExpertSwiglu> experts;
+
+    FeedForward(WeightLoader& load, const std::string& prefix, const ModelConfig& c);
+    void add_to(Step& s, Tensor x, Tensor h) const;  // x += ffn(h)
 };
 
 // Rotary position embedding with the model's frequencies.

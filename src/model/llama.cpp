@@ -1,7 +1,6 @@
 // Llama 2 and 3, and Mixtral, which GGUF calls llama too: grouped-query attention, SwiGLU or a mixture of
 // SwiGLU experts, no biases. Llama 3's context scaling lies in the RoPE frequencies.
 #include <cmath>
-#include <optional>
 
 #include "model/architectures.h"
 #include "model/blocks.h"
@@ -11,13 +10,12 @@ namespace smelt {
 namespace {
 
 struct Layer {
-    Weight attn_norm;                     // (dim)
-    Weight attn_q;                        // (n_heads * head_dim, dim)
-    Weight attn_k, attn_v;                // (n_kv_heads * head_dim, dim)
-    Weight attn_output;                   // (dim, n_heads * head_dim)
-    Weight ffn_norm;                      // (dim)
-    std::optional<Swiglu> ffn;            // Llama
-    std::optional<ExpertSwiglu> experts;  // Mixtral
+    Weight attn_norm;       // (dim)
+    Weight attn_q;          // (n_heads * head_dim, dim)
+    Weight attn_k, attn_v;  // (n_kv_heads * head_dim, dim)
+    Weight attn_output;     // (dim, n_heads * head_dim)
+    Weight ffn_norm;        // (dim)
+    FeedForward ffn;
 };
 
 Layer load_layer(WeightLoader& load, const std::string& p, const ModelConfig& c) {
@@ -29,8 +27,7 @@ Layer load_layer(WeightLoader& load, const std::string& p, const ModelConfig& c)
         .attn_v = load.matrix(p + "attn_v.weight", kv_dim, c.dim),
         .attn_output = load.matrix(p + "attn_output.weight", c.dim, q_dim),
         .ffn_norm = load.vector(p + "ffn_norm.weight", c.dim),
-        .ffn = c.n_experts > 0 ? std::nullopt : std::make_optional<Swiglu>(load, p, c),
-        .experts = c.n_experts > 0 ? std::make_optional<ExpertSwiglu>(load, p, c) : std::nullopt,
+        .ffn = FeedForward(load, p, c),
     };
 }
 
@@ -53,12 +50,7 @@ class Llama : public Model {
             q = s.rope(q.heads(c.n_heads), angles, rope.pairing);
             k = s.rope(k.heads(c.n_kv_heads), angles, rope.pairing);
             const Tensor a = s.matmul(l.attn_output, s.attention(il, q, k, v.heads(c.n_kv_heads), attention));
-            const Tensor g = s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps);
-            if (l.experts) {
-                l.experts->add_to(s, x, g);
-            } else {
-                s.add(x, (*l.ffn)(s, g));
-            }
+            l.ffn.add_to(s, x, s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps));
         }
         ends.logits(s, x, c.rms_eps);
     }

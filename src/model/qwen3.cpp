@@ -1,4 +1,5 @@
-// Qwen3 dense: grouped-query attention with per-head q/k norm, SwiGLU, no biases.
+// Qwen3, dense and mixture of experts (softmax over all, the best renormalised): grouped-query attention with
+// per-head q/k norm, SwiGLU, no biases.
 #include <cmath>
 
 #include "model/architectures.h"
@@ -15,7 +16,7 @@ struct Layer {
     Weight attn_q_norm, attn_k_norm;  // (head_dim), one for all heads
     Weight attn_output;               // (dim, n_heads * head_dim)
     Weight ffn_norm;                  // (dim)
-    Swiglu ffn;
+    FeedForward ffn;
 };
 
 Layer load_layer(WeightLoader& load, const std::string& p, const ModelConfig& c) {
@@ -29,7 +30,7 @@ Layer load_layer(WeightLoader& load, const std::string& p, const ModelConfig& c)
         .attn_k_norm = load.vector(p + "attn_k_norm.weight", c.head_dim),
         .attn_output = load.matrix(p + "attn_output.weight", c.dim, q_dim),
         .ffn_norm = load.vector(p + "ffn_norm.weight", c.dim),
-        .ffn = Swiglu(load, p, c),
+        .ffn = FeedForward(load, p, c),
     };
 }
 
@@ -53,7 +54,7 @@ class Qwen3 : public Model {
             q = s.rope(s.rms_norm(q.heads(c.n_heads), l.attn_q_norm, c.rms_eps), angles, rope.pairing);
             k = s.rope(s.rms_norm(k.heads(c.n_kv_heads), l.attn_k_norm, c.rms_eps), angles, rope.pairing);
             const Tensor a = s.matmul(l.attn_output, s.attention(il, q, k, v.heads(c.n_kv_heads), attention));
-            s.add(x, l.ffn(s, s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps)));
+            l.ffn.add_to(s, x, s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps));
         }
         ends.logits(s, x, c.rms_eps);
     }
@@ -67,6 +68,10 @@ class Qwen3 : public Model {
 }  // namespace
 
 std::unique_ptr<Model> make_qwen3(WeightLoader& load, const ModelConfig& config) {
+    return std::make_unique<Qwen3>(load, config);
+}
+
+std::unique_ptr<Model> make_qwen3moe(WeightLoader& load, const ModelConfig& config) {
     return std::make_unique<Qwen3>(load, config);
 }
 

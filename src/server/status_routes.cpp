@@ -1,6 +1,5 @@
 // What the server says about itself and its models; loading and unloading.
-#include <sys/resource.h>
-
+#include "base/process_use.h"
 #include "server/routes.h"
 
 namespace smelt {
@@ -74,26 +73,6 @@ Json model_performance(const ServedModel& m, double uptime) {
               {"failed_steps", s.n_failed_steps}}}};
 }
 
-double cpu_seconds() {
-    struct rusage usage {};
-    getrusage(RUSAGE_SELF, &usage);
-    const auto seconds = [](const timeval& t) {
-        return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-    };
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-size_t peak_bytes() {
-    struct rusage usage {};
-    getrusage(RUSAGE_SELF, &usage);
-#if defined(__APPLE__)
-    const size_t unit = 1;  // macOS counts bytes, Linux KiB
-#else
-    const size_t unit = 1024;
-#endif
-    return static_cast<size_t>(usage.ru_maxrss) * unit;
-}
-
 }  // namespace
 
 void health(Call& call) {
@@ -137,16 +116,17 @@ void performance(Call& call) {
     const double uptime = seconds_since(s.started);
     Json list = Json::array();
     for (const auto& m : s.models.all()) list.push_back(model_performance(*m, uptime));
-    Json body = {
-        {"uptime_seconds", uptime},
-        {"connections", s.n_connections ? s.n_connections() : 0},
-        {"requests",
-         {{"received", s.metrics.received.load()},
-          {"accepted", s.metrics.accepted.load()},
-          {"rejected", s.metrics.rejected.load()}}},
-        {"internal_errors", s.metrics.internal_errors.load()},
-        {"process", {{"cpu_share", uptime > 0 ? cpu_seconds() / uptime : 0}, {"peak_bytes", peak_bytes()}}},
-        {"models", std::move(list)}};
+    Json body = {{"uptime_seconds", uptime},
+                 {"connections", s.n_connections ? s.n_connections() : 0},
+                 {"requests",
+                  {{"received", s.metrics.received.load()},
+                   {"accepted", s.metrics.accepted.load()},
+                   {"rejected", s.metrics.rejected.load()}}},
+                 {"internal_errors", s.metrics.internal_errors.load()},
+                 {"process",
+                  {{"cpu_share", uptime > 0 ? read_process_use().cpu_seconds / uptime : 0},
+                   {"peak_bytes", read_process_use().peak_resident}}},
+                 {"models", std::move(list)}};
     call.exchange->send({.body = to_string(body)});
 }
 
@@ -183,7 +163,7 @@ void metrics_text(Call& call) {
           static_cast<double>(s.metrics.internal_errors));
     plain("smelt_connections", "gauge", "Open connections.",
           s.n_connections ? static_cast<double>(s.n_connections()) : 0);
-    plain("process_cpu_seconds_total", "counter", "CPU time.", cpu_seconds());
+    plain("process_cpu_seconds_total", "counter", "CPU time.", read_process_use().cpu_seconds);
     of_models("smelt_requests_accepted_total", "counter", "Requests that reached the engine.",
               [](M m, S) { return m.accepted; });
     of_models("smelt_requests_completed_total", "counter", "Accepted requests that were answered.",

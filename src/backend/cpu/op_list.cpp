@@ -4,27 +4,18 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/spin.h"
+
 namespace smelt::cpu {
 
 namespace {
 
 constexpr size_t bump_chunk = 256 << 10;  // bytes; a step of 28 layers records about 150 KB
 
-// About 20 µs: most ops of a decode step are over by then.
-constexpr int spin_rounds = 2000;
-
-void pause_cpu() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
-
 void wait_for(const std::atomic<int>& done, int n) {
     for (int i = 0; i < spin_rounds; ++i) {
         if (done.load(std::memory_order_acquire) == n) return;
-        pause_cpu();
+        spin_pause();
     }
     for (int now = done.load(std::memory_order_acquire); now != n;
          now = done.load(std::memory_order_acquire)) {
