@@ -190,6 +190,7 @@ void RunSession::chat() {
         }
     }
     fmt::print(stderr, "\n");
+    if (last_) print_statistics(*last_);
 }
 
 bool RunSession::command(const std::string& line) {
