@@ -1,8 +1,22 @@
 // smelt quantize: a model with its matrices in another number format.
+#include <fmt/core.h>
+
 #include "apps/conversion_job.h"
 #include "apps/verbs.h"
 
 namespace smelt {
+
+namespace {
+
+// Empty for a format that a file can be written in.
+std::string what_is_wrong_with(const std::string& name) {
+    const auto format = format_from_name(name);
+    if (format && format_info(*format).can_encode && format_info(*format).gguf_id >= 0) return {};
+    return fmt::format("{} {}; formats to write are {}", name,
+                       format ? "is for reading only" : "is no number format", encodable_names());
+}
+
+}  // namespace
 
 Verb add_quantize(CLI::App& smelt) {
     struct Options {
@@ -17,11 +31,12 @@ Verb add_quantize(CLI::App& smelt) {
         ->required();
     verb->add_option("-f,--format", o->format, "Of the matrices; norms and biases stay floats")
         ->required()
-        ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0", "q4_0"}));
+        ->check([](const std::string& name) { return what_is_wrong_with(name); });
     verb->add_option("-t,--threads", o->job.n_threads, "0: one per processor")->check(CLI::Range(0, 1024));
     verb->add_flag("--json", o->job.json, "Print the result as JSON");
     verb->footer(
-        "Bits per weight: f32 32, f16 and bf16 16, q8_0 8.5, q4_0 4.5. A matrix whose rows are no multiple "
+        "Bits per weight: f32 32, f16 and bf16 16, q8_0 8.5, q4_0 4.5, mxfp4 4.25. A matrix whose rows are "
+        "no multiple "
         "of\n"
         "the format's block stays f16 or as it was. A .bin holds q8_0 with groups of 64, as qwen3.c writes "
         "it.\n"

@@ -10,6 +10,7 @@
 
 #include "base/cpu_info.h"
 #include "base/error.h"
+#include "quant/random_weights.h"
 
 namespace smelt {
 
@@ -81,17 +82,15 @@ int64_t n_elements(const Spec& t) {
     return n;
 }
 
-// Encoding billions of values one by one would take minutes: a pool of encoded rows is made once, and every
-// row of every matrix is a copy of one of them. Kernels read as many bytes as with a real model.
+// Making billions of values one by one would take minutes: a pool of rows is made once, and every row of
+// every matrix is a copy of one of them. Kernels read as many bytes as with a real model.
 class RowPool {
  public:
     RowPool(Format format, int64_t row_len) : format_(format), row_len_(row_len) {
-        std::vector<float> row(static_cast<size_t>(row_len));
         for (size_t r = 0; r < rows; ++r) {
-            for (float& v : row) v = normal() * 0.02f;
             data_[r].resize(data_bytes(format, row_len));
             scales_[r].resize(scale_bytes(format, row_len));
-            encode_row(format, row, data_[r].data(), scales_[r].data());
+            random_row(format, row_len, next(), 0.02f, data_[r].data(), scales_[r].data());
         }
     }
 
@@ -113,13 +112,6 @@ class RowPool {
         state_ = state_ * 6364136223846793005u + 1442695040888963407u;
         return state_ >> 33;
     }
-    // Sum of four uniforms: near enough to a normal.
-    float normal() {
-        float sum = 0;
-        for (int i = 0; i < 4; ++i) sum += static_cast<float>(next()) * 0x1p-31f - 0.5f;
-        return sum * 1.732f;
-    }
-
     Format format_;
     int64_t row_len_;
     uint64_t state_ = 0x9e3779b97f4a7c15u;

@@ -1,8 +1,11 @@
-// Marks functions that host, Metal and CUDA compile from the same text.
+// Marks functions that host, Metal and CUDA compile from the same text. In the CPU's kernel files they are
+// inlined without fail: a copy of their own would have one instruction set and serve them all.
 #pragma once
 
 #if defined(__CUDACC__)
 #define DEVICE_FN __host__ __device__
+#elif defined(SMELT_ISA)
+#define DEVICE_FN __attribute__((always_inline))
 #else
 #define DEVICE_FN
 #endif

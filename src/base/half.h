@@ -1,46 +1,51 @@
 // IEEE half (F16) and bfloat16 (BF16) as bits, with exact widening and round-to-nearest-even narrowing.
-// Device-safe: no standard library beyond <cstdint> and <bit>.
+// Device-safe: no standard library beyond <cstdint>.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 
 #include "base/device_fn.h"
 
 namespace smelt {
 
+// std::bit_cast without a function of its own (see base/device_fn.h).
+template <class To, class From>
+DEVICE_FN constexpr To bit_cast_to(From from) {
+    return __builtin_bit_cast(To, from);
+}
+
 DEVICE_FN constexpr float f16_to_f32(uint16_t h) {
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
     const uint32_t exponent = (h >> 10) & 0x1fu;
     const uint32_t mantissa = h & 0x3ffu;
-    if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
-    if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+    if (exponent == 31) return bit_cast_to<float>(sign | 0x7f800000u | (mantissa << 13));
+    if (exponent != 0) return bit_cast_to<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
     // Subnormal: mantissa * 2^-24, exact in float.
     const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
+    return bit_cast_to<float>(sign | bit_cast_to<uint32_t>(magnitude));
 }
 
 DEVICE_FN constexpr uint16_t f32_to_f16(float value) {
-    const uint32_t bits = std::bit_cast<uint32_t>(value);
+    const uint32_t bits = bit_cast_to<uint32_t>(value);
     const uint32_t sign = (bits >> 16) & 0x8000u;
     const uint32_t magnitude = bits & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);   // NaN, quiet
     if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to infinity
     if (magnitude < 0x38800000u) {
         // Below 2^-14: adding 2^-1 aligns the half subnormal grid (2^-24) with the float's last mantissa bit.
-        const float aligned = std::bit_cast<float>(magnitude) + 0.5f;
-        return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(aligned) - 0x3f000000u));
+        const float aligned = bit_cast_to<float>(magnitude) + 0.5f;
+        return static_cast<uint16_t>(sign | (bit_cast_to<uint32_t>(aligned) - 0x3f000000u));
     }
     const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
     return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
 }
 
 DEVICE_FN constexpr float bf16_to_f32(uint16_t b) {
-    return std::bit_cast<float>(static_cast<uint32_t>(b) << 16);
+    return bit_cast_to<float>(static_cast<uint32_t>(b) << 16);
 }
 
 DEVICE_FN constexpr uint16_t f32_to_bf16(float value) {
-    const uint32_t bits = std::bit_cast<uint32_t>(value);
+    const uint32_t bits = bit_cast_to<uint32_t>(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);  // NaN, quiet
     return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }

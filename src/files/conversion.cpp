@@ -18,13 +18,13 @@ constexpr size_t chunk_bytes = size_t{4}
                                << 20;  // written at once; large enough for the disk, small in memory
 constexpr float largest_half = 65504;
 
-bool has_block_scale_or_half(Format f) {
-    return f != Format::F32 && f != Format::BF16;
+bool is_or_scales_by_half(Format f) {
+    return f == Format::F16 || f == Format::Q8_0 || f == Format::Q4_0;
 }
 
 // A row's values must be finite and, where the target's scale or value is a half, fit into one.
 void check_values(const OutputTensor& t, std::span<const float> row) {
-    const float limit = has_block_scale_or_half(t.format) ? largest_half : std::numeric_limits<float>::max();
+    const float limit = is_or_scales_by_half(t.format) ? largest_half : std::numeric_limits<float>::max();
     for (const float v : row) {
         if (!(std::fabs(v) <= limit)) {
             throw Error("{}: tensor {}: value {} does not fit into {}", t.source.source, t.source.name, v,
@@ -50,11 +50,25 @@ void regroup(const OutputTensor& t, const RowView& row, std::byte* out) {
     }
 }
 
+// The numbers stay, their nibbles move.
+void reorder_nibbles(const RowView& row, std::byte* out) {
+    for (int64_t i = 0; i < row.n / BlockMXFP4::block_len; ++i) {
+        BlockMXFP4_HF from;
+        std::memcpy(&from.scale, row.scales + i, sizeof(from.scale));
+        std::memcpy(from.qs, row.data + i * static_cast<int64_t>(sizeof(from.qs)), sizeof(from.qs));
+        BlockMXFP4 to{from.scale, {}};
+        for (int j = 0; j < BlockMXFP4::block_len; ++j) BlockMXFP4::set_code(to, j, from.code(from, j));
+        std::memcpy(out + i * static_cast<int64_t>(sizeof(to)), &to, sizeof(to));
+    }
+}
+
 void convert_row(const OutputTensor& t, const RowView& row, std::vector<float>& floats, std::byte* out) {
     if (row.format == t.format) {
         std::memcpy(out, row.data, data_bytes(t.format, row.n));
     } else if (row.format == Format::Q8_G64 && t.format == Format::Q8_0) {
         regroup(t, row, out);
+    } else if (row.format == Format::MXFP4_HF && t.format == Format::MXFP4) {
+        reorder_nibbles(row, out);
     } else {
         floats.resize(static_cast<size_t>(row.n));
         decode_row(row, floats);
@@ -111,10 +125,19 @@ Format choose_format(const TensorView& tensor, const FormatChoice& choice) {
     }
     const bool quantized = format_info(tensor.format).block_len > 1;
     if (!to_gguf) return quantized ? Format::F16 : tensor.format;
+    if (tensor.format == Format::MXFP4_HF) return Format::MXFP4;
     return format_info(tensor.format).gguf_id < 0 ? Format::Q8_0 : tensor.format;
 }
 
 std::vector<OutputTensor> plan_tensors(const ModelFile& model, const FormatChoice& choice) {
+    if (choice.requested && !format_info(*choice.requested).can_encode) {
+        throw Error("format {}: is for reading only; formats to write are {}", to_string(*choice.requested),
+                    encodable_names());
+    }
+    if (choice.requested && choice.target == Container::gguf && format_info(*choice.requested).gguf_id < 0) {
+        throw Error("format {}: GGUF has no type for it; formats to write are {}",
+                    to_string(*choice.requested), encodable_names());
+    }
     if (!model.unsupported.empty()) (void)model.require(model.unsupported.front().name);
     const std::string* architecture = model.metadata.get_string("general.architecture");
     const Family* family = family_of(model.metadata);

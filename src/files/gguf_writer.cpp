@@ -3,6 +3,7 @@
 #include <cstring>
 #include <limits>
 #include <numbers>
+#include <utility>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -87,20 +88,17 @@ struct ValueWriter {
     }
 };
 
-// llama.cpp's numbers for "mostly this format".
+// llama.cpp's numbers for "mostly this format"; of the K-quants' mixtures the middle one.
 int64_t file_type(Format f) {
-    switch (f) {
-        case Format::F16:
-            return 1;
-        case Format::Q4_0:
-            return 2;
-        case Format::Q8_0:
-            return 7;
-        case Format::BF16:
-            return 32;
-        default:
-            return 0;
+    constexpr std::pair<Format, int64_t> types[] = {
+        {Format::F16, 1},     {Format::Q4_0, 2},  {Format::Q4_1, 3},  {Format::Q8_0, 7},
+        {Format::Q5_0, 8},    {Format::Q5_1, 9},  {Format::Q2_K, 10}, {Format::Q3_K, 12},
+        {Format::Q4_K, 15},   {Format::Q5_K, 17}, {Format::Q6_K, 18}, {Format::IQ4_NL, 25},
+        {Format::IQ4_XS, 30}, {Format::BF16, 32}, {Format::MXFP4, 38}};
+    for (const auto& [format, type] : types) {
+        if (format == f) return type;
     }
+    return 0;
 }
 
 bool is_llama3(const Metadata& m, const std::string& architecture) {

@@ -1,4 +1,5 @@
-// The number formats: each a block of bytes that holds block_len weights of one row, and its decode.
+// Floats, and the formats of 32 or 64 integers with one scale: each a block of bytes that holds block_len
+// weights of one row, and its decode. Super-blocks are in block_k.h, OCP's Microscaling in block_mx.h.
 // Device-safe: host, Metal and CUDA compile this text.
 #pragma once
 
@@ -68,12 +69,66 @@ struct BlockQ4_0 {
 };
 static_assert(sizeof(BlockQ4_0) == 18);
 
+// GGUF Q4_1, 5 bits/weight: nibbles as in Q4_0; w = d * q + m.
+struct BlockQ4_1 {
+    F16 d, m;
+    uint8_t qs[16];
+    static constexpr int block_len = 32;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ4_1& b, Out out) {
+        const float d = b.d, m = b.m;
+        for (int i = 0; i < 16; ++i) {
+            out[i] = d * static_cast<float>(b.qs[i] & 15) + m;
+            out[i + 16] = d * static_cast<float>(b.qs[i] >> 4) + m;
+        }
+    }
+};
+static_assert(sizeof(BlockQ4_1) == 20);
+
+// GGUF Q5_0, 5.5 bits/weight: nibbles as in Q4_0, the fifth bit of weight i is bit i of qh (little-endian);
+// w = d * (q - 16).
+struct BlockQ5_0 {
+    F16 d;
+    uint8_t qh[4];
+    uint8_t qs[16];
+    static constexpr int block_len = 32;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ5_0& b, Out out) {
+        const float d = b.d;
+        for (int i = 0; i < 16; ++i) {
+            const int low = (b.qh[i / 8] >> (i % 8)) & 1, high = (b.qh[i / 8 + 2] >> (i % 8)) & 1;
+            out[i] = d * static_cast<float>(((b.qs[i] & 15) | (low << 4)) - 16);
+            out[i + 16] = d * static_cast<float>(((b.qs[i] >> 4) | (high << 4)) - 16);
+        }
+    }
+};
+static_assert(sizeof(BlockQ5_0) == 22);
+
+// GGUF Q5_1, 6 bits/weight: quants as in Q5_0; w = d * q + m.
+struct BlockQ5_1 {
+    F16 d, m;
+    uint8_t qh[4];
+    uint8_t qs[16];
+    static constexpr int block_len = 32;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ5_1& b, Out out) {
+        const float d = b.d, m = b.m;
+        for (int i = 0; i < 16; ++i) {
+            const int low = (b.qh[i / 8] >> (i % 8)) & 1, high = (b.qh[i / 8 + 2] >> (i % 8)) & 1;
+            out[i] = d * static_cast<float>((b.qs[i] & 15) | (low << 4)) + m;
+            out[i + 16] = d * static_cast<float>((b.qs[i] >> 4) | (high << 4)) + m;
+        }
+    }
+};
+static_assert(sizeof(BlockQ5_1) == 24);
+
 // qwen3.c Q8_0, 8.5 bits/weight: 64 int8 with one float scale; w = d * q. On disk the tensor is planar: all
 // int8 first, then all scales (TensorView::scales); the block is gathered where it is used.
 struct BlockQ8_G64 {
     float d;
     int8_t qs[64];
     static constexpr int block_len = 64;
+    static constexpr int planar_scale_bytes = sizeof(float);  // the scale is the first member
     template <class Out>
     DEVICE_FN static void decode(const BlockQ8_G64& b, Out out) {
         for (int i = 0; i < 64; ++i) out[i] = b.d * static_cast<float>(b.qs[i]);

@@ -1,37 +1,24 @@
-// The one list of number formats and what is derived from it: names, sizes, rows to and from float.
+// What is derived from the list of number formats: names, sizes, rows to and from float.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
-#include "quant/block.h"
+#include "quant/format_list.h"
 
 namespace smelt {
-
-// name, GGUF type id (-1: GGUF has none), name users type, planar (scales apart from quants on disk)
-#define QUANT_FORMATS(X)       \
-    X(F32, 0, "f32", false)    \
-    X(F16, 1, "f16", false)    \
-    X(BF16, 30, "bf16", false) \
-    X(Q4_0, 2, "q4_0", false)  \
-    X(Q8_0, 8, "q8_0", false)  \
-    X(Q8_G64, -1, "q8_g64", true)
-
-enum class Format : uint8_t {
-#define X(name, ...) name,
-    QUANT_FORMATS(X)
-#undef X
-};
 
 struct FormatInfo {
     Format format;
     int gguf_id;
     std::string_view name;
-    bool planar;  // quants and float scales in two arrays; scale_bytes a block, block_bytes the quants alone
+    bool can_encode;  // else encode_row() must not be asked for it
+    bool planar;      // quants and scales in two arrays; scale_bytes a block, block_bytes the quants alone
     int block_len;    // weights
     int block_bytes;  // bytes in TensorView::data per block
     int scale_bytes;  // bytes in TensorView::scales per block; 0 unless planar
@@ -67,9 +54,13 @@ inline size_t scale_bytes(Format f, int64_t n) {
 // Weights -> float; out has row.n places.
 void decode_row(const RowView& row, std::span<float> out);
 
-// Float -> weights, round to nearest (ties to even). x.size() is a multiple of block_len; data has
-// data_bytes(), scales scale_bytes(). Values must be finite. Q8_0 and Q4_0 as published for GGUF; Q8_G64 as
-// qwen3.c's export writes it, but an all-zero group is exact zeros.
+// Float -> weights, round to nearest (ties to even), for formats that can_encode. x.size() is a multiple of
+// block_len; data has data_bytes(), scales scale_bytes(). Values must be finite. Q8_0 and Q4_0 as published
+// for GGUF; Q8_G64 as qwen3.c's export writes it, but an all-zero group is exact zeros; MX formats by OCP's
+// rule: scale 2^(floor(log2(max)) - emax), elements beyond the largest number become that number.
 void encode_row(Format f, std::span<const float> x, std::byte* data, std::byte* scales);
+
+// "f32, f16, ...": what encode_row() makes and GGUF has a type for.
+std::string encodable_names();
 
 }  // namespace smelt

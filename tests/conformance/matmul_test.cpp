@@ -13,6 +13,7 @@ class EveryFormat : public testing::TestWithParam<Format> {};
 std::vector<int64_t> test_cols(Format f) {
     const int64_t block = format_info(f).block_len;
     if (block == 1) return {1, 2, 3, 31, 32, 33, 63, 64, 65, 255, 257};
+    if (block == 256) return {256, 512, 768, 1280};
     return {block, 2 * block, 3 * block, 5 * block, 16 * block, 33 * block};
 }
 
@@ -49,7 +50,7 @@ double matmul_nmse(Format f) {
 TEST_P(EveryFormat, MatmulIsNearTheReference) {
     for (const int64_t cols : test_cols(GetParam())) {
         for (const int64_t rows : {1, 2, 3, 15, 16, 17, 33, 64, 65, 257}) {
-            const EncodedWeight w = encode_weight(GetParam(), rows, cols, 1);
+            const EncodedWeight w = random_weight(GetParam(), rows, cols, 1);
             for (const int64_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 33}) {
                 if (n > 9 && rows * cols > 40000) continue;  // the reference takes its time
                 const std::vector<float> x = normal(n * cols, 2);
@@ -76,12 +77,12 @@ TEST_P(EveryFormat, MatmulIsNearTheReference) {
 }
 
 TEST_P(EveryFormat, SeveralProductsWithBiasShareOneInput) {
-    const int64_t cols = 192, n = 7;
+    const int64_t cols = whole_blocks(GetParam(), 192), n = 7;
     const std::vector<int64_t> rows = {64, 5, 33};
     const std::vector<float> x = normal(n * cols, 3);
     std::vector<EncodedWeight> w, b;
     for (const int64_t r : rows) {
-        w.push_back(encode_weight(GetParam(), r, cols, static_cast<unsigned>(r)));
+        w.push_back(random_weight(GetParam(), r, cols, static_cast<unsigned>(r)));
         b.push_back(encode_vector(normal(r, static_cast<unsigned>(r) + 1)));
     }
     const auto product = [&](Backend& be) {
@@ -109,9 +110,9 @@ TEST_P(EveryFormat, SeveralProductsWithBiasShareOneInput) {
 }
 
 TEST_P(EveryFormat, ATokenAloneHasTheBitsItHasInABatch) {
-    const int64_t cols = 320, rows = 83, n = 33;
-    const EncodedWeight w = encode_weight(GetParam(), rows, cols, 4),
-                        other = encode_weight(GetParam(), 48, cols, 5);
+    const int64_t cols = whole_blocks(GetParam(), 320), rows = 83, n = 33;
+    const EncodedWeight w = random_weight(GetParam(), rows, cols, 4),
+                        other = random_weight(GetParam(), 48, cols, 5);
     const std::vector<float> x = normal(n * cols, 6);
     const auto product = [&](Backend& be, int64_t first, int64_t count, bool with_other) {
         Rig rig(be);
@@ -142,7 +143,7 @@ TEST_P(EveryFormat, ATokenAloneHasTheBitsItHasInABatch) {
 
 TEST_P(EveryFormat, EmbedIsExact) {
     for (const int64_t cols : test_cols(GetParam())) {
-        const EncodedWeight w = encode_weight(GetParam(), 37, cols, 7);
+        const EncodedWeight w = random_weight(GetParam(), 37, cols, 7);
         const auto rows = [&](Backend& be) {
             Rig rig(be);
             const Weight table = be.load(w.view(), WeightUse::embedding);
@@ -159,11 +160,13 @@ TEST_P(EveryFormat, EmbedIsExact) {
 }
 
 TEST_P(EveryFormat, ZeroActivationsAreExact) {
-    const EncodedWeight w = encode_weight(GetParam(), 20, 64, 8);
+    const int64_t cols = whole_blocks(GetParam(), 64);
+    const EncodedWeight w = random_weight(GetParam(), 20, cols, 8);
     for (const Device& d : devices()) {
         Rig rig(*d.backend);
         const Weight weight = rig.matrix(w);
-        const Tensor in = rig.floats({6, 64}, std::vector<float>(6 * 64, 0.0f)), out = rig.empty({6, 20});
+        const Tensor in = rig.floats({6, cols}, std::vector<float>(static_cast<size_t>(6 * cols), 0.0f)),
+                     out = rig.empty({6, 20});
         d.backend->begin();
         d.backend->matmul(std::vector<MatmulOut>{{out, &weight, nullptr}}, in);
         d.backend->submit_and_wait();
@@ -173,7 +176,7 @@ TEST_P(EveryFormat, ZeroActivationsAreExact) {
 
 // Every extreme a file can hold: quants of -128 too.
 TEST(Matmul, TheFullRangeOfInt8) {
-    EncodedWeight w = encode_weight(Format::Q8_0, 16, 64, 9);
+    EncodedWeight w = random_weight(Format::Q8_0, 16, 64, 9);
     for (size_t i = 0; i < 32; ++i) {
         auto* block = w.data.data() + 1 + i * sizeof(BlockQ8_0);
         for (size_t j = 0; j < 32; ++j)

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "quant/random_weights.h"
+
 namespace smelt {
 
 namespace {
@@ -66,22 +68,30 @@ std::vector<float> EncodedWeight::decoded() const {
 
 namespace {
 
-EncodedWeight encode(Format f, int64_t rows, int64_t cols, const std::vector<float>& x) {
+EncodedWeight empty_weight(Format f, int64_t rows, int64_t cols) {
     const size_t scales = scale_bytes(f, rows * cols);
-    EncodedWeight w{f, rows, cols, std::vector<std::byte>(data_bytes(f, rows * cols) + misalignment),
-                    std::vector<std::byte>(scales == 0 ? 0 : scales + misalignment)};
-    encode_row(f, x, w.data.data() + misalignment, scales == 0 ? nullptr : w.scales.data() + misalignment);
-    return w;
+    return {f, rows, cols, std::vector<std::byte>(data_bytes(f, rows * cols) + misalignment),
+            std::vector<std::byte>(scales == 0 ? 0 : scales + misalignment)};
 }
 
 }  // namespace
 
-EncodedWeight encode_weight(Format f, int64_t rows, int64_t cols, unsigned seed) {
-    return encode(f, rows, cols, normal(rows * cols, seed, 0.05f));
+EncodedWeight random_weight(Format f, int64_t rows, int64_t cols, unsigned seed) {
+    EncodedWeight w = empty_weight(f, rows, cols);
+    random_row(f, rows * cols, seed, 0.05f, w.data.data() + misalignment,
+               w.scales.empty() ? nullptr : w.scales.data() + misalignment);
+    return w;
 }
 
 EncodedWeight encode_vector(const std::vector<float>& values) {
-    return encode(Format::F32, 1, static_cast<int64_t>(values.size()), values);
+    EncodedWeight w = empty_weight(Format::F32, 1, static_cast<int64_t>(values.size()));
+    encode_row(Format::F32, values, w.data.data() + misalignment, nullptr);
+    return w;
+}
+
+int64_t whole_blocks(Format f, int64_t cols) {
+    const int64_t block = format_info(f).block_len;
+    return (cols + block - 1) / block * block;
 }
 
 Tensor Rig::raw(DType type, std::vector<int64_t> shape) {

@@ -32,8 +32,10 @@ struct EncodedWeight {
     WeightView view() const;
     std::vector<float> decoded() const;
 };
-EncodedWeight encode_weight(Format f, int64_t rows, int64_t cols, unsigned seed);
+EncodedWeight random_weight(Format f, int64_t rows, int64_t cols, unsigned seed);
 EncodedWeight encode_vector(const std::vector<float>& values);
+// The least multiple of the format's block that has room for so many columns.
+int64_t whole_blocks(Format f, int64_t cols);
 
 // Tensors on one backend for the length of a test case.
 class Rig {

@@ -8,6 +8,8 @@ namespace smelt::cpu::SMELT_ISA {
 size_t matmul_scratch(int64_t cols);
 void matmul_float(const MatmulArgs& a);
 void matmul_int8(const MatmulArgs& a);
+size_t decode_scratch(int64_t cols);
+void matmul_decoded(const MatmulArgs& a);
 void quantize(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums);
 size_t attend_scratch(int n_rows, int k_dim, int v_dim);
 void attend(const AttendArgs& a);

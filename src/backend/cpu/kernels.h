@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "quant/format_list.h"
+
 namespace smelt::cpu {
 
 // Every kernel computes each element in an order that depends on the element's own inputs alone, so that a
@@ -15,10 +17,12 @@ constexpr int kv_step = 32;         // positions that attention takes at once, a
 constexpr int kv_span = 512;        // positions whose sums are made apart and then merged, in order
 constexpr int attend_padding = 16;  // floats; q rows and accumulators are padded with zeros to a multiple
 
-enum class WeightKind { f32, f16, bf16, q8_0, q4_0, q8_g64 };
+// What kernels tell apart; `decoded` is every format without a kernel of its own.
+enum class WeightKind { f32, f16, bf16, q8_0, q4_0, q8_g64, decoded };
 
 struct MatrixRows {
     WeightKind kind;
+    Format format;
     const uint8_t* data;    // of row 0; any alignment
     const uint8_t* scales;  // planar formats
     int64_t row_bytes, row_scale_bytes;
@@ -42,7 +46,7 @@ struct MatmulArgs {
     float* out;  // (n_tokens, out_stride)
     int64_t out_stride;
     const float* bias;  // (w.rows) or null
-    uint8_t* scratch;   // matmul_scratch bytes, aligned to 64
+    uint8_t* scratch;   // matmul_scratch or decode_scratch bytes, aligned to 64
 };
 
 // One kv head, up to kv_step positions, several query rows (tokens x query heads of the kv head).
@@ -70,6 +74,8 @@ struct Kernels {
     size_t (*matmul_scratch)(int64_t cols);
     void (*matmul_float)(const MatmulArgs&);  // f32, f16, bf16
     void (*matmul_int8)(const MatmulArgs&);   // q8_0, q4_0, q8_g64
+    size_t (*decode_scratch)(int64_t cols);
+    void (*matmul_decoded)(const MatmulArgs&);  // decoded
     void (*quantize)(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums);
 
     size_t (*attend_scratch)(int n_rows, int k_dim, int v_dim);

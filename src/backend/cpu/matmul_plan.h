@@ -29,6 +29,21 @@ inline bool is_int8(WeightKind kind) {
     return kind == WeightKind::q8_0 || kind == WeightKind::q4_0 || kind == WeightKind::q8_g64;
 }
 
+// Scratch of one thread for one product.
+inline size_t product_scratch(const Kernels& k, WeightKind kind, int64_t cols) {
+    if (is_int8(kind)) return k.matmul_scratch(cols);
+    return kind == WeightKind::decoded ? k.decode_scratch(cols) : 0;
+}
+inline void run_product(const Kernels& k, const MatmulArgs& args) {
+    if (is_int8(args.w.kind)) {
+        k.matmul_int8(args);
+    } else if (args.w.kind == WeightKind::decoded) {
+        k.matmul_decoded(args);
+    } else {
+        k.matmul_float(args);
+    }
+}
+
 struct QuantizedBuffer {
     int8_t* q;
     float* d;

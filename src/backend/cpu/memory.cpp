@@ -30,8 +30,9 @@ WeightKind kind_of(Format f) {
             return WeightKind::q4_0;
         case Format::Q8_G64:
             return WeightKind::q8_g64;
+        default:
+            return WeightKind::decoded;
     }
-    return WeightKind::f32;
 }
 
 }  // namespace
@@ -40,6 +41,7 @@ MatrixRows matrix_of(const Weight& w) {
     CHECK(w.storage != nullptr);
     const auto* storage = static_cast<const HostWeight*>(w.storage.get());
     return {.kind = kind_of(w.format),
+            .format = w.format,
             .data = reinterpret_cast<const uint8_t*>(storage->data),
             .scales = reinterpret_cast<const uint8_t*>(storage->scales),
             .row_bytes = static_cast<int64_t>(data_bytes(w.format, w.cols)),

@@ -93,7 +93,12 @@ void record_matmul_experts(Recorder& r, std::span<const ExpertsOut> outs, const 
     auto* products = static_cast<ExpertProduct*>(r.ops.take(outs.size() * sizeof(ExpertProduct)));
     const auto n_products = static_cast<int>(outs.size());
     bool any_int8 = false, any_float = false;
-    for (const ExpertsOut& m : outs) (is_int8(matrix_of(m.experts[0]).kind) ? any_int8 : any_float) = true;
+    size_t kernel_scratch = 0;
+    for (const ExpertsOut& m : outs) {
+        const WeightKind kind = matrix_of(m.experts[0]).kind;
+        (is_int8(kind) ? any_int8 : any_float) = true;
+        kernel_scratch = std::max(kernel_scratch, product_scratch(r.kernels, kind, cols));
+    }
 
     Carver size(nullptr);
     carve(size, n_pairs, n_experts, cols, any_int8, any_float);
@@ -113,11 +118,9 @@ void record_matmul_experts(Recorder& r, std::span<const ExpertsOut> outs, const 
     Scratch* scratch = &r.scratch;
     scratch->need_shared(size.used());
     const Kernels* k = &r.kernels;
-    if (any_int8) {
-        Carver member(nullptr);
-        member.take<uint8_t>(static_cast<int64_t>(k->matmul_scratch(cols)));
-        scratch->need_member(member.used());
-    }
+    Carver member_size(nullptr);
+    member_size.take<uint8_t>(static_cast<int64_t>(kernel_scratch));
+    scratch->need_member(member_size.used());
     const auto layout = [=](ExpertProduct* to) {
         Carver carver(scratch->shared());
         const Layout l = carve(carver, n_pairs, n_experts, cols, any_int8, any_float);
@@ -156,14 +159,10 @@ void record_matmul_experts(Recorder& r, std::span<const ExpertsOut> outs, const 
                         .out_stride = p.rows,
                         .bias = nullptr,
                         .scratch = nullptr};
-        if (!is_int8(args.w.kind)) {
-            k->matmul_float(args);
-            return;
-        }
         Carver carver(scratch->member(member).memory);
-        args.scratch = carver.take<uint8_t>(static_cast<int64_t>(k->matmul_scratch(cols)));
-        args.xq = l.xq.from(first, cols);
-        k->matmul_int8(args);
+        args.scratch = carver.take<uint8_t>(static_cast<int64_t>(kernel_scratch));
+        if (is_int8(args.w.kind)) args.xq = l.xq.from(first, cols);
+        run_product(*k, args);
     });
     // Back into the order of tokens.
     r.ops.add(static_cast<int>(n_pairs), [=](int chunk, int) {

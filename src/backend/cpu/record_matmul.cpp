@@ -31,6 +31,7 @@ void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x
     const auto n_products = static_cast<int>(outs.size());
     int n_chunks = 0;
     bool any_int8 = false;
+    size_t kernel_scratch = 0;
     for (int i = 0; i < n_products; ++i) {
         const MatmulOut& m = outs[static_cast<size_t>(i)];
         CHECK(m.w->cols == cols && m.w->rows == m.out.row_len() && m.out.n_rows() == n_tokens,
@@ -43,6 +44,7 @@ void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x
                        plan.chunk_rows, n_chunks};
         n_chunks += plan.n_chunks;
         any_int8 = any_int8 || is_int8(w.kind);
+        kernel_scratch = std::max(kernel_scratch, product_scratch(r.kernels, w.kind, cols));
     }
 
     // Activations to int8: into shared memory as an op of its own, or by every thread into its own.
@@ -51,8 +53,8 @@ void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x
     Scratch* scratch = &r.scratch;
     const uint64_t id = ++r.n_matmuls;
     Carver count(nullptr);
+    count.take<uint8_t>(static_cast<int64_t>(kernel_scratch));
     if (any_int8) {
-        count.take<uint8_t>(static_cast<int64_t>(k->matmul_scratch(cols)));
         if (alone) {
             carve_quantized(count, n_tokens, cols);
         } else {
@@ -88,11 +90,11 @@ void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x
                         .out_stride = p.out.stride,
                         .bias = p.bias,
                         .scratch = nullptr};
-        if (!is_int8(p.w.kind)) return k->matmul_float(args);
-
         Scratch::Member& own = scratch->member(member);
         Carver carver(own.memory);
-        args.scratch = carver.take<uint8_t>(static_cast<int64_t>(k->matmul_scratch(cols)));
+        args.scratch = carver.take<uint8_t>(static_cast<int64_t>(kernel_scratch));
+        if (!is_int8(p.w.kind)) return run_product(*k, args);
+
         Carver shared(alone ? nullptr : scratch->shared());
         const QuantizedBuffer xq = carve_quantized(alone ? carver : shared, n_tokens, cols);
         if (alone && own.prepared != id) {
@@ -100,7 +102,7 @@ void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x
             own.prepared = id;
         }
         args.xq = xq.from(0, cols);
-        k->matmul_int8(args);
+        run_product(*k, args);
     });
 }
 

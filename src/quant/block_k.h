@@ -1,0 +1,198 @@
+// GGUF's K-quants and IQ4: super-blocks of 256 weights whose groups of 16 or 32 have small integer scales
+// under one or two halves. Device-safe.
+#pragma once
+
+#include <cstdint>
+
+#include "base/half.h"
+
+namespace smelt {
+
+// Weight i of a super-block with 2 bits each: the four quarters of each half lie in one another's bytes.
+DEVICE_FN constexpr int quant_2bit(const uint8_t* qs, int i) {
+    return (qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2)) & 3;
+}
+
+// 2.625 bits/weight: w = d * scale * q - dmin * min; scale and min of 16 weights are the nibbles of a byte.
+struct BlockQ2_K {
+    uint8_t scales[16];
+    uint8_t qs[64];
+    F16 d, dmin;
+    static constexpr int block_len = 256;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ2_K& b, Out out) {
+        const float d = b.d, dmin = b.dmin;
+        for (int g = 0; g < 16; ++g) {
+            const float scale = d * static_cast<float>(b.scales[g] & 15);
+            const float min = dmin * static_cast<float>(b.scales[g] >> 4);
+            for (int i = 16 * g; i < 16 * g + 16; ++i) {
+                out[i] = scale * static_cast<float>(quant_2bit(b.qs, i)) - min;
+            }
+        }
+    }
+};
+static_assert(sizeof(BlockQ2_K) == 84);
+
+// 3.4375 bits/weight: w = d * (scale - 32) * (q - 4). The third bit of weight i is bit i / 32 of
+// hmask[i % 32]; scales of 16 weights have 6 bits: nibbles in bytes 0..7, upper bits in bytes 8..11.
+struct BlockQ3_K {
+    uint8_t hmask[32];
+    uint8_t qs[64];
+    uint8_t scales[12];
+    F16 d;
+    static constexpr int block_len = 256;
+    DEVICE_FN static constexpr int scale(const BlockQ3_K& b, int g) {
+        const int low = g < 8 ? b.scales[g] & 15 : b.scales[g - 8] >> 4;
+        return (low | (((b.scales[8 + g % 4] >> (g / 4 * 2)) & 3) << 4)) - 32;
+    }
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ3_K& b, Out out) {
+        const float d = b.d;
+        for (int g = 0; g < 16; ++g) {
+            const float group = d * static_cast<float>(scale(b, g));
+            for (int i = 16 * g; i < 16 * g + 16; ++i) {
+                const int high = (b.hmask[i % 32] >> (i / 32)) & 1;
+                out[i] = group * static_cast<float>((quant_2bit(b.qs, i) | (high << 2)) - 4);
+            }
+        }
+    }
+};
+static_assert(sizeof(BlockQ3_K) == 110);
+
+// Eight scales and eight mins of 6 bits in 12 bytes, as Q4_K and Q5_K have them: 0..3 are the low bits of
+// bytes 0..7; 4..7 are nibbles of bytes 8..11 with their upper bits on top of bytes 0..7.
+struct ScaleAndMin {
+    int scale, min;
+};
+DEVICE_FN constexpr ScaleAndMin scale_and_min(const uint8_t* scales, int g) {
+    if (g < 4) return {scales[g] & 63, scales[g + 4] & 63};
+    return {(scales[g + 4] & 15) | (scales[g - 4] >> 6 << 4), (scales[g + 4] >> 4) | (scales[g] >> 6 << 4)};
+}
+
+// 4.5 bits/weight: w = d * scale * q - dmin * min, groups of 32. Two groups share 32 bytes, the even one has
+// the low nibbles.
+struct BlockQ4_K {
+    F16 d, dmin;
+    uint8_t scales[12];
+    uint8_t qs[128];
+    static constexpr int block_len = 256;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ4_K& b, Out out) {
+        const float d = b.d, dmin = b.dmin;
+        for (int g = 0; g < 8; ++g) {
+            const ScaleAndMin s = scale_and_min(b.scales, g);
+            const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
+            const uint8_t* qs = b.qs + g / 2 * 32;
+            for (int i = 0; i < 32; ++i) {
+                out[32 * g + i] = scale * static_cast<float>((qs[i] >> (g % 2 * 4)) & 15) - min;
+            }
+        }
+    }
+};
+static_assert(sizeof(BlockQ4_K) == 144);
+
+// 5.5 bits/weight: as Q4_K; the fifth bit of weight i of group g is bit g of qh[i].
+struct BlockQ5_K {
+    F16 d, dmin;
+    uint8_t scales[12];
+    uint8_t qh[32];
+    uint8_t qs[128];
+    static constexpr int block_len = 256;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ5_K& b, Out out) {
+        const float d = b.d, dmin = b.dmin;
+        for (int g = 0; g < 8; ++g) {
+            const ScaleAndMin s = scale_and_min(b.scales, g);
+            const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
+            const uint8_t* qs = b.qs + g / 2 * 32;
+            for (int i = 0; i < 32; ++i) {
+                const int q = ((qs[i] >> (g % 2 * 4)) & 15) | (((b.qh[i] >> g) & 1) << 4);
+                out[32 * g + i] = scale * static_cast<float>(q) - min;
+            }
+        }
+    }
+};
+static_assert(sizeof(BlockQ5_K) == 176);
+
+// 6.5625 bits/weight: w = d * scale * (q - 32), groups of 16 with int8 scales. Of each half, the first 64
+// weights are low nibbles of ql and the others high ones; qh has the upper two bits.
+struct BlockQ6_K {
+    uint8_t ql[128];
+    uint8_t qh[64];
+    int8_t scales[16];
+    F16 d;
+    static constexpr int block_len = 256;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ6_K& b, Out out) {
+        const float d = b.d;
+        for (int g = 0; g < 16; ++g) {
+            const float scale = d * static_cast<float>(b.scales[g]);
+            for (int i = 16 * g; i < 16 * g + 16; ++i) {
+                const int low = (b.ql[i / 128 * 64 + i % 64] >> (i % 128 / 64 * 4)) & 15;
+                out[i] = scale * static_cast<float>((low | (quant_2bit(b.qh, i) << 4)) - 32);
+            }
+        }
+    }
+};
+static_assert(sizeof(BlockQ6_K) == 210);
+
+// 9.125 bits/weight: w = d * q. The sums are for products with other formats and not needed here.
+struct BlockQ8_K {
+    float d;
+    int8_t qs[256];
+    int16_t sums[16];  // of 16 quants each
+    static constexpr int block_len = 256;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ8_K& b, Out out) {
+        for (int i = 0; i < 256; ++i) out[i] = b.d * static_cast<float>(b.qs[i]);
+    }
+};
+static_assert(sizeof(BlockQ8_K) == 292);
+
+// The 16 values of IQ4_NL's and IQ4_XS's nibbles: denser around zero.
+DEVICE_FN constexpr float iq4_value(int nibble) {
+    constexpr int8_t values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+    return static_cast<float>(values[nibble]);
+}
+
+// 4.5 bits/weight: 32 nibbles placed as in Q4_0; w = d * iq4_value.
+struct BlockIQ4_NL {
+    F16 d;
+    uint8_t qs[16];
+    static constexpr int block_len = 32;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockIQ4_NL& b, Out out) {
+        const float d = b.d;
+        for (int i = 0; i < 16; ++i) {
+            out[i] = d * iq4_value(b.qs[i] & 15);
+            out[i + 16] = d * iq4_value(b.qs[i] >> 4);
+        }
+    }
+};
+static_assert(sizeof(BlockIQ4_NL) == 18);
+
+// 4.25 bits/weight: eight groups of IQ4_NL's nibbles; w = d * (scale - 32) * iq4_value. Scales have 6 bits:
+// nibbles in scales_l, upper two bits in scales_h (little-endian).
+struct BlockIQ4_XS {
+    F16 d;
+    uint8_t scales_h[2];
+    uint8_t scales_l[4];
+    uint8_t qs[128];
+    static constexpr int block_len = 256;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockIQ4_XS& b, Out out) {
+        const float d = b.d;
+        for (int g = 0; g < 8; ++g) {
+            const int low = (b.scales_l[g / 2] >> (g % 2 * 4)) & 15;
+            const int high = (b.scales_h[g / 4] >> (g % 4 * 2)) & 3;
+            const float scale = d * static_cast<float>((low | (high << 4)) - 32);
+            for (int i = 0; i < 16; ++i) {
+                out[32 * g + i] = scale * iq4_value(b.qs[16 * g + i] & 15);
+                out[32 * g + i + 16] = scale * iq4_value(b.qs[16 * g + i] >> 4);
+            }
+        }
+    }
+};
+static_assert(sizeof(BlockIQ4_XS) == 136);
+
+}  // namespace smelt

@@ -1,0 +1,149 @@
+// OCP Microscaling (MX v1.0): 32 elements of a small float format under one power of two. Device-safe.
+#pragma once
+
+#include <cstdint>
+
+#include "base/half.h"
+
+namespace smelt {
+
+// A scale of eight exponent bits: 2^(bits - 127), exact in float down to 0's 2^-127. 255 is NaN, as OCP says:
+// every element of such a block is NaN. (ggml reads 255 as 2^128; no published file holds it.)
+struct E8M0 {
+    uint8_t bits;
+    DEVICE_FN operator float() const {
+        if (bits == 255) return bit_cast_to<float>(0x7fc00000u);
+        return bit_cast_to<float>(bits == 0 ? 0x00400000u : static_cast<uint32_t>(bits) << 23);
+    }
+};
+
+// A float of 1 + E + M bits in the low bits of a byte, with subnormals. What codes mean infinity or NaN is
+// the format's own: without those, every code is a number.
+enum class Specials { none, one_nan, ieee };
+
+template <int E, int M, Specials S>
+struct MiniFloat {
+    static constexpr int n_bits = 1 + E + M;
+    static constexpr int mantissa_bits = M;
+    static constexpr int bias = (1 << (E - 1)) - 1;
+    static constexpr int largest_code = (1 << (E + M)) - 1 -
+                                        (S == Specials::one_nan ? 1
+                                         : S == Specials::ieee  ? 1 << M
+                                                                : 0);
+    // The exponent of the largest number: the emax of OCP's rule for scales.
+    static constexpr int largest_exponent = (largest_code >> M) - bias;
+
+    DEVICE_FN static constexpr float value(uint32_t code) {
+        const uint32_t sign = (code >> (E + M) & 1u) << 31, magnitude = code & ((1u << (E + M)) - 1);
+        const uint32_t exponent = magnitude >> M, mantissa = magnitude & ((1u << M) - 1);
+        if (magnitude > static_cast<uint32_t>(largest_code)) {
+            const bool infinite = S == Specials::ieee && mantissa == 0;
+            return bit_cast_to<float>(sign | (infinite ? 0x7f800000u : 0x7fc00000u));
+        }
+        if (exponent == 0) {
+            const float step = bit_cast_to<float>(static_cast<uint32_t>(128 - bias - M) << 23);
+            return bit_cast_to<float>(sign | bit_cast_to<uint32_t>(static_cast<float>(mantissa) * step));
+        }
+        return bit_cast_to<float>(sign | ((exponent + 127 - bias) << 23) | (mantissa << (23 - M)));
+    }
+};
+using E2M1 = MiniFloat<2, 1, Specials::none>;     // to 6
+using E2M3 = MiniFloat<2, 3, Specials::none>;     // to 7.5
+using E3M2 = MiniFloat<3, 2, Specials::none>;     // to 28
+using E4M3 = MiniFloat<4, 3, Specials::one_nan>;  // to 448; all ones is NaN, there is no infinity
+using E5M2 = MiniFloat<5, 2, Specials::ieee>;     // to 57344
+
+// MXFP4, 4.25 bits/weight. GGUF: byte j has weight j in its low nibble, weight j + 16 in its high one.
+struct BlockMXFP4 {
+    using Element = E2M1;
+    E8M0 scale;
+    uint8_t qs[16];
+    static constexpr int block_len = 32;
+    DEVICE_FN static constexpr uint32_t code(const BlockMXFP4& b, int i) {
+        return i < 16 ? b.qs[i] & 15u : b.qs[i - 16] >> 4u;
+    }
+    DEVICE_FN static constexpr void set_code(BlockMXFP4& b, int i, uint32_t c) {
+        b.qs[i % 16] |= static_cast<uint8_t>(c << (i / 16 * 4));
+    }
+    template <class Out>
+    DEVICE_FN static void decode(const BlockMXFP4& b, Out out) {
+        const float scale = b.scale;
+        for (int i = 0; i < 16; ++i) {
+            out[i] = scale * Element::value(b.qs[i] & 15u);
+            out[i + 16] = scale * Element::value(b.qs[i] >> 4u);
+        }
+    }
+};
+static_assert(sizeof(BlockMXFP4) == 17);
+
+// The same numbers as gpt-oss's Hugging Face files have them: weights 2j and 2j + 1 are byte j's low and high
+// nibble. On disk planar: *_blocks and *_scales are two tensors.
+struct BlockMXFP4_HF {
+    using Element = E2M1;
+    E8M0 scale;
+    uint8_t qs[16];
+    static constexpr int block_len = 32;
+    static constexpr int planar_scale_bytes = sizeof(E8M0);
+    DEVICE_FN static constexpr uint32_t code(const BlockMXFP4_HF& b, int i) {
+        return (b.qs[i / 2] >> (i % 2 * 4)) & 15u;
+    }
+    DEVICE_FN static constexpr void set_code(BlockMXFP4_HF& b, int i, uint32_t c) {
+        b.qs[i / 2] |= static_cast<uint8_t>(c << (i % 2 * 4));
+    }
+    template <class Out>
+    DEVICE_FN static void decode(const BlockMXFP4_HF& b, Out out) {
+        const float scale = b.scale;
+        for (int i = 0; i < 32; ++i) out[i] = scale * Element::value(code(b, i));
+    }
+};
+static_assert(sizeof(BlockMXFP4_HF) == 17);
+
+// MXFP6, 6.25 bits/weight. OCP leaves the packing open: here element i has bits 6i .. 6i + 5, lowest first.
+template <class T>
+struct BlockMXFP6 {
+    using Element = T;
+    E8M0 scale;
+    uint8_t qs[24];
+    static constexpr int block_len = 32;
+    DEVICE_FN static constexpr uint32_t code(const BlockMXFP6& b, int i) {
+        const uint8_t* three = b.qs + i / 4 * 3;  // bytes of four elements
+        const uint32_t four =
+            three[0] | static_cast<uint32_t>(three[1]) << 8 | static_cast<uint32_t>(three[2]) << 16;
+        return (four >> (i % 4 * 6)) & 63u;
+    }
+    DEVICE_FN static constexpr void set_code(BlockMXFP6& b, int i, uint32_t c) {
+        const uint32_t bits = c << (i % 4 * 6);
+        for (int k = 0; k < 3; ++k) b.qs[i / 4 * 3 + k] |= static_cast<uint8_t>(bits >> (8 * k));
+    }
+    template <class Out>
+    DEVICE_FN static void decode(const BlockMXFP6& b, Out out) {
+        const float scale = b.scale;
+        for (int i = 0; i < 32; ++i) out[i] = scale * Element::value(code(b, i));
+    }
+};
+using BlockMXFP6_E2M3 = BlockMXFP6<E2M3>;
+using BlockMXFP6_E3M2 = BlockMXFP6<E3M2>;
+static_assert(sizeof(BlockMXFP6_E2M3) == 25);
+
+// MXFP8, 8.25 bits/weight.
+template <class T>
+struct BlockMXFP8 {
+    using Element = T;
+    E8M0 scale;
+    uint8_t qs[32];
+    static constexpr int block_len = 32;
+    DEVICE_FN static constexpr uint32_t code(const BlockMXFP8& b, int i) { return b.qs[i]; }
+    DEVICE_FN static constexpr void set_code(BlockMXFP8& b, int i, uint32_t c) {
+        b.qs[i] = static_cast<uint8_t>(c);
+    }
+    template <class Out>
+    DEVICE_FN static void decode(const BlockMXFP8& b, Out out) {
+        const float scale = b.scale;
+        for (int i = 0; i < 32; ++i) out[i] = scale * Element::value(code(b, i));
+    }
+};
+using BlockMXFP8_E4M3 = BlockMXFP8<E4M3>;
+using BlockMXFP8_E5M2 = BlockMXFP8<E5M2>;
+static_assert(sizeof(BlockMXFP8_E4M3) == 33);
+
+}  // namespace smelt
