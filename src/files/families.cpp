@@ -114,12 +114,49 @@ constexpr std::array llama_tensors = {
     TensorRule{"", "rope_freqs.weight", optional},  // Hugging Face has the formula in config.json instead
 };
 
+// gate_up has gate and up rows by turns; GGUF files have two tensors instead. The experts' *_blocks stand for
+// the pair with *_scales.
+constexpr std::array gpt_oss_tensors = {
+    TensorRule{"model.embed_tokens.weight", "token_embd.weight"},
+    TensorRule{"model.norm.weight", "output_norm.weight"},
+    TensorRule{"lm_head.weight", "output.weight", optional},
+    TensorRule{"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
+    TensorRule{"model.layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", TensorRole::rotary_q},
+    TensorRule{"model.layers.{}.self_attn.q_proj.bias", "blk.{}.attn_q.bias", TensorRole::rotary_q_bias},
+    TensorRule{"model.layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight", TensorRole::rotary_k},
+    TensorRule{"model.layers.{}.self_attn.k_proj.bias", "blk.{}.attn_k.bias", TensorRole::rotary_k_bias},
+    TensorRule{"model.layers.{}.self_attn.v_proj.weight", "blk.{}.attn_v.weight"},
+    TensorRule{"model.layers.{}.self_attn.v_proj.bias", "blk.{}.attn_v.bias"},
+    TensorRule{"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight"},
+    TensorRule{"model.layers.{}.self_attn.o_proj.bias", "blk.{}.attn_output.bias"},
+    TensorRule{"model.layers.{}.self_attn.sinks", "blk.{}.attn_sinks.weight"},
+    TensorRule{"model.layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight"},
+    TensorRule{"model.layers.{}.mlp.router.weight", "blk.{}.ffn_gate_inp.weight"},
+    TensorRule{"model.layers.{}.mlp.router.bias", "blk.{}.ffn_gate_inp.bias"},
+    TensorRule{"model.layers.{}.mlp.experts.gate_up_proj_blocks", "blk.{}.ffn_gate_up_exps.weight", optional},
+    TensorRule{"model.layers.{}.mlp.experts.gate_up_proj_bias", "blk.{}.ffn_gate_up_exps.bias", optional},
+    TensorRule{"model.layers.{}.mlp.experts.down_proj_blocks", "blk.{}.ffn_down_exps.weight"},
+    TensorRule{"model.layers.{}.mlp.experts.down_proj_bias", "blk.{}.ffn_down_exps.bias"},
+    TensorRule{"", "blk.{}.ffn_gate_exps.weight", optional},
+    TensorRule{"", "blk.{}.ffn_gate_exps.bias", optional},
+    TensorRule{"", "blk.{}.ffn_up_exps.weight", optional},
+    TensorRule{"", "blk.{}.ffn_up_exps.bias", optional},
+};
+
+constexpr auto gpt_oss_config = with_dense(std::array{
+    ConfigKey{"num_local_experts", "expert_count", KeyType::integer},
+    ConfigKey{"num_experts_per_tok", "expert_used_count", KeyType::integer},
+    ConfigKey{"intermediate_size", "expert_feed_forward_length", KeyType::integer},
+    ConfigKey{"sliding_window", "attention.sliding_window", KeyType::integer},
+});
+
 constexpr std::array families = {
     Family{"qwen3", "qwen3", "Qwen3ForCausalLM", false, false, dense_config, qwen3_tensors},
     Family{"qwen2", "qwen2", "Qwen2ForCausalLM", false, false, dense_config, qwen2_tensors},
     Family{"llama", "llama", "LlamaForCausalLM", true, false, dense_config, llama_tensors},
     Family{"llama", "mixtral", "MixtralForCausalLM", true, true, mixtral_config, mixtral_tensors},
     Family{"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", false, true, qwen3moe_config, qwen3moe_tensors},
+    Family{"gpt-oss", "gpt_oss", "GptOssForCausalLM", false, true, gpt_oss_config, gpt_oss_tensors},
 };
 
 constexpr std::string_view hole = "{}";

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "files/families.h"
 #include "files/limits.h"
+#include "files/mxfp4_pairs.h"
 #include "files/readers.h"
 
 namespace smelt {
@@ -49,10 +50,15 @@ void read_chat_templates(const fs::path& folder, ModelFile& model) {
     }
 }
 
+// The name that the family's table has for it, else its own.
+std::string translate(const Family* family, const std::string& hf_name) {
+    const auto match = family == nullptr ? std::nullopt : match_hf(*family, hf_name);
+    return match ? gguf_name(*match) : hf_name;
+}
+
 void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, const std::string& source,
                 std::unordered_set<std::string>& names, ModelFile& model) {
-    const auto match = family == nullptr ? std::nullopt : match_hf(*family, entry.name);
-    const std::string name = match ? gguf_name(*match) : entry.name;
+    const std::string name = translate(family, entry.name);
     if (!names.insert(name).second) throw Error("{}: two tensors with the name {}", source, name);
     // The reference ignores a head that the config ties to the embedding.
     if (tied_head && name == "output.weight") return;
@@ -90,6 +96,7 @@ void read_weights(const fs::path& folder, const Family* family, ModelFile& model
     }
 
     std::unordered_set<std::string> seen, names;  // as in the files, and translated
+    Mxfp4Pairs pairs;
     for (const std::string& shard : shards) {
         const auto file = std::make_shared<const MappedFile>(folder / shard);
         model.mappings.push_back(file);
@@ -97,8 +104,20 @@ void read_weights(const fs::path& folder, const Family* family, ModelFile& model
         for (SafetensorsEntry& entry : read_safetensors(file->bytes(), source)) {
             if (!seen.insert(entry.name).second)
                 throw Error("{}: tensor {} is in two shards", source, entry.name);
+            if (pairs.take(entry, source)) continue;
             add_tensor(entry, family, tied_head, source, names, model);
         }
+    }
+    for (const Mxfp4Pairs::Pair& pair : pairs.join()) {
+        // Tables name the pair by its blocks.
+        TensorView view = joined_view(pair, translate(family, pair.blocks.entry.name));
+        if (!names.insert(view.name).second) {
+            throw Error("{}: two tensors with the name {}", view.source, view.name);
+        }
+        model.tensors.push_back(std::move(view));
+    }
+    for (Mxfp4Pairs::Part part : pairs.rest()) {
+        add_tensor(part.entry, family, tied_head, part.source, names, model);
     }
     for (const auto& [name, shard] : index) {
         if (!seen.contains(name)) {
@@ -121,7 +140,9 @@ bool was_rounded_in_place(const MappedFile& config, const ModelFile& model) {
     const Json json = parse_json(config.text(), config.path().string());
     const auto dtype = json.find("dtype") != json.end() ? json.find("dtype") : json.find("torch_dtype");
     return dtype != json.end() && *dtype == "float32" &&
-           std::ranges::all_of(model.tensors, [](const TensorView& t) { return t.format == Format::BF16; });
+           std::ranges::all_of(model.tensors, [](const TensorView& t) {
+               return t.format == Format::BF16 || t.format == Format::MXFP4_HF;
+           });
 }
 
 }  // namespace

@@ -16,7 +16,8 @@
 namespace smelt {
 
 // A weight in a file. Rows run along the last dimension and are whole blocks of the format. `data` is aligned
-// to the size of the format's largest member (a float for F32, a half for F16), `scales` to a float.
+// to the size of the format's largest member (a float for F32, a half for F16), `scales` to a scale (a float,
+// but a byte for MXFP4_HF).
 struct TensorView {
     std::string name;  // GGUF's: "blk.3.attn_q.weight"
     Format format;

@@ -81,6 +81,42 @@ TEST(Files, UnknownArchitectureOpens) {
     EXPECT_THROW(model->require("z"), Error);
 }
 
+// gpt-oss: two tensors of bytes are one weight, the low nibble first.
+TEST(Files, BlocksAndScalesAreOneTensor) {
+    Folder f;
+    f.config = R"({"model_type": "gpt_oss", "num_local_experts": 2, "hidden_size": 32})";
+    const std::string name = "model.layers.7.mlp.experts.gate_up_proj";
+    const auto header = [&](const std::string& scales_shape) {
+        return R"({")" + name + R"(_scales": {"dtype": "U8", "shape": )" + scales_shape +
+               R"(, "data_offsets": [0, 6]}, ")" + name +
+               R"(_blocks": {"dtype": "U8", "shape": [2, 3, 1, 16], "data_offsets": [6, 102]}})";
+    };
+    f.header = header("[2, 3, 1]");
+    f.data = std::string(6, char(127)) + std::string(96, '\0');
+    f.data[3] = char(128);            // row 3, that is row 0 of expert 1: times 2
+    f.data[6 + 3 * 16 + 1] = '\x72';  // its weights 2 and 3: codes 2 and 7
+    const auto model = f.open();
+    ASSERT_EQ(model->tensors.size(), 1u);
+    EXPECT_TRUE(model->unsupported.empty());
+    const TensorView& t = model->require("blk.7.ffn_gate_up_exps.weight");
+    EXPECT_EQ(t.format, Format::MXFP4_HF);
+    EXPECT_EQ(t.shape, (std::vector<int64_t>{2, 3, 32}));
+    EXPECT_EQ(t.n_bytes(), 6u * 17);
+    std::vector<float> row(32), expected(32, 0.0f);
+    expected[2] = 2;
+    expected[3] = 12;
+    decode_row(t.row(3), row);
+    EXPECT_EQ(row, expected);
+
+    f.header = header("[3, 2, 1]");
+    EXPECT_NE(f.error().find("gate_up_proj_scales: expected shape (2, 3, 1)"), std::string::npos)
+        << f.error();
+    // Alone they are bytes without a meaning.
+    f.header = R"({"x_blocks": {"dtype": "U8", "shape": [2, 3, 1, 16], "data_offsets": [0, 96]}})";
+    f.data.resize(96);
+    ASSERT_EQ(f.open()->unsupported.size(), 1u);
+}
+
 TEST(Files, UnalignedTensorIsCopied) {
     Folder f;
     f.header = R"({"x": {"dtype": "F32", "shape": [4], "data_offsets": [1, 17]}})";

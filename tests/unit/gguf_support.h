@@ -79,8 +79,8 @@ inline GgufBytes small_gguf() {
     append(g.keys, static_cast<uint32_t>(GgufValue::u8)), append(g.keys, uint64_t{2}), g.keys += "xy";
     g.tensor("token_embd.weight", {64, 3}, 8, 0);
     g.tensor("output_norm.weight", {64}, 0, 416);
-    g.tensor("blk.0.attn_q.weight", {32}, 6, 672);
-    g.data.assign(694, '\1');
+    g.tensor("blk.0.attn_q.weight", {32}, 9, 672);  // Q8_1: for products only, never of weights
+    g.data.assign(708, '\1');
     return g;
 }
 

@@ -355,9 +355,9 @@ TEST(Writers, WhatTheTargetCannotSayIsNamed) {
     expect(to_bin(qwen3), "cannot hold a RoPE base of 5000000");
     qwen3.tensors.pop_back();
     expect(error_of([&] { write_gguf(qwen3, t.path() / "m.gguf", {}, {}); }), "is missing");
-    qwen3.unsupported.push_back({"blk.0.x", "Q5_K", {32}, 1, "file"});
+    qwen3.unsupported.push_back({"blk.0.x", "IQ2_S", {32}, 1, "file"});
     expect(error_of([&] { write_gguf(qwen3, t.path() / "m.gguf", {}, {}); }),
-           "number format Q5_K is not supported");
+           "number format IQ2_S is not supported");
 
     ModelFile llama = *open_model(golden("llama3"));
     expect(error_of([&] { write_hugging_face(llama, t.path() / "hf", {}, {.format = Format::Q8_0}); }),
@@ -436,6 +436,38 @@ TEST(Writers, FullDiskLeavesTheOldFilesWhole) {
     EXPECT_EQ(read_file(t.path() / "m.bin"), "old bin");
     EXPECT_EQ(read_file(t.path() / "m.bin.tokenizer"), "old vocabulary");
     EXPECT_EQ(std::distance(fs::directory_iterator(t.path()), fs::directory_iterator{}), 3);
+}
+
+// gpt-oss's nibbles to GGUF's: every number stays, whatever its code.
+TEST(Writers, BlocksOfTwoTensorsBecomeGgufs) {
+    constexpr int64_t n = 4 * 32;
+    std::vector<std::byte> quants(n / 2), scales;
+    for (size_t i = 0; i < quants.size(); ++i) quants[i] = static_cast<std::byte>(i * 37 + i / 16);
+    for (const int e : {0, 120, 127, 254}) scales.push_back(static_cast<std::byte>(e));
+    const TensorView view{"blk.0.ffn_down_exps.weight", Format::MXFP4_HF, {2, 64}, quants, scales, "file"};
+    EXPECT_EQ(choose_format(view, {std::nullopt, Container::gguf}), Format::MXFP4);
+    std::vector<std::byte> written;
+    ThreadPool pool(2);
+    stream_tensor({view, view.name, Format::MXFP4}, pool, [&](std::span<const std::byte> part) {
+        written.insert(written.end(), part.begin(), part.end());
+    });
+    ASSERT_EQ(written.size(), 4u * 17);
+    std::vector<float> before(n), after(n);
+    decode_row({Format::MXFP4_HF, quants.data(), scales.data(), n}, before);
+    decode_row({Format::MXFP4, written.data(), nullptr, n}, after);
+    EXPECT_EQ(before, after);
+}
+
+TEST(Writers, FormatsForReadingOnlyAreRefused) {
+    const auto demo = open_model(fs::path(SMELT_MODELS) / "demo-5m");
+    for (const Format f : {Format::Q4_K, Format::MXFP8_E4M3}) {
+        try {
+            (void)plan_tensors(*demo, {f, Container::gguf});
+            ADD_FAILURE() << to_string(f);
+        } catch (const Error& e) {
+            EXPECT_NE(std::string(e.what()).find("formats to write are f32"), std::string::npos) << e.what();
+        }
+    }
 }
 
 }  // namespace
