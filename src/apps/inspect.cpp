@@ -186,7 +186,7 @@ void print_text(const Report& r, bool with_tensors) {
                fmt::format("{} in {} tensors, {}", count_text(r.n_weights),
                            model.tensors.size() + model.unsupported.size(), bytes_text(model.n_bytes())));
     for (const auto& [name, sum] : r.formats) {
-        print_line("", fmt::format("{:<8}{} in {} tensors, {}", name, count_text(sum.n_weights),
+        print_line("", fmt::format("{:<11}{} in {} tensors, {}", name, count_text(sum.n_weights),
                                    sum.n_tensors, bytes_text(sum.n_bytes)));
     }
     print_line("rope", values_text(model.metadata, r.architecture + ".rope."));
@@ -202,7 +202,7 @@ void print_text(const Report& r, bool with_tensors) {
     if (!with_tensors) return;
     const auto print_tensor = [](const std::string& name, std::string_view format,
                                  const std::vector<int64_t>& shape, uint64_t n_bytes) {
-        fmt::print("{:<40} {:<8} {:>20} {:>12}\n", name, format, fmt::format("({})", fmt::join(shape, ", ")),
+        fmt::print("{:<40} {:<11} {:>20} {:>12}\n", name, format, fmt::format("({})", fmt::join(shape, ", ")),
                    bytes_text(n_bytes));
     };
     for (const TensorView& t : model.tensors) print_tensor(t.name, to_string(t.format), t.shape, t.n_bytes());
