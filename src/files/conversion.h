@@ -13,17 +13,28 @@
 
 namespace smelt {
 
-// Containers pair the q/k rows that RoPE rotates together differently: (j, j + head_dim / 2) or (2j, 2j + 1).
-enum class RowOrder { as_is, halves_to_pairs, pairs_to_halves };
+// Which row of the sources a row of the target is. Containers pair the q/k rows that RoPE rotates together
+// differently, (j, j + head_dim / 2) or (2j, 2j + 1); gpt-oss's experts have gate and up rows by turns in one
+// tensor or apart in two.
+enum class RowOrder { as_is, halves_to_pairs, pairs_to_halves, even_rows, odd_rows, by_turns };
+
+// Hugging Face files hold a planar format as two tensors.
+enum class Plane { whole, quants, scales };
 
 struct OutputTensor {
-    TensorView source;
-    std::string name;  // the target's
-    Format format;     // never planar: qwen3.c's writer has its own encoder
+    std::string name;                 // the target's
+    std::vector<TensorView> sources;  // of one row length; more than one: experts that become one tensor
+    std::vector<int64_t> shape;       // the target's, of weights
+    Format format;                    // planar only for a plane of it: qwen3.c's writer has its own encoder
     RowOrder order = RowOrder::as_is;
-    int64_t head_dim = 0;  // of reordered tensors
+    int64_t head_dim = 0;  // of rows in pairs and halves
+    Plane plane = Plane::whole;
 
-    uint64_t n_bytes() const { return data_bytes(format, source.n_elements()); }
+    int64_t n_elements() const;
+    int64_t row_len() const { return sources.front().row_len(); }
+    int64_t n_rows() const { return row_len() == 0 ? 0 : n_elements() / row_len(); }
+    uint64_t row_bytes() const;
+    uint64_t n_bytes() const { return row_bytes() * static_cast<uint64_t>(n_rows()); }
 };
 
 struct FormatChoice {
@@ -31,14 +42,16 @@ struct FormatChoice {
     Container target;
 };
 
-// The rule, in one place: matrices (two dimensions) get the requested format when their rows are whole blocks
-// of it, else F16 instead of F32 and no change otherwise; without a request they stay, but what a container
-// cannot hold becomes Q8_0 (GGUF, from Q8_G64) or F16 (Hugging Face, from any quantized format). Vectors
-// (norms, biases) are F32 in GGUF and stay as they are in Hugging Face folders.
+// The rule, in one place: matrices get the requested format when their rows are whole blocks of it, else F16
+// instead of F32 and no change otherwise; without a request they stay, but what a container cannot hold
+// becomes Q8_0 (GGUF, from Q8_G64) or F16 (Hugging Face, from any quantized format). Routers of experts stay:
+// they are small, and a rounded one chooses other experts. Vectors (norms, biases) are F32 in GGUF and stay
+// as they are in Hugging Face folders.
 Format choose_format(const TensorView& tensor, const FormatChoice& choice);
 
-// Every tensor under the target's name. Throws Error naming the tensor that the target or this build cannot
-// take: unsupported, missing, or without a name there.
+// Every tensor under the target's name; experts stacked in GGUF, one by one in Hugging Face folders. Throws
+// Error naming the tensor that the target or this build cannot take: unsupported, missing, or without a name
+// there.
 std::vector<OutputTensor> plan_tensors(const ModelFile& model, const FormatChoice& choice);
 
 using ByteSink = std::function<void(std::span<const std::byte>)>;
@@ -46,7 +59,7 @@ using ByteSink = std::function<void(std::span<const std::byte>)>;
 // Throws Error naming the tensor where a value does not fit its format.
 void stream_tensor(const OutputTensor& tensor, ThreadPool& pool, const ByteSink& sink);
 
-// Row r of the target is this row of the source.
+// Row r of the target is this row of the source, for rows of heads.
 int64_t source_row(RowOrder order, int64_t head_dim, int64_t r);
 
 }  // namespace smelt

@@ -160,6 +160,7 @@ constexpr std::array families = {
 };
 
 constexpr std::string_view hole = "{}";
+constexpr std::string_view single_ending = ".{}.weight", stacked_ending = "_exps.weight";
 
 // The number at the beginning of text as names write it, without leading zeros; it is taken off the text.
 std::optional<int64_t> take_number(std::string_view& text) {
@@ -247,6 +248,23 @@ std::string hf_name(const RuleMatch& m) {
 
 std::string gguf_name(const RuleMatch& m) {
     return fill(m.rule->gguf, m.layer, m.expert);
+}
+
+const TensorRule* find_rule(const Family& family, std::string_view gguf) {
+    const auto it = std::ranges::find(family.tensors, gguf, &TensorRule::gguf);
+    return it == family.tensors.end() ? nullptr : &*it;
+}
+
+const TensorRule* stacked_form(const Family& family, const TensorRule& rule) {
+    if (!rule.gguf.ends_with(single_ending)) return nullptr;
+    const auto stem = rule.gguf.substr(0, rule.gguf.size() - single_ending.size());
+    return find_rule(family, std::string(stem).append(stacked_ending));
+}
+
+const TensorRule* single_form(const Family& family, const TensorRule& rule) {
+    if (!rule.gguf.ends_with(stacked_ending)) return nullptr;
+    const auto stem = rule.gguf.substr(0, rule.gguf.size() - stacked_ending.size());
+    return find_rule(family, std::string(stem).append(single_ending));
 }
 
 std::vector<std::string> missing_tensors(const ModelFile& model) {

@@ -67,6 +67,13 @@ std::optional<RuleMatch> match_gguf(const Family& family, std::string_view name)
 std::string hf_name(const RuleMatch& match);
 std::string gguf_name(const RuleMatch& match);
 
+// Between "blk.{}.ffn_up_exps.weight", all experts in one tensor, and "blk.{}.ffn_up.{}.weight", one each:
+// the rule for the other form. Null where `rule` is neither, or the family has no such form.
+const TensorRule* stacked_form(const Family& family, const TensorRule& rule);
+const TensorRule* single_form(const Family& family, const TensorRule& rule);
+// The rule for this GGUF pattern; null where the family has none.
+const TensorRule* find_rule(const Family& family, std::string_view gguf);
+
 // Tensors that a model of a known family needs and the file lacks.
 std::vector<std::string> missing_tensors(const ModelFile& model);
 

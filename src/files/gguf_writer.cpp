@@ -169,10 +169,8 @@ std::string gguf_header(const Metadata& metadata, const std::vector<OutputTensor
     uint64_t offset = 0;
     for (const OutputTensor& t : plan) {
         put_string(out, t.name);
-        std::vector<int64_t> shape = t.source.shape;
-        if (t.order != RowOrder::as_is && shape.back() == 1) shape.pop_back();  // a bias taken as a column
-        put(out, static_cast<uint32_t>(shape.size()));
-        for (size_t i = shape.size(); i-- > 0;) put(out, static_cast<uint64_t>(shape[i]));
+        put(out, static_cast<uint32_t>(t.shape.size()));
+        for (size_t i = t.shape.size(); i-- > 0;) put(out, static_cast<uint64_t>(t.shape[i]));
         put(out, static_cast<uint32_t>(format_info(t.format).gguf_id));
         put(out, offset);
         offset += t.n_bytes() + padding(t.n_bytes());
@@ -235,7 +233,8 @@ void write_gguf(const ModelFile& model, const std::filesystem::path& path, const
                         std::as_bytes(std::span(divisors)),
                         {},
                         model.path.string()};
-        plan.insert(plan.begin(), OutputTensor{std::move(view), "rope_freqs.weight", Format::F32});
+        const std::vector<int64_t> shape = view.shape;
+        plan.insert(plan.begin(), OutputTensor{view.name, {view}, shape, Format::F32});
     }
 
     Metadata metadata = gguf_metadata(model, vocabulary, architecture);

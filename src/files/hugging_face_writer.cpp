@@ -90,11 +90,16 @@ std::string shard_header(const Shard& shard) {
     members.emplace_back("__metadata__", Json{{"format", "pt"}});
     uint64_t offset = 0;
     for (const OutputTensor* t : shard) {
-        std::vector<int64_t> shape = t->source.shape;
-        if (t->order != RowOrder::as_is && shape.back() == 1) shape.pop_back();  // a bias taken as a column
+        std::vector<int64_t> shape = t->shape;
         std::string dtype(to_string(t->format));
         std::ranges::transform(dtype, dtype.begin(),
                                [](char c) { return static_cast<char>(std::toupper(c)); });
+        if (t->plane != Plane::whole) {
+            const FormatInfo& info = format_info(t->format);
+            shape.back() /= info.block_len;
+            if (t->plane == Plane::quants) shape.push_back(info.block_bytes);
+            dtype = "U8";
+        }
         members.emplace_back(
             t->name,
             Json{{"dtype", dtype}, {"shape", shape}, {"data_offsets", {offset, offset + t->n_bytes()}}});
@@ -147,7 +152,7 @@ void write_chat_templates(const fs::path& folder, const Metadata& metadata) {
 }
 
 Format main_format(const std::vector<OutputTensor>& plan) {
-    const auto matrix = std::ranges::find_if(plan, [](const auto& t) { return t.source.shape.size() == 2; });
+    const auto matrix = std::ranges::find_if(plan, [](const auto& t) { return t.shape.size() == 2; });
     return matrix == plan.end() ? Format::F32 : matrix->format;
 }
 

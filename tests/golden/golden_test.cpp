@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "engine/forward.h"
+#include "files/writers.h"
 #include "golden/golden_file.h"
 
 namespace smelt {
@@ -79,6 +80,25 @@ TEST_P(Golden, GreedyContinuationIsTheSame) {
             logits = sequence.feed({&expected, 1}, SequenceRunner::Logits::last);
         }
     }
+}
+
+// To GGUF and from there to a Hugging Face folder, both run.
+TEST_P(Golden, LogitsAgreeAfterConversion) {
+    const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) /
+                                         ("smelt-golden-" + GetParam().model + "-" + GetParam().backend);
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directories(folder);
+    write_gguf(*open_model(folder_), folder / "m.gguf", {}, {.n_threads = 2});
+    write_hugging_face(*open_model(folder / "m.gguf"), folder / "hf", {}, {.n_threads = 2});
+    for (const char* name : {"m.gguf", "hf"}) {
+        SCOPED_TRACE(name);
+        const auto model = load_model(open_model(folder / name), *backend_);
+        for (const std::string k : {"0", "1", "2"}) {
+            expect_close(forward_logits(*model, *backend_, golden_.ints("ids_" + k)),
+                         golden_.floats("logits_" + k));
+        }
+    }
+    std::filesystem::remove_all(folder);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Golden, testing::ValuesIn(list_cases()), [](const auto& test) {

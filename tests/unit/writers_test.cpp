@@ -8,35 +8,16 @@
 #include <algorithm>
 #include <cmath>
 #include <csignal>
-#include <map>
+#include <functional>
 #include <random>
 
 #include "files/conversion.h"
 #include "files/families.h"
 #include "unit/files_support.h"
+#include "unit/tensors_support.h"
 
 namespace smelt {
 namespace {
-
-using Tensors = std::map<std::string, const TensorView*>;
-
-Tensors by_name(const ModelFile& model) {
-    Tensors result;
-    for (const TensorView& t : model.tensors) result[t.name] = &t;
-    return result;
-}
-
-void expect_same_tensors(const ModelFile& a, const ModelFile& b) {
-    const Tensors ta = by_name(a), tb = by_name(b);
-    ASSERT_EQ(ta.size(), tb.size());
-    for (const auto& [name, t] : ta) {
-        ASSERT_TRUE(tb.contains(name)) << name;
-        const TensorView& other = *tb.at(name);
-        EXPECT_EQ(t->format, other.format) << name;
-        EXPECT_EQ(t->shape, other.shape) << name;
-        EXPECT_TRUE(std::ranges::equal(t->data, other.data)) << name;
-    }
-}
 
 std::vector<float> decode(const TensorView& t) {
     std::vector<float> out;
@@ -115,8 +96,14 @@ TEST_P(RoundTrip, QuantizedGgufStaysWithinTheFormatsBound) {
     for (const auto& [format, bound] : {std::pair(Format::Q8_0, 0.005), std::pair(Format::Q4_0, 0.13)}) {
         write_gguf(*original, t.path() / "m.gguf", {}, {.format = format, .n_threads = 2});
         const auto gguf = open_model(t.path() / "m.gguf");
+        const ModelFile unstacked = one_by_one(*gguf);
         for (const auto& [name, view] : by_name(*original)) {
-            const TensorView& other = gguf->require(name);
+            const TensorView& other = unstacked.require(name);
+            const bool router = name.ends_with("ffn_gate_inp.weight");
+            if (router) {
+                EXPECT_EQ(other.format, view->format) << name;
+                continue;
+            }
             const bool quantized = view->shape.size() == 2;
             EXPECT_EQ(other.format, quantized ? format : Format::F32) << name;
             if (permuted && (name.ends_with("attn_q.weight") || name.ends_with("attn_k.weight"))) continue;
@@ -448,7 +435,7 @@ TEST(Writers, BlocksOfTwoTensorsBecomeGgufs) {
     EXPECT_EQ(choose_format(view, {std::nullopt, Container::gguf}), Format::MXFP4);
     std::vector<std::byte> written;
     ThreadPool pool(2);
-    stream_tensor({view, view.name, Format::MXFP4}, pool, [&](std::span<const std::byte> part) {
+    stream_tensor({view.name, {view}, view.shape, Format::MXFP4}, pool, [&](std::span<const std::byte> part) {
         written.insert(written.end(), part.begin(), part.end());
     });
     ASSERT_EQ(written.size(), 4u * 17);

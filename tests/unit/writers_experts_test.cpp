@@ -1,0 +1,77 @@
+// Experts: one by one in Hugging Face folders, stacked in GGUF.
+#include <functional>
+
+#include "base/error.h"
+#include "files/writers.h"
+#include "unit/files_support.h"
+#include "unit/tensors_support.h"
+
+namespace smelt {
+namespace {
+
+// As llama.cpp reads them: one tensor a layer and kind, experts slowest.
+TEST(Writers, ExpertsAreStackedInGguf) {
+    const TemporaryFolder t;
+    for (const auto& [name, n_experts, rows] :
+         {std::tuple("qwen3-moe", 8, 96), std::tuple("mixtral", 4, 192)}) {
+        const auto original = open_model(golden(name));
+        write_gguf(*original, t.path() / "m.gguf", {}, {.n_threads = 2});
+        const auto gguf = open_model(t.path() / "m.gguf");
+        EXPECT_EQ(gguf->find("blk.0.ffn_up.0.weight"), nullptr);
+        EXPECT_EQ(gguf->require("blk.2.ffn_gate_exps.weight").shape,
+                  (std::vector<int64_t>{n_experts, rows, 128}));
+        EXPECT_EQ(gguf->require("blk.2.ffn_down_exps.weight").shape,
+                  (std::vector<int64_t>{n_experts, 128, rows}));
+        const ModelFile unstacked = one_by_one(*gguf);
+        for (const auto& [tensor, view] : by_name(*original)) {
+            if (!tensor.starts_with("blk.1.ffn_") || view->shape.size() < 2) continue;
+            EXPECT_TRUE(std::ranges::equal(view->data, unstacked.require(tensor).data)) << tensor;
+        }
+        // A GGUF of the old kind, an expert a tensor, is stacked when it is written again.
+        write_gguf(unstacked, t.path() / "again.gguf", {}, {});
+        expect_same_tensors(*gguf, *open_model(t.path() / "again.gguf"));
+    }
+}
+
+TEST(Writers, ExpertsThatCannotBeStackedAreNamed) {
+    const TemporaryFolder t;
+    const auto expect_error = [&](const std::string& text, const std::function<void(ModelFile&)>& damage) {
+        ModelFile model = *open_model(golden("qwen3-moe"));
+        damage(model);
+        try {
+            write_gguf(model, t.path() / "m.gguf", {}, {});
+            ADD_FAILURE() << "expected: " << text;
+        } catch (const Error& e) {
+            EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
+        }
+    };
+    const auto rename = [](ModelFile& m, const std::string& from, const std::string& to) {
+        std::ranges::find(m.tensors, from, &TensorView::name)->name = to;
+    };
+    expect_error("blk.1.ffn_up_exps.weight: expected 8 parts as blk.1.ffn_up.0.weight, part 3 is missing",
+                 [](ModelFile& m) {
+                     std::erase_if(m.tensors,
+                                   [](const auto& v) { return v.name == "blk.1.ffn_up.3.weight"; });
+                 });
+    expect_error("blk.1.ffn_up.8.weight: expected expert 0 to 7, found 8",
+                 [&](ModelFile& m) { rename(m, "blk.1.ffn_up.3.weight", "blk.1.ffn_up.8.weight"); });
+    expect_error(
+        "blk.1.ffn_up.3.weight: expected bf16 (96, 128) as blk.1.ffn_up.0.weight, found bf16 (128, 96)",
+        [](ModelFile& m) {
+            std::ranges::find(m.tensors, "blk.1.ffn_up.3.weight", &TensorView::name)->shape = {128, 96};
+        });
+    write_gguf(*open_model(golden("qwen3-moe")), t.path() / "m.gguf", {}, {});
+    ModelFile flat = *open_model(t.path() / "m.gguf");
+    std::ranges::find(flat.tensors, "blk.0.ffn_up_exps.weight", &TensorView::name)->shape = {8 * 96, 128};
+    try {
+        write_hugging_face(flat, t.path() / "hf", {}, {});
+        ADD_FAILURE();
+    } catch (const Error& e) {
+        EXPECT_NE(std::string(e.what()).find("expected shape (8, rows, columns), file has (768, 128)"),
+                  std::string::npos)
+            << e.what();
+    }
+}
+
+}  // namespace
+}  // namespace smelt
