@@ -7,8 +7,17 @@
 
 namespace smelt {
 
+WeightLoader::WeightLoader(const ModelFile& file, Backend& backend) : file_(file), backend_(backend) {
+    for (const TensorView& t : file.tensors) tensors_.emplace(t.name, &t);
+}
+
+const TensorView& WeightLoader::require(const std::string& name) const {
+    const auto it = tensors_.find(name);
+    return it == tensors_.end() ? file_.require(name) : *it->second;  // which throws
+}
+
 Weight WeightLoader::take(const std::string& name, int64_t rows, int64_t cols, WeightUse use) {
-    const TensorView& t = file_.require(name);
+    const TensorView& t = require(name);
     if (t.row_len() != cols || t.n_rows() != rows) {
         throw Error("{}: {}: expected shape ({}, {}), file has ({})", t.source, name, rows, cols,
                     fmt::join(t.shape, ", "));
@@ -28,7 +37,7 @@ std::vector<Weight> WeightLoader::experts(const std::string& prefix, const std::
     std::vector<Weight> result;
     const std::string stacked = prefix + name + "_exps.weight";
     if (has(stacked)) {
-        const TensorView& t = file_.require(stacked);
+        const TensorView& t = require(stacked);
         if (t.shape != std::vector<int64_t>{n_experts, rows, cols}) {
             throw Error("{}: {}: expected shape ({}, {}, {}), file has ({})", t.source, stacked, n_experts,
                         rows, cols, fmt::join(t.shape, ", "));

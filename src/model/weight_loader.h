@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "backend/backend.h"
@@ -14,9 +16,9 @@ namespace smelt {
 
 class WeightLoader {
  public:
-    WeightLoader(const ModelFile& file, Backend& backend) : file_(file), backend_(backend) {}
+    WeightLoader(const ModelFile& file, Backend& backend);
 
-    bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+    bool has(const std::string& name) const { return tensors_.contains(name); }
     Weight matrix(const std::string& name, int64_t rows, int64_t cols);
     Weight embedding(const std::string& name, int64_t rows, int64_t cols, bool also_output_head);
     Weight vector(const std::string& name, int64_t n);
@@ -30,9 +32,12 @@ class WeightLoader {
     size_t step_bytes() const { return step_bytes_; }
 
  private:
+    const TensorView& require(const std::string& name) const;
     Weight take(const std::string& name, int64_t rows, int64_t cols, WeightUse use);
 
     const ModelFile& file_;
+    // ModelFile::find() goes through all tensors, and models with experts ask for tens of thousands.
+    std::unordered_map<std::string_view, const TensorView*> tensors_;
     Backend& backend_;
     size_t weight_bytes_ = 0, step_bytes_ = 0;
 };
