@@ -38,6 +38,8 @@ enum class RopePairing {
 struct AttentionParams {
     float scale = 1;  // of q·k
     int window = 0;   // a token sees this many positions with its own; 0: all
+    const Weight* sinks =
+        nullptr;  // (n_heads) a logit each that the softmax has beside the scores; may be null
 };
 
 // One product of a matmul: out = x · wᵀ + bias.
@@ -47,10 +49,11 @@ struct MatmulOut {
     const Weight* bias = nullptr;  // (out_features), may be null
 };
 
-// One product of a mixture of experts: out[t][i] = x · experts[expert_ids[t][i]]ᵀ
+// One product of a mixture of experts: out[t][i] = x · experts[e]ᵀ + bias[e], e = expert_ids[t][i]
 struct ExpertsOut {
     Tensor out;                       // (n_tokens, n_used, rows)
     std::span<const Weight> experts;  // each (rows, cols), all of one format
+    const Weight* bias = nullptr;     // (n_experts, rows), may be null
 };
 
 // How a router's logits choose experts.
@@ -112,6 +115,9 @@ class Backend {
     virtual void add(Tensor x, Tensor y) = 0;
     // out = silu(gate) * up. out may be gate.
     virtual void silu_mul(Tensor out, Tensor gate, Tensor up) = 0;
+    // gpt-oss: out = g * sigmoid(alpha * g) * (clamp(up, -limit, limit) + 1), g = min(gate, limit). out may
+    // be gate.
+    virtual void clamped_silu_mul(Tensor out, Tensor gate, Tensor up, float alpha, float limit) = 0;
     // out[i] = x[rows[i]]
     virtual void gather_rows(Tensor out, Tensor x, Tensor rows) = 0;
     // Copies whole KV blocks: block from[i] to to[i] (copy-on-write). Host-side lists; in order with the

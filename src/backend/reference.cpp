@@ -24,6 +24,7 @@ struct HostStorage : Storage {
 
 struct HostWeight : Storage {
     std::span<const std::byte> data, scales;
+    int64_t row_step = 1;
     std::vector<std::byte> owned;
 };
 
@@ -39,6 +40,7 @@ class ReferenceBackend : public Backend {
         if (use != WeightUse::vector) {
             storage->data = view.data;
             storage->scales = view.scales;
+            storage->row_step = view.row_step;
             return {view.format, view.rows, view.cols, std::move(storage)};
         }
         storage->owned.resize(static_cast<size_t>(view.rows * view.cols) * sizeof(float));
@@ -177,6 +179,11 @@ class ReferenceBackend : public Backend {
                         largest = std::max(largest, weights.back());
                     }
                     double total = 0;
+                    if (p.sinks != nullptr) {
+                        const double sink = static_cast<double>(floats(*p.sinks)[h]);
+                        largest = std::max(largest, sink);
+                        total = std::exp(sink - largest);
+                    }
                     for (double& w : weights) total += w = std::exp(w - largest);
                     // out = weights · v
                     sum.assign(sum.size(), 0);
@@ -206,6 +213,17 @@ class ReferenceBackend : public Backend {
                 const double g = static_cast<double>(at<float>(gate, t)[i]);
                 at<float>(out, t)[i] =
                     static_cast<float>(g / (1 + std::exp(-g)) * static_cast<double>(at<float>(up, t)[i]));
+            }
+        }
+    }
+
+    void clamped_silu_mul(Tensor out, Tensor gate, Tensor up, float alpha, float limit) override {
+        for (int64_t t = 0; t < out.n_rows(); ++t) {
+            for (int64_t i = 0; i < out.row_len(); ++i) {
+                const double g = static_cast<double>(std::min(at<float>(gate, t)[i], limit));
+                const double u = static_cast<double>(std::clamp(at<float>(up, t)[i], -limit, limit));
+                at<float>(out, t)[i] =
+                    static_cast<float>(g / (1 + std::exp(-static_cast<double>(alpha) * g)) * (u + 1));
             }
         }
     }
@@ -269,13 +287,16 @@ class ReferenceBackend : public Backend {
             std::vector<float> w(static_cast<size_t>(m.experts[0].cols));
             for (int64_t t = 0; t < x.n_rows(); ++t) {
                 for (int64_t i = 0; i < n_used; ++i) {
-                    const Weight& expert = m.experts[static_cast<size_t>(at<int32_t>(expert_ids, t)[i])];
+                    const int64_t e = at<int32_t>(expert_ids, t)[i];
+                    const Weight& expert = m.experts[static_cast<size_t>(e)];
                     const float* in = at<float>(x, t) + (x.rank == 3 ? i * expert.cols : 0);
                     for (int64_t r = 0; r < expert.rows; ++r) {
                         decode_row(weight_row(expert, r), w);
                         double sum = 0;
                         for (size_t c = 0; c < w.size(); ++c)
                             sum += static_cast<double>(in[c]) * static_cast<double>(w[c]);
+                        if (m.bias != nullptr)
+                            sum += static_cast<double>(floats(*m.bias)[e * expert.rows + r]);
                         at<float>(m.out, t)[i * expert.rows + r] = static_cast<float>(sum);
                     }
                 }
@@ -330,8 +351,9 @@ class ReferenceBackend : public Backend {
     }
     static RowView weight_row(const Weight& w, int64_t r) {
         const auto* storage = static_cast<const HostWeight*>(w.storage.get());
-        return {w.format, storage->data.data() + data_bytes(w.format, r * w.cols),
-                storage->scales.data() + scale_bytes(w.format, r * w.cols), w.cols};
+        const int64_t first = r * storage->row_step * w.cols;
+        return {w.format, storage->data.data() + data_bytes(w.format, first),
+                storage->scales.data() + scale_bytes(w.format, first), w.cols};
     }
 };
 

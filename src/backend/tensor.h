@@ -66,6 +66,7 @@ struct WeightView {
     Format format;
     int64_t rows, cols;
     std::span<const std::byte> data, scales;  // scales: planar formats only
+    int64_t row_step = 1;                     // its rows are every row_step-th of those in data
 };
 
 // What a weight is used for, so that a backend may lay it out accordingly.

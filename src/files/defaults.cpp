@@ -46,6 +46,10 @@ void fill_defaults(ModelFile& model) {
         embedding && embedding->shape.size() == 2) {
         set_once(m, prefix + "vocab_size", embedding->shape[0]);
     }
+    // Not said in GGUF files, whose readers round where the model was trained without.
+    if (family->architecture == "gpt-oss" && m.find(prefix + "rope.scaling.truncate") == nullptr) {
+        m.set(prefix + "rope.scaling.truncate", false);
+    }
     if (m.find(prefix + "rope.freq_base") == nullptr) m.set(prefix + "rope.freq_base", default_rope_base);
 }
 

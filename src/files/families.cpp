@@ -147,7 +147,6 @@ constexpr auto gpt_oss_config = with_dense(std::array{
     ConfigKey{"num_local_experts", "expert_count", KeyType::integer},
     ConfigKey{"num_experts_per_tok", "expert_used_count", KeyType::integer},
     ConfigKey{"intermediate_size", "expert_feed_forward_length", KeyType::integer},
-    ConfigKey{"sliding_window", "attention.sliding_window", KeyType::integer},
 });
 
 constexpr std::array families = {

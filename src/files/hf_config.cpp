@@ -65,6 +65,18 @@ struct Section {
         return Section{*value, source + ": " + std::string(key)};
     }
 
+    std::optional<std::vector<std::string>> strings(std::string_view key) const {
+        const Json* value = find(key);
+        if (value == nullptr) return std::nullopt;
+        if (!value->is_array()) fail(key, "a list of strings");
+        std::vector<std::string> result;
+        for (const Json& item : *value) {
+            if (!item.is_string()) fail(key, "a list of strings");
+            result.push_back(item.get<std::string>());
+        }
+        return result;
+    }
+
     // One integer or a list of them.
     std::optional<std::vector<int64_t>> integers(std::string_view key) const {
         const Json* value = find(key);
@@ -115,6 +127,26 @@ void read_rope(const Section& config, const std::string& prefix, Metadata& metad
     }
 }
 
+// Which layers have the window is a list of names in new configs; Qwen2's old ones say from which layer on.
+void read_windows(const Section& config, const std::string& prefix, Metadata& metadata) {
+    const auto window = config.integer("sliding_window");
+    if (!window || !config.boolean("use_sliding_window").value_or(true)) return;
+    metadata.set(prefix + "attention.sliding_window", *window);
+    std::vector<int64_t> pattern;
+    if (const auto types = config.strings("layer_types")) {
+        for (const std::string& type : *types) {
+            if (type != "sliding_attention" && type != "full_attention") {
+                config.fail("layer_types", "sliding_attention or full_attention");
+            }
+            pattern.push_back(type == "sliding_attention");
+        }
+    } else if (const auto first = config.integer("max_window_layers")) {
+        const int64_t n = config.integer("num_hidden_layers").value_or(0);
+        for (int64_t il = 0; il < std::min<int64_t>(n, limits::layers); ++il) pattern.push_back(il >= *first);
+    }
+    if (!pattern.empty()) metadata.set(prefix + "attention.sliding_window_pattern", std::move(pattern));
+}
+
 void read_generation(const Section& s, Metadata& metadata) {
     for (const char* key : {"temperature", "top_p", "min_p", "repetition_penalty"}) {
         set(metadata, std::string("generation.") + key, s.real(key));
@@ -156,9 +188,8 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
     set(metadata, prefix + "attention.value_length", config.integer("head_dim"));
     read_rope(config, prefix, metadata);
     set(metadata, prefix + "expert_weights_norm", config.boolean("norm_topk_prob"));
-    if (config.boolean("use_sliding_window").value_or(true)) {
-        set(metadata, prefix + "attention.sliding_window", config.integer("sliding_window"));
-    }
+    read_windows(config, prefix, metadata);
+    set(metadata, prefix + "swiglu_limit", config.real("swiglu_limit"));
     if (const auto fraction = config.real("partial_rotary_factor"); fraction && *fraction != 1) {
         metadata.set(prefix + "rope.partial_factor", *fraction);
     }

@@ -102,6 +102,11 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
     const auto window = m.get_int(prefix + "attention.sliding_window");
     config["sliding_window"] = window ? Json(*window) : Json();
     config["use_sliding_window"] = window.has_value();
+    if (const auto* pattern = m.get_ints(prefix + "attention.sliding_window_pattern"); window && pattern) {
+        Json& types = config["layer_types"] = Json::array();
+        for (const int64_t has_window : *pattern)
+            types.push_back(has_window != 0 ? "sliding_attention" : "full_attention");
+    }
     config["tie_word_embeddings"] = model.find("output.weight") == nullptr;
     config["attention_bias"] = model.find("blk.0.attn_q.bias") != nullptr;
     // See was_rounded_in_place(): this is how config.json says it.
@@ -110,6 +115,7 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
     config["torch_dtype"] = rounded ? "float32" : torch_dtype(main_format);
     if (const auto normalized = m.get_bool(prefix + "expert_weights_norm"))
         config["norm_topk_prob"] = *normalized;
+    if (const auto limit = m.get_double(prefix + "swiglu_limit")) config["swiglu_limit"] = *limit;
     config["use_cache"] = true;
     if (const MetadataValue* bos = m.find("generation.bos_token_id")) config["bos_token_id"] = to_json(*bos);
     if (const auto* eos = m.get_ints("generation.eos_token_ids"); eos != nullptr && !eos->empty()) {

@@ -6,16 +6,17 @@
 #include "model/model.h"
 #include "model/weight_loader.h"
 
-// name as in general.architecture
-#define ARCHITECTURES(X) \
-    X(llama)             \
-    X(qwen2)             \
-    X(qwen3)             \
-    X(qwen3moe)
+// make_ function, name as in general.architecture
+#define ARCHITECTURES(X)  \
+    X(gpt_oss, "gpt-oss") \
+    X(llama, "llama")     \
+    X(qwen2, "qwen2")     \
+    X(qwen3, "qwen3")     \
+    X(qwen3moe, "qwen3moe")
 
 namespace smelt {
 
-#define X(name) std::unique_ptr<Model> make_##name(WeightLoader& load, const ModelConfig& config);
+#define X(make, name) std::unique_ptr<Model> make_##make(WeightLoader& load, const ModelConfig& config);
 ARCHITECTURES(X)
 #undef X
 

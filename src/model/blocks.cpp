@@ -3,10 +3,16 @@
 
 #include <fmt/core.h>
 
+#include <cmath>
+
 namespace smelt {
 
 std::string layer_prefix(int64_t layer) {
     return fmt::format("blk.{}.", layer);
+}
+
+AttentionParams attention_params(const ModelConfig& c, int64_t layer) {
+    return {.scale = 1 / std::sqrt(static_cast<float>(c.head_dim)), .window = c.window_of(layer)};
 }
 
 Ends::Ends(WeightLoader& load, const ModelConfig& c)

@@ -14,6 +14,9 @@ namespace smelt {
 // "blk.3." for layer 3.
 std::string layer_prefix(int64_t layer);
 
+// Scaled by head length, with the layer's window.
+AttentionParams attention_params(const ModelConfig& c, int64_t layer);
+
 // Token embedding at the one end, final norm and output head (own or tied) at the other.
 struct Ends {
     Weight token_embd;   // (vocab_size, dim)

@@ -38,6 +38,29 @@ class Keys {
     std::string prefix_;
 };
 
+// Which layers have a window: a list of 0 and 1, or a period n where every n-th layer sees all. Without
+// either all layers have it, but gpt-oss's files leave out that its every second layer sees all.
+void read_windows(const ModelFile& file, const Keys& keys, ModelConfig& c) {
+    c.window = static_cast<int>(keys.get("attention.sliding_window", 0, 0, max_context));
+    if (c.window == 0) return;
+    const std::string key = c.architecture + ".attention.sliding_window_pattern";
+    const auto n_layers = static_cast<size_t>(c.n_layers);
+    const MetadataValue* pattern = file.metadata.find(key);
+    if (pattern != nullptr && std::holds_alternative<std::vector<int64_t>>(*pattern)) {
+        const auto& list = std::get<std::vector<int64_t>>(*pattern);
+        if (list.size() != n_layers) {
+            throw Error("{}: {}: expected one entry for each of {} layers, found {}", file.path.string(), key,
+                        n_layers, list.size());
+        }
+        for (const int64_t value : list) c.windowed.push_back(value != 0);
+        return;
+    }
+    const int64_t all = c.architecture == "gpt-oss" ? 2 : 0;
+    const int64_t period = keys.get("attention.sliding_window_pattern", all, 0, max_layers);
+    for (int64_t il = 0; il < c.n_layers; ++il)
+        c.windowed.push_back(period == 0 || il % period != period - 1);
+}
+
 }  // namespace
 
 ModelConfig read_config(const ModelFile& file) {
@@ -78,13 +101,14 @@ ModelConfig read_config(const ModelFile& file) {
             file.metadata.get_bool(c.architecture + ".expert_weights_norm").value_or(true);
     }
 
-    // Computed otherwise than the model was trained, it would answer, wrongly.
-    if (const int64_t window = keys.get("attention.sliding_window", 0, 0, max_context);
-        window > 0 && window < c.n_ctx_train) {
-        throw Error(
-            "{}: {}.attention.sliding_window: {} of {} tokens; sliding windows are not supported for {}",
-            file.path.string(), c.architecture, window, c.n_ctx_train, c.architecture);
+    read_windows(file, keys, c);
+    c.swiglu_limit =
+        static_cast<float>(file.metadata.get_double(c.architecture + ".swiglu_limit").value_or(7));
+    if (!(c.swiglu_limit > 0)) {
+        throw Error("{}: {}.swiglu_limit: expected more than 0, found {}", file.path.string(), c.architecture,
+                    c.swiglu_limit);
     }
+    // Computed otherwise than the model was trained, it would answer, wrongly.
     if (file.metadata.get_double(c.architecture + ".rope.partial_factor").value_or(1) != 1) {
         throw Error("{}: {}.rope.partial_factor: only whole heads are rotated in {}", file.path.string(),
                     c.architecture, c.architecture);

@@ -28,6 +28,13 @@ struct ModelConfig {
     int64_t expert_ffn_dim = 0;
     bool norm_expert_weights = true;
 
+    int window = 0;              // positions that a token sees in windowed layers; 0: all
+    std::vector<bool> windowed;  // (n_layers) where window > 0
+    int window_of(int64_t layer) const {
+        return window > 0 && windowed[static_cast<size_t>(layer)] ? window : 0;
+    }
+    float swiglu_limit = 7;  // gpt-oss
+
     RopePairing rope_pairing = RopePairing::half;
     std::vector<float> rope_inv_freq;  // (head_dim / 2) radians per token, with the model's scaling applied
     float rope_scale = 1;              // YaRN's factor on cos and sin

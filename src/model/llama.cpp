@@ -1,7 +1,5 @@
 // Llama 2 and 3, and Mixtral, which GGUF calls llama too: grouped-query attention, SwiGLU or a mixture of
 // SwiGLU experts, no biases. Llama 3's context scaling lies in the RoPE frequencies.
-#include <cmath>
-
 #include "model/architectures.h"
 #include "model/blocks.h"
 
@@ -39,7 +37,6 @@ class Llama : public Model {
 
     void forward(Step& s) const override {
         const ModelConfig& c = config_;
-        const AttentionParams attention{.scale = 1 / std::sqrt(static_cast<float>(c.head_dim))};
         const Tensor x = s.embed(ends.token_embd);  // (n_tokens, dim), the residual stream
         const Tensor angles = rope.table(s);
         for (int64_t il = 0; il < c.n_layers; ++il) {
@@ -49,7 +46,8 @@ class Llama : public Model {
             auto [q, k, v] = s.matmul3({{{l.attn_q}, {l.attn_k}, {l.attn_v}}}, h);
             q = s.rope(q.heads(c.n_heads), angles, rope.pairing);
             k = s.rope(k.heads(c.n_kv_heads), angles, rope.pairing);
-            const Tensor a = s.matmul(l.attn_output, s.attention(il, q, k, v.heads(c.n_kv_heads), attention));
+            const Tensor a = s.matmul(l.attn_output,
+                                      s.attention(il, q, k, v.heads(c.n_kv_heads), attention_params(c, il)));
             l.ffn.add_to(s, x, s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps));
         }
         ends.logits(s, x, c.rms_eps);

@@ -18,7 +18,7 @@ struct Architecture {
 };
 
 const Architecture architectures[] = {
-#define X(name) {#name, make_##name},
+#define X(make, name) {name, make_##make},
     ARCHITECTURES(X)
 #undef X
 };

@@ -1,6 +1,4 @@
 // Qwen2 and Qwen2.5: grouped-query attention with biases on q, k and v, SwiGLU.
-#include <cmath>
-
 #include "model/architectures.h"
 #include "model/blocks.h"
 
@@ -42,7 +40,6 @@ class Qwen2 : public Model {
 
     void forward(Step& s) const override {
         const ModelConfig& c = config_;
-        const AttentionParams attention{.scale = 1 / std::sqrt(static_cast<float>(c.head_dim))};
         const Tensor x = s.embed(ends.token_embd);  // (n_tokens, dim), the residual stream
         const Tensor angles = rope.table(s);
         for (int64_t il = 0; il < c.n_layers; ++il) {
@@ -53,7 +50,8 @@ class Qwen2 : public Model {
                 {{{l.attn_q, l.attn_q_bias}, {l.attn_k, l.attn_k_bias}, {l.attn_v, l.attn_v_bias}}}, h);
             q = s.rope(q.heads(c.n_heads), angles, rope.pairing);
             k = s.rope(k.heads(c.n_kv_heads), angles, rope.pairing);
-            const Tensor a = s.matmul(l.attn_output, s.attention(il, q, k, v.heads(c.n_kv_heads), attention));
+            const Tensor a = s.matmul(l.attn_output,
+                                      s.attention(il, q, k, v.heads(c.n_kv_heads), attention_params(c, il)));
             s.add(x, l.ffn(s, s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps)));
         }
         ends.logits(s, x, c.rms_eps);

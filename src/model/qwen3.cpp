@@ -1,7 +1,5 @@
 // Qwen3, dense and mixture of experts (softmax over all, the best renormalised): grouped-query attention with
 // per-head q/k norm, SwiGLU, no biases.
-#include <cmath>
-
 #include "model/architectures.h"
 #include "model/blocks.h"
 
@@ -42,7 +40,6 @@ class Qwen3 : public Model {
 
     void forward(Step& s) const override {
         const ModelConfig& c = config_;
-        const AttentionParams attention{.scale = 1 / std::sqrt(static_cast<float>(c.head_dim))};
         const Tensor x = s.embed(ends.token_embd);  // (n_tokens, dim), the residual stream
         const Tensor angles = rope.table(s);
         for (int64_t il = 0; il < c.n_layers; ++il) {
@@ -53,7 +50,8 @@ class Qwen3 : public Model {
             // norm over head_dim, before rope
             q = s.rope(s.rms_norm(q.heads(c.n_heads), l.attn_q_norm, c.rms_eps), angles, rope.pairing);
             k = s.rope(s.rms_norm(k.heads(c.n_kv_heads), l.attn_k_norm, c.rms_eps), angles, rope.pairing);
-            const Tensor a = s.matmul(l.attn_output, s.attention(il, q, k, v.heads(c.n_kv_heads), attention));
+            const Tensor a = s.matmul(l.attn_output,
+                                      s.attention(il, q, k, v.heads(c.n_kv_heads), attention_params(c, il)));
             l.ffn.add_to(s, x, s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps));
         }
         ends.logits(s, x, c.rms_eps);

@@ -137,6 +137,11 @@ Tensor Step::silu_mul(Tensor gate, Tensor up) {
     return gate;
 }
 
+Tensor Step::clamped_silu_mul(Tensor gate, Tensor up, float alpha, float limit) {
+    backend_.clamped_silu_mul(gate, gate, up, alpha, limit);
+    return gate;
+}
+
 Step::Routed Step::route(Tensor logits, int64_t n_used, const RouteParams& p) {
     const Routed routed{arena_.take(DType::I32, {logits.n_rows(), n_used}),
                         arena_.take(DType::F32, {logits.n_rows(), n_used})};
@@ -144,18 +149,22 @@ Step::Routed Step::route(Tensor logits, int64_t n_used, const RouteParams& p) {
     return routed;
 }
 
-Tensor Step::matmul_experts(std::span<const Weight> experts, Tensor x, const Routed& routed) {
-    const ExpertsOut m{arena_.take(DType::F32, {x.n_rows(), routed.ids.row_len(), experts[0].rows}), experts};
+Tensor Step::matmul_experts(const ExpertLinear& w, Tensor x, const Routed& routed) {
+    const ExpertsOut m = expert_product(w, x, routed);
     backend_.matmul_experts({&m, 1}, x, routed.ids);
     return m.out;
 }
 
-std::pair<Tensor, Tensor> Step::matmul_experts2(std::span<const Weight> a, std::span<const Weight> b,
-                                                Tensor x, const Routed& routed) {
-    const ExpertsOut m[] = {{arena_.take(DType::F32, {x.n_rows(), routed.ids.row_len(), a[0].rows}), a},
-                            {arena_.take(DType::F32, {x.n_rows(), routed.ids.row_len(), b[0].rows}), b}};
+std::pair<Tensor, Tensor> Step::matmul_experts2(const ExpertLinear& a, const ExpertLinear& b, Tensor x,
+                                                const Routed& routed) {
+    const ExpertsOut m[] = {expert_product(a, x, routed), expert_product(b, x, routed)};
     backend_.matmul_experts(m, x, routed.ids);
     return {m[0].out, m[1].out};
+}
+
+ExpertsOut Step::expert_product(const ExpertLinear& w, Tensor x, const Routed& routed) {
+    return {arena_.take(DType::F32, {x.n_rows(), routed.ids.row_len(), w.experts[0].rows}), w.experts,
+            w.bias ? &w.bias : nullptr};
 }
 
 void Step::add_experts(Tensor x, Tensor y, const Routed& routed) {

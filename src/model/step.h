@@ -87,14 +87,21 @@ class Step {
     // Stores k and v, then attends. q (n_tokens, n_heads, head_dim) -> (n_tokens, n_heads * head_dim)
     Tensor attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p);
     void add(Tensor x, Tensor y);             // x += y
-    Tensor silu_mul(Tensor gate, Tensor up);  // in gate's place
+    Tensor silu_mul(Tensor gate, Tensor up);  // in gate's place, as the next
+    Tensor clamped_silu_mul(Tensor gate, Tensor up, float alpha, float limit);
     struct Routed {
         Tensor ids, weights;  // (n_tokens, n_used)
     };
     Routed route(Tensor logits, int64_t n_used, const RouteParams& p);
+    struct ExpertLinear {
+        std::span<const Weight> experts;
+        const Weight& bias = no_weight;  // (n_experts, rows)
+        ExpertLinear(std::span<const Weight> w, const Weight& b = no_weight) : experts(w), bias(b) {}
+        ExpertLinear(const std::vector<Weight>& w) : experts(w) {}
+    };
     // One input, several products of the same experts: (n_tokens, n_used, rows) each.
-    Tensor matmul_experts(std::span<const Weight> experts, Tensor x, const Routed& routed);
-    std::pair<Tensor, Tensor> matmul_experts2(std::span<const Weight> a, std::span<const Weight> b, Tensor x,
+    Tensor matmul_experts(const ExpertLinear& w, Tensor x, const Routed& routed);
+    std::pair<Tensor, Tensor> matmul_experts2(const ExpertLinear& a, const ExpertLinear& b, Tensor x,
                                               const Routed& routed);
     void add_experts(Tensor x, Tensor y, const Routed& routed);  // x += weighted sum of y over its experts
     Tensor wanted_rows(Tensor x);                                // rows whose logits are wanted
@@ -110,6 +117,7 @@ class Step {
 
  private:
     Tensor upload(const std::vector<int32_t>& values);
+    ExpertsOut expert_product(const ExpertLinear& w, Tensor x, const Routed& routed);
 
     Backend& backend_;
     Arena& arena_;

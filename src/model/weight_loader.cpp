@@ -33,22 +33,30 @@ Weight WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols)
 }
 
 std::vector<Weight> WeightLoader::experts(const std::string& prefix, const std::string& name,
-                                          int64_t n_experts, int64_t n_used, int64_t rows, int64_t cols) {
+                                          int64_t n_experts, int64_t n_used, int64_t rows, int64_t cols,
+                                          EveryNth nth) {
     std::vector<Weight> result;
     const std::string stacked = prefix + name + "_exps.weight";
     if (has(stacked)) {
         const TensorView& t = require(stacked);
-        if (t.shape != std::vector<int64_t>{n_experts, rows, cols}) {
+        const int64_t n_rows = rows * nth.step;
+        if (t.shape != std::vector<int64_t>{n_experts, n_rows, cols}) {
             throw Error("{}: {}: expected shape ({}, {}, {}), file has ({})", t.source, stacked, n_experts,
-                        rows, cols, fmt::join(t.shape, ", "));
+                        n_rows, cols, fmt::join(t.shape, ", "));
         }
-        weight_bytes_ += t.n_bytes();
-        const size_t data = data_bytes(t.format, rows * cols), scales = scale_bytes(t.format, rows * cols);
-        for (size_t e = 0; e < static_cast<size_t>(n_experts); ++e) {
-            result.push_back(
-                backend_.load({t.format, rows, cols, t.data.subspan(e * data, data),
-                               t.scales.empty() ? t.scales : t.scales.subspan(e * scales, scales)},
-                              WeightUse::matrix));
+        weight_bytes_ += t.n_bytes() / static_cast<size_t>(nth.step);
+        for (int64_t e = 0; e < n_experts; ++e) {
+            const int64_t first = (e * n_rows + nth.first) * cols, n = (n_rows - nth.first) * cols;
+            result.push_back(backend_.load(
+                {.format = t.format,
+                 .rows = rows,
+                 .cols = cols,
+                 .data = t.data.subspan(data_bytes(t.format, first), data_bytes(t.format, n)),
+                 .scales = t.scales.empty()
+                               ? t.scales
+                               : t.scales.subspan(scale_bytes(t.format, first), scale_bytes(t.format, n)),
+                 .row_step = nth.step},
+                WeightUse::matrix));
         }
     } else {
         for (int64_t e = 0; e < n_experts; ++e) {
@@ -62,6 +70,23 @@ std::vector<Weight> WeightLoader::experts(const std::string& prefix, const std::
     }
     step_bytes_ += result.front().n_bytes() * static_cast<size_t>(n_used);
     return result;
+}
+
+Weight WeightLoader::expert_biases(const std::string& prefix, const std::string& name, int64_t n_experts,
+                                   int64_t rows, EveryNth nth) {
+    const TensorView& t = require(prefix + name + "_exps.bias");
+    const int64_t n_rows = rows * nth.step;
+    if (t.shape != std::vector<int64_t>{n_experts, n_rows}) {
+        throw Error("{}: {}: expected shape ({}, {}), file has ({})", t.source, t.name, n_experts, n_rows,
+                    fmt::join(t.shape, ", "));
+    }
+    std::vector<float> all(static_cast<size_t>(n_rows)), chosen;
+    for (int64_t e = 0; e < n_experts; ++e) {
+        decode_row(t.row(e), all);
+        for (int64_t r = nth.first; r < n_rows; r += nth.step) chosen.push_back(all[static_cast<size_t>(r)]);
+    }
+    return backend_.load({Format::F32, n_experts, rows, std::as_bytes(std::span(chosen)), {}},
+                         WeightUse::vector);
 }
 
 Weight WeightLoader::embedding(const std::string& name, int64_t rows, int64_t cols, bool also_output_head) {

@@ -14,6 +14,11 @@
 
 namespace smelt {
 
+// Rows first, first + step, ... of a tensor that holds the rows of several by turns.
+struct EveryNth {
+    int64_t first = 0, step = 1;
+};
+
 class WeightLoader {
  public:
     WeightLoader(const ModelFile& file, Backend& backend);
@@ -23,9 +28,13 @@ class WeightLoader {
     Weight embedding(const std::string& name, int64_t rows, int64_t cols, bool also_output_head);
     Weight vector(const std::string& name, int64_t n);
     // One matrix an expert: from a stacked tensor PREFIX + NAME + "_exps.weight", (n_experts, rows, cols), or
-    // from PREFIX + NAME + ".E.weight" each. A step reads n_used of them.
+    // from PREFIX + NAME + ".E.weight" each. A step reads n_used of them. With nth, a stacked tensor has
+    // nth.step times as many rows.
     std::vector<Weight> experts(const std::string& prefix, const std::string& name, int64_t n_experts,
-                                int64_t n_used, int64_t rows, int64_t cols);
+                                int64_t n_used, int64_t rows, int64_t cols, EveryNth nth = {});
+    // PREFIX + NAME + "_exps.bias", (n_experts, rows)
+    Weight expert_biases(const std::string& prefix, const std::string& name, int64_t n_experts, int64_t rows,
+                         EveryNth nth = {});
     Weight vector(std::span<const float> values);
 
     size_t weight_bytes() const { return weight_bytes_; }

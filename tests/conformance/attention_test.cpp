@@ -17,6 +17,7 @@ struct Shape {
     int64_t n_kv_heads = 2, n_rep = 2, head_dim = 64, block_len = 16;
     DType type = DType::F16;
     int window = 0;
+    bool sinks = false;
 };
 
 // The contents of position `pos` of sequence `seq` are the same in every batch.
@@ -97,10 +98,14 @@ std::vector<float> attend(Backend& be, const Shape& s, const std::vector<Sequenc
     const Tensor keys = rig.floats({n_tokens, s.n_kv_heads, s.head_dim}, k, 1);
     const Tensor values = rig.floats({n_tokens, s.n_kv_heads, s.head_dim}, v, 2);
     const Tensor out = rig.empty({n_tokens, n_heads, s.head_dim}, 5);
+    const EncodedWeight sink_logits = encode_vector(normal(n_heads, 3, 2));
+    const Weight sinks = rig.vector(sink_logits);
     be.begin();
     be.store_kv(kv, keys, values, batch);
     be.attention(out, queries, kv, batch,
-                 {.scale = 1 / std::sqrt(static_cast<float>(s.head_dim)), .window = s.window});
+                 {.scale = 1 / std::sqrt(static_cast<float>(s.head_dim)),
+                  .window = s.window,
+                  .sinks = s.sinks ? &sinks : nullptr});
     be.submit_and_wait();
     return rig.read(out);
 }
@@ -124,7 +129,7 @@ void expect_near_reference(const Shape& s, const std::vector<Sequence>& sequence
     for (const Device& d : devices()) {
         ASSERT_TRUE(near(attend(*d.backend, s, sequences, ids), expected, bound, 1e-11))
             << d.label << " kv heads " << s.n_kv_heads << " x " << s.n_rep << ", head_dim " << s.head_dim
-            << ", blocks of " << s.block_len << ", window " << s.window
+            << ", blocks of " << s.block_len << ", window " << s.window << (s.sinks ? ", sinks" : "")
             << (s.type == DType::F16 ? ", F16" : ", F32");
     }
 }
@@ -146,7 +151,10 @@ TEST(Attention, HeadDimsAndGroupRatios) {
 TEST(Attention, BlocksAndWindows) {
     for (const int64_t block_len : {1, 5, 16, 32, 64}) {
         for (const int window : {0, 1, 2, 31, 33, 50}) {
-            expect_near_reference({.head_dim = 32, .block_len = block_len, .window = window}, ragged);
+            for (const bool sinks : {false, true}) {
+                expect_near_reference(
+                    {.head_dim = 32, .block_len = block_len, .window = window, .sinks = sinks}, ragged);
+            }
         }
     }
 }
@@ -154,7 +162,7 @@ TEST(Attention, BlocksAndWindows) {
 TEST(Attention, LongContexts) {
     for (const int window : {0, 100, 700}) {
         for (const DType type : {DType::F32, DType::F16}) {
-            const Shape s{.head_dim = 64, .type = type, .window = window};
+            const Shape s{.head_dim = 64, .type = type, .window = window, .sinks = window == 100};
             expect_near_reference(s, {{1300, 1}});
             expect_near_reference(s, {{511, 1}, {512, 1}, {1023, 3}, {0, 2}});
             expect_near_reference(s, {{0, 600}});
@@ -197,7 +205,8 @@ TEST(Attention, ATokenHasTheSameBitsInEveryBatch) {
     for (const Shape& s :
          {Shape{.n_rep = 2, .head_dim = 64, .window = 0}, Shape{.n_rep = 3, .head_dim = 80, .window = 0},
           Shape{.n_rep = 1, .head_dim = 32, .type = DType::F32, .window = 45},
-          Shape{.n_rep = 8, .head_dim = 32, .window = 530}}) {
+          Shape{.n_rep = 8, .head_dim = 32, .window = 530},
+          Shape{.n_rep = 2, .head_dim = 64, .window = 520, .sinks = true}}) {
         const int len = 600;
         const auto row = static_cast<size_t>(s.n_kv_heads * s.n_rep * s.head_dim);
         for (size_t i = 0; i < alone.size(); ++i) {

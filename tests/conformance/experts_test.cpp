@@ -54,7 +54,12 @@ TEST(Experts, MatmulHasTheBitsOfThePlainOne) {
                     const std::vector<int32_t> ids = choose_experts(s, 9);
                     const Tensor out_a = rig.empty({s.n_tokens, s.n_used, s.rows}),
                                  out_b = rig.empty({s.n_tokens, s.n_used, s.rows});
-                    const ExpertsOut outs[] = {{out_a, a}, {out_b, b}};
+                    const EncodedWeight encoded_bias = encode_vector(normal(s.n_experts * s.rows, 6));
+                    WeightView bias_view = encoded_bias.view();
+                    bias_view.rows = s.n_experts;
+                    bias_view.cols = s.rows;
+                    const Weight bias = device.backend->load(bias_view, WeightUse::vector);
+                    const ExpertsOut outs[] = {{out_a, a}, {out_b, b, &bias}};
                     device.backend->begin();
                     device.backend->matmul_experts(outs, x, rig.ints({s.n_tokens, s.n_used}, ids));
                     device.backend->submit_and_wait();
@@ -66,7 +71,11 @@ TEST(Experts, MatmulHasTheBitsOfThePlainOne) {
                         const Tensor one = rig.floats({1, s.cols}, {values.begin() + row * s.cols,
                                                                     values.begin() + (row + 1) * s.cols});
                         const Tensor to_a = rig.empty({1, s.rows}), to_b = rig.empty({1, s.rows});
-                        const MatmulOut plain[] = {{to_a, &a[expert]}, {to_b, &b[expert]}};
+                        const auto all_biases = encoded_bias.decoded();
+                        const auto first = all_biases.begin() + static_cast<std::ptrdiff_t>(expert) * s.rows;
+                        const EncodedWeight row_bias = encode_vector({first, first + s.rows});
+                        const Weight own_bias = rig.vector(row_bias);
+                        const MatmulOut plain[] = {{to_a, &a[expert]}, {to_b, &b[expert], &own_bias}};
                         device.backend->begin();
                         device.backend->matmul(plain, one);
                         device.backend->submit_and_wait();

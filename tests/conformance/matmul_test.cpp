@@ -141,6 +141,49 @@ TEST_P(EveryFormat, ATokenAloneHasTheBitsItHasInABatch) {
     }
 }
 
+// As gpt-oss's files hold gate and up: by turns in one tensor.
+TEST_P(EveryFormat, EveryOtherRowHasTheBitsOfAMatrixOfItsOwn) {
+    for (const int64_t rows : {1, 5, 83}) {
+        const int64_t cols = whole_blocks(GetParam(), 192);
+        const EncodedWeight both = random_weight(GetParam(), 2 * rows, cols, 8);
+        const size_t row = data_bytes(GetParam(), cols), scale_row = scale_bytes(GetParam(), cols);
+        for (const size_t which : {0u, 1u}) {
+            const WeightView all = both.view();
+            std::vector<std::byte> data, scales;
+            for (size_t r = which; r < static_cast<size_t>(2 * rows); r += 2) {
+                const auto d = all.data.subspan(r * row, row);
+                data.insert(data.end(), d.begin(), d.end());
+                if (scale_row == 0) continue;
+                const auto s = all.scales.subspan(r * scale_row, scale_row);
+                scales.insert(scales.end(), s.begin(), s.end());
+            }
+            WeightView every_other = all;
+            every_other.rows = rows;
+            every_other.data = all.data.subspan(which * row);
+            every_other.scales = scale_row == 0 ? all.scales : all.scales.subspan(which * scale_row);
+            every_other.row_step = 2;
+            for (const int64_t n : {1, 9}) {
+                const std::vector<float> x = normal(n * cols, 2);
+                const auto product = [&](Backend& be, const WeightView& view) {
+                    Rig rig(be);
+                    const Weight w = be.load(view, WeightUse::matrix);
+                    const Tensor in = rig.floats({n, cols}, x), out = rig.empty({n, rows});
+                    be.begin();
+                    be.matmul(std::vector<MatmulOut>{{out, &w, nullptr}}, in);
+                    be.submit_and_wait();
+                    return rig.read(out);
+                };
+                const WeightView own{GetParam(), rows, cols, data, scales};
+                EXPECT_TRUE(identical(product(reference(), every_other), product(reference(), own)));
+                for (const Device& d : devices()) {
+                    EXPECT_TRUE(identical(product(*d.backend, every_other), product(*d.backend, own)))
+                        << d.label << " " << rows << " rows, " << n << " tokens";
+                }
+            }
+        }
+    }
+}
+
 TEST_P(EveryFormat, EmbedIsExact) {
     for (const int64_t cols : test_cols(GetParam())) {
         const EncodedWeight w = random_weight(GetParam(), 37, cols, 7);

@@ -132,6 +132,14 @@ TEST(Ops, AddAndSiluMul) {
                         return run(rig, out, [&] { rig.be.silu_mul(out, gate, up); });
                     },
                     12 * eps, 1e-29, "silu_mul, " + what);
+                compare(
+                    [&](Rig& rig) {
+                        const Tensor gate = rig.floats({n, len}, x, 2), up = rig.floats({n, len}, y, 1);
+                        const Tensor out = in_place ? gate : rig.empty({n, len}, 4);
+                        return run(rig, out, [&] { rig.be.clamped_silu_mul(out, gate, up, 1.702f, 1.5f); });
+                    },
+                    // alpha * g is rounded once more, and e^x carries that on
+                    40 * eps, 1e-29, "clamped_silu_mul, " + what);
             }
         }
     }

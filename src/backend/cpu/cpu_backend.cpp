@@ -53,6 +53,7 @@ class CpuBackend : public Backend {
         if (use != WeightUse::vector) {
             storage->data = view.data.data();
             storage->scales = view.scales.data();
+            storage->row_step = view.row_step;
             return {view.format, view.rows, view.cols, std::move(storage)};
         }
         const int64_t n = view.rows * view.cols;
@@ -171,6 +172,14 @@ class CpuBackend : public Backend {
         each_row(out.n_rows(), out.row_len(),
                  [=, silu = kernels().silu_mul, to = rows_of<float>(out), g = rows_of<float>(gate),
                   u = rows_of<float>(up), n = out.row_len()](int64_t i) { silu(to[i], g[i], u[i], n); });
+    }
+
+    void clamped_silu_mul(Tensor out, Tensor gate, Tensor up, float alpha, float limit) override {
+        CHECK(out.row_len() == gate.row_len() && out.row_len() == up.row_len());
+        each_row(out.n_rows(), out.row_len(),
+                 [=, silu = kernels().clamped_silu_mul, to = rows_of<float>(out), g = rows_of<float>(gate),
+                  u = rows_of<float>(up),
+                  n = out.row_len()](int64_t i) { silu(to[i], g[i], u[i], n, alpha, limit); });
     }
 
     void gather_rows(Tensor out, Tensor x, Tensor rows) override {

@@ -24,8 +24,8 @@ void add(float* x, const float* y, int64_t n) {
     for (; i < n; ++i) x[i] += y[i];
 }
 
-SIMD F silu(F x) {
-    return x / (splat(1.0f) + exp(-x));
+SIMD F silu(F x, float alpha = 1) {
+    return x / (splat(1.0f) + exp(-x * alpha));
 }
 
 void silu_mul(float* out, const float* gate, const float* up, int64_t n) {
@@ -33,6 +33,21 @@ void silu_mul(float* out, const float* gate, const float* up, int64_t n) {
     for (; i + lanes <= n; i += lanes) store(out + i, silu(load(gate + i)) * load(up + i));
     const int rest = static_cast<int>(n - i);
     store_first(out + i, silu(load_first(gate + i, rest)) * load_first(up + i, rest), rest);
+}
+
+SIMD F clamped_silu(F gate, F up, float alpha, float limit) {
+    const F highest = splat(limit), lowest = splat(-limit);
+    const F u = min(up < lowest ? lowest : up, highest);
+    return silu(min(gate, highest), alpha) * (u + splat(1.0f));
+}
+
+void clamped_silu_mul(float* out, const float* gate, const float* up, int64_t n, float alpha, float limit) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes)
+        store(out + i, clamped_silu(load(gate + i), load(up + i), alpha, limit));
+    const int rest = static_cast<int>(n - i);
+    store_first(out + i, clamped_silu(load_first(gate + i, rest), load_first(up + i, rest), alpha, limit),
+                rest);
 }
 
 // (a, b) -> (a cos - b sin, a sin + b cos)

@@ -23,6 +23,7 @@ const Kernels kernels = {
     .rms_norm = rms_norm,
     .add = add,
     .silu_mul = silu_mul,
+    .clamped_silu_mul = clamped_silu_mul,
     .rope_half = rope_half,
     .rope_interleaved = rope_interleaved,
     .to_f16 = to_f16,

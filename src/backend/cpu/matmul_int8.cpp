@@ -137,6 +137,7 @@ void panels(const MatmulArgs& a) {
         const uint8_t* data = w.data;
         const uint8_t* scales = w.scales;
         const float* bias = a.bias;
+        int64_t row_bytes = w.row_bytes, row_scale_bytes = w.row_scale_bytes;
         float padded_bias[panel_rows] = {};
         if (first >= 0) {
             data += first * w.row_bytes;
@@ -146,24 +147,33 @@ void panels(const MatmulArgs& a) {
             // Fewer rows than a panel: a copy with rows of zeros before them.
             const auto missing = static_cast<size_t>(-first);
             uint8_t* copy = a.scratch + matmul_scratch(w.cols) / 2;
-            const auto n_bytes = static_cast<size_t>(w.row_bytes),
-                       n_scales = static_cast<size_t>(w.row_scale_bytes);
+            const auto n_groups = static_cast<size_t>(w.cols / group_len);
+            const size_t n_bytes = n_groups * static_cast<size_t>(layout(kind).group_bytes),
+                         n_scales = n_groups / 2 * sizeof(float);  // q8_g64's
             const auto n_rows = static_cast<size_t>(w.rows);
             __builtin_memset(copy, 0, missing * n_bytes);
-            __builtin_memcpy(copy + missing * n_bytes, w.data, n_rows * n_bytes);
+            for (size_t r = 0; r < n_rows; ++r) {
+                const uint8_t* row_data = w.data + static_cast<int64_t>(r) * w.row_bytes;
+                __builtin_memcpy(copy + (missing + r) * n_bytes, row_data, n_bytes);
+            }
             data = copy;
+            row_bytes = static_cast<int64_t>(n_bytes);
             if (scales != nullptr) {
                 uint8_t* scale_copy = copy + panel_rows * n_bytes;
                 __builtin_memset(scale_copy, 0, missing * n_scales);
-                __builtin_memcpy(scale_copy + missing * n_scales, w.scales, n_rows * n_scales);
+                for (size_t r = 0; r < n_rows; ++r) {
+                    const uint8_t* row_scales = w.scales + static_cast<int64_t>(r) * w.row_scale_bytes;
+                    __builtin_memcpy(scale_copy + (missing + r) * n_scales, row_scales, n_scales);
+                }
                 scales = scale_copy;
+                row_scale_bytes = static_cast<int64_t>(n_scales);
             }
             if (a.bias != nullptr) {
                 __builtin_memcpy(padded_bias + missing, a.bias, n_rows * sizeof(float));
                 bias = padded_bias;
             }
         }
-        const Stored<kind> stored{data, scales, w.row_bytes, w.row_scale_bytes};
+        const Stored<kind> stored{data, scales, row_bytes, row_scale_bytes};
         const Target to{a.out, a.out_stride, first, bias, static_cast<int>(row - first)};
         if (a.n_tokens <= max_direct_tokens) {
             few_tokens(stored, a, to);

@@ -44,8 +44,8 @@ MatrixRows matrix_of(const Weight& w) {
             .format = w.format,
             .data = reinterpret_cast<const uint8_t*>(storage->data),
             .scales = reinterpret_cast<const uint8_t*>(storage->scales),
-            .row_bytes = static_cast<int64_t>(data_bytes(w.format, w.cols)),
-            .row_scale_bytes = static_cast<int64_t>(scale_bytes(w.format, w.cols)),
+            .row_bytes = static_cast<int64_t>(data_bytes(w.format, storage->row_step * w.cols)),
+            .row_scale_bytes = static_cast<int64_t>(scale_bytes(w.format, storage->row_step * w.cols)),
             .rows = w.rows,
             .cols = w.cols};
 }

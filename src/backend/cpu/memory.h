@@ -27,6 +27,7 @@ struct HostStorage : Storage {
 struct HostWeight : Storage {
     const std::byte* data = nullptr;
     const std::byte* scales = nullptr;
+    int64_t row_step = 1;
     std::vector<float> owned;
 };
 

@@ -26,6 +26,7 @@ struct Call {
     const int32_t *positions, *seq_start, *block_table;
     int64_t n_tokens, n_seqs, max_blocks;
     int64_t window;
+    const float* sinks;  // (n_heads) or null
     float scale;
     int64_t tile_tokens, n_spans;
 
@@ -46,6 +47,13 @@ void clear(const State& s, const Call& a, int64_t n_rows) {
     std::fill_n(s.m, n_rows, minus_infinity);
     std::fill_n(s.l, n_rows, 0.0f);
     std::fill_n(s.acc, n_rows * padded(a.v_dim), 0.0f);
+}
+
+// A sink is as a position that was seen before all others and has no value.
+void begin_total(const State& s, const Call& a, int64_t row, int64_t head) {
+    if (a.sinks == nullptr) return;
+    s.m[row] = a.sinks[head];
+    s.l[row] = 1;
 }
 
 struct Buffers {
@@ -137,6 +145,8 @@ void finish(const Call& a, int64_t token, int64_t head, const State& total, int6
 void attend_tile(const Call& a, const Tile& tile, const Buffers& b) {
     gather_queries(a, tile, b.q);
     clear(b.total, a, tile.n_rows(a));
+    for (int64_t r = 0; r < tile.n_rows(a); ++r)
+        begin_total(b.total, a, r, tile.kv_head * a.n_rep + r % a.n_rep);
     const int64_t first = a.begin(tile.t0) / kv_span, last = (a.end(tile.t1 - 1) - 1) / kv_span;
     for (int64_t span = first; span <= last; ++span) {
         attend_span(a, tile, span, b);
@@ -195,6 +205,7 @@ void record_split(Recorder& r, const Call* a) {
         const int64_t token = chunk;
         for (int64_t head = 0; head < a->n_kv_heads * a->n_rep; ++head) {
             clear(b.total, *a, 1);
+            begin_total(b.total, *a, 0, head);
             for (int64_t span = 0; span < a->n_spans; ++span) {
                 if (!sees(*a, token, span)) continue;
                 const int64_t kv_row = (token * a->n_kv_heads + head / a->n_rep) * a->n_spans + span;
@@ -234,6 +245,7 @@ void record_attention(Recorder& r, const Tensor& out, const Tensor& q, const KvL
           .n_seqs = batch.n_seqs,
           .max_blocks = batch.max_blocks,
           .window = p.window,
+          .sinks = p.sinks == nullptr ? nullptr : floats_of(*p.sinks),
           .scale = p.scale,
           .tile_tokens = 1,
           .n_spans = (batch.max_kv_len + kv_span - 1) / kv_span};

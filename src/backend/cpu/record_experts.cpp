@@ -10,8 +10,9 @@ namespace {
 
 struct ExpertProduct {
     const Weight* experts;
-    Rows<float> out;  // (n_tokens, n_used * rows)
-    float* sorted;    // (n_pairs, rows), in order of expert; scratch
+    const float* bias;  // (n_experts, rows) or null
+    Rows<float> out;    // (n_tokens, n_used * rows)
+    float* sorted;      // (n_pairs, rows), in order of expert; scratch
     int64_t rows, chunk_rows;
     int n_chunks;     // of one expert
     int first_chunk;  // of all products
@@ -111,8 +112,15 @@ void record_matmul_experts(Recorder& r, std::span<const ExpertsOut> outs, const 
         const MatmulPlan plan =
             choose_matmul(w, std::max<int64_t>(1, n_pairs / n_experts), r.kernels.panel_rows, r.n_threads);
         size.take<float>(n_pairs * w.rows);
-        products[i] = {m.experts.data(), rows_of<float>(m.out), nullptr, w.rows,
-                       plan.chunk_rows,  plan.n_chunks,         n_chunks};
+        CHECK(m.bias == nullptr || (m.bias->rows == n_experts && m.bias->cols == w.rows));
+        products[i] = {.experts = m.experts.data(),
+                       .bias = m.bias == nullptr ? nullptr : floats_of(*m.bias),
+                       .out = rows_of<float>(m.out),
+                       .sorted = nullptr,
+                       .rows = w.rows,
+                       .chunk_rows = plan.chunk_rows,
+                       .n_chunks = plan.n_chunks,
+                       .first_chunk = n_chunks};
         n_chunks += plan.n_chunks * static_cast<int>(n_experts);
     }
     Scratch* scratch = &r.scratch;
@@ -157,7 +165,7 @@ void record_matmul_experts(Recorder& r, std::span<const ExpertsOut> outs, const 
                         .n_tokens = n,
                         .out = p.sorted + first * p.rows,
                         .out_stride = p.rows,
-                        .bias = nullptr,
+                        .bias = p.bias == nullptr ? nullptr : p.bias + expert * p.rows,
                         .scratch = nullptr};
         Carver carver(scratch->member(member).memory);
         args.scratch = carver.take<uint8_t>(static_cast<int64_t>(kernel_scratch));
