@@ -22,8 +22,8 @@ namespace {
 
 struct Options {
     std::string model, shape, format = "q8_0", kv = "f16";
-    int n_prompt = 512, n_decode = 64, depth = 0, chunk = 512, n_runs = 5;
-    bool json = false;
+    int n_prompt = 512, n_decode = 64, depth = 0, chunk = 512, n_runs = 5, n_layers = 0;
+    bool json = false, list_shapes = false;
     DeviceOptions device;
 };
 
@@ -159,7 +159,21 @@ void print_json(const Options& o, const std::string& name, const Model& model, c
     fmt::print("{}\n", j.dump(2));
 }
 
+void print_shapes(bool as_json) {
+    Json list = Json::array();
+    for (const Shape& s : list_shapes()) {
+        const int64_t n = n_parameters(s);
+        list.push_back(
+            {{"name", s.name}, {"architecture", s.architecture}, {"layers", s.n_layers}, {"parameters", n}});
+        if (!as_json)
+            fmt::print("{:<18} {:<10} {:3} layers  {:>15} parameters\n", s.name, s.architecture, s.n_layers,
+                       n);
+    }
+    if (as_json) fmt::print("{}\n", list.dump(2));
+}
+
 void run(const Options& o) {
+    if (o.list_shapes) return print_shapes(o.json);
     if (o.model.empty() == o.shape.empty()) {
         throw CLI::ValidationError("bench", "give either a MODEL or --shape");
     }
@@ -170,8 +184,17 @@ void run(const Options& o) {
     } else {
         const auto format = format_from_name(o.format);
         if (!format) throw CLI::ValidationError("--format", "not a number format: " + o.format);
-        file = make_random_model(find_shape(o.shape), *format);
-        name = fmt::format("{} {}, random weights", o.shape, o.format);
+        Shape shape = find_shape(o.shape);
+        std::string cut;
+        if (o.n_layers > shape.n_layers) {
+            throw CLI::ValidationError("--layers", fmt::format("{} has {} layers", o.shape, shape.n_layers));
+        }
+        if (o.n_layers > 0) {
+            cut = fmt::format("{} of {} layers, ", o.n_layers, shape.n_layers);
+            shape.n_layers = o.n_layers;
+        }
+        file = make_random_model(shape, *format);
+        name = fmt::format("{} {}, {}random weights", o.shape, o.format, cut);
     }
     const auto backend = o.device.open();
     const auto model = load_model(file, *backend);
@@ -190,6 +213,9 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_option("--shape", o->shape,
                      "Instead of a model: random weights of a known shape (" + shapes + ")");
     verb->add_option("--format", o->format, "Number format of the random weights")->capture_default_str();
+    verb->add_option("--layers", o->n_layers, "Of a shape only its first layers, where memory is short")
+        ->check(CLI::Range(1, 1000));
+    verb->add_flag("--list-shapes", o->list_shapes, "Print the shapes and their sizes, and nothing else");
     verb->add_option("-p,--prompt", o->n_prompt, "Tokens of prefill; 0: none")
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str();
@@ -213,7 +239,8 @@ Verb add_bench(CLI::App& smelt) {
     verb->footer(
         "Examples:\n  smelt bench models/demo-23m\n  smelt bench --shape qwen3-0.6b --format q8_0 -p 512 -n "
         "64\n"
-        "  smelt bench --shape qwen3-4b --format q4_0 -p 0 --depth 4096 --json");
+        "  smelt bench --shape qwen3-4b --format q4_0 -p 0 --depth 4096 --json\n"
+        "  smelt bench --shape gpt-oss-20b --format mxfp4 --layers 4");
     return {verb, [o] { run(*o); }};
 }
 

@@ -32,15 +32,51 @@ const std::vector<Shape> shapes = {
     {"llama-3.1-8b", "llama", 32, 4096, 14336, 32, 8, 128, 128256, 131072, 5e5, false, false, false},
     {"mixtral-8x7b", "llama", 32, 4096, 14336, 32, 8, 128, 32000, 32768, 1e6, false, false, false, 8, 2,
      14336},
+    {"gpt-oss-20b", "gpt-oss", 24, 2880, 2880, 64, 8, 64, 201088, 131072, 1.5e5, false, true, false, 32, 4,
+     2880},
+    {"gpt-oss-120b", "gpt-oss", 36, 2880, 2880, 64, 8, 64, 201088, 131072, 1.5e5, false, true, false, 128, 4,
+     2880},
 };
 
 struct Spec {
     std::string name;
     std::vector<int64_t> shape;
-    enum { matrix, router, norm, bias } kind;
+    enum { matrix, experts, router, norm, bias } kind;
 };
 
+std::vector<Spec> list_gpt_oss_tensors(const Shape& s) {
+    const int64_t q = s.n_heads * s.head_dim, kv = s.n_kv_heads * s.head_dim;
+    std::vector<Spec> t = {{"token_embd.weight", {s.vocab_size, s.dim}, Spec::matrix},
+                           {"output_norm.weight", {s.dim}, Spec::norm},
+                           {"output.weight", {s.vocab_size, s.dim}, Spec::matrix}};
+    const auto linear = [&](const std::string& name, int64_t out, int64_t in) {
+        t.push_back({name + ".weight", {out, in}, Spec::matrix});
+        t.push_back({name + ".bias", {out}, Spec::bias});
+    };
+    const auto experts = [&](const std::string& name, int64_t out, int64_t in) {
+        t.push_back({name + ".weight", {s.n_experts, out, in}, Spec::experts});
+        t.push_back({name + ".bias", {s.n_experts, out}, Spec::bias});
+    };
+    for (int64_t il = 0; il < s.n_layers; ++il) {
+        const std::string p = fmt::format("blk.{}.", il);
+        t.push_back({p + "attn_norm.weight", {s.dim}, Spec::norm});
+        linear(p + "attn_q", q, s.dim);
+        linear(p + "attn_k", kv, s.dim);
+        linear(p + "attn_v", kv, s.dim);
+        linear(p + "attn_output", s.dim, q);
+        t.push_back({p + "attn_sinks.weight", {s.n_heads}, Spec::bias});
+        t.push_back({p + "post_attention_norm.weight", {s.dim}, Spec::norm});
+        t.push_back({p + "ffn_gate_inp.weight", {s.n_experts, s.dim}, Spec::router});
+        t.push_back({p + "ffn_gate_inp.bias", {s.n_experts}, Spec::bias});
+        experts(p + "ffn_gate_exps", s.expert_ffn_dim, s.dim);
+        experts(p + "ffn_up_exps", s.expert_ffn_dim, s.dim);
+        experts(p + "ffn_down_exps", s.dim, s.expert_ffn_dim);
+    }
+    return t;
+}
+
 std::vector<Spec> list_tensors(const Shape& s) {
+    if (s.architecture == "gpt-oss") return list_gpt_oss_tensors(s);
     const int64_t q = s.n_heads * s.head_dim, kv = s.n_kv_heads * s.head_dim;
     std::vector<Spec> t = {{"token_embd.weight", {s.vocab_size, s.dim}, Spec::matrix},
                            {"output_norm.weight", {s.dim}, Spec::norm}};
@@ -64,9 +100,9 @@ std::vector<Spec> list_tensors(const Shape& s) {
         t.push_back({p + "ffn_norm.weight", {s.dim}, Spec::norm});
         if (s.n_experts > 0) {
             t.push_back({p + "ffn_gate_inp.weight", {s.n_experts, s.dim}, Spec::router});
-            t.push_back({p + "ffn_gate_exps.weight", {s.n_experts, s.expert_ffn_dim, s.dim}, Spec::matrix});
-            t.push_back({p + "ffn_up_exps.weight", {s.n_experts, s.expert_ffn_dim, s.dim}, Spec::matrix});
-            t.push_back({p + "ffn_down_exps.weight", {s.n_experts, s.dim, s.expert_ffn_dim}, Spec::matrix});
+            t.push_back({p + "ffn_gate_exps.weight", {s.n_experts, s.expert_ffn_dim, s.dim}, Spec::experts});
+            t.push_back({p + "ffn_up_exps.weight", {s.n_experts, s.expert_ffn_dim, s.dim}, Spec::experts});
+            t.push_back({p + "ffn_down_exps.weight", {s.n_experts, s.dim, s.expert_ffn_dim}, Spec::experts});
         } else {
             t.push_back({p + "ffn_gate.weight", {s.ffn_dim, s.dim}, Spec::matrix});
             t.push_back({p + "ffn_up.weight", {s.ffn_dim, s.dim}, Spec::matrix});
@@ -80,6 +116,14 @@ int64_t n_elements(const Spec& t) {
     int64_t n = 1;
     for (const int64_t d : t.shape) n *= d;
     return n;
+}
+
+// As published files have it: routers stay exact, and with gpt-oss's MXFP4 all but the experts.
+Format format_of(const Spec& t, Format format) {
+    const bool experts_only = format == Format::MXFP4 || format == Format::MXFP4_HF;
+    if (t.kind == Spec::experts) return format;
+    if (t.kind == Spec::matrix) return experts_only ? Format::BF16 : format;
+    return Format::F32;
 }
 
 // Making billions of values one by one would take minutes: a pool of rows is made once, and every row of
@@ -141,8 +185,11 @@ int64_t n_parameters(const Shape& shape) {
 
 std::shared_ptr<const ModelFile> make_random_model(const Shape& s, Format format) {
     const uint64_t available = read_memory_info().available;
-    const uint64_t needed =
-        data_bytes(format, n_parameters(s) / 64 * 64) + scale_bytes(format, n_parameters(s) / 64 * 64);
+    uint64_t needed = 0;
+    for (const Spec& t : list_tensors(s)) {
+        needed += data_bytes(format_of(t, format), n_elements(t)) +
+                  scale_bytes(format_of(t, format), n_elements(t));
+    }
     if (needed > available) {
         throw Error("{} in {} needs {:.1f} GB of memory, {:.1f} GB are free", s.name, to_string(format),
                     static_cast<double>(needed) / 1e9, static_cast<double>(available) / 1e9);
@@ -166,6 +213,13 @@ std::shared_ptr<const ModelFile> make_random_model(const Shape& s, Format format
     m.set(p + "context_length", s.n_ctx);
     m.set(p + "vocab_size", s.vocab_size);
     m.set(p + "rope.freq_base", s.rope_theta);
+    if (s.architecture == "gpt-oss") {
+        m.set(p + "attention.sliding_window", int64_t{128});
+        m.set(p + "rope.scaling.type", std::string("yarn"));
+        m.set(p + "rope.scaling.factor", 32.0);
+        m.set(p + "rope.scaling.original_context_length", int64_t{4096});
+        m.set(p + "rope.scaling.truncate", false);
+    }
     if (s.n_experts > 0) {
         m.set(p + "expert_count", s.n_experts);
         m.set(p + "expert_used_count", s.n_experts_used);
@@ -174,9 +228,8 @@ std::shared_ptr<const ModelFile> make_random_model(const Shape& s, Format format
 
     std::map<std::pair<Format, int64_t>, RowPool> pools;  // by format and row length
     for (const Spec& t : list_tensors(s)) {
-        const bool is_matrix = t.kind == Spec::matrix || t.kind == Spec::router;
-        // Routers stay exact in every file that is published.
-        const Format f = t.kind == Spec::matrix ? format : Format::F32;
+        const bool is_matrix = t.kind != Spec::norm && t.kind != Spec::bias;
+        const Format f = format_of(t, format);
         const int64_t n = n_elements(t), row_len = t.shape.back();
         TensorView view{
             .name = t.name, .format = f, .shape = t.shape, .data = {}, .scales = {}, .source = s.name};

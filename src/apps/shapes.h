@@ -28,8 +28,8 @@ const Shape& find_shape(const std::string& name);
 
 int64_t n_parameters(const Shape& shape);
 
-// Matrices in `format`, norms and biases in F32; weights about N(0, 0.02), norms 1. The same bytes every
-// time.
+// Matrices in `format` (of MXFP4 models the experts alone, the others BF16), norms and biases in F32; weights
+// about N(0, 0.02), norms 1. The same bytes every time.
 std::shared_ptr<const ModelFile> make_random_model(const Shape& shape, Format format);
 
 }  // namespace smelt

@@ -1,0 +1,56 @@
+// smelt bench --shape, through the binary: shapes are those of the published models.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "base/json.h"
+#include "cli/command.h"
+
+namespace smelt {
+namespace {
+
+// As the model cards and the tensors of the published files have it; without layers for predicting ahead.
+const std::map<std::string, int64_t> published = {
+    {"qwen3-0.6b", 596049920},      {"qwen3-1.7b", 1720574976},     {"qwen3-4b", 4022468096},
+    {"qwen3-8b", 8190735360},       {"qwen3-14b", 14768307200},     {"qwen3-32b", 32762123264},
+    {"qwen3-30b-a3b", 30532122624}, {"qwen2.5-3b", 3085938688},     {"qwen2.5-7b", 7615616512},
+    {"llama-3.1-8b", 8030261248},   {"mixtral-8x7b", 46702792704},  {"gpt-oss-20b", 20914757184},
+    {"gpt-oss-120b", 116829156672}, {"glm-4.7-flash", 29943393920}, {"dialogpt-medium", 354823168},
+};
+
+TEST(Bench, ShapesHaveThePublishedNumberOfParameters) {
+    const CommandResult r = smelt_command("bench --list-shapes --json");
+    ASSERT_EQ(r.status, 0) << r.err;
+    const Json list = parse_json(r.out, "bench");
+    EXPECT_GT(list.size(), 10u);
+    for (const Json& shape : list) {
+        const auto name = shape["name"].get<std::string>();
+        ASSERT_TRUE(published.contains(name)) << name;
+        EXPECT_EQ(shape["parameters"].get<int64_t>(), published.at(name)) << name;
+    }
+}
+
+TEST(Bench, ADecodeStepReadsTheChosenExpertsOnly) {
+    const CommandResult r = smelt_command(
+        "bench --shape qwen3-30b-a3b --layers 1 --format q4_0 -p 4 -n 4 --runs 1 --threads 2 --json");
+    ASSERT_EQ(r.status, 0) << r.err;
+    const Json j = parse_json(r.out, "bench");
+    constexpr int64_t q4_0_block = 18, block_len = 32;
+    constexpr int64_t dim = 2048, vocab = 151936, heads = 32, kv_heads = 4, head_dim = 128, experts = 128,
+                      used = 8, ffn = 768;
+    const auto in_q4_0 = [](int64_t n) { return n / block_len * q4_0_block; };
+    const int64_t head = in_q4_0(vocab * dim), expert = in_q4_0(3 * ffn * dim), router = experts * dim * 4;
+    const int64_t attention = in_q4_0(2 * heads * head_dim * dim + 2 * kv_heads * head_dim * dim);
+    EXPECT_EQ(j["weight_bytes_per_token"].get<int64_t>(), head + attention + router + used * expert);
+    EXPECT_GT(j["weight_bytes"].get<int64_t>(), 2 * head + attention + router + experts * expert);
+    EXPECT_GT(j["decode"]["tokens_per_s"]["median"].get<double>(), 0);
+}
+
+TEST(Bench, MoreLayersThanThereAreIsAUsageError) {
+    const CommandResult r = smelt_command("bench --shape gpt-oss-20b --layers 25");
+    EXPECT_EQ(r.status, 2);
+    EXPECT_NE(r.err.find("24 layers"), std::string::npos) << r.err;
+}
+
+}  // namespace
+}  // namespace smelt
