@@ -32,6 +32,7 @@ const std::vector<Shape> shapes = {
     {"llama-3.1-8b", "llama", 32, 4096, 14336, 32, 8, 128, 128256, 131072, 5e5, false, false, false},
     {"mixtral-8x7b", "llama", 32, 4096, 14336, 32, 8, 128, 32000, 32768, 1e6, false, false, false, 8, 2,
      14336},
+    {"dialogpt-medium", "gpt2", 24, 1024, 4096, 16, 16, 64, 50257, 1024, 0, true, false, false},
     {"gpt-oss-20b", "gpt-oss", 24, 2880, 2880, 64, 8, 64, 201088, 131072, 1.5e5, false, true, false, 32, 4,
      2880},
     {"gpt-oss-120b", "gpt-oss", 36, 2880, 2880, 64, 8, 64, 201088, 131072, 1.5e5, false, true, false, 128, 4,
@@ -43,6 +44,30 @@ struct Spec {
     std::vector<int64_t> shape;
     enum { matrix, experts, router, norm, bias } kind;
 };
+
+std::vector<Spec> list_gpt2_tensors(const Shape& s) {
+    std::vector<Spec> t = {{"token_embd.weight", {s.vocab_size, s.dim}, Spec::matrix},
+                           {"position_embd.weight", {s.n_ctx, s.dim}, Spec::matrix}};
+    const auto norm = [&](const std::string& name) {
+        t.push_back({name + ".weight", {s.dim}, Spec::norm});
+        t.push_back({name + ".bias", {s.dim}, Spec::bias});
+    };
+    const auto linear = [&](const std::string& name, int64_t out, int64_t in) {
+        t.push_back({name + ".weight", {out, in}, Spec::matrix});
+        t.push_back({name + ".bias", {out}, Spec::bias});
+    };
+    norm("output_norm");
+    for (int64_t il = 0; il < s.n_layers; ++il) {
+        const std::string p = fmt::format("blk.{}.", il);
+        norm(p + "attn_norm");
+        linear(p + "attn_qkv", 3 * s.dim, s.dim);
+        linear(p + "attn_output", s.dim, s.dim);
+        norm(p + "ffn_norm");
+        linear(p + "ffn_up", s.ffn_dim, s.dim);
+        linear(p + "ffn_down", s.dim, s.ffn_dim);
+    }
+    return t;
+}
 
 std::vector<Spec> list_gpt_oss_tensors(const Shape& s) {
     const int64_t q = s.n_heads * s.head_dim, kv = s.n_kv_heads * s.head_dim;
@@ -76,6 +101,7 @@ std::vector<Spec> list_gpt_oss_tensors(const Shape& s) {
 }
 
 std::vector<Spec> list_tensors(const Shape& s) {
+    if (s.architecture == "gpt2") return list_gpt2_tensors(s);
     if (s.architecture == "gpt-oss") return list_gpt_oss_tensors(s);
     const int64_t q = s.n_heads * s.head_dim, kv = s.n_kv_heads * s.head_dim;
     std::vector<Spec> t = {{"token_embd.weight", {s.vocab_size, s.dim}, Spec::matrix},

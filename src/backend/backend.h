@@ -101,6 +101,9 @@ class Backend {
     virtual void matmul(std::span<const MatmulOut> outs, Tensor x) = 0;
     // Over the last dimension: out = x / sqrt(mean(x²) + eps) * w. out may be x.
     virtual void rms_norm(Tensor out, Tensor x, const Weight& w, float eps) = 0;
+    // Over the last dimension: out = (x - mean(x)) / sqrt(mean((x - mean(x))²) + eps) * w + bias. out may be
+    // x.
+    virtual void layer_norm(Tensor out, Tensor x, const Weight& w, const Weight& bias, float eps) = 0;
     // table[t][i] = (cos, sin)(positions[t] * inv_freq[i]) * scale; table (n_tokens, n_dims / 2, 2), inv_freq
     // (n_dims / 2). The angle is a float product, as in the reference implementations.
     virtual void rope_table(Tensor table, Tensor positions, const Weight& inv_freq, float scale) = 0;
@@ -118,6 +121,9 @@ class Backend {
     // gpt-oss: out = g * sigmoid(alpha * g) * (clamp(up, -limit, limit) + 1), g = min(gate, limit). out may
     // be gate.
     virtual void clamped_silu_mul(Tensor out, Tensor gate, Tensor up, float alpha, float limit) = 0;
+    // out = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x³))), the approximation of GELU that checkpoints
+    // call gelu_new. out may be x.
+    virtual void gelu(Tensor out, Tensor x) = 0;
     // out[i] = x[rows[i]]
     virtual void gather_rows(Tensor out, Tensor x, Tensor rows) = 0;
     // Copies whole KV blocks: block from[i] to to[i] (copy-on-write). Host-side lists; in order with the

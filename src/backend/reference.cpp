@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numbers>
 
 #include "backend/backend.h"
 #include "base/cpu_info.h"
@@ -106,6 +107,30 @@ class ReferenceBackend : public Backend {
                 for (int64_t i = 0; i < n; ++i) {
                     to[i] = static_cast<float>(static_cast<double>(in[i]) * scale *
                                                static_cast<double>(floats(w)[i]));
+                }
+            }
+        }
+    }
+
+    void layer_norm(Tensor out, Tensor x, const Weight& w, const Weight& bias, float eps) override {
+        const int64_t n = x.shape[static_cast<size_t>(x.rank - 1)];
+        CHECK(n == w.cols && n == bias.cols);
+        for (int64_t t = 0; t < x.n_rows(); ++t) {
+            for (int64_t first = 0; first < x.row_len(); first += n) {
+                const float* in = at<float>(x, t) + first;
+                float* to = at<float>(out, t) + first;
+                double sum = 0, squares = 0;
+                for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(in[i]);
+                const double mean = sum / static_cast<double>(n);
+                for (int64_t i = 0; i < n; ++i) {
+                    squares += (static_cast<double>(in[i]) - mean) * (static_cast<double>(in[i]) - mean);
+                }
+                const double scale =
+                    1 / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(eps));
+                for (int64_t i = 0; i < n; ++i) {
+                    to[i] = static_cast<float>((static_cast<double>(in[i]) - mean) * scale *
+                                                   static_cast<double>(floats(w)[i]) +
+                                               static_cast<double>(floats(bias)[i]));
                 }
             }
         }
@@ -224,6 +249,18 @@ class ReferenceBackend : public Backend {
                 const double u = static_cast<double>(std::clamp(at<float>(up, t)[i], -limit, limit));
                 at<float>(out, t)[i] =
                     static_cast<float>(g / (1 + std::exp(-static_cast<double>(alpha) * g)) * (u + 1));
+            }
+        }
+    }
+
+    void gelu(Tensor out, Tensor x) override {
+        const double sqrt_2_over_pi = std::sqrt(2 / std::numbers::pi);
+        for (int64_t t = 0; t < out.n_rows(); ++t) {
+            for (int64_t i = 0; i < out.row_len(); ++i) {
+                const double v = static_cast<double>(at<float>(x, t)[i]);
+                // (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u)), without the cancellation of the former
+                const double u = sqrt_2_over_pi * (v + 0.044715 * v * v * v);
+                at<float>(out, t)[i] = static_cast<float>(v / (1 + std::exp(-2 * u)));
             }
         }
     }

@@ -52,6 +52,15 @@ struct Tensor {
         t.shape = {n_rows(), n_heads, row_len() / n_heads, 0};
         return t;
     }
+    // n columns of every row, beginning with `first`: (n_rows, n).
+    Tensor columns(int64_t first, int64_t n) const {
+        CHECK(first >= 0 && n > 0 && first + n <= row_len(), "columns {} to {} of {}", first, first + n,
+              row_len());
+        Tensor t = flat();
+        t.offset += static_cast<size_t>(first) * dtype_bytes(dtype);
+        t.shape[1] = n;
+        return t;
+    }
     // The same rows as (n_rows, row_len).
     Tensor flat() const {
         Tensor t = *this;

@@ -16,11 +16,16 @@ constexpr std::string_view chatml_template =
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
+// Turns joined by the end mark, as DialoGPT was trained and transformers took for granted in GPT-2.
+constexpr std::string_view gpt2_template = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}";
+
 std::optional<ChatTemplate> load_template(const ModelFile& file, const Tokenizer& tokenizer) {
     if (const std::string* source = file.metadata.get_string("tokenizer.chat_template"))
         return ChatTemplate(*source);
     if (tokenizer.find("<|im_start|>") >= 0 && tokenizer.find("<|im_end|>") >= 0)
         return ChatTemplate(chatml_template);
+    const std::string* architecture = file.metadata.get_string("general.architecture");
+    if (architecture != nullptr && *architecture == "gpt2") return ChatTemplate(gpt2_template);
     return std::nullopt;
 }
 

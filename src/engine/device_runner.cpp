@@ -19,6 +19,10 @@ RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
     if (o.n_blocks < 0) throw Error("KV blocks: expected 1 or more, found {}", o.n_blocks);
     if (o.kv_type != DType::F16 && o.kv_type != DType::F32) throw Error("KV type: expected f16 or f32");
     const int64_t n_ctx = o.n_ctx > 0 ? o.n_ctx : config.n_ctx_train;
+    if (config.n_positions > 0 && n_ctx > config.n_positions) {
+        throw Error("context: {} has {} learned positions, expected at most as many tokens, found {}",
+                    config.architecture, config.n_positions, n_ctx);
+    }
     const int64_t n_blocks = o.n_blocks > 0 ? o.n_blocks : (n_ctx + o.block_len - 1) / o.block_len;
     // Slots are int32 on the device.
     if (n_ctx > max_int || n_blocks * o.block_len > max_int) {

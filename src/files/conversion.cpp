@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "files/transpose.h"
 #include "files/writers.h"
 
 namespace smelt {
@@ -137,7 +138,9 @@ uint64_t OutputTensor::row_bytes() const {
     return plane == Plane::scales ? scale_bytes(format, row_len()) : data_bytes(format, row_len());
 }
 
-void stream_tensor(const OutputTensor& t, ThreadPool& pool, const ByteSink& sink) {
+namespace {
+
+void stream_rows(const OutputTensor& t, ThreadPool& pool, const ByteSink& sink) {
     if (t.n_bytes() == 0) return;
     const bool same = std::ranges::all_of(t.sources, [&](const auto& s) { return s.format == t.format; });
     if (same && t.order == RowOrder::as_is) {
@@ -175,6 +178,17 @@ void stream_tensor(const OutputTensor& t, ThreadPool& pool, const ByteSink& sink
         if (!failure.empty()) throw Error(failure);
         sink(std::span(buffer).first(static_cast<size_t>(n) * row_bytes));
     }
+}
+
+}  // namespace
+
+void stream_tensor(const OutputTensor& t, ThreadPool& pool, const ByteSink& sink) {
+    if (!t.by_columns) return stream_rows(t, pool, sink);
+    std::vector<std::byte> rows;  // one matrix of a model of GPT-2's size
+    rows.reserve(t.n_bytes());
+    stream_rows(t, pool,
+                [&](std::span<const std::byte> part) { rows.insert(rows.end(), part.begin(), part.end()); });
+    sink(transposed(rows, t.n_rows(), t.row_len(), data_bytes(t.format, 1)));
 }
 
 void ProgressMeter::add(uint64_t n) {

@@ -29,6 +29,7 @@ struct OutputTensor {
     RowOrder order = RowOrder::as_is;
     int64_t head_dim = 0;  // of rows in pairs and halves
     Plane plane = Plane::whole;
+    bool by_columns = false;  // the target has it transposed
 
     int64_t n_elements() const;
     int64_t row_len() const { return sources.front().row_len(); }

@@ -128,7 +128,10 @@ class Planner {
     void add_one(const TensorView& t, const RuleMatch& match, std::string name) {
         OutputTensor out{std::move(name), {t}, t.shape, choose_format(t, choice_)};
         const TensorRole role = match.rule->role;
-        const bool rotary = role != TensorRole::plain && role != TensorRole::optional;
+        out.by_columns =
+            role == TensorRole::conv1d && choice_.target == Container::hugging_face && t.shape.size() == 2;
+        const bool rotary = role == TensorRole::rotary_q || role == TensorRole::rotary_k ||
+                            role == TensorRole::rotary_q_bias || role == TensorRole::rotary_k_bias;
         if (rotary && pairing_from_ != pairing_to_) {
             out.order = pairing_to_ == "interleaved" ? RowOrder::halves_to_pairs : RowOrder::pairs_to_halves;
             out.sources = {as_rows(t)};

@@ -1,6 +1,7 @@
 // What every reader does at its end: metadata that the container leaves out but a model needs.
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "base/error.h"
 #include "files/families.h"
@@ -50,7 +51,12 @@ void fill_defaults(ModelFile& model) {
     if (family->architecture == "gpt-oss" && m.find(prefix + "rope.scaling.truncate") == nullptr) {
         m.set(prefix + "rope.scaling.truncate", false);
     }
-    if (m.find(prefix + "rope.freq_base") == nullptr) m.set(prefix + "rope.freq_base", default_rope_base);
+    constexpr int64_t largest = std::numeric_limits<int32_t>::max();
+    if (family->architecture == "gpt2" && dim && *dim > 0 && *dim < largest) {
+        set_once(m, prefix + "feed_forward_length", 4 * *dim);
+    }
+    if (family->rotary && m.find(prefix + "rope.freq_base") == nullptr)
+        m.set(prefix + "rope.freq_base", default_rope_base);
 }
 
 const std::string& check_name(const std::string& name, std::string_view what, std::string_view source) {

@@ -5,6 +5,8 @@
 #include <array>
 #include <charconv>
 
+#include <fmt/core.h>
+
 #include "files/limits.h"
 #include "files/model_file.h"
 
@@ -149,6 +151,39 @@ constexpr auto gpt_oss_config = with_dense(std::array{
     ConfigKey{"intermediate_size", "expert_feed_forward_length", KeyType::integer},
 });
 
+constexpr std::array gpt2_config = {
+    ConfigKey{"n_embd", "embedding_length", KeyType::integer},
+    ConfigKey{"n_layer", "block_count", KeyType::integer},
+    ConfigKey{"n_inner", "feed_forward_length", KeyType::integer},
+    ConfigKey{"n_head", "attention.head_count", KeyType::integer},
+    ConfigKey{"layer_norm_epsilon", "attention.layer_norm_epsilon", KeyType::real},
+    ConfigKey{"n_positions", "context_length", KeyType::integer},
+    ConfigKey{"vocab_size", "vocab_size", KeyType::integer},
+};
+
+constexpr std::array gpt2_tensors = {
+    TensorRule{"transformer.wte.weight", "token_embd.weight"},
+    TensorRule{"transformer.wpe.weight", "position_embd.weight"},
+    TensorRule{"transformer.ln_f.weight", "output_norm.weight"},
+    TensorRule{"transformer.ln_f.bias", "output_norm.bias"},
+    TensorRule{"lm_head.weight", "output.weight", optional},
+    TensorRule{"transformer.h.{}.ln_1.weight", "blk.{}.attn_norm.weight"},
+    TensorRule{"transformer.h.{}.ln_1.bias", "blk.{}.attn_norm.bias"},
+    TensorRule{"transformer.h.{}.attn.c_attn.weight", "blk.{}.attn_qkv.weight", TensorRole::conv1d},
+    TensorRule{"transformer.h.{}.attn.c_attn.bias", "blk.{}.attn_qkv.bias"},
+    TensorRule{"transformer.h.{}.attn.c_proj.weight", "blk.{}.attn_output.weight", TensorRole::conv1d},
+    TensorRule{"transformer.h.{}.attn.c_proj.bias", "blk.{}.attn_output.bias"},
+    TensorRule{"transformer.h.{}.ln_2.weight", "blk.{}.ffn_norm.weight"},
+    TensorRule{"transformer.h.{}.ln_2.bias", "blk.{}.ffn_norm.bias"},
+    TensorRule{"transformer.h.{}.mlp.c_fc.weight", "blk.{}.ffn_up.weight", TensorRole::conv1d},
+    TensorRule{"transformer.h.{}.mlp.c_fc.bias", "blk.{}.ffn_up.bias"},
+    TensorRule{"transformer.h.{}.mlp.c_proj.weight", "blk.{}.ffn_down.weight", TensorRole::conv1d},
+    TensorRule{"transformer.h.{}.mlp.c_proj.bias", "blk.{}.ffn_down.bias"},
+    // Buffers of the causal mask, no weights.
+    TensorRule{"transformer.h.{}.attn.bias", "", optional},
+    TensorRule{"transformer.h.{}.attn.masked_bias", "", optional},
+};
+
 constexpr std::array families = {
     Family{"qwen3", "qwen3", "Qwen3ForCausalLM", false, false, dense_config, qwen3_tensors},
     Family{"qwen2", "qwen2", "Qwen2ForCausalLM", false, false, dense_config, qwen2_tensors},
@@ -156,6 +191,8 @@ constexpr std::array families = {
     Family{"llama", "mixtral", "MixtralForCausalLM", true, true, mixtral_config, mixtral_tensors},
     Family{"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", false, true, qwen3moe_config, qwen3moe_tensors},
     Family{"gpt-oss", "gpt_oss", "GptOssForCausalLM", false, true, gpt_oss_config, gpt_oss_tensors},
+    Family{"gpt2", "gpt2", "GPT2LMHeadModel", false, false, gpt2_config, gpt2_tensors, false,
+           "activation_function", "gelu_new"},
 };
 
 constexpr std::string_view hole = "{}";
@@ -234,7 +271,10 @@ const Family* family_of_model_type(std::string_view model_type) {
 }
 
 std::optional<RuleMatch> match_hf(const Family& family, std::string_view name) {
-    return match_rules(family, name, &TensorRule::hf);
+    if (const auto match = match_rules(family, name, &TensorRule::hf)) return match;
+    const std::string_view first = family.tensors.front().hf;
+    return match_rules(family, fmt::format("{}{}", first.substr(0, first.find('.') + 1), name),
+                       &TensorRule::hf);
 }
 
 std::optional<RuleMatch> match_gguf(const Family& family, std::string_view name) {

@@ -29,10 +29,11 @@ enum class TensorRole {
     rotary_k,
     rotary_q_bias,
     rotary_k_bias,
+    conv1d,  // Hugging Face files have it as (in_features, out_features)
 };
 
 // The first "{}" stands for the layer's number, a second one for the expert's. A name without them occurs
-// once a model.
+// once a model. One that has no name in a container does not exist there, or is left out in reading.
 struct TensorRule {
     std::string_view hf, gguf;
     TensorRole role = TensorRole::plain;
@@ -46,6 +47,8 @@ struct Family {
     bool mixture;           // of experts
     std::span<const ConfigKey> config;
     std::span<const TensorRule> tensors;
+    bool rotary = true;  // RoPE; else learned positions
+    std::string_view activation_key = "hidden_act", activation = "silu";
 };
 
 std::span<const Family> all_families();
@@ -62,6 +65,7 @@ struct RuleMatch {
     const TensorRule* rule;
     int64_t layer, expert;
 };
+// With or without the family's prefix ("model.", "transformer."), which checkpoints without a head leave out.
 std::optional<RuleMatch> match_hf(const Family& family, std::string_view name);
 std::optional<RuleMatch> match_gguf(const Family& family, std::string_view name);
 std::string hf_name(const RuleMatch& match);

@@ -194,8 +194,16 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
         metadata.set(prefix + "rope.partial_factor", *fraction);
     }
     set(metadata, "smelt.tie_word_embeddings", config.boolean("tie_word_embeddings"));
-    const auto activation = config.string("hidden_act");
-    if (family != nullptr && activation && *activation != "silu") config.fail("hidden_act", "silu");
+    if (family != nullptr) {
+        const auto activation = config.string(family->activation_key);
+        if (activation && *activation != family->activation)
+            config.fail(family->activation_key, family->activation);
+    }
+    // GPT-2's variants, which nobody published weights of.
+    if (config.boolean("scale_attn_weights") == false) config.fail("scale_attn_weights", "true");
+    for (const char* key : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"}) {
+        if (config.boolean(key) == true) config.fail(key, "false");
+    }
 
     set(metadata, "generation.eos_token_ids", config.integers("eos_token_id"));
     set(metadata, "generation.bos_token_id", config.integer("bos_token_id"));

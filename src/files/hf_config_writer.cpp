@@ -74,6 +74,22 @@ Json rope_scaling(const ModelFile& model, const std::string& architecture) {
     return out;
 }
 
+// What only models with RoPE have a say in.
+void add_attention(const ModelFile& model, const std::string& architecture, Json& config) {
+    config["rope_theta"] = model.metadata.get_double(architecture + ".rope.freq_base").value_or(10000);
+    config["rope_scaling"] = rope_scaling(model, architecture);
+    const auto window = model.metadata.get_int(architecture + ".attention.sliding_window");
+    config["sliding_window"] = window ? Json(*window) : Json();
+    config["use_sliding_window"] = window.has_value();
+    const auto* pattern = model.metadata.get_ints(architecture + ".attention.sliding_window_pattern");
+    if (window && pattern) {
+        Json& types = config["layer_types"] = Json::array();
+        for (const int64_t has_window : *pattern)
+            types.push_back(has_window != 0 ? "sliding_attention" : "full_attention");
+    }
+    config["attention_bias"] = model.find("blk.0.attn_q.bias") != nullptr;
+}
+
 const char* torch_dtype(Format f) {
     return f == Format::BF16 ? "bfloat16" : f == Format::F16 ? "float16" : "float32";
 }
@@ -85,7 +101,7 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
     const std::string architecture(family.architecture), prefix = architecture + ".";
     Json config = {{"architectures", Json::array({std::string(family.hf_class)})},
                    {"model_type", std::string(family.model_type)},
-                   {"hidden_act", "silu"}};
+                   {std::string(family.activation_key), std::string(family.activation)}};
     for (const ConfigKey& key : family.config) {
         const MetadataValue* value = m.find(prefix + std::string(key.gguf));
         if (value == nullptr)
@@ -97,18 +113,8 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
         throw Error("{}: config.json cannot say that {}attention.value_length is {}", model.path.string(),
                     prefix, *value_length);
     }
-    config["rope_theta"] = m.get_double(prefix + "rope.freq_base").value_or(10000);
-    config["rope_scaling"] = rope_scaling(model, architecture);
-    const auto window = m.get_int(prefix + "attention.sliding_window");
-    config["sliding_window"] = window ? Json(*window) : Json();
-    config["use_sliding_window"] = window.has_value();
-    if (const auto* pattern = m.get_ints(prefix + "attention.sliding_window_pattern"); window && pattern) {
-        Json& types = config["layer_types"] = Json::array();
-        for (const int64_t has_window : *pattern)
-            types.push_back(has_window != 0 ? "sliding_attention" : "full_attention");
-    }
+    if (family.rotary) add_attention(model, architecture, config);
     config["tie_word_embeddings"] = model.find("output.weight") == nullptr;
-    config["attention_bias"] = model.find("blk.0.attn_q.bias") != nullptr;
     // See was_rounded_in_place(): this is how config.json says it.
     const std::string* frequencies = m.get_string("smelt.rope.frequencies");
     const bool rounded = frequencies != nullptr && *frequencies == "bf16";

@@ -9,6 +9,7 @@
 #include "files/limits.h"
 #include "files/mxfp4_pairs.h"
 #include "files/readers.h"
+#include "files/transpose.h"
 
 namespace smelt {
 
@@ -50,14 +51,20 @@ void read_chat_templates(const fs::path& folder, ModelFile& model) {
     }
 }
 
+std::optional<RuleMatch> find_rule(const Family* family, const std::string& hf_name) {
+    return family == nullptr ? std::nullopt : match_hf(*family, hf_name);
+}
+
 // The name that the family's table has for it, else its own.
 std::string translate(const Family* family, const std::string& hf_name) {
-    const auto match = family == nullptr ? std::nullopt : match_hf(*family, hf_name);
+    const auto match = find_rule(family, hf_name);
     return match ? gguf_name(*match) : hf_name;
 }
 
 void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, const std::string& source,
                 std::unordered_set<std::string>& names, ModelFile& model) {
+    const auto match = find_rule(family, entry.name);
+    if (match && match->rule->gguf.empty()) return;
     const std::string name = translate(family, entry.name);
     if (!names.insert(name).second) throw Error("{}: two tensors with the name {}", source, name);
     // The reference ignores a head that the config ties to the embedding.
@@ -71,6 +78,13 @@ void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, c
         return;
     }
     const auto element = static_cast<size_t>(format_info(*format).block_bytes);
+    if (match && match->rule->role == TensorRole::conv1d && entry.shape.size() == 2) {
+        model.owned.push_back(std::make_shared<const std::vector<std::byte>>(
+            transposed(entry.data, entry.shape[0], entry.shape[1], element)));
+        model.tensors.push_back(
+            {name, *format, {entry.shape[1], entry.shape[0]}, *model.owned.back(), {}, source});
+        return;
+    }
     model.tensors.push_back(
         {name, *format, std::move(entry.shape), aligned(entry.data, element, model), {}, source});
 }
@@ -133,7 +147,8 @@ void read_weights(const fs::path& folder, const Family* family, ModelFile& model
 // frequencies as well, and what the model was evaluated with are those. It shows as "dtype": "float32" over
 // BF16 weights. Models that are published for use have a vocabulary and never go by this: from_pretrained()
 // computes their frequencies in float32.
-bool was_rounded_in_place(const MappedFile& config, const ModelFile& model) {
+bool was_rounded_in_place(const MappedFile& config, const Family* family, const ModelFile& model) {
+    if (family != nullptr && !family->rotary) return false;
     for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json"}) {
         if (fs::exists(model.path / name)) return false;
     }
@@ -172,7 +187,7 @@ ModelFile read_hugging_face(const fs::path& folder) {
                 folder.string());
         }
     }
-    if (was_rounded_in_place(*config, model)) {
+    if (was_rounded_in_place(*config, family, model)) {
         model.metadata.set("smelt.rope.frequencies", std::string("bf16"));
         model.notes.push_back("weights rounded in place from float32: RoPE frequencies taken as BF16");
     }

@@ -91,6 +91,7 @@ std::string shard_header(const Shard& shard) {
     uint64_t offset = 0;
     for (const OutputTensor* t : shard) {
         std::vector<int64_t> shape = t->shape;
+        if (t->by_columns) std::ranges::reverse(shape);
         std::string dtype(to_string(t->format));
         std::ranges::transform(dtype, dtype.begin(),
                                [](char c) { return static_cast<char>(std::toupper(c)); });

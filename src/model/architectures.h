@@ -8,6 +8,7 @@
 
 // make_ function, name as in general.architecture
 #define ARCHITECTURES(X)  \
+    X(gpt2, "gpt2")       \
     X(gpt_oss, "gpt-oss") \
     X(llama, "llama")     \
     X(qwen2, "qwen2")     \

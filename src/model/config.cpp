@@ -61,6 +61,12 @@ void read_windows(const ModelFile& file, const Keys& keys, ModelConfig& c) {
         c.windowed.push_back(period == 0 || il % period != period - 1);
 }
 
+float read_eps(const ModelFile& file, const std::string& key, double fallback) {
+    const double eps = file.metadata.get_double(key).value_or(fallback);
+    if (!(eps > 0 && eps < 1)) throw Error("{}: {}: expected 0 to 1, found {}", file.path.string(), key, eps);
+    return static_cast<float>(eps);
+}
+
 }  // namespace
 
 ModelConfig read_config(const ModelFile& file) {
@@ -118,14 +124,18 @@ ModelConfig read_config(const ModelFile& file) {
     if (embedding == nullptr) throw Error("{}: token_embd.weight: missing", file.path.string());
     c.vocab_size = keys.get("vocab_size", embedding->n_rows(), 1, max_vocab);
 
-    const double eps =
-        file.metadata.get_double(c.architecture + ".attention.layer_norm_rms_epsilon").value_or(1e-6);
-    if (!(eps > 0 && eps < 1)) {
-        throw Error("{}: {}.attention.layer_norm_rms_epsilon: expected 0 to 1, found {}", file.path.string(),
-                    c.architecture, eps);
-    }
-    c.rms_eps = static_cast<float>(eps);
+    c.rms_eps = read_eps(file, c.architecture + ".attention.layer_norm_rms_epsilon", 1e-6);
+    c.layer_norm_eps = read_eps(file, c.architecture + ".attention.layer_norm_epsilon", 1e-5);
 
+    if (const TensorView* positions = file.find("position_embd.weight")) {
+        c.n_positions = positions->n_rows();
+        if (c.n_ctx_train > c.n_positions) {
+            throw Error(
+                "{}: {}.context_length: expected at most the {} rows of position_embd.weight, found {}",
+                file.path.string(), c.architecture, c.n_positions, c.n_ctx_train);
+        }
+        return c;
+    }
     const std::string* pairing = file.metadata.get_string("smelt.rope.pairing");
     c.rope_pairing =
         pairing != nullptr && *pairing == "interleaved" ? RopePairing::interleaved : RopePairing::half;

@@ -21,7 +21,9 @@ struct ModelConfig {
     int64_t head_dim = 0;  // not always dim / n_heads
     int64_t vocab_size = 0;
     int64_t n_ctx_train = 0;  // tokens
+    int64_t n_positions = 0;  // learned ones, which no context can exceed; 0: positions are rotary
     float rms_eps = 0;
+    float layer_norm_eps = 0;
 
     int64_t n_experts = 0;       // 0: dense
     int64_t n_experts_used = 0;  // per token

@@ -72,6 +72,12 @@ Tensor Step::embed(const Weight& table) {
     return out;
 }
 
+Tensor Step::embed_positions(const Weight& table) {
+    const Tensor out = arena_.take(DType::F32, {batch_.n_tokens, table.cols});
+    backend_.embed(out, table, batch_.positions);
+    return out;
+}
+
 Tensor Step::matmul(const Weight& w, Tensor x, const Weight& bias) {
     const Tensor out = arena_.take(DType::F32, {x.n_rows(), w.rows});
     const MatmulOut m{out, &w, bias ? &bias : nullptr};
@@ -100,6 +106,12 @@ Tensor Step::rms_norm(Tensor x, const Weight& w, float eps) {
     Tensor out = arena_.take(DType::F32, {x.n_rows(), x.row_len()});
     if (x.rank == 3) out = out.heads(x.shape[1]);
     backend_.rms_norm(out, x, w, eps);
+    return out;
+}
+
+Tensor Step::layer_norm(Tensor x, const Weight& w, const Weight& bias, float eps) {
+    const Tensor out = arena_.take(DType::F32, {x.n_rows(), x.row_len()});
+    backend_.layer_norm(out, x, w, bias, eps);
     return out;
 }
 
@@ -140,6 +152,11 @@ Tensor Step::silu_mul(Tensor gate, Tensor up) {
 Tensor Step::clamped_silu_mul(Tensor gate, Tensor up, float alpha, float limit) {
     backend_.clamped_silu_mul(gate, gate, up, alpha, limit);
     return gate;
+}
+
+Tensor Step::gelu(Tensor x) {
+    backend_.gelu(x, x);
+    return x;
 }
 
 Step::Routed Step::route(Tensor logits, int64_t n_used, const RouteParams& p) {

@@ -74,12 +74,14 @@ class Step {
         const Weight& bias = no_weight;
     };
 
-    Tensor embed(const Weight& table);                                         // (n_tokens, dim)
+    Tensor embed(const Weight& table);            // (n_tokens, dim)
+    Tensor embed_positions(const Weight& table);  // the same of learned positions
     Tensor matmul(const Weight& w, Tensor x, const Weight& bias = no_weight);  // (n_rows, w.rows)
     std::pair<Tensor, Tensor> matmul2(const Weight& a, const Weight& b,
                                       Tensor x);  // one input, several weights
     std::array<Tensor, 3> matmul3(std::array<Linear, 3> linears, Tensor x);
     Tensor rms_norm(Tensor x, const Weight& w, float eps);  // over the last dimension of x
+    Tensor layer_norm(Tensor x, const Weight& w, const Weight& bias, float eps);
     Tensor add_rms_norm(Tensor residual, Tensor x, const Weight& w,
                         float eps);  // residual += x, its norm returned
     Tensor rope_table(const Weight& inv_freq, float scale);
@@ -89,6 +91,7 @@ class Step {
     void add(Tensor x, Tensor y);             // x += y
     Tensor silu_mul(Tensor gate, Tensor up);  // in gate's place, as the next
     Tensor clamped_silu_mul(Tensor gate, Tensor up, float alpha, float limit);
+    Tensor gelu(Tensor x);  // in place
     struct Routed {
         Tensor ids, weights;  // (n_tokens, n_used)
     };

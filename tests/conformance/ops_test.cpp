@@ -50,6 +50,35 @@ TEST(Ops, RmsNorm) {
     }
 }
 
+TEST(Ops, LayerNorm) {
+    for (const int64_t len : lengths) {
+        const EncodedWeight w = encode_vector(normal(len, 1)), b = encode_vector(normal(len, 2));
+        for (const int64_t n : token_counts) {
+            for (const float mean : {0.0f, 100.0f}) {
+                std::vector<float> x = normal(n * 3 * len, 3, 3);
+                for (float& v : x) v += mean;
+                const auto norm = [&](bool in_place) {
+                    return [&, in_place](Rig& rig) {
+                        const Weight weight = rig.vector(w), bias = rig.vector(b);
+                        const Tensor in = rig.floats({n, 3, len}, x, 7);
+                        const Tensor out = in_place ? in : rig.empty({n, 3, len}, 2);
+                        return run(rig, out, [&] { rig.be.layer_norm(out, in, weight, bias, 1e-5f); });
+                    };
+                };
+                // The mean is off by at most len / 2 roundings, which the norm divides by the deviation: that
+                // of a handful of values may be small.
+                const double deviation = len < 8 ? 0.01 : 1;
+                const double off =
+                    (static_cast<double>(len) / 2 + 4) * eps * (static_cast<double>(mean) + 10);
+                const double rel = (static_cast<double>(len) + 8) * eps + off / deviation;
+                const std::string what = fmt::format("rows of {}, {} tokens, mean {}", len, n, mean);
+                compare(norm(false), rel, 12, what);
+                compare(norm(true), rel, 12, "in place, " + what);
+            }
+        }
+    }
+}
+
 TEST(Ops, AddRmsNormFusedOrComposed) {
     for (const int64_t len : lengths) {
         const EncodedWeight w = encode_vector(normal(len, 1));
@@ -140,6 +169,26 @@ TEST(Ops, AddAndSiluMul) {
                     },
                     // alpha * g is rounded once more, and e^x carries that on
                     40 * eps, 1e-29, "clamped_silu_mul, " + what);
+            }
+        }
+    }
+}
+
+TEST(Ops, Gelu) {
+    for (const int64_t len : lengths) {
+        for (const int64_t n : token_counts) {
+            std::vector<float> x = normal(n * len, 1, 4);
+            x.front() = -1e13f;  // its cube is no float
+            x.back() = 1e13f;
+            for (const bool in_place : {false, true}) {
+                compare(
+                    [&](Rig& rig) {
+                        const Tensor in = rig.floats({n, len}, x, 2);
+                        const Tensor out = in_place ? in : rig.empty({n, len}, 3);
+                        return run(rig, out, [&] { rig.be.gelu(out, in); });
+                    },
+                    // Far below zero the result is exp of a large number, whose rounding is relative to it.
+                    400 * eps, 1e-19, fmt::format("rows of {}, {} tokens", len, n));
             }
         }
     }

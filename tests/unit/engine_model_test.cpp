@@ -198,6 +198,16 @@ std::vector<std::string> usable_backends() {
     return names;
 }
 
+TEST_P(EngineModel, LearnedPositionsBoundTheContext) {
+    const auto gpt2 = load_model(open_model(SMELT_TEST_DATA "/goldens/gpt2"), *backend_);
+    ASSERT_EQ(gpt2->config().n_positions, 512);
+    EXPECT_EQ(DeviceRunner(*gpt2, *backend_, {}).shape().n_ctx, 512);
+    EXPECT_THROW(DeviceRunner(*gpt2, *backend_, {.n_ctx = 513}), Error);
+    const std::vector<int32_t> ids(513, 7);
+    EXPECT_EQ(forward_logits(*gpt2, *backend_, std::span(ids).first(512), 0).size(), 512 * vocab_size());
+    EXPECT_THROW(forward_logits(*gpt2, *backend_, ids, 0), Error);
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, EngineModel, testing::ValuesIn(usable_backends()),
                          [](const auto& p) { return p.param; });
 

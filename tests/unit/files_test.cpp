@@ -1,6 +1,8 @@
 // Hugging Face folders: what is read, and what is said about folders that are broken.
+#include <algorithm>
 #include <bit>
 
+#include "base/json.h"
 #include "files/families.h"
 #include "files/model_file.h"
 #include "unit/files_support.h"
@@ -17,7 +19,7 @@ TEST_P(Golden, OpensWhole) {
     EXPECT_EQ(m.get_int(arch + ".block_count"), 3);
     EXPECT_EQ(m.get_int(arch + ".vocab_size"), 512);
     EXPECT_TRUE(m.get_int(arch + ".attention.key_length"));
-    EXPECT_TRUE(m.get_double(arch + ".rope.freq_base"));
+    EXPECT_EQ(m.get_double(arch + ".rope.freq_base").has_value(), arch != "gpt2");
     EXPECT_EQ(*m.get_string("smelt.rope.pairing"), "half");
     EXPECT_EQ(missing_tensors(*model), std::vector<std::string>{});
     EXPECT_EQ(model->require("token_embd.weight").format, Format::BF16);
@@ -28,7 +30,7 @@ TEST_P(Golden, OpensWhole) {
     EXPECT_TRUE(model->unsupported.empty());
 }
 INSTANTIATE_TEST_SUITE_P(Files, Golden,
-                         testing::Values("qwen3", "qwen3-untied", "qwen3-yarn", "qwen2", "llama3"),
+                         testing::Values("qwen3", "qwen3-untied", "qwen3-yarn", "qwen2", "llama3", "gpt2"),
                          [](const auto& test) {
                              std::string name = test.param;
                              std::erase(name, '-');
@@ -63,6 +65,42 @@ struct Folder {
         return open_model(folder.path());
     }
 };
+
+// Original GPT-2 checkpoints: no prefix, masks among the weights, numbers left to transformers' defaults.
+TEST(Files, Gpt2OfTheHubIsTheSame) {
+    const TemporaryFolder t;
+    const fs::path from = golden("gpt2");
+    const auto expected = open_model(from);
+    std::string bytes = read_file(from / "model.safetensors");
+    uint64_t n = 0;
+    std::memcpy(&n, bytes.data(), sizeof n);
+    Json header = parse_json(bytes.substr(8, n), "header");
+    const std::string data = bytes.substr(8 + n);
+    Json bare = Json::object();
+    for (const auto& [name, entry] : header.items()) {
+        bare[name.starts_with("transformer.") ? name.substr(12) : name] = entry;
+    }
+    bare["h.0.attn.bias"] = {
+        {"dtype", "F32"}, {"shape", {1, 1, 1, 1}}, {"data_offsets", {data.size(), data.size() + 4}}};
+    bare["h.0.attn.masked_bias"] = {
+        {"dtype", "F32"}, {"shape", Json::array()}, {"data_offsets", {data.size() + 4, data.size() + 8}}};
+    write_file(t.path() / "model.safetensors", safetensors(bare.dump(), data + std::string(8, '\0')));
+    write_file(t.path() / "config.json", R"({"model_type": "gpt2", "n_embd": 128, "n_layer": 3, "n_head": 4,
+        "n_positions": 512, "n_ctx": 512, "activation_function": "gelu_new"})");
+    const auto model = open_model(t.path());
+    ASSERT_EQ(model->tensors.size(), expected->tensors.size());
+    for (const TensorView& w : expected->tensors) {
+        const TensorView& got = model->require(w.name);
+        EXPECT_EQ(got.shape, w.shape) << w.name;
+        EXPECT_TRUE(std::ranges::equal(got.data, w.data)) << w.name;
+    }
+    EXPECT_EQ(model->require("blk.0.attn_qkv.weight").shape, (std::vector<int64_t>{384, 128}));
+    EXPECT_EQ(model->metadata.get_int("gpt2.feed_forward_length"), 512);
+
+    write_file(t.path() / "config.json",
+               R"({"model_type": "gpt2", "n_embd": 128, "activation_function": "relu"})");
+    EXPECT_NE(open_error(t.path()).find("activation_function: expected gelu_new"), std::string::npos);
+}
 
 TEST(Files, UnknownArchitectureOpens) {
     Folder f;

@@ -123,6 +123,18 @@ class CpuBackend : public Backend {
                  });
     }
 
+    void layer_norm(Tensor out, Tensor x, const Weight& w, const Weight& bias, float eps) override {
+        const int64_t n = x.shape[static_cast<size_t>(x.rank - 1)], row_len = x.row_len();
+        CHECK(n == w.cols && n == bias.cols && out.row_len() == row_len, "norm of {}, rows of {}", w.cols, n);
+        each_row(x.n_rows(), row_len,
+                 [=, norm = kernels().layer_norm, to = rows_of<float>(out), from = rows_of<float>(x),
+                  weights = cpu::floats_of(w), biases = cpu::floats_of(bias)](int64_t i) {
+                     for (int64_t first = 0; first < row_len; first += n) {
+                         norm(to[i] + first, from[i] + first, weights, biases, n, eps);
+                     }
+                 });
+    }
+
     void rope_table(Tensor table, Tensor positions, const Weight& inv_freq, float scale) override {
         // The C library's sine: exact to the last bit even where the angle is thousands of turns.
         constexpr int64_t sine_cost = 32;  // as much time as so many elements of other ops
@@ -180,6 +192,13 @@ class CpuBackend : public Backend {
                  [=, silu = kernels().clamped_silu_mul, to = rows_of<float>(out), g = rows_of<float>(gate),
                   u = rows_of<float>(up),
                   n = out.row_len()](int64_t i) { silu(to[i], g[i], u[i], n, alpha, limit); });
+    }
+
+    void gelu(Tensor out, Tensor x) override {
+        CHECK(out.row_len() == x.row_len());
+        each_row(out.n_rows(), out.row_len(),
+                 [=, activate = kernels().gelu, to = rows_of<float>(out), from = rows_of<float>(x),
+                  n = out.row_len()](int64_t i) { activate(to[i], from[i], n); });
     }
 
     void gather_rows(Tensor out, Tensor x, Tensor rows) override {

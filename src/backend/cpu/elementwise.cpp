@@ -18,6 +18,30 @@ void rms_norm(float* out, const float* x, const float* w, int64_t n, float eps) 
     store_first(out + i, last * scale * load_first(w + i, rest), rest);
 }
 
+void layer_norm(float* out, const float* x, const float* w, const float* bias, int64_t n, float eps) {
+    const float inverse_n = 1.0f / static_cast<float>(n);
+    F total{};
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) total += load(x + i);
+    const int rest = static_cast<int>(n - i);
+    const float mean = sum(total + load_first(x + i, rest)) * inverse_n;
+    // From the differences: mean(x²) - mean(x)² would cancel where the mean is large.
+    F squares{};
+    for (i = 0; i + lanes <= n; i += lanes) {
+        const F difference = load(x + i) - mean;
+        squares = fma(difference, difference, squares);
+    }
+    float last[lanes] = {};
+    for (int j = 0; j < rest; ++j) last[j] = x[i + j] - mean;
+    squares = fma(load(last), load(last), squares);
+    const float scale = 1.0f / __builtin_sqrtf(sum(squares) * inverse_n + eps);
+    // out = (x - mean) * scale * w + bias
+    for (i = 0; i + lanes <= n; i += lanes) {
+        store(out + i, fma((load(x + i) - mean) * scale, load(w + i), load(bias + i)));
+    }
+    store_first(out + i, fma(load(last) * scale, load_first(w + i, rest), load_first(bias + i, rest)), rest);
+}
+
 void add(float* x, const float* y, int64_t n) {
     int64_t i = 0;
     for (; i + lanes <= n; i += lanes) store(x + i, load(x + i) + load(y + i));
@@ -48,6 +72,19 @@ void clamped_silu_mul(float* out, const float* gate, const float* up, int64_t n,
     const int rest = static_cast<int>(n - i);
     store_first(out + i, clamped_silu(load_first(gate + i, rest), load_first(up + i, rest), alpha, limit),
                 rest);
+}
+
+// x / 2 * (1 + tanh(u)) = x / (1 + exp(-2u)), u = sqrt(2 / pi) * (x + 0.044715 x³)
+SIMD F gelu(F x) {
+    const F cubic = fma(x * x * x, splat(0.044715f), x);
+    return x / (splat(1.0f) + exp(cubic * -1.5957691216f));
+}
+
+void gelu(float* out, const float* x, int64_t n) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) store(out + i, gelu(load(x + i)));
+    const int rest = static_cast<int>(n - i);
+    store_first(out + i, gelu(load_first(x + i, rest)), rest);
 }
 
 // (a, b) -> (a cos - b sin, a sin + b cos)

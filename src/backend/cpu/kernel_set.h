@@ -17,9 +17,11 @@ void attend_merge(float* m, float* l, float* acc, float span_m, float span_l, co
                   int v_dim);
 void attend_finish(float* out, const float* acc, float l, int v_dim);
 void rms_norm(float* out, const float* x, const float* w, int64_t n, float eps);
+void layer_norm(float* out, const float* x, const float* w, const float* bias, int64_t n, float eps);
 void add(float* x, const float* y, int64_t n);
 void silu_mul(float* out, const float* gate, const float* up, int64_t n);
 void clamped_silu_mul(float* out, const float* gate, const float* up, int64_t n, float alpha, float limit);
+void gelu(float* out, const float* x, int64_t n);
 void rope_half(float* x, const float* table, int64_t n_pairs);
 void rope_interleaved(float* x, const float* table, int64_t n_pairs);
 void to_f16(uint16_t* out, const float* x, int64_t n);
