@@ -63,13 +63,26 @@ std::vector<int32_t> read_stop_ids(const Metadata& m, const Tokenizer& tokenizer
     return ids;
 }
 
+// Blocks of windowed layers, which do not grow with the context.
+int window_parts(const ModelConfig& config, const SchedulerOptions& o) {
+    if (config.window == 0) return 0;
+    return window_parts_for(config.window, default_block_len, o.max_seqs, o.max_batch_tokens);
+}
+
 // Tokens of context for which the KV cache fits into half of what memory is left once the weights are in.
 int choose_context(const ModelConfig& config, const ChatModelOptions& options, const Backend& backend,
                    size_t weight_bytes) {
     if (options.n_ctx > 0) return options.n_ctx;
-    const size_t per_token = kv_block_bytes(config, 1, options.kv_type);
+    const KvBlockBytes bytes = kv_block_bytes(config, 1, options.kv_type);
     const size_t available = static_cast<size_t>(backend.available_memory());
-    const size_t budget = (available > weight_bytes ? available - weight_bytes : 0) / 2;
+    size_t budget = (available > weight_bytes ? available - weight_bytes : 0) / 2;
+    size_t per_token = bytes.all();
+    const size_t window_tokens =
+        static_cast<size_t>(window_parts(config, options.engine.scheduler)) * default_block_len;
+    if (const size_t windows = window_tokens * bytes.windowed; window_tokens > 0 && windows < budget) {
+        budget -= windows;
+        per_token = std::max<size_t>(bytes.full, 1);
+    }
     const auto fits = static_cast<int64_t>(budget / per_token);
     // An unusably small context is refused by the allocation, with its numbers, rather than chosen here.
     const int64_t n = std::min(config.n_ctx_train, std::max<int64_t>(fits, 512));
@@ -103,7 +116,8 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
         *model_, *backend_,
         DeviceRunnerOptions{.n_ctx = n_ctx,
                             .n_blocks = static_cast<int>(std::min<int64_t>(n_blocks, 1 << 24)),
-                            .kv_type = options.kv_type});
+                            .kv_type = options.kv_type,
+                            .n_window_parts = window_parts(model_->config(), options.engine.scheduler)});
     runner_ = runner.get();
     engine_ = std::make_unique<Engine>(std::move(runner), options.engine);
 }

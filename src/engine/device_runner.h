@@ -15,10 +15,17 @@ struct DeviceRunnerOptions {
     int n_blocks = 0;  // of the KV cache; 0: room for one sequence of n_ctx
     int block_len = default_block_len;
     DType kv_type = DType::F16;  // or F32
+    // Blocks that windowed layers have, as window_parts_for() says; 0, or as many as n_blocks: as other
+    // layers.
+    int n_window_parts = 0;
 };
 
 // Bytes of one KV block over all layers: what a memory budget is divided by.
-size_t kv_block_bytes(const ModelConfig& config, int block_len, DType kv_type);
+struct KvBlockBytes {
+    size_t full = 0, windowed = 0;  // layers that see all, layers with a window
+    size_t all() const { return full + windowed; }
+};
+KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, DType kv_type);
 
 class DeviceRunner : public ModelRunner {
  public:
@@ -28,7 +35,7 @@ class DeviceRunner : public ModelRunner {
 
     const RunnerShape& shape() const override { return shape_; }
     void run(const Batch& batch, std::vector<float>& logits) override;
-    void copy_blocks(std::span<const int32_t> from, std::span<const int32_t> to) override;
+    void copy_blocks(std::span<const BlockCopy> copies) override;
 
     size_t kv_bytes() const { return kv_bytes_; }
     size_t activation_bytes() const { return arena_.n_bytes(); }

@@ -8,8 +8,18 @@
 
 namespace smelt {
 
-KvCache::KvCache(int n_blocks, int block_len) : block_len_(block_len) {
+int window_parts_for(int window, int block_len, int max_seqs, int max_batch_tokens) {
+    const int of_window = (window + block_len - 1) / block_len + 2;
+    return max_seqs * of_window + (max_batch_tokens + block_len - 1) / block_len;
+}
+
+KvCache::KvCache(int n_blocks, int block_len, WindowPool pool) : block_len_(block_len) {
     CHECK(n_blocks > 0 && block_len > 0, "{} blocks of {}", n_blocks, block_len);
+    if (pool.n_parts > 0) {
+        CHECK(pool.window > 0);
+        window_ = pool.window;
+        windows_.emplace(n_blocks, pool.n_parts);
+    }
     const auto n = static_cast<size_t>(n_blocks);
     blocks_.resize(n);
     ids_.resize(n * static_cast<size_t>(block_len));
@@ -28,20 +38,63 @@ int KvCache::reuse_prefix(KvSequence& s, std::span<const int32_t> ids) {
         s.blocks.push_back(b);
         parent = block(b).node;
     }
+    for (const int n = n_findable(s); static_cast<int>(s.blocks.size()) > n; s.blocks.pop_back()) {
+        drop_ref(s.blocks.back());
+    }
     s.n_published = static_cast<int>(s.blocks.size());
     s.n_tokens = s.n_published * block_len_;
+    s.first_part = first_seen(s.n_tokens);
+    hold_parts(s);
     return s.n_tokens;
+}
+
+int KvCache::first_seen(int n_tokens) const {
+    return windows_ ? std::max(0, n_tokens + 1 - window_) / block_len_ : 0;
+}
+
+// The most leading blocks of s after which all is there that the next token sees.
+int KvCache::n_findable(const KvSequence& s) const {
+    if (!windows_) return static_cast<int>(s.blocks.size());
+    int best = 0, n_with_part = 0;
+    for (int n = 1; n <= static_cast<int>(s.blocks.size()); ++n) {
+        const bool has_part = windows_->part_of(s.blocks[static_cast<size_t>(n - 1)]) != WindowBlocks::none;
+        n_with_part = has_part ? n_with_part + 1 : 0;
+        if (n - n_with_part <= first_seen(n * block_len_)) best = n;
+    }
+    return best;
+}
+
+void KvCache::hold_parts(const KvSequence& s) {
+    for (size_t i = static_cast<size_t>(s.first_part); windows_ && i < s.blocks.size(); ++i) {
+        windows_->add_ref(s.blocks[i]);
+    }
+}
+
+// Of the blocks before `end`.
+void KvCache::drop_parts(KvSequence& s, int end) {
+    if (!windows_) return;
+    for (; s.first_part < end; ++s.first_part) {
+        const int32_t b = s.blocks[static_cast<size_t>(s.first_part)];
+        windows_->drop_ref(b, block(b).node != 0);
+    }
 }
 
 bool KvCache::reserve(KvSequence& s, int n, std::vector<BlockCopy>& copies) {
     const auto first = static_cast<size_t>(s.n_tokens / block_len_);  // block that is written first
     const bool copy = first < s.blocks.size() && block(s.blocks[first]).n_refs > 1;
     const int n_new = n_blocks_for(s.n_tokens + n) - static_cast<int>(s.blocks.size());
-    if (std::max(n_new, 0) + (copy ? 1 : 0) > n_unreferenced_) return false;
+    const int n_taken = std::max(n_new, 0) + (copy ? 1 : 0);
+    if (n_taken > n_unreferenced_ || (windows_ && n_taken > windows_->n_available())) return false;
     if (copy) {
         const int32_t shared = s.blocks[first];
         s.blocks[first] = take_blank();
-        copies.push_back({shared, s.blocks[first]});
+        BlockCopy c{shared, s.blocks[first]};
+        if (windows_) {
+            c.part_from = windows_->part_of(shared);
+            c.part_to = windows_->part_of(s.blocks[first]);
+            windows_->drop_ref(shared, block(shared).node != 0);
+        }
+        copies.push_back(c);
         drop_ref(shared);
     }
     for (int i = 0; i < n_new; ++i) s.blocks.push_back(take_blank());
@@ -64,22 +117,26 @@ void KvCache::commit(KvSequence& s, std::span<const int32_t> ids, int n) {
             continue;
         }
         add_ref(twin);
+        if (windows_) windows_->merge(s.blocks[i], twin);
         drop_ref(s.blocks[i]);
         s.blocks[i] = twin;
     }
+    drop_parts(s, first_seen(s.n_tokens));
 }
 
 KvSequence KvCache::fork(const KvSequence& s) {
     KvSequence copy = s;
     copy.blocks.resize(static_cast<size_t>(n_blocks_for(s.n_tokens)));
     for (const int32_t b : copy.blocks) add_ref(b);
+    hold_parts(copy);
     return copy;
 }
 
 void KvCache::release(KvSequence& s) {
+    drop_parts(s, static_cast<int>(s.blocks.size()));
     for (auto it = s.blocks.rbegin(); it != s.blocks.rend(); ++it) drop_ref(*it);
     s.blocks.clear();
-    s.n_tokens = s.n_published = 0;
+    s.n_tokens = s.n_published = s.first_part = 0;
 }
 
 std::span<const int32_t> KvCache::ids_of(int32_t b) const {
@@ -125,8 +182,12 @@ int32_t KvCache::take_blank() {
     const int32_t b = oldest_;
     CHECK(b != none);
     unlink(b);
-    if (block(b).node != 0) unpublish(b);
+    if (block(b).node != 0) {
+        unpublish(b);
+        if (windows_) windows_->forget(b);
+    }
     block(b).n_refs = 1;
+    if (windows_) windows_->take(b);
     return b;
 }
 
@@ -160,7 +221,7 @@ void KvCache::unlink(int32_t b) {
 }
 
 void KvCache::check(std::span<const KvSequence* const> sequences) const {
-    std::vector<int> n_refs(blocks_.size());
+    std::vector<int> n_refs(blocks_.size()), n_part_refs(blocks_.size());
     for (const KvSequence* s : sequences) {
         CHECK(n_blocks_for(s->n_tokens) <= static_cast<int>(s->blocks.size()));
         CHECK(s->n_published == s->n_tokens / block_len_, "{} of {}", s->n_published, s->n_tokens);
@@ -170,8 +231,10 @@ void KvCache::check(std::span<const KvSequence* const> sequences) const {
             CHECK((b.node != 0) == published, "block {} of a sequence", i);
             CHECK(!published || b.parent == (i == 0 ? root : block(s->blocks[i - 1]).node));
             ++n_refs[static_cast<size_t>(s->blocks[i])];
+            n_part_refs[static_cast<size_t>(s->blocks[i])] += static_cast<int>(i) >= s->first_part;
         }
     }
+    if (windows_) windows_->check(n_part_refs);
     std::vector<uint64_t> nodes = {root};
     for (size_t b = 0; b < blocks_.size(); ++b) {
         CHECK(n_refs[b] == blocks_[b].n_refs, "block {}: {} holders, count {}", b, n_refs[b],

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
+
+#include "engine/window_blocks.h"
 
 namespace smelt {
 
@@ -18,15 +21,25 @@ struct KvSequence {
     std::vector<int32_t> blocks;
     int n_tokens = 0;     // positions whose K and V are in the blocks
     int n_published = 0;  // leading blocks that other sequences can find
+    int first_part = 0;   // blocks from here on have, and hold, their part of windowed layers
 };
 
 struct BlockCopy {
     int32_t from, to;
+    int32_t part_from = WindowBlocks::none, part_to = WindowBlocks::none;  // of windowed layers
+};
+
+// For models with windows, whose layers keep the last tokens alone.
+struct WindowPool {
+    int window = 0;   // positions that a token sees with its own
+    int n_parts = 0;  // of blocks; 0: windowed layers keep all, as others do
 };
 
 class KvCache {
  public:
-    KvCache(int n_blocks, int block_len);
+    // Of a pool's parts there must be enough for every sequence's window and the tokens of a step; see
+    // window_parts_for().
+    KvCache(int n_blocks, int block_len, WindowPool pool = {});
 
     // Gives an empty sequence the cached blocks that hold the beginning of `ids`; returns how many tokens
     // they hold. Leaves at least one token to compute, because its logits are wanted.
@@ -47,6 +60,12 @@ class KvCache {
 
     // Cached blocks stay until their room is needed, the last ones of a sequence going first.
     void release(KvSequence& s);
+
+    // Where windowed layers keep the block; 0 where the window has passed.
+    int32_t part_of(const KvSequence& s, size_t i) const {
+        return static_cast<int>(i) < s.first_part ? 0 : windows_->part_of(s.blocks[i]);
+    }
+    bool has_windows() const { return windows_.has_value(); }
 
     int n_blocks() const { return static_cast<int>(blocks_.size()); }
     int block_len() const { return block_len_; }
@@ -79,6 +98,11 @@ class KvCache {
 
     int32_t& bucket(uint64_t parent, std::span<const int32_t> ids);
     int32_t find(uint64_t parent, std::span<const int32_t> ids);
+    int first_seen(int n_tokens) const;  // block that the next token sees first
+    int n_findable(const KvSequence& s) const;
+    void hold_parts(const KvSequence& s);
+    void drop_parts(KvSequence& s, int end);
+
     void publish(int32_t b, uint64_t parent, std::span<const int32_t> ids);
     void unpublish(int32_t b);
 
@@ -89,6 +113,8 @@ class KvCache {
     void unlink(int32_t b);
 
     int block_len_;
+    int window_ = 0;
+    std::optional<WindowBlocks> windows_;
     std::vector<Block> blocks_;
     std::vector<int32_t> ids_;      // (n_blocks, block_len) of published blocks
     std::vector<int32_t> buckets_;  // hash table of published blocks, chained through next_in_bucket
@@ -97,5 +123,9 @@ class KvCache {
     int n_cached_ = 0;
     uint64_t last_node_ = root;
 };
+
+// Parts that max_seqs sequences need at once when a step has max_batch_tokens: each its window and, as the
+// step may begin and end within a block, two more.
+int window_parts_for(int window, int block_len, int max_seqs, int max_batch_tokens);
 
 }  // namespace smelt

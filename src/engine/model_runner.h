@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/kv_cache.h"
 #include "model/step.h"
 
 namespace smelt {
@@ -14,7 +15,8 @@ struct RunnerShape {
     int n_blocks = 0;   // KV blocks that it has
     int block_len = 0;  // tokens a block holds
     int vocab_size = 0;
-    int n_ctx = 0;  // tokens of one sequence at most, prompt and answer together
+    int n_ctx = 0;            // tokens of one sequence at most, prompt and answer together
+    WindowPool windows = {};  // of windowed layers
 };
 
 class ModelRunner {
@@ -26,9 +28,8 @@ class ModelRunner {
     // the batch are then undefined, all others untouched.
     virtual void run(const Batch& batch, std::vector<float>& logits) = 0;
 
-    // Copies from[i] to to[i] in the order given: a block may be the target of one copy and the source of the
-    // next.
-    virtual void copy_blocks(std::span<const int32_t> from, std::span<const int32_t> to) = 0;
+    // In the order given: a block may be the target of one copy and the source of the next.
+    virtual void copy_blocks(std::span<const BlockCopy> copies) = 0;
 };
 
 }  // namespace smelt

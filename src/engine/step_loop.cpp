@@ -26,15 +26,22 @@ bool contains(const std::vector<int32_t>& ids, int32_t id) {
 
 StepLoop::StepLoop(ModelRunner& runner, const SchedulerOptions& options)
     : runner_(runner),
-      kv_(runner.shape().n_blocks, runner.shape().block_len),
+      kv_(runner.shape().n_blocks, runner.shape().block_len, runner.shape().windows),
       scheduler_(options, kv_),
       sampler_(runner.shape().vocab_size) {
     // The largest step, because a vector that is refilled grows to just what it holds, every time.
-    for (std::vector<int32_t>* v : {&batch_.ids, &batch_.positions, &batch_.slots}) {
+    for (std::vector<int32_t>* v : {&batch_.ids, &batch_.positions, &batch_.slots, &batch_.window_slots}) {
         v->reserve(static_cast<size_t>(options.max_batch_tokens));
     }
-    batch_.block_table.reserve(static_cast<size_t>(options.max_seqs) *
-                               static_cast<size_t>(kv_.n_blocks_for(limits().max_tokens())));
+    for (std::vector<int32_t>* v : {&batch_.block_table, &batch_.window_table}) {
+        v->reserve(static_cast<size_t>(options.max_seqs) *
+                   static_cast<size_t>(kv_.n_blocks_for(limits().max_tokens())));
+    }
+    const WindowPool& windows = runner.shape().windows;
+    CHECK(windows.n_parts == 0 ||
+              windows.n_parts >= window_parts_for(windows.window, kv_.block_len(), options.max_seqs,
+                                                  options.max_batch_tokens),
+          "{} parts", windows.n_parts);
 }
 
 RequestLimits StepLoop::limits() const {
@@ -105,6 +112,7 @@ void StepLoop::build_batch(const StepPlan& plan) {
     batch_.ids.clear();
     batch_.positions.clear();
     batch_.slots.clear();
+    batch_.window_slots.clear();
     batch_.seq_start.assign(1, 0);
     batch_.logits_rows.clear();
     batch_.max_blocks = batch_.max_kv_len = 0;
@@ -114,8 +122,11 @@ void StepLoop::build_batch(const StepPlan& plan) {
         for (int pos = s.kv.n_tokens; pos < end; ++pos) {
             batch_.ids.push_back(s.ids[static_cast<size_t>(pos)]);
             batch_.positions.push_back(pos);
-            const int32_t block = s.kv.blocks[static_cast<size_t>(pos / block_len)];
-            batch_.slots.push_back(block * block_len + pos % block_len);
+            const auto i = static_cast<size_t>(pos / block_len);
+            batch_.slots.push_back(s.kv.blocks[i] * block_len + pos % block_len);
+            if (kv_.has_windows()) {
+                batch_.window_slots.push_back(kv_.part_of(s.kv, i) * block_len + pos % block_len);
+            }
         }
         batch_.seq_start.push_back(batch_.n_tokens());
         batch_.max_blocks = std::max(batch_.max_blocks, static_cast<int>(s.kv.blocks.size()));
@@ -128,18 +139,22 @@ void StepLoop::build_batch(const StepPlan& plan) {
         std::ranges::copy(part.sequence->kv.blocks, row);
         row += batch_.max_blocks;
     }
-    copy_from_.clear();
-    copy_to_.clear();
-    for (const BlockCopy& c : plan.copies) {
-        copy_from_.push_back(c.from);
-        copy_to_.push_back(c.to);
+    if (!kv_.has_windows()) return;
+    batch_.window_table.assign(batch_.block_table.size(), 0);
+    row = batch_.window_table.begin();
+    for (const StepPlan::Part& part : plan.parts) {
+        const KvSequence& kv = part.sequence->kv;
+        for (auto i = static_cast<size_t>(kv.first_part); i < kv.blocks.size(); ++i) {
+            row[static_cast<ptrdiff_t>(i)] = kv_.part_of(kv, i);
+        }
+        row += batch_.max_blocks;
     }
 }
 
 bool StepLoop::run(const StepPlan& plan) {
     std::string error;
     try {
-        if (!copy_from_.empty()) runner_.copy_blocks(copy_from_, copy_to_);
+        if (!plan.copies.empty()) runner_.copy_blocks(plan.copies);
         runner_.run(batch_, logits_);
         ++totals_.n_steps;
         return true;

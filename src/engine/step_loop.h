@@ -65,7 +65,6 @@ class StepLoop {
     // Reused from step to step.
     Batch batch_;
     std::vector<float> logits_;
-    std::vector<int32_t> copy_from_, copy_to_;
 };
 
 }  // namespace smelt

@@ -57,6 +57,11 @@ Step::Step(Backend& backend, Arena& arena, const Batch& batch, std::span<const K
               .n_seqs = batch.n_seqs(),
               .max_blocks = batch.max_blocks,
               .max_kv_len = batch.max_kv_len};
+    windowed_ = batch_;
+    if (!batch.window_slots.empty()) {
+        windowed_.slots = upload(batch.window_slots);
+        windowed_.block_table = upload(batch.window_table);
+    }
     if (!batch.logits_rows.empty()) logits_rows_ = upload(batch.logits_rows);
 }
 
@@ -134,9 +139,10 @@ Tensor Step::rope(Tensor x, Tensor table, RopePairing pairing) {
 
 Tensor Step::attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p) {
     const KvLayer& kv = kv_[static_cast<size_t>(layer)];
-    backend_.store_kv(kv, k, v, batch_);
+    const BatchView& batch = p.window > 0 ? windowed_ : batch_;
+    backend_.store_kv(kv, k, v, batch);
     const Tensor out = arena_.take(DType::F32, {q.n_rows(), q.shape[1], kv.v.shape[3]});
-    backend_.attention(out, q, kv, batch_, p);
+    backend_.attention(out, q, kv, batch, p);
     return out.flat();
 }
 

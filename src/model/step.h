@@ -20,6 +20,8 @@ struct Batch {
     std::vector<int32_t> ids, positions, slots;  // (n_tokens)
     std::vector<int32_t> seq_start = {0};        // (n_seqs + 1)
     std::vector<int32_t> block_table;            // (n_seqs, max_blocks)
+    // The same for windowed layers, where these have blocks of their own; else empty.
+    std::vector<int32_t> window_slots = {}, window_table = {};
     int max_blocks = 0;
     int max_kv_len = 0;
     std::vector<int32_t> logits_rows;  // tokens whose logits are wanted, ascending
@@ -126,6 +128,7 @@ class Step {
     Arena& arena_;
     std::span<const KvLayer> kv_;
     BatchView batch_;
+    BatchView windowed_;  // the same, as layers with a window see it
     Tensor logits_rows_;
     Tensor logits_;
 };

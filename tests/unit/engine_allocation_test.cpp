@@ -37,7 +37,7 @@ class QuietRunner : public ModelRunner {
             logits[i] = static_cast<float>((i * 7919 + static_cast<size_t>(batch.positions[0])) % 101) / 20;
         }
     }
-    void copy_blocks(std::span<const int32_t>, std::span<const int32_t>) override {}
+    void copy_blocks(std::span<const BlockCopy>) override {}
 
  private:
     RunnerShape shape_{.n_blocks = 400, .block_len = 8, .vocab_size = 1000, .n_ctx = 300};

@@ -12,11 +12,15 @@
 namespace smelt {
 namespace {
 
-class EngineModel : public testing::TestWithParam<std::string> {
+struct Where {
+    std::string backend, model;
+};
+
+class EngineModel : public testing::TestWithParam<Where> {
  protected:
     EngineModel()
-        : backend_(make_backend(GetParam())),
-          model_(load_model(open_model(SMELT_TEST_DATA "/goldens/qwen3"), *backend_)) {}
+        : backend_(make_backend(GetParam().backend)),
+          model_(load_model(open_model(SMELT_TEST_DATA "/goldens/" + GetParam().model), *backend_)) {}
 
     size_t vocab_size() const { return static_cast<size_t>(model_->config().vocab_size); }
     std::vector<int32_t> random_ids(size_t n, uint32_t seed) const {
@@ -35,7 +39,7 @@ TEST_P(EngineModel, ABatchOfSeveralIsBitwiseEachAlone) {
         constexpr int block_len = 4, n_blocks = 30;
         DeviceRunner runner(*model_, *backend_,
                             {.n_ctx = 64, .n_blocks = n_blocks, .block_len = block_len, .kv_type = kv_type});
-        EXPECT_EQ(runner.kv_bytes(), n_blocks * kv_block_bytes(model_->config(), block_len, kv_type));
+        EXPECT_EQ(runner.kv_bytes(), n_blocks * kv_block_bytes(model_->config(), block_len, kv_type).all());
         const std::vector<std::vector<int32_t>> sequences = {random_ids(13, 1), random_ids(1, 2),
                                                              random_ids(22, 3), random_ids(8, 4)};
         // Sequence s has the blocks s, s + 4, s + 8, ...; it is fed s + 2 tokens a step, until all are
@@ -92,8 +96,8 @@ TEST_P(EngineModel, CopiedBlocksAreInOrderAndWhole) {
                 .logits_rows = {8}};
     std::vector<float> expected, logits;
     runner.run(batch, expected);
-    const std::vector<int32_t> from = {0, 2}, to = {2, 1};  // 0 -> 2 -> 1
-    runner.copy_blocks(from, to);
+    const std::vector<BlockCopy> copies = {{0, 2}, {2, 1}};
+    runner.copy_blocks(copies);
     batch = {.ids = {ids[8]},
              .positions = {8},
              .slots = {0},
@@ -113,8 +117,14 @@ TEST_P(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
         bool operator==(const Answer&) const = default;
     };
     const auto run = [&](int n_blocks, const std::vector<Request>& requests, int64_t& n_preemptions) {
-        DeviceRunner runner(*model_, *backend_, {.n_ctx = 60, .n_blocks = n_blocks, .block_len = 4});
-        StepLoop loop(runner, {.max_seqs = 5, .max_batch_tokens = 14, .prefill_chunk = 6});
+        // The crowded cache is smaller than what windowed layers would have of their own.
+        const SchedulerOptions scheduling{.max_seqs = 5, .max_batch_tokens = 14, .prefill_chunk = 6};
+        const int window = model_->config().window;
+        const int n_parts = window == 0 ? 0 : window_parts_for(window, 4, 5, 14);
+        DeviceRunner runner(*model_, *backend_,
+                            {.n_ctx = 60, .n_blocks = n_blocks, .block_len = 4, .n_window_parts = n_parts});
+        EXPECT_EQ(runner.shape().windows.n_parts, n_blocks > n_parts ? n_parts : 0);
+        StepLoop loop(runner, scheduling);
         std::map<std::pair<RequestId, int>, Answer> answers;
         for (size_t i = 0; i < requests.size(); ++i) {
             Request r = requests[i];
@@ -190,14 +200,6 @@ TEST_P(EngineModel, OptionsThatMakeNoSenseAreRefused) {
     EXPECT_THROW(forward_logits(*model_, *backend_, ids), Error);
 }
 
-std::vector<std::string> usable_backends() {
-    std::vector<std::string> names;
-    for (const BackendInfo& b : list_backends()) {
-        if (b.missing.empty()) names.push_back(b.name);
-    }
-    return names;
-}
-
 TEST_P(EngineModel, LearnedPositionsBoundTheContext) {
     const auto gpt2 = load_model(open_model(SMELT_TEST_DATA "/goldens/gpt2"), *backend_);
     ASSERT_EQ(gpt2->config().n_positions, 512);
@@ -208,8 +210,20 @@ TEST_P(EngineModel, LearnedPositionsBoundTheContext) {
     EXPECT_THROW(forward_logits(*gpt2, *backend_, ids, 0), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, EngineModel, testing::ValuesIn(usable_backends()),
-                         [](const auto& p) { return p.param; });
+std::vector<Where> list_places() {
+    std::vector<Where> places;
+    for (const BackendInfo& b : list_backends()) {
+        if (!b.missing.empty()) continue;
+        for (const char* model : {"qwen3", "gpt-oss"}) places.push_back({b.name, model});
+    }
+    return places;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EngineModel, testing::ValuesIn(list_places()), [](const auto& test) {
+    std::string name = test.param.model + "_" + test.param.backend;
+    std::ranges::replace(name, '-', '_');
+    return name;
+});
 
 }  // namespace
 }  // namespace smelt

@@ -72,10 +72,20 @@ struct Rig {
 
 constexpr RunnerShape roomy{.n_blocks = 1000, .block_len = 4, .vocab_size = 50, .n_ctx = 40};
 
+// The smallest pool that serves such load.
+RunnerShape with_window(int window, const SchedulerOptions& o, RunnerShape shape = roomy) {
+    if (window > 0) {
+        shape.windows = {window, window_parts_for(window, shape.block_len, o.max_seqs, o.max_batch_tokens)};
+    }
+    return shape;
+}
+
 // What the request gives with nothing else around.
-std::map<std::pair<RequestId, int>, Answer> run_alone(const Request& r, RequestId id, int n_ctx) {
+std::map<std::pair<RequestId, int>, Answer> run_alone(const Request& r, RequestId id, int n_ctx,
+                                                      int window = 0) {
     RunnerShape shape = roomy;
     shape.n_ctx = n_ctx;
+    shape.windows = with_window(window, {}).windows;
     Rig rig(shape, {});
     rig.add(r, id);
     rig.run();
@@ -111,15 +121,18 @@ TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
     int64_t n_preemptions = 0, n_cached = 0;
     int n_copies = 0, n_compared = 0, n_cancelled = 0;
     std::map<FinishReason, int> reasons;
-    for (uint32_t seed = 1; seed <= 12; ++seed) {
+    for (uint32_t seed = 1; seed <= 18; ++seed) {
         SCOPED_TRACE(seed);
+        constexpr int windows[] = {0, 7, 1};
+        const int window = windows[seed % 3];
         std::mt19937 rng(seed);
         const SchedulerOptions options{.max_seqs = 5,
                                        .max_batch_tokens = 12,
-                                       .prefill_chunk = 1 + static_cast<int>(seed),
+                                       .prefill_chunk = 1 + static_cast<int>(seed % 12),
                                        .priority_tokens = 64};
         // 44 tokens for up to 5 sequences of up to 40.
-        Rig rig({.n_blocks = 11, .block_len = 4, .vocab_size = 50, .n_ctx = 40}, options);
+        Rig rig(with_window(window, options, {.n_blocks = 11, .block_len = 4, .vocab_size = 50, .n_ctx = 40}),
+                options);
         std::map<RequestId, Request> requests;
         while (requests.size() < 80 || !rig.loop.idle()) {
             if (requests.size() < 80 && rng() % 3 == 0) {
@@ -137,7 +150,7 @@ TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
         EXPECT_EQ(rig.loop.stats().n_used_blocks, 0);
         for (const auto& [id, request] : requests) {
             SCOPED_TRACE(id);
-            auto alone = run_alone(request, id, 40);
+            auto alone = run_alone(request, id, 40, window);
             for (int index = 0; index < request.n; ++index) {
                 const Answer& a = rig.answers[{id, index}];
                 Answer& b = alone[{id, index}];
@@ -192,6 +205,32 @@ TEST(StepLoop, SecondRequestPrefillsOnlyWhatTheFirstDidNot) {
     EXPECT_EQ(rig.runner.n_tokens - n_first, 35 - 28);
     EXPECT_EQ(rig.answer(second).finish.at(0).n_cached_prompt, 28);
     EXPECT_EQ(rig.loop.stats().n_cached_prompt, 28);
+}
+
+// Blocks that a window has passed are given back, kept while there is room, and a prefix is used as far as
+// windowed layers have its end.
+TEST(StepLoop, WindowedLayersHoldTheWindowAlone) {
+    const SchedulerOptions options{.max_seqs = 2, .max_batch_tokens = 8};
+    RunnerShape shape{.n_blocks = 500, .block_len = 4, .vocab_size = 50, .n_ctx = 400};
+    shape = with_window(6, options, shape);
+    EXPECT_EQ(shape.windows.n_parts, 2 * 4 + 2);
+    Rig rig(shape, options);
+    rig.add({.tokens = iota_ids(30), .max_tokens = 200, .ignore_eos = true});
+    rig.run();  // 57 blocks through 10 parts, which check() and the fake model watch
+    EXPECT_EQ(rig.answer(1).ids.size(), 200u);
+
+    // The end of the first answer is there, its middle is not, nor is the prompt.
+    std::vector<int32_t> all = iota_ids(30);
+    all.insert(all.end(), rig.answer(1).ids.begin(), rig.answer(1).ids.end());
+    const auto cached = [&](size_t n) {
+        const RequestId id =
+            rig.add({.tokens = {all.begin(), all.begin() + static_cast<ptrdiff_t>(n)}, .max_tokens = 1});
+        rig.run();
+        return rig.answer(id).finish.at(0).n_cached_prompt;
+    };
+    EXPECT_EQ(cached(229), 228);
+    EXPECT_EQ(cached(100), 0);
+    EXPECT_EQ(cached(100), 96);
 }
 
 TEST(StepLoop, AnswersOfOneRequestShareThePrompt) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <limits>
 #include <set>
@@ -20,7 +21,8 @@ class FakeRunner : public ModelRunner {
     explicit FakeRunner(const RunnerShape& shape, int max_batch_tokens = 1 << 20)
         : shape_(shape),
           max_batch_tokens_(max_batch_tokens),
-          slots_(static_cast<size_t>(shape.n_blocks * shape.block_len), -1) {}
+          slots_(static_cast<size_t>(shape.n_blocks * shape.block_len), -1),
+          window_slots_(static_cast<size_t>(shape.windows.n_parts * shape.block_len), -1) {}
 
     const RunnerShape& shape() const override { return shape_; }
 
@@ -31,6 +33,7 @@ class FakeRunner : public ModelRunner {
         if (n_runs == fail_at_run) throw std::runtime_error("device lost");
         for (size_t t = 0; t < batch.ids.size(); ++t) {
             slots_[static_cast<size_t>(batch.slots[t])] = batch.ids[t];
+            if (has_windows()) window_slots_[static_cast<size_t>(batch.window_slots[t])] = batch.ids[t];
         }
         logits.clear();
         size_t row = 0;
@@ -43,11 +46,13 @@ class FakeRunner : public ModelRunner {
         ASSERT_EQ(row, batch.logits_rows.size());
     }
 
-    void copy_blocks(std::span<const int32_t> from, std::span<const int32_t> to) override {
-        for (size_t i = 0; i < from.size(); ++i) {
+    void copy_blocks(std::span<const BlockCopy> copies) override {
+        for (const BlockCopy& c : copies) {
             ++n_copies;
             for (int offset = 0; offset < shape_.block_len; ++offset) {
-                slots_[slot(to[i], offset)] = slots_[slot(from[i], offset)];
+                slots_[slot(c.to, offset)] = slots_[slot(c.from, offset)];
+                if (!has_windows()) continue;
+                window_slots_[slot(c.part_to, offset)] = window_slots_[slot(c.part_from, offset)];
             }
         }
     }
@@ -57,6 +62,7 @@ class FakeRunner : public ModelRunner {
     int32_t nan_id = -1;                // a context that ends with it gives NaN
 
  private:
+    bool has_windows() const { return shape_.windows.n_parts > 0; }
     size_t slot(int32_t block, int offset) const {
         return static_cast<size_t>(block * shape_.block_len + offset);
     }
@@ -68,6 +74,8 @@ class FakeRunner : public ModelRunner {
         ASSERT_EQ(b.positions.size(), b.ids.size());
         ASSERT_EQ(b.slots.size(), b.ids.size());
         ASSERT_EQ(b.block_table.size(), static_cast<size_t>(b.n_seqs() * b.max_blocks));
+        ASSERT_EQ(b.window_slots.size(), has_windows() ? b.ids.size() : 0);
+        ASSERT_EQ(b.window_table.size(), has_windows() ? b.block_table.size() : 0);
         std::set<int32_t> written;
         std::multiset<int32_t> held;
         int longest = 0;
@@ -104,6 +112,13 @@ class FakeRunner : public ModelRunner {
             id = slots_[slot(block, pos % shape_.block_len)];
             context = random_bits(context, static_cast<uint64_t>(id), static_cast<uint64_t>(pos));
         }
+        // A windowed layer sees the same tokens, but reads them from its own blocks.
+        for (int pos = std::max(0, last + 1 - shape_.windows.window); has_windows() && pos <= last; ++pos) {
+            const int32_t part = b.window_table[s * static_cast<size_t>(b.max_blocks) +
+                                                static_cast<size_t>(pos / shape_.block_len)];
+            const int32_t seen = window_slots_[slot(part, pos % shape_.block_len)];
+            context = random_bits(context, static_cast<uint64_t>(seen), static_cast<uint64_t>(pos));
+        }
         for (int v = 0; v < shape_.vocab_size; ++v) {
             const uint64_t bits = random_bits(context, 1, static_cast<uint64_t>(v));
             logits.push_back(static_cast<float>(bits >> 40) * 0x1p-21f - 4);  // -4 to 4
@@ -113,7 +128,7 @@ class FakeRunner : public ModelRunner {
 
     RunnerShape shape_;
     int max_batch_tokens_;
-    std::vector<int32_t> slots_;
+    std::vector<int32_t> slots_, window_slots_;
 };
 
 }  // namespace smelt
