@@ -1,7 +1,10 @@
 #include "text/bpe.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+
+#include "text/unicode.h"
 
 namespace smelt {
 
@@ -22,6 +25,10 @@ uint64_t hash_bytes(std::string_view bytes) {
     std::memcpy(&word, p, n);
     h = (h ^ word) * multiplier;
     return h ^ h >> 32;
+}
+
+size_t neighbours(char a, char b) {
+    return size_t{static_cast<unsigned char>(a)} << 8 | static_cast<unsigned char>(b);
 }
 
 }  // namespace
@@ -98,21 +105,73 @@ BytePairEncoder::BytePairEncoder(const Vocabulary& v)
       merges_(v.merges.size()),
       tokens_(v.tokens),
       whole_(new std::atomic<Whole>[v.tokens.size()]()) {
-    for (size_t rank = 0; rank < v.merges.size(); ++rank) {
-        merges_.insert(v.merges[rank], static_cast<uint32_t>(rank));
+    const auto score = [&](const Merge& m) { return v.scores[static_cast<size_t>(m.result)]; };
+    for (size_t i = 0, rank = 0; i < v.merges.size(); ++i) {
+        const bool tied = i > 0 && !v.scores.empty() && score(v.merges[i]) == score(v.merges[i - 1]);
+        if (!tied) rank = i;
+        merges_.insert(v.merges[i], static_cast<uint32_t>(rank));
     }
+    if (v.sentencepiece) neighbours_ = std::make_unique<std::bitset<65536>>();
     byte_ids_.fill(-1);
     for (int32_t id = 0; id < v.n_tokens(); ++id) {
         const std::string& bytes = v.tokens[static_cast<size_t>(id)];
-        if (v.types[static_cast<size_t>(id)] != TokenType::normal || bytes.empty()) continue;
+        const TokenType type = v.types[static_cast<size_t>(id)];
+        const TokenType type_of_bytes = v.sentencepiece ? TokenType::byte : TokenType::normal;
+        if (type == type_of_bytes && bytes.size() == 1) {
+            int32_t& byte_id = byte_ids_[static_cast<unsigned char>(bytes[0])];
+            if (byte_id < 0) byte_id = id;
+        }
+        if (type != TokenType::normal || bytes.empty()) continue;
         tokens_.insert(id);
         longest_token_ = std::max(longest_token_, bytes.size());
-        int32_t& byte_id = byte_ids_[static_cast<unsigned char>(bytes[0])];
-        if (bytes.size() == 1 && byte_id < 0) byte_id = id;
+        for (size_t i = 1; neighbours_ != nullptr && i < bytes.size(); ++i) {
+            neighbours_->set(neighbours(bytes[i - 1], bytes[i]));
+        }
     }
 }
 
 void BytePairEncoder::encode(std::string_view piece, std::vector<int32_t>& ids) const {
+    if (neighbours_ == nullptr) return encode_joined(piece, ids);
+    const size_t n_before = ids.size();
+    size_t begin = 0;
+    for (size_t i = 1; i < piece.size(); ++i) {
+        if (neighbours_->test(neighbours(piece[i - 1], piece[i]))) continue;
+        encode_joined(piece.substr(begin, i - begin), ids);
+        begin = i;
+    }
+    encode_joined(piece.substr(begin), ids);
+    if (vocabulary_.unk < 0) return;
+    const auto both_unknown = [&](int32_t a, int32_t b) { return a == vocabulary_.unk && b == a; };
+    ids.erase(std::unique(ids.begin() + static_cast<ptrdiff_t>(n_before), ids.end(), both_unknown),
+              ids.end());
+}
+
+size_t BytePairEncoder::to_symbols(std::string_view piece, int32_t* symbols) const {
+    size_t n = 0;
+    const char* const end = piece.data() + piece.size();
+    for (const char* p = piece.data(); p != end;) {
+        const int length = vocabulary_.sentencepiece ? decode_utf8(p, end).length : 1;
+        const char* const next = p + length;
+        if (vocabulary_.sentencepiece) {
+            const int32_t id = tokens_.find({p, static_cast<size_t>(length)});
+            if (id >= 0) {
+                symbols[n++] = id;
+                p = next;
+            }
+        }
+        for (; p != next; ++p) {
+            const int32_t id = byte_ids_[static_cast<unsigned char>(*p)];
+            if (id >= 0) {
+                symbols[n++] = id;
+            } else if (vocabulary_.sentencepiece && vocabulary_.unk >= 0) {
+                symbols[n++] = vocabulary_.unk;
+            }
+        }
+    }
+    return n;
+}
+
+void BytePairEncoder::encode_joined(std::string_view piece, std::vector<int32_t>& ids) const {
     int32_t token = -1;
     if (piece.size() <= longest_token_) {
         token = tokens_.find(piece);
@@ -126,23 +185,14 @@ void BytePairEncoder::encode(std::string_view piece, std::vector<int32_t>& ids) 
         }
     }
     if (piece.size() > max_short_piece) {
-        std::vector<int32_t> symbols;
-        symbols.reserve(piece.size());
-        for (const char byte : piece) {
-            const int32_t id = byte_ids_[static_cast<unsigned char>(byte)];
-            if (id >= 0) symbols.push_back(id);
-        }
-        merge_long(symbols, merges_, vocabulary_.merges);
+        std::vector<int32_t> symbols(piece.size());
+        symbols.resize(to_symbols(piece, symbols.data()));
+        merge_long(symbols, merges_);
         ids.insert(ids.end(), symbols.begin(), symbols.end());
         return;
     }
     int32_t symbols[max_short_piece];
-    size_t n = 0;
-    for (const char byte : piece) {
-        const int32_t id = byte_ids_[static_cast<unsigned char>(byte)];
-        if (id >= 0) symbols[n++] = id;
-    }
-    n = merge_short(symbols, n, merges_);
+    const size_t n = merge_short(symbols, to_symbols(piece, symbols), merges_);
     if (token >= 0) {
         whole_[static_cast<size_t>(token)].store(n == 1 && symbols[0] == token ? yes : no,
                                                  std::memory_order_relaxed);

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <string_view>
@@ -71,20 +72,23 @@ class TokenTable {
 constexpr size_t max_short_piece = 48;  // symbols; the lists below win from about here
 size_t merge_short(int32_t* symbols, size_t n, const MergeTable& merges);
 
-// The same for any number of symbols, near linear. `merges` by rank, as in the table.
-void merge_long(std::vector<int32_t>& symbols, const MergeTable& table, const std::vector<Merge>& merges);
+// The same for any number of symbols, near linear.
+void merge_long(std::vector<int32_t>& symbols, const MergeTable& merges);
 
 class BytePairEncoder {
  public:
     // Borrows the vocabulary.
     explicit BytePairEncoder(const Vocabulary& vocabulary);
     // Appends the ids. Bytes for which the vocabulary has no token are left out, as the reference
-    // implementation does.
+    // implementation does; SentencePiece has the unknown token for a run of them.
     void encode(std::string_view piece, std::vector<int32_t>& ids) const;
     // Id of a token that text can become; -1: none.
     int32_t find(std::string_view bytes) const { return tokens_.find(bytes); }
 
  private:
+    void encode_joined(std::string_view piece, std::vector<int32_t>& ids) const;
+    size_t to_symbols(std::string_view piece, int32_t* symbols) const;  // at most one a byte
+
     const Vocabulary& vocabulary_;
     MergeTable merges_;
     TokenTable tokens_;
@@ -95,6 +99,10 @@ class BytePairEncoder {
     // same.
     enum Whole : uint8_t { unknown, yes, no };
     std::unique_ptr<std::atomic<Whole>[]> whole_;  // by id
+
+    // SentencePiece merges across whole texts. Between two bytes that are neighbours in no token nothing can
+    // merge, so the text is cut there first: mostly before each word.
+    std::unique_ptr<std::bitset<65536>> neighbours_;  // first byte << 8 | second; null: not cut
 };
 
 }  // namespace smelt

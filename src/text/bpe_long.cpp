@@ -51,8 +51,7 @@ struct Symbol {
 
 class LongMerge {
  public:
-    LongMerge(std::vector<Symbol>& symbols, const MergeTable& table, const std::vector<Merge>& merges)
-        : symbols_(symbols), table_(table), merges_(merges) {}
+    LongMerge(std::vector<Symbol>& symbols, const MergeTable& table) : symbols_(symbols), table_(table) {}
 
     void run() {
         for (uint32_t i = 0; i + 1 < symbols_.size(); ++i) add_pair(i);
@@ -60,7 +59,7 @@ class LongMerge {
             const uint32_t rank = ranks_.top();
             Bucket& bucket = buckets_[rank];
             // A merge can make a pair of a lower rank, which then comes first.
-            while (!bucket.empty() && ranks_.top() == rank) merge(bucket.pop(), merges_[rank]);
+            while (!bucket.empty() && ranks_.top() == rank) merge(bucket.pop(), rank);
             if (bucket.empty() && ranks_.top() == rank) {
                 ranks_.pop();
                 buckets_.erase(rank);
@@ -70,12 +69,14 @@ class LongMerge {
 
  private:
     // A place may have been merged away, or be there twice.
-    void merge(uint32_t place, const Merge& m) {
+    void merge(uint32_t place, uint32_t rank) {
         Symbol& left = symbols_[place];
-        if (left.id != m.left || left.next == none || symbols_[left.next].id != m.right) return;
+        if (left.id < 0 || left.next == none) return;
         Symbol& right = symbols_[left.next];
+        const MergeTable::Entry& pair = table_.find(left.id, right.id);
+        if (pair.rank != rank) return;
         right.id = -1;
-        left.id = m.result;
+        left.id = pair.result;
         left.next = right.next;
         if (left.previous != none) add_pair(left.previous);
         if (left.next == none) return;
@@ -94,20 +95,19 @@ class LongMerge {
 
     std::vector<Symbol>& symbols_;
     const MergeTable& table_;
-    const std::vector<Merge>& merges_;
     std::unordered_map<uint32_t, Bucket> buckets_;  // by rank; those in ranks_
     std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> ranks_;
 };
 
 }  // namespace
 
-void merge_long(std::vector<int32_t>& ids, const MergeTable& table, const std::vector<Merge>& merges) {
+void merge_long(std::vector<int32_t>& ids, const MergeTable& merges) {
     if (ids.empty()) return;
     std::vector<Symbol> symbols;
     symbols.reserve(ids.size());
     for (uint32_t i = 0; i < ids.size(); ++i) symbols.push_back({ids[i], i - 1, i + 1});  // 0 - 1 is none
     symbols.back().next = none;
-    LongMerge(symbols, table, merges).run();
+    LongMerge(symbols, merges).run();
     ids.clear();
     for (uint32_t i = 0; i != none; i = symbols[i].next) ids.push_back(symbols[i].id);
 }

@@ -11,6 +11,10 @@ std::string StreamDecoder::push(int32_t id) {
     const size_t complete = text.size() - truncated_tail(text);
     held_ = text.substr(complete);
     text.resize(complete);
+    if (drop_space_ && !text.empty()) {
+        if (text[0] == ' ') text.erase(0, 1);
+        drop_space_ = false;
+    }
     return replace_broken_utf8(std::move(text));
 }
 

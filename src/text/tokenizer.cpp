@@ -1,4 +1,4 @@
-// Byte-level BPE end to end: added tokens, normalisation, pieces, merges.
+// Text to ids end to end: added tokens, normalisation, pieces, merges.
 #include "text/tokenizer.h"
 
 #include "base/error.h"
@@ -6,6 +6,7 @@
 #include "text/bpe.h"
 #include "text/nfc.h"
 #include "text/pre_tokenizer.h"
+#include "text/sentencepiece.h"
 #include "text/unicode.h"
 #include "text/vocabulary.h"
 
@@ -36,9 +37,15 @@ struct Tokenizer::Impl {
         return vocabulary.nfc ? nfc(text, buffer) : text;
     }
 
-    void encode_text(std::string_view text, std::vector<int32_t>& ids) const {
-        std::string with_space;
-        if (vocabulary.add_prefix_space && text[0] != ' ') {
+    // first: nothing stands before it.
+    void encode_text(std::string_view text, bool first, std::vector<int32_t>& ids) const {
+        std::string unmarked, with_space;
+        if (vocabulary.sentencepiece) {  // which cannot tell "▁" from a space
+            unmarked = unspell_spaces(text);
+            text = unmarked;
+        }
+        const bool wanted = vocabulary.add_prefix_space && (first || !vocabulary.prefix_once);
+        if (wanted && (vocabulary.prefix_always || text[0] != ' ')) {
             with_space.append(" ").append(text);
             text = with_space;
         }
@@ -46,18 +53,18 @@ struct Tokenizer::Impl {
     }
 
     // Text between the added tokens that are looked for before normalisation.
-    void encode_raw(std::string_view raw, bool parse_special, std::vector<int32_t>& ids) const {
+    void encode_raw(std::string_view raw, bool first, bool parse_special, std::vector<int32_t>& ids) const {
         std::string buffer;
         const std::string_view text = normalise(raw, buffer);
         if (in_normalised_text.empty()) {
-            encode_text(text, ids);
+            encode_text(text, first, ids);
             return;
         }
         for (const auto& part : in_normalised_text.split(text, parse_special)) {
             if (part.id >= 0) {
                 ids.push_back(part.id);
             } else {
-                encode_text(part.text, ids);
+                encode_text(part.text, first && part.text.data() == text.data(), ids);
             }
         }
     }
@@ -83,7 +90,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
         if (part.id >= 0) {
             ids.push_back(part.id);
         } else {
-            impl_->encode_raw(part.text, options.parse_special, ids);
+            impl_->encode_raw(part.text, part.text.data() == text.data(), options.parse_special, ids);
         }
     }
     if (options.add_special && v.add_eos && v.eos >= 0) ids.push_back(v.eos);
@@ -107,7 +114,12 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) c
     for (const int32_t id : ids) {
         if (!skip_special || !is_special(id)) bytes += token_bytes(id);
     }
+    if (drops_first_space() && bytes.starts_with(' ')) bytes.erase(0, 1);
     return replace_broken_utf8(std::move(bytes));
+}
+
+bool Tokenizer::drops_first_space() const {
+    return impl_->vocabulary.sentencepiece && impl_->vocabulary.add_prefix_space;
 }
 
 int32_t Tokenizer::find(std::string_view token) const {

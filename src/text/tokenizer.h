@@ -39,8 +39,11 @@ class Tokenizer {
     std::string_view token_bytes(int32_t id) const;
     bool is_special(int32_t id) const;  // control tokens: not shown in an answer
 
-    // Bytes joined; skip_special leaves control tokens out. Broken UTF-8 becomes U+FFFD.
+    // Bytes joined; skip_special leaves control tokens out. Broken UTF-8 becomes U+FFFD. The space that
+    // encode() put in front, where the vocabulary asks for it, is taken away.
     std::string decode(std::span<const int32_t> ids, bool skip_special = false) const;
+
+    bool drops_first_space() const;
 
     int32_t find(
         std::string_view token) const;  // id of the token with exactly these bytes, -1 where there is none
@@ -64,13 +67,16 @@ Tokenizer load_tokenizer(const std::filesystem::path& path);
 class StreamDecoder {
  public:
     explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = false)
-        : tokenizer_(&tokenizer), skip_special_(skip_special) {}
+        : tokenizer_(&tokenizer), skip_special_(skip_special), drop_space_(tokenizer.drops_first_space()) {}
+    // For tokens that go on in a text, which keep their first space.
+    void keep_first_space() { drop_space_ = false; }
     std::string push(int32_t id);  // text that became complete
     std::string finish();          // what was held back, broken bytes as U+FFFD
 
  private:
     const Tokenizer* tokenizer_;
     bool skip_special_;
+    bool drop_space_;  // of the first text
     std::string held_;
 };
 

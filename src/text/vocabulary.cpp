@@ -20,6 +20,9 @@ void check_vocabulary(const Vocabulary& v, std::string_view source) {
     if (v.types.size() != v.tokens.size()) {
         throw Error("{}: {} tokens, but {} token types", source, v.tokens.size(), v.types.size());
     }
+    if (!v.scores.empty() && v.scores.size() != v.tokens.size()) {
+        throw Error("{}: {} tokens, but {} scores", source, v.tokens.size(), v.scores.size());
+    }
     constexpr size_t max_patterns = 64;  // each is compiled; real vocabularies have up to 4
     if (v.patterns.size() > max_patterns) {
         throw Error("{}: {} pre-tokenizer patterns, at most {} are accepted", source, v.patterns.size(),

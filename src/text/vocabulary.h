@@ -1,6 +1,6 @@
-// A tokenizer's data as plain values, whatever file it came from: byte-level BPE. The rules that use it are
-// in tokenizer.h. What a container cannot say (GGUF and qwen3.c have no flags of added tokens) takes the
-// value that the models using that container have.
+// A tokenizer's data as plain values, whatever file it came from: byte-level BPE, or SentencePiece's BPE over
+// characters. The rules that use it are in tokenizer.h. What a container cannot say (GGUF and qwen3.c have no
+// flags of added tokens) takes the value that the models using that container have.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ enum class TokenType : uint8_t {
     control,       // "<|im_end|>": steers, is not shown
     user_defined,  // "<think>": matched as a whole in text, shown
     unused,        // an id without text (padding rows)
-    byte,
+    byte,          // SentencePiece: one byte of a character that has no token
 };
 
 struct Merge {
@@ -53,6 +53,12 @@ struct Vocabulary {
     bool add_prefix_space = false;  // text gets a space in front where it has none
     bool ignore_merges = false;     // a piece that is a token is that token, whatever merges say
 
+    // SentencePiece: merges begin from characters, and those without a token from their bytes' tokens.
+    bool sentencepiece = false;
+    bool prefix_always = false;  // add_prefix_space even where the text has one
+    bool prefix_once = false;    // add_prefix_space not behind added tokens
+    std::vector<float> scores;   // by id, or empty; merges into tokens of one score have one rank
+
     int32_t bos = -1, eos = -1, pad = -1, unk = -1;  // -1: none
     bool add_bos = false, add_eos = false;
 
@@ -68,6 +74,17 @@ inline constexpr std::string_view llama3_pattern =
 inline constexpr std::string_view qwen2_pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
     R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+inline constexpr std::string_view o200k_pattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+    R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+inline constexpr std::string_view tekken_pattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|)"
+    R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+// SentencePiece's words with the space before them.
+inline constexpr std::string_view metaspace_pattern = " [^ ]*|[^ ]+";
 
 // A special token's text in an error: printable and short.
 std::string show_token(std::string_view token);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "text/bpe.h"
 #include "text/byte_map.h"
+#include "text/sentencepiece.h"
 #include "text/tokenizer_json.h"
 #include "text/vocabulary.h"
 
@@ -40,10 +41,10 @@ class Reader {
         read_added_tokens();
         read_normalizer(member(json_.rest, "normalizer"));
         read_pre_tokenizer(member(json_.rest, "pre_tokenizer"));
-        if (!byte_level_) {
+        if (!byte_level_ && !v_.sentencepiece) {
             throw Error(
-                "{}: pre_tokenizer: expected a ByteLevel one, found none; only byte-level BPE is "
-                "supported, not SentencePiece's",
+                "{}: pre_tokenizer: expected a ByteLevel or Metaspace one, or model.byte_fallback; found "
+                "none",
                 source_);
         }
         read_post_processor(member(json_.rest, "post_processor"));
@@ -60,9 +61,7 @@ class Reader {
         const Json& model = member(json_.rest, "model");
         const Json& type = member(model, "type");
         if (type.is_null() ? json_.merges.empty() : type != "BPE") unsupported("model.type", type);
-        if (flag(model, "byte_fallback")) {
-            throw Error("{}: model.byte_fallback: a SentencePiece vocabulary is not supported", source_);
-        }
+        v_.sentencepiece = flag(model, "byte_fallback") || has_metaspace(member(json_.rest, "pre_tokenizer"));
         for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
             if (!text_of(model, name).empty()) unsupported(std::string("model.") + name, model[name]);
         }
@@ -75,9 +74,17 @@ class Reader {
                 throw Error("{}: model.vocab: id {} for {} and for {}", source_, json_.ids[i],
                             show_token(token), show_token(spelling));
             }
-            // A token with a character outside the map is never made from text, but stands for itself.
-            token = unspell_bytes(spelling).value_or(spelling);
-            v_.types[static_cast<size_t>(json_.ids[i])] = TokenType::normal;
+            TokenType& kind = v_.types[static_cast<size_t>(json_.ids[i])];
+            kind = TokenType::normal;
+            if (const auto byte = unspell_byte(spelling); v_.sentencepiece && byte) {
+                token.assign(1, *byte);
+                kind = TokenType::byte;
+            } else if (v_.sentencepiece) {
+                token = unspell_spaces(spelling);
+            } else {
+                // A token with a character outside the map is never made from text, but stands for itself.
+                token = unspell_bytes(spelling).value_or(spelling);
+            }
         }
         read_merges();
         const Json& unk = member(model, "unk_token");
@@ -129,12 +136,14 @@ class Reader {
                 throw Error("{}: added_tokens: expected id and content, found {}", source_,
                             to_string(entry).substr(0, 200));
             }
-            const AddedToken token{.id = 0,
-                                   .special = flag(entry, "special"),
-                                   .lstrip = flag(entry, "lstrip"),
-                                   .rstrip = flag(entry, "rstrip"),
-                                   .single_word = flag(entry, "single_word"),
-                                   .normalized = flag(entry, "normalized", !flag(entry, "special"))};
+            const AddedToken token{
+                .id = 0,
+                .special = flag(entry, "special"),
+                .lstrip = flag(entry, "lstrip"),
+                .rstrip = flag(entry, "rstrip"),
+                .single_word = flag(entry, "single_word"),
+                // SentencePiece's normaliser only marks spaces.
+                .normalized = !v_.sentencepiece && flag(entry, "normalized", !flag(entry, "special"))};
             add_token(id.get<int64_t>(), content.get<std::string>(), token);
         }
     }
@@ -153,9 +162,29 @@ class Reader {
             v_.nfc = true;
         } else if (type == "Sequence") {
             for (const Json& part : member(normalizer, "normalizers")) read_normalizer(part);
+        } else if (v_.sentencepiece && type == "Prepend" && text_of(normalizer, "prepend") == space_mark) {
+            v_.add_prefix_space = v_.prefix_always = true;
+        } else if (v_.sentencepiece && type == "Replace" && text_of(normalizer, "content") == space_mark &&
+                   text_of(member(normalizer, "pattern"), "String") == " ") {
+            // As everywhere in SentencePiece.
         } else {
             unsupported("normalizer", normalizer);
         }
+    }
+
+    static bool has_metaspace(const Json& p) {
+        const Json& parts = member(p, "pretokenizers");
+        return text_of(p, "type") == "Metaspace" || std::any_of(parts.begin(), parts.end(), has_metaspace);
+    }
+
+    void read_metaspace(const Json& p) {
+        const Json& mark = member(p, "replacement");
+        if (!mark.is_null() && mark != space_mark) unsupported("pre_tokenizer", p);
+        std::string scheme = text_of(p, "prepend_scheme");
+        if (scheme.empty()) scheme = flag(p, "add_prefix_space", true) ? "always" : "never";
+        if (scheme != "never") v_.add_prefix_space = true;
+        v_.prefix_once = scheme == "first" && !v_.prefix_always;
+        if (flag(p, "split", true)) v_.patterns.emplace_back(metaspace_pattern);
     }
 
     void read_pre_tokenizer(const Json& p) {
@@ -170,6 +199,10 @@ class Reader {
             v_.add_prefix_space = flag(p, "add_prefix_space", true);
             if (v_.add_prefix_space && !v_.patterns.empty()) unsupported("pre_tokenizer behind Split:", p);
             if (flag(p, "use_regex", true)) v_.patterns.emplace_back(gpt2_pattern);
+        } else if (type == "Metaspace") {
+            read_metaspace(p);
+        } else if (v_.sentencepiece && type == "Split" && text_of(member(p, "pattern"), "String") == " ") {
+            // Gemma's: behind the normaliser there are no spaces.
         } else if (type == "Digits") {
             v_.patterns.emplace_back(flag(p, "individual_digits") ? R"(\p{N})" : R"(\p{N}+)");
         } else if (type == "Split") {
@@ -193,7 +226,8 @@ class Reader {
         const bool isolated = text_of(p, "behavior") == "Isolated";
         const bool matches_only =
             text_of(p, "behavior") == "Removed" && flag(p, "invert") &&
-            (regex == qwen2_pattern || regex == llama3_pattern || regex == gpt2_pattern);
+            (regex == qwen2_pattern || regex == llama3_pattern || regex == gpt2_pattern ||
+             regex == o200k_pattern || regex == tekken_pattern);
         if (!isolated && !matches_only) unsupported("pre_tokenizer", p);
         v_.patterns.push_back(std::move(regex));
     }

@@ -2,6 +2,7 @@
 // them.
 #include "base/error.h"
 #include "text/byte_map.h"
+#include "text/sentencepiece.h"
 #include "text/vocabulary.h"
 
 namespace smelt {
@@ -9,6 +10,7 @@ namespace smelt {
 namespace {
 
 std::string spelling(const Vocabulary& v, int32_t id) {
+    if (v.sentencepiece) return sentencepiece_spelling(v, id);
     const std::string& token = v.tokens[static_cast<size_t>(id)];
     return v.types[static_cast<size_t>(id)] == TokenType::normal ? spell_bytes(token) : token;
 }
@@ -20,7 +22,44 @@ Json byte_level(bool add_prefix_space, bool use_regex) {
             {"use_regex", use_regex}};
 }
 
+Json replace(std::string_view from, std::string_view to) {
+    return {{"type", "Replace"}, {"pattern", {{"String", from}}}, {"content", to}};
+}
+
+Json normalizer(const Vocabulary& v) {
+    if (!v.sentencepiece) return v.nfc ? Json{{"type", "NFC"}} : Json();
+    Json parts = Json::array();
+    if (v.prefix_always) parts.push_back({{"type", "Prepend"}, {"prepend", space_mark}});
+    parts.push_back(replace(" ", space_mark));
+    return {{"type", "Sequence"}, {"normalizers", parts}};
+}
+
+Json metaspace(const Vocabulary& v) {
+    const bool prefix = v.add_prefix_space && !v.prefix_always;
+    if (!prefix && v.patterns.empty()) return {};
+    if (!v.patterns.empty() && (v.patterns.size() > 1 || v.patterns[0] != metaspace_pattern)) {
+        throw Error("vocabulary: a SentencePiece vocabulary cannot have the pre-tokenizer patterns {}",
+                    to_string(Json(v.patterns)));
+    }
+    return {{"type", "Metaspace"},
+            {"replacement", space_mark},
+            {"prepend_scheme", !prefix         ? "never"
+                               : v.prefix_once ? "first"
+                                               : "always"},
+            {"split", !v.patterns.empty()}};
+}
+
+Json decoder(const Vocabulary& v) {
+    if (!v.sentencepiece) return byte_level(false, false);
+    Json parts = {replace(space_mark, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
+    if (v.add_prefix_space) {
+        parts.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+    }
+    return {{"type", "Sequence"}, {"decoders", parts}};
+}
+
 Json pre_tokenizer(const Vocabulary& v) {
+    if (v.sentencepiece) return metaspace(v);
     if (v.patterns.size() == 1 && v.patterns[0] == gpt2_pattern) return byte_level(v.add_prefix_space, true);
     if (v.patterns.empty()) return byte_level(v.add_prefix_space, false);
     if (v.add_prefix_space) {
@@ -41,7 +80,7 @@ Json pre_tokenizer(const Vocabulary& v) {
 
 Json post_processor(const Vocabulary& v) {
     const bool bos = v.add_bos && v.bos >= 0, eos = v.add_eos && v.eos >= 0;
-    if (!bos && !eos) return byte_level(false, false);
+    if (!bos && !eos) return v.sentencepiece ? Json() : byte_level(false, false);
     Json single = Json::array(), pair = Json::array(), tokens = Json::object();
     const auto add_special = [&](Json& list, int32_t id, int type) {
         const std::string name = spelling(v, id);
@@ -85,36 +124,41 @@ std::string write_vocabulary_json(const Vocabulary& v) {
     const auto text = [](const auto& value) { return to_string(Json(value)); };
     std::string out = R"({"version":"1.0","truncation":null,"padding":null,"added_tokens":)";
     out += to_string(added_tokens(v));
-    out += R"(,"normalizer":)" + to_string(v.nfc ? Json{{"type", "NFC"}} : Json());
+    out += R"(,"normalizer":)" + to_string(normalizer(v));
     out += R"(,"pre_tokenizer":)" + to_string(pre_tokenizer(v));
     out += R"(,"post_processor":)" + to_string(post_processor(v));
-    out += R"(,"decoder":)" + to_string(byte_level(false, false));
+    out += R"(,"decoder":)" + to_string(decoder(v));
     out += R"(,"model":{"type":"BPE","dropout":null,"unk_token":)";
     out += v.unk >= 0 ? text(spelling(v, v.unk)) : "null";
-    out +=
-        R"(,"continuing_subword_prefix":"","end_of_word_suffix":"","fuse_unk":false,"byte_fallback":false,)";
+    out += fmt::format(
+        R"(,"continuing_subword_prefix":{0},"end_of_word_suffix":{0},"fuse_unk":{1},"byte_fallback":{1},)",
+        v.sentencepiece ? "null" : R"("")", v.sentencepiece);
     out += fmt::format(R"("ignore_merges":{},"vocab":{{)", v.ignore_merges);
 
     // Tokens that merges make, and control tokens that text never makes, are the model's; the others stand in
     // added_tokens alone.
     std::vector<bool> in_model(v.tokens.size());
-    for (size_t id = 0; id < v.tokens.size(); ++id) in_model[id] = v.types[id] == TokenType::normal;
+    for (size_t id = 0; id < v.tokens.size(); ++id) {
+        in_model[id] = v.types[id] == TokenType::normal || (v.sentencepiece && !v.tokens[id].empty());
+    }
     for (const Merge& m : v.merges) {
         for (const int32_t id : {m.left, m.right, m.result}) in_model[static_cast<size_t>(id)] = true;
     }
+    const auto model_spelling = [&](int32_t id) {
+        return v.sentencepiece ? sentencepiece_spelling(v, id)
+                               : spell_bytes(v.tokens[static_cast<size_t>(id)]);
+    };
     const char* comma = "";
     for (int32_t id = 0; id < v.n_tokens(); ++id) {
         if (!in_model[static_cast<size_t>(id)]) continue;
-        out.append(comma).append(text(spell_bytes(v.tokens[static_cast<size_t>(id)])));
+        out.append(comma).append(text(model_spelling(id)));
         out.append(":").append(std::to_string(id));
         comma = ",";
     }
     out += R"(},"merges":[)";
     comma = "";
     for (const Merge& m : v.merges) {
-        const std::string left = spell_bytes(v.tokens[static_cast<size_t>(m.left)]);
-        const std::string right = spell_bytes(v.tokens[static_cast<size_t>(m.right)]);
-        out.append(comma).append(text(left + " " + right));
+        out.append(comma).append(text(model_spelling(m.left) + " " + model_spelling(m.right)));
         comma = ",";
     }
     return out + "]}}";

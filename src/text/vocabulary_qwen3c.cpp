@@ -47,7 +47,7 @@ void derive_merges(const std::vector<Scored>& by_rank, Vocabulary& v) {
         if (symbols.size() <= max_short_piece) {
             symbols.resize(merge_short(symbols.data(), symbols.size(), table));
         } else {
-            merge_long(symbols, table, v.merges);
+            merge_long(symbols, table);
         }
         if (symbols.size() != 2 || symbols[0] < 0 || symbols[1] < 0) continue;
         const Merge merge = {symbols[0], symbols[1], scored.id};
@@ -119,6 +119,7 @@ Vocabulary read_vocabulary_qwen3c(std::span<const std::byte> bytes, int64_t voca
 }
 
 std::string write_vocabulary_qwen3c(const Vocabulary& v, int32_t bos, int32_t eos) {
+    if (v.sentencepiece) throw Error("qwen3.c tokenizer: cannot hold a SentencePiece vocabulary");
     for (const auto& [name, id] : {std::pair{"bos", bos}, {"eos", eos}}) {
         if (id < 0 || id >= v.n_tokens()) {
             throw Error("qwen3.c tokenizer: {} is token {}, the vocabulary has {}", name, id, v.n_tokens());

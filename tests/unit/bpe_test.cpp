@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "text/sentencepiece.h"
 #include "unit/text_support.h"
 
 namespace smelt {
@@ -52,7 +53,7 @@ TEST(Bpe, ShortAndLongMergesFollowTheDefinition) {
         const auto expected = merge_by_definition(symbols, v.merges);
 
         std::vector<int32_t> by_lists = symbols;
-        merge_long(by_lists, table, v.merges);
+        merge_long(by_lists, table);
         ASSERT_EQ(by_lists, expected);
 
         std::vector<int32_t> by_search = symbols;
@@ -71,6 +72,75 @@ TEST(Bpe, PairWithTwoRanksHasTheLast) {
     EXPECT_EQ(ids, (std::vector<int32_t>{'a', bc}));
 }
 
+// SentencePiece's definition: of all neighbours that make a token, those of the best score merge first, the
+// leftmost among equals; what is no token then becomes its bytes' tokens.
+std::vector<int32_t> encode_by_scores(const Vocabulary& v, std::string_view text) {
+    std::vector<std::string> parts;
+    for (const char* p = text.data(); p != text.data() + text.size();) {
+        const int n = decode_utf8(p, text.data() + text.size()).length;
+        parts.emplace_back(p, static_cast<size_t>(n));
+        p += n;
+    }
+    const auto find = [&](const std::string& part, TokenType type) {
+        for (int32_t id = 0; id < v.n_tokens(); ++id) {
+            const auto i = static_cast<size_t>(id);
+            if (v.types[i] == type && v.tokens[i] == part) return id;
+        }
+        return -1;
+    };
+    for (;;) {
+        size_t best = 0;
+        float best_score = -1e30f;
+        for (size_t i = 0; i + 1 < parts.size(); ++i) {
+            const int32_t id = find(parts[i] + parts[i + 1], TokenType::normal);
+            if (id < 0 || v.scores[static_cast<size_t>(id)] <= best_score) continue;
+            best = i;
+            best_score = v.scores[static_cast<size_t>(id)];
+        }
+        if (best_score == -1e30f) break;
+        parts[best] += parts[best + 1];
+        parts.erase(parts.begin() + static_cast<ptrdiff_t>(best) + 1);
+    }
+    std::vector<int32_t> ids;
+    for (const std::string& part : parts) {
+        const int32_t id = find(part, TokenType::normal);
+        if (id >= 0) ids.push_back(id);
+        for (size_t i = 0; id < 0 && i < part.size(); ++i)
+            ids.push_back(find(part.substr(i, 1), TokenType::byte));
+    }
+    return ids;
+}
+
+TEST(Bpe, SentencePieceFollowsTheScores) {
+    std::mt19937 rng(3);
+    const std::string_view alphabet[] = {"a", "b", " ", "\xc3\xa9", "\xc3\xa8", "\xe4\xbd\xa0", "\xff"};
+    for (int round = 0; round < 300; ++round) {
+        Vocabulary v = byte_vocabulary();
+        v.types.assign(256, TokenType::byte);
+        v.sentencepiece = true;
+        std::vector<std::string> known;
+        for (const std::string_view c : {"a", "b", " ", "\xc3\xa9"}) known.emplace_back(c);
+        for (uint32_t n = rng() % 15; n > 0; --n) {
+            const std::string joined = known[rng() % known.size()] + known[rng() % known.size()];
+            if (std::find(known.begin(), known.end(), joined) == known.end()) known.push_back(joined);
+        }
+        for (const std::string& token : known) add_token(v, token);
+        // Few different scores, so that many merges are equal.
+        for (int32_t id = 0; id < v.n_tokens(); ++id) v.scores.push_back(static_cast<float>(rng() % 4));
+        v.merges = merges_by_score(v);
+        const BytePairEncoder encoder(v);
+        for (int i = 0; i < 20; ++i) {
+            std::string text;
+            // The longer ones take the way of long pieces.
+            for (uint32_t n = rng() % (i < 15 ? 12 : 120); n > 0; --n)
+                text += alphabet[rng() % std::size(alphabet)];
+            std::vector<int32_t> ids;
+            encoder.encode(text, ids);
+            ASSERT_EQ(ids, encode_by_scores(v, text)) << text;
+        }
+    }
+}
+
 TEST(Bpe, BytesWithoutTokenAreLeftOut) {
     Vocabulary v;
     v.tokens = {"a", "b"};
@@ -81,6 +151,12 @@ TEST(Bpe, BytesWithoutTokenAreLeftOut) {
     encoder.encode("x", ids);
     encoder.encode(std::string(100, 'x'), ids);
     EXPECT_EQ(ids, (std::vector<int32_t>{0, 1}));
+
+    v.sentencepiece = true;
+    v.unk = add_token(v, "<unk>", TokenType::control);
+    ids.clear();
+    BytePairEncoder(v).encode("axyb\xc3\xa9", ids);
+    EXPECT_EQ(ids, (std::vector<int32_t>{0, v.unk, 1, v.unk}));
 }
 
 TEST(TokenTable, FindsFirstOfEqualTokens) {

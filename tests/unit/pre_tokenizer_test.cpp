@@ -118,6 +118,31 @@ TEST(PreTokenizer, PiecesAreTheTextWhateverTheBytes) {
     }
 }
 
+// What gpt-oss's pattern makes of words: case, contractions, slashes, three digits.
+TEST(PreTokenizer, O200kWords) {
+    const PreTokenizer o200k({std::string(o200k_pattern)});
+    EXPECT_EQ(pieces_of(o200k, "HelloWorld's HTTPServer, it'LL 12345 //\n a/b"),
+              (std::vector<std::string_view>{"Hello", "World's", " HTTPServer", ",", " it'LL", " ", "123",
+                                             "45", " //\n", " a", "/b"}));
+    const PreTokenizer tekken({std::string(tekken_pattern)});
+    EXPECT_EQ(pieces_of(tekken, "World's 123"),
+              (std::vector<std::string_view>{"World", "'s", " ", "1", "2", "3"}));
+}
+
+// Their classes overlap, so that a matcher has to go back.
+TEST(PreTokenizer, LongTextsThroughPcre2) {
+    for (const std::string_view pattern : {o200k_pattern, tekken_pattern}) {
+        const PreTokenizer splitter({std::string(pattern)});
+        for (const std::string_view unit :
+             {"a", "A", "Aa", "\xe4\xbd\xa0", "\xcc\x81", " ", "\n", "1", "'", "/"}) {
+            std::string text, joined;
+            while (text.size() < 1'000'000) text += unit;
+            for (const std::string_view piece : pieces_of(splitter, text)) joined += piece;
+            EXPECT_TRUE(joined == text) << unit;
+        }
+    }
+}
+
 TEST(PreTokenizer, PatternsApplyOneAfterTheOther) {
     const PreTokenizer two({R"(\p{N}{1,3})", "[a-z]+"});
     EXPECT_EQ(pieces_of(two, "ab12345c!!"), (std::vector<std::string_view>{"ab", "123", "45", "c", "!!"}));

@@ -28,6 +28,11 @@ const Tokenizer& demo() {
     return tokenizer;
 }
 
+const Tokenizer& llama_spm() {
+    static const Tokenizer tokenizer = load_tokenizer(data_folder + "llama-spm/vocab.gguf");
+    return tokenizer;
+}
+
 struct Case {
     std::string text;
     Ids ids;
@@ -67,6 +72,72 @@ TEST(Tokenizer, Qwen3Cases) {
 
 TEST(Tokenizer, Gpt2Cases) {
     expect_cases(load_tokenizer(data_folder + "gpt-2/vocab.gguf"), "gpt-2");
+}
+
+TEST(Tokenizer, LlamaSpmCases) {
+    expect_cases(llama_spm(), "llama-spm");
+}
+
+TEST(Tokenizer, SentencePieceGivesTextBack) {
+    std::mt19937 rng(7);
+    for (int i = 0; i < 3000; ++i) {
+        const std::string text = random_text(rng, 40);
+        const Ids ids = llama_spm().encode(text);
+        ASSERT_EQ(llama_spm().decode(ids), text);
+        StreamDecoder stream(llama_spm());
+        std::string shown;
+        for (const int32_t id : ids) {
+            shown += stream.push(id);
+            ASSERT_EQ(replace_broken_utf8(shown), shown);
+        }
+        ASSERT_EQ(shown + stream.finish(), text);
+    }
+}
+
+TEST(Tokenizer, SentencePieceMarksTheFirstSpace) {
+    const Tokenizer& t = llama_spm();
+    const int32_t hello = t.find(" Hello"), bos = t.bos();
+    EXPECT_EQ(t.encode("Hello"), Ids{hello});
+    EXPECT_EQ(t.encode(" Hello").size(), 2u);
+    EXPECT_EQ(t.encode("\xe2\x96\x81Hello"), t.encode(" Hello"));
+    EXPECT_EQ(t.encode("<s>Hello", {.add_special = true}), (Ids{bos, bos, hello}));
+    EXPECT_EQ(t.decode(Ids{bos, hello}, true), "Hello");
+    StreamDecoder answer(t, true), more(t, true);
+    more.keep_first_space();
+    std::string answered, continued;
+    for (const int32_t id : {bos, hello, hello}) {
+        answered += answer.push(id);
+        continued += more.push(id);
+    }
+    EXPECT_EQ(answered, "Hello Hello");
+    EXPECT_EQ(continued, " Hello Hello");
+    // Control tokens do not come from text that is not trusted.
+    const Ids untrusted = t.encode("<s>", {.parse_special = false});
+    EXPECT_EQ(std::count(untrusted.begin(), untrusted.end(), bos), 0);
+}
+
+TEST(Tokenizer, SentencePieceFallsBackToBytes) {
+    const Tokenizer& t = llama_spm();
+    const Ids ids = t.encode("\xf0\x9f\xa6\x99\xff");  // no token has the llama
+    ASSERT_EQ(ids.size(), 6u);
+    EXPECT_EQ(t.token_bytes(ids[1]), "\xf0");
+    EXPECT_EQ(t.decode(ids), "\xf0\x9f\xa6\x99\xef\xbf\xbd");
+}
+
+TEST(Tokenizer, PrefixSpaceBehindAddedTokens) {
+    Vocabulary v = byte_vocabulary();
+    v.types.assign(256, TokenType::byte);
+    v.sentencepiece = v.add_prefix_space = v.prefix_once = true;
+    v.patterns = {std::string(metaspace_pattern)};
+    const int32_t x = add_token(v, "<x>", TokenType::control);
+    v.added = {{.id = x, .special = true}};
+    EXPECT_EQ(Tokenizer(v).encode("a<x>a"), (Ids{' ', 'a', x, 'a'}));
+    EXPECT_EQ(Tokenizer(v).encode(" a b"), (Ids{' ', 'a', ' ', 'b'}));
+    EXPECT_EQ(Tokenizer(v).encode("<x>a"), (Ids{x, 'a'}));
+    v.prefix_once = false;
+    EXPECT_EQ(Tokenizer(v).encode("a<x>a"), (Ids{' ', 'a', x, ' ', 'a'}));
+    v.prefix_always = true;
+    EXPECT_EQ(Tokenizer(v).encode(" a"), (Ids{' ', ' ', 'a'}));
 }
 
 TEST(Tokenizer, DecodeGivesTextInNfcBack) {
@@ -210,7 +281,10 @@ TEST(Tokenizer, LongTextsOfOneKind) {
         std::string joined, buffer;
         for (const int32_t id : demo().encode(text)) joined += demo().token_bytes(id);
         EXPECT_TRUE(joined == nfc(text, buffer)) << unit;
+        EXPECT_TRUE(llama_spm().decode(llama_spm().encode(text)) == replace_broken_utf8(text)) << unit;
     }
+    const std::string ten_megabytes(10'000'000, 'a');
+    EXPECT_TRUE(llama_spm().decode(llama_spm().encode(ten_megabytes)) == ten_megabytes);
 }
 
 TEST(Tokenizer, RefusesDamagedVocabularies) {

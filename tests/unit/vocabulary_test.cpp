@@ -10,6 +10,7 @@
 #include "files/metadata.h"
 #include "files/model_file.h"
 #include "text/byte_map.h"
+#include "text/pre_tokenizer_names.h"
 #include "text/tokenizer.h"
 #include "unit/text_support.h"
 
@@ -39,6 +40,9 @@ void expect_same(const Vocabulary& a, const Vocabulary& b) {
     EXPECT_EQ(a.nfc, b.nfc);
     EXPECT_EQ(a.add_prefix_space, b.add_prefix_space);
     EXPECT_EQ(a.ignore_merges, b.ignore_merges);
+    EXPECT_EQ(a.sentencepiece, b.sentencepiece);
+    EXPECT_EQ(a.prefix_always, b.prefix_always);
+    EXPECT_EQ(a.prefix_once, b.prefix_once);
     EXPECT_EQ(a.bos, b.bos);
     EXPECT_EQ(a.eos, b.eos);
     EXPECT_EQ(a.pad, b.pad);
@@ -162,13 +166,141 @@ TEST(VocabularyJson, ErrorsNameWhatIsWrong) {
            "\"b\":2000000000");
     expect("file: added_tokens: expected id and content", "\"id\":4", "\"id\":\"4\"");
     expect("normalizer {\"type\":\"NFKC\"} is not supported", "null,\"pre", "{\"type\":\"NFKC\"},\"pre");
-    expect("pre_tokenizer {\"type\":\"Metaspace\"", "ByteLevel", "Metaspace");
-    expect("pre_tokenizer: expected a ByteLevel one", R"({"type":"ByteLevel","add_prefix_space":false})",
-           "null");
+    expect("pre_tokenizer {\"type\":\"Bert\"", "ByteLevel", "Bert");
+    expect("pre_tokenizer {\"type\":\"Metaspace\",\"replacement\":\"_\"", "ByteLevel\"",
+           "Metaspace\",\"replacement\":\"_\"");
+    expect("pre_tokenizer: expected a ByteLevel or Metaspace one",
+           R"({"type":"ByteLevel","add_prefix_space":false})", "null");
     expect("post_processor {\"type\":\"Bert\"} is not supported", "null,\"model",
            "{\"type\":\"Bert\"},\"model");
     expect("nested deeper than 64", "null,\"pre", std::string(70, '[') + std::string(70, ']') + ",\"pre");
-    expect("a SentencePiece vocabulary is not supported", "\"BPE\"", "\"BPE\",\"byte_fallback\":true");
+}
+
+Vocabulary llama_spm() {
+    return read_vocabulary_gguf(open_model(data_folder + "llama-spm/vocab.gguf")->metadata, "llama-spm");
+}
+
+TEST(VocabularyJson, SentencePieceIsWrittenAndReadAgain) {
+    Vocabulary v = llama_spm();
+    for (const bool add_bos : {true, false}) {
+        v.add_bos = add_bos;
+        Vocabulary again = read_vocabulary_json(write_vocabulary_json(v), "written");
+        read_tokenizer_config(again, to_string(write_tokenizer_config(v)), "written config");
+        expect_same(v, again);
+        const std::string text = "Hello  world, \xc3\xa4\xf0\x9f\xa6\x99\n";
+        EXPECT_EQ(Tokenizer(again).encode(text), Tokenizer(v).encode(text));
+    }
+    v.bos = v.eos = -1;  // which without config only a template names
+    v.prefix_always = false;
+    for (const bool once : {true, false}) {
+        v.prefix_once = once;
+        expect_same(v, read_vocabulary_json(write_vocabulary_json(v), "written"));
+    }
+    v.patterns = {std::string(metaspace_pattern)};
+    expect_same(v, read_vocabulary_json(write_vocabulary_json(v), "written"));
+    v.patterns = {"a"};
+    EXPECT_THROW(write_vocabulary_json(v), Error);
+    v.patterns.clear();
+    v.add_prefix_space = false;  // as Gemma
+    expect_same(v, read_vocabulary_json(write_vocabulary_json(v), "written"));
+}
+
+// As Llama 2's and Gemma's files have it.
+TEST(VocabularyJson, SentencePiece) {
+    const auto read = [](const std::string& normalizer, const std::string& pre_tokenizer) {
+        return read_vocabulary_json(
+            R"({"added_tokens":[{"id":0,"content":"<s>","special":true,"normalized":true}],"normalizer":)" +
+                normalizer + R"(,"pre_tokenizer":)" + pre_tokenizer +
+                R"(,"model":{"type":"BPE","byte_fallback":true,"vocab":{"<s>":0,"<0x0A>":1,"\u2581":2,"a":3,)"
+                R"("\u2581a":4},"merges":["\u2581 a"]}})",
+            "file");
+    };
+    const std::string mark = R"({"type":"Replace","pattern":{"String":" "},"content":"\u2581"})";
+    const Vocabulary llama = read(
+        R"({"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"\u2581"},)" + mark + "]}", "null");
+    EXPECT_TRUE(llama.sentencepiece && llama.add_prefix_space && llama.prefix_always);
+    EXPECT_EQ(llama.tokens, (std::vector<std::string>{"<s>", "\n", " ", "a", " a"}));
+    EXPECT_EQ(llama.types[1], TokenType::byte);
+    EXPECT_EQ(Tokenizer(llama).encode("a\n<s>a"), (std::vector<int32_t>{4, 1, 0, 4}));
+    const Vocabulary gemma =
+        read(mark, R"({"type":"Split","pattern":{"String":" "},"behavior":"MergedWithPrevious"})");
+    EXPECT_EQ(Tokenizer(gemma).encode("a a"), (std::vector<int32_t>{3, 4}));
+    EXPECT_EQ(Tokenizer(gemma).decode(std::vector<int32_t>{4}), " a");
+    const Vocabulary first =
+        read("null", R"({"type":"Metaspace","replacement":"\u2581","prepend_scheme":"first","split":false})");
+    EXPECT_EQ(Tokenizer(first).encode("a<s>a"), (std::vector<int32_t>{4, 0, 3}));
+    EXPECT_TRUE(first.patterns.empty());
+    expect_error("normalizer {\"type\":\"NFKC\"}", [&] { read(R"({"type":"NFKC"})", "null"); });
+}
+
+TEST(VocabularyGguf, SentencePiece) {
+    const auto model = open_model(data_folder + "llama-spm/vocab.gguf");
+    const Vocabulary v = llama_spm();
+    EXPECT_EQ(v.n_tokens(), 32000);
+    EXPECT_EQ(v.merges.size(), 61249u);  // as in the model's tokenizer.json
+    EXPECT_EQ(v.bos, 1);
+    EXPECT_EQ(v.eos, 2);
+    EXPECT_EQ(v.unk, 0);
+    EXPECT_TRUE(v.add_bos);
+    EXPECT_EQ(v.tokens[259], "  ");
+    EXPECT_EQ(v.tokens[13], "\n");
+
+    Metadata written;
+    write_vocabulary_gguf(v, written);
+    for (const char* key : {"tokens", "scores", "token_type", "pre", "model"}) {
+        const std::string name = std::string("tokenizer.ggml.") + key;
+        ASSERT_NE(written.find(name), nullptr) << name;
+        EXPECT_TRUE(*written.find(name) == *model->metadata.find(name)) << name;
+    }
+    expect_same(v, read_vocabulary_gguf(written, "written"));
+
+    // From a tokenizer.json: its merges travel along, and the scores order them the same way.
+    Vocabulary merges_only = v;
+    merges_only.scores.clear();
+    write_vocabulary_gguf(merges_only, written);
+    expect_same(merges_only, read_vocabulary_gguf(written, "written"));
+    Metadata scores_only;
+    for (const auto& [key, value] : written.values()) {
+        if (key != "tokenizer.ggml.merges") scores_only.set(key, value);
+    }
+    const std::string text = "Hello  world, it's \xc3\xa4 llama \xf0\x9f\xa6\x99\n\nTokenizers' tests";
+    EXPECT_EQ(Tokenizer(read_vocabulary_gguf(scores_only, "written")).encode(text),
+              Tokenizer(v).encode(text));
+
+    Metadata bad = written;
+    bad.set("tokenizer.ggml.model", std::string("t5"));
+    expect_error("expected gpt2 (byte-level BPE) or llama (SentencePiece's BPE), found \"t5\"",
+                 [&] { read_vocabulary_gguf(bad, "file"); });
+    bad = scores_only;
+    bad.set("tokenizer.ggml.scores", std::string("none"));
+    expect_error("scores", [&] { read_vocabulary_gguf(bad, "file"); });
+    bad.set("tokenizer.ggml.scores", std::vector<double>{1});
+    expect_error("scores: expected 32000 entries", [&] { read_vocabulary_gguf(bad, "file"); });
+    merges_only.prefix_once = true;
+    EXPECT_THROW(write_vocabulary_gguf(merges_only, written), Error);
+    EXPECT_THROW(write_vocabulary_qwen3c(v, 1, 2), Error);
+}
+
+// Every name that is known has patterns that compile, and what is written is read as the same.
+TEST(VocabularyGguf, PreTokenizerNames) {
+    Metadata metadata;
+    write_vocabulary_gguf(demo(), metadata);
+    std::string names = known_pre_tokenizers();
+    int count = 0;
+    for (size_t at = 0; at != std::string::npos; ++count) {
+        const size_t comma = names.find(", ", at);
+        const std::string name = names.substr(at, comma == std::string::npos ? comma : comma - at);
+        at = comma == std::string::npos ? comma : comma + 2;
+        metadata.set("tokenizer.ggml.pre", name);
+        const Vocabulary v = read_vocabulary_gguf(metadata, "file");
+        const std::string text = "Hello World's 12345 caf\xc3\xa9 \xe4\xbd\xa0\xe5\xa5\xbd!\n\n  (x) //";
+        const Tokenizer t(v);
+        EXPECT_EQ(t.decode(t.encode(text)), text) << name;
+        Metadata again;
+        write_vocabulary_gguf(v, again);
+        EXPECT_EQ(read_vocabulary_gguf(again, "again").patterns, v.patterns) << name;
+    }
+    EXPECT_GT(count, 50);
 }
 
 TEST(VocabularyGguf, Gpt2) {
@@ -215,7 +347,7 @@ TEST(VocabularyGguf, ErrorsNameWhatIsWrong) {
         bad.set("tokenizer.ggml." + key, std::move(value));
         expect_error(expected, [&] { read_vocabulary_gguf(bad, "file"); });
     };
-    expect("tokenizer.ggml.model: expected gpt2", "model", std::string("llama"));
+    expect("tokenizer.ggml.model: expected gpt2", "model", std::string("bert"));
     expect("tokenizer.ggml.pre: expected one of gpt-2, ", "pre", std::string("surprise"));
     expect("tokenizer.ggml.tokens", "tokens", int64_t{3});
     expect("tokenizer.ggml.token_type: expected 8192 entries", "token_type", std::vector<int64_t>{1});
