@@ -98,8 +98,11 @@ class Bench {
     // 16 query heads, 8 kv heads of 128, F16; n_new tokens after `past` positions.
     void attention(int past, int n_new) {
         const int64_t block_len = 32, len = past + n_new, n_blocks = (len + block_len - 1) / block_len;
-        const KvLayer kv{tensor(DType::F16, {n_blocks, block_len, 8, 128}),
-                         tensor(DType::F16, {n_blocks, block_len, 8, 128})};
+        KvLayer kv;
+        for (KvRows* rows : {&kv.k, &kv.v}) {
+            *rows = KvRows(Format::F16, n_blocks, block_len, 8, 128);
+            rows->storage = tensor(DType::F16, {n_blocks, block_len, 8, 128}).storage;
+        }
         BatchView batch;
         batch.n_tokens = n_new;
         batch.n_seqs = 1;

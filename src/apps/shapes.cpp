@@ -16,8 +16,11 @@ namespace smelt {
 
 namespace {
 
+const LatentAttention glm_flash = {
+    .q_rank = 768, .kv_rank = 512, .nope_dim = 192, .rope_dim = 64, .v_dim = 256};
+
 // name, architecture, layers, dim, ffn, heads, kv heads, head_dim, vocabulary, context, theta, tied, qkv
-// bias, qk norm
+// bias, qk norm, experts, used, their ffn, dense layers, shared experts, latent attention
 const std::vector<Shape> shapes = {
     {"qwen3-0.6b", "qwen3", 28, 1024, 3072, 16, 8, 128, 151936, 40960, 1e6, true, false, true},
     {"qwen3-1.7b", "qwen3", 28, 2048, 6144, 16, 8, 128, 151936, 40960, 1e6, true, false, true},
@@ -37,6 +40,8 @@ const std::vector<Shape> shapes = {
      2880},
     {"gpt-oss-120b", "gpt-oss", 36, 2880, 2880, 64, 8, 64, 201088, 131072, 1.5e5, false, true, false, 128, 4,
      2880},
+    {"glm-4.7-flash", "deepseek2", 47,    2048, 10240, 20,   1, 576, 154880,   202752, 1e6,
+     false,           false,       false, 64,   4,     1536, 1, 1,   glm_flash},
 };
 
 struct Spec {
@@ -100,8 +105,45 @@ std::vector<Spec> list_gpt_oss_tensors(const Shape& s) {
     return t;
 }
 
+std::vector<Spec> list_latent_tensors(const Shape& s) {
+    const LatentAttention& a = *s.latent;
+    std::vector<Spec> t = {{"token_embd.weight", {s.vocab_size, s.dim}, Spec::matrix},
+                           {"output_norm.weight", {s.dim}, Spec::norm},
+                           {"output.weight", {s.vocab_size, s.dim}, Spec::matrix}};
+    const auto swiglu = [&](const std::string& p, const std::string& suffix, int64_t ffn_dim) {
+        t.push_back({p + "ffn_gate" + suffix, {ffn_dim, s.dim}, Spec::matrix});
+        t.push_back({p + "ffn_up" + suffix, {ffn_dim, s.dim}, Spec::matrix});
+        t.push_back({p + "ffn_down" + suffix, {s.dim, ffn_dim}, Spec::matrix});
+    };
+    for (int64_t il = 0; il < s.n_layers; ++il) {
+        const std::string p = fmt::format("blk.{}.", il);
+        t.push_back({p + "attn_norm.weight", {s.dim}, Spec::norm});
+        t.push_back({p + "attn_q_a.weight", {a.q_rank, s.dim}, Spec::matrix});
+        t.push_back({p + "attn_q_a_norm.weight", {a.q_rank}, Spec::norm});
+        t.push_back({p + "attn_q_b.weight", {s.n_heads * (a.nope_dim + a.rope_dim), a.q_rank}, Spec::matrix});
+        t.push_back({p + "attn_kv_a_mqa.weight", {a.kv_rank + a.rope_dim, s.dim}, Spec::matrix});
+        t.push_back({p + "attn_kv_a_norm.weight", {a.kv_rank}, Spec::norm});
+        t.push_back({p + "attn_k_b.weight", {s.n_heads, a.kv_rank, a.nope_dim}, Spec::matrix});
+        t.push_back({p + "attn_v_b.weight", {s.n_heads, a.v_dim, a.kv_rank}, Spec::matrix});
+        t.push_back({p + "attn_output.weight", {s.dim, s.n_heads * a.v_dim}, Spec::matrix});
+        t.push_back({p + "ffn_norm.weight", {s.dim}, Spec::norm});
+        if (il < s.n_dense_layers) {
+            swiglu(p, ".weight", s.ffn_dim);
+            continue;
+        }
+        t.push_back({p + "ffn_gate_inp.weight", {s.n_experts, s.dim}, Spec::router});
+        t.push_back({p + "exp_probs_b.bias", {s.n_experts}, Spec::bias});
+        t.push_back({p + "ffn_gate_exps.weight", {s.n_experts, s.expert_ffn_dim, s.dim}, Spec::experts});
+        t.push_back({p + "ffn_up_exps.weight", {s.n_experts, s.expert_ffn_dim, s.dim}, Spec::experts});
+        t.push_back({p + "ffn_down_exps.weight", {s.n_experts, s.dim, s.expert_ffn_dim}, Spec::experts});
+        swiglu(p, "_shexp.weight", s.n_shared_experts * s.expert_ffn_dim);
+    }
+    return t;
+}
+
 std::vector<Spec> list_tensors(const Shape& s) {
     if (s.architecture == "gpt2") return list_gpt2_tensors(s);
+    if (s.latent) return list_latent_tensors(s);
     if (s.architecture == "gpt-oss") return list_gpt_oss_tensors(s);
     const int64_t q = s.n_heads * s.head_dim, kv = s.n_kv_heads * s.head_dim;
     std::vector<Spec> t = {{"token_embd.weight", {s.vocab_size, s.dim}, Spec::matrix},
@@ -250,6 +292,18 @@ std::shared_ptr<const ModelFile> make_random_model(const Shape& s, Format format
         m.set(p + "expert_count", s.n_experts);
         m.set(p + "expert_used_count", s.n_experts_used);
         m.set(p + "expert_feed_forward_length", s.expert_ffn_dim);
+        m.set(p + "leading_dense_block_count", s.n_dense_layers);
+        m.set(p + "expert_shared_count", s.n_shared_experts);
+    }
+    if (s.latent) {
+        m.set("smelt.rope.pairing", std::string("interleaved"));
+        m.set(p + "attention.q_lora_rank", s.latent->q_rank);
+        m.set(p + "attention.kv_lora_rank", s.latent->kv_rank);
+        m.set(p + "attention.value_length", s.latent->kv_rank);
+        m.set(p + "attention.key_length_mla", s.latent->nope_dim + s.latent->rope_dim);
+        m.set(p + "attention.value_length_mla", s.latent->v_dim);
+        m.set(p + "rope.dimension_count", s.latent->rope_dim);
+        m.set(p + "expert_gating_func", int64_t{2});  // sigmoid
     }
 
     std::map<std::pair<Format, int64_t>, RowPool> pools;  // by format and row length

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "files/model_file.h"
+#include "model/config.h"
 
 namespace smelt {
 
@@ -19,6 +21,8 @@ struct Shape {
     bool qkv_bias;                                                  // Qwen2
     bool qk_norm;                                                   // Qwen3
     int64_t n_experts = 0, n_experts_used = 0, expert_ffn_dim = 0;  // 0 experts: dense
+    int64_t n_dense_layers = 0, n_shared_experts = 0;
+    std::optional<LatentAttention> latent = {};  // then head_dim is that of a cache row
 };
 
 const std::vector<Shape>& list_shapes();

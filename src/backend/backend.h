@@ -24,10 +24,33 @@ struct BatchView {
     int max_kv_len = 0;  // longest sequence, with this step's tokens
 };
 
+// One layer's paged K or V: (n_blocks, block_len, n_heads) rows of dim values, F32 or F16.
+struct KvRows {
+    Storage* storage = nullptr;
+    Format format = Format::F16;
+    int64_t n_blocks = 0, block_len = 0, n_heads = 0, dim = 0;
+    size_t row_bytes = 0;  // from one row to the next
+
+    KvRows() = default;
+    KvRows(Format f, int64_t blocks, int64_t len, int64_t heads, int64_t n)
+        : format(f), n_blocks(blocks), block_len(len), n_heads(heads), dim(n), row_bytes(data_bytes(f, n)) {}
+
+    size_t block_bytes() const { return static_cast<size_t>(block_len * n_heads) * row_bytes; }
+    size_t n_bytes() const { return static_cast<size_t>(n_blocks) * block_bytes(); }
+    // Of each row the first n values.
+    KvRows first(int64_t n) const {
+        KvRows rows = *this;
+        rows.dim = n;
+        return rows;
+    }
+};
+
 // One layer's paged KV cache.
 struct KvLayer {
-    Tensor k, v;  // (n_blocks, block_len, n_kv_heads, head_dim), F32 or F16
-    int64_t block_len() const { return k.shape[1]; }
+    KvRows k, v;
+    int64_t block_len() const { return k.block_len; }
+    // Latent attention: v is k.first(n) and has no memory of its own.
+    bool v_in_k() const { return v.storage == k.storage; }
 };
 
 enum class RopePairing {
@@ -107,15 +130,18 @@ class Backend {
     // table[t][i] = (cos, sin)(positions[t] * inv_freq[i]) * scale; table (n_tokens, n_dims / 2, 2), inv_freq
     // (n_dims / 2). The angle is a float product, as in the reference implementations.
     virtual void rope_table(Tensor table, Tensor positions, const Weight& inv_freq, float scale) = 0;
-    // Rotates the first n_dims of each head in place; x (n_tokens, n_heads, head_dim).
-    virtual void rope(Tensor x, Tensor table, RopePairing pairing) = 0;
-    // k, v (n_tokens, n_kv_heads, head_dim) to their slots.
+    // Rotates values [first, first + n_dims) of each head in place; x (n_tokens, n_heads, head_dim).
+    virtual void rope(Tensor x, Tensor table, RopePairing pairing, int64_t first) = 0;
+    // k, v (n_tokens, n_kv_heads, dim) to their slots; v is not looked at where kv.v_in_k().
     virtual void store_kv(const KvLayer& kv, Tensor k, Tensor v, const BatchView& batch) = 0;
-    // q, out (n_tokens, n_heads, head_dim). n_heads is a multiple of n_kv_heads.
+    // q (n_tokens, n_heads, kv.k.dim), out (n_tokens, n_heads, kv.v.dim). n_heads is a multiple of
+    // n_kv_heads.
     virtual void attention(Tensor out, Tensor q, const KvLayer& kv, const BatchView& batch,
                            const AttentionParams& p) = 0;
     // x += y
     virtual void add(Tensor x, Tensor y) = 0;
+    // out = x
+    virtual void copy(Tensor out, Tensor x) = 0;
     // out = silu(gate) * up. out may be gate.
     virtual void silu_mul(Tensor out, Tensor gate, Tensor up) = 0;
     // gpt-oss: out = g * sigmoid(alpha * g) * (clamp(up, -limit, limit) + 1), g = min(gate, limit). out may

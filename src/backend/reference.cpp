@@ -147,11 +147,11 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void rope(Tensor x, Tensor table, RopePairing pairing) override {
+    void rope(Tensor x, Tensor table, RopePairing pairing, int64_t first) override {
         const int64_t half = table.shape[1], head_dim = x.shape[2];
         for (int64_t t = 0; t < x.n_rows(); ++t) {
             for (int64_t h = 0; h < x.shape[1]; ++h) {
-                float* head = at<float>(x, t) + h * head_dim;
+                float* head = at<float>(x, t) + h * head_dim + first;
                 for (int64_t i = 0; i < half; ++i) {
                     const double c = static_cast<double>(at<float>(table, t)[2 * i]);
                     const double s = static_cast<double>(at<float>(table, t)[2 * i + 1]);
@@ -166,18 +166,16 @@ class ReferenceBackend : public Backend {
     }
 
     void store_kv(const KvLayer& kv, Tensor k, Tensor v, const BatchView& batch) override {
-        for (int64_t t = 0; t < batch.n_tokens; ++t) {
-            const int32_t slot = at<int32_t>(batch.slots, 0)[t];
-            for (int64_t i = 0; i < k.row_len(); ++i) put(kv.k, slot * k.row_len() + i, at<float>(k, t)[i]);
-            for (int64_t i = 0; i < v.row_len(); ++i) put(kv.v, slot * v.row_len() + i, at<float>(v, t)[i]);
-        }
+        store_rows(kv.k, k, batch);
+        if (!kv.v_in_k()) store_rows(kv.v, v, batch);
     }
 
     void attention(Tensor out, Tensor q, const KvLayer& kv, const BatchView& batch,
                    const AttentionParams& p) override {
-        const int64_t n_heads = q.shape[1], n_kv_heads = kv.k.shape[2];
-        const int64_t k_dim = kv.k.shape[3], v_dim = kv.v.shape[3], block_len = kv.block_len();
+        const int64_t n_heads = q.shape[1], n_kv_heads = kv.k.n_heads;
+        const int64_t k_dim = kv.k.dim, v_dim = kv.v.dim, block_len = kv.block_len();
         std::vector<double> weights, sum(static_cast<size_t>(v_dim));
+        std::vector<float> k(static_cast<size_t>(k_dim)), v(sum.size());
         for (int64_t s = 0; s < batch.n_seqs; ++s) {
             const int32_t* blocks = at<int32_t>(batch.block_table, 0) + s * batch.max_blocks;
             for (int64_t t = at<int32_t>(batch.seq_start, 0)[s]; t < at<int32_t>(batch.seq_start, 0)[s + 1];
@@ -186,19 +184,19 @@ class ReferenceBackend : public Backend {
                 const int64_t first = p.window > 0 ? std::max<int64_t>(0, last - p.window + 1) : 0;
                 for (int64_t h = 0; h < n_heads; ++h) {
                     const int64_t kv_head = h / (n_heads / n_kv_heads);
-                    const auto kv_index = [&](int64_t pos, int64_t dim) {
-                        return ((blocks[pos / block_len] * block_len + pos % block_len) * n_kv_heads +
-                                kv_head) *
-                               dim;
+                    const auto read_row = [&](const KvRows& rows, int64_t pos, std::span<float> to) {
+                        const int64_t slot = blocks[pos / block_len] * block_len + pos % block_len;
+                        decode_row({rows.format, kv_row(rows, slot, kv_head), nullptr, rows.dim}, to);
                     };
                     // softmax(q·kᵀ * scale) over the visible positions
                     weights.clear();
                     double largest = -std::numeric_limits<double>::infinity();
                     for (int64_t pos = first; pos <= last; ++pos) {
                         double dot = 0;
+                        read_row(kv.k, pos, k);
                         for (int64_t i = 0; i < k_dim; ++i) {
                             dot += static_cast<double>(at<float>(q, t)[h * k_dim + i]) *
-                                   get(kv.k, kv_index(pos, k_dim) + i);
+                                   static_cast<double>(k[static_cast<size_t>(i)]);
                         }
                         weights.push_back(dot * static_cast<double>(p.scale));
                         largest = std::max(largest, weights.back());
@@ -214,9 +212,8 @@ class ReferenceBackend : public Backend {
                     sum.assign(sum.size(), 0);
                     for (int64_t pos = first; pos <= last; ++pos) {
                         const double w = weights[static_cast<size_t>(pos - first)] / total;
-                        for (int64_t i = 0; i < v_dim; ++i) {
-                            sum[static_cast<size_t>(i)] += w * get(kv.v, kv_index(pos, v_dim) + i);
-                        }
+                        read_row(kv.v, pos, v);
+                        for (size_t i = 0; i < v.size(); ++i) sum[i] += w * static_cast<double>(v[i]);
                     }
                     for (int64_t i = 0; i < v_dim; ++i) {
                         at<float>(out, t)[h * v_dim + i] = static_cast<float>(sum[static_cast<size_t>(i)]);
@@ -229,6 +226,12 @@ class ReferenceBackend : public Backend {
     void add(Tensor x, Tensor y) override {
         for (int64_t t = 0; t < x.n_rows(); ++t) {
             for (int64_t i = 0; i < x.row_len(); ++i) at<float>(x, t)[i] += at<float>(y, t)[i];
+        }
+    }
+
+    void copy(Tensor out, Tensor x) override {
+        for (int64_t t = 0; t < x.n_rows(); ++t) {
+            std::copy_n(at<float>(x, t), x.row_len(), at<float>(out, t));
         }
     }
 
@@ -357,11 +360,11 @@ class ReferenceBackend : public Backend {
 
     void copy_kv_blocks(const KvLayer& kv, std::span<const int32_t> from,
                         std::span<const int32_t> to) override {
-        for (const Tensor& t : {kv.k, kv.v}) {
-            const size_t bytes = static_cast<size_t>(t.row_len()) * dtype_bytes(t.dtype);
+        for (const KvRows* rows : {&kv.k, &kv.v}) {
+            if (rows == &kv.v && kv.v_in_k()) break;
             for (size_t i = 0; i < from.size(); ++i) {
-                std::memcpy(at<std::byte>(t, 0) + static_cast<size_t>(to[i]) * bytes,
-                            at<std::byte>(t, 0) + static_cast<size_t>(from[i]) * bytes, bytes);
+                std::memcpy(kv_row(*rows, to[i] * rows->block_len, 0),
+                            kv_row(*rows, from[i] * rows->block_len, 0), rows->block_bytes());
             }
         }
     }
@@ -372,15 +375,16 @@ class ReferenceBackend : public Backend {
         std::byte* base = static_cast<HostStorage*>(t.storage)->bytes.data() + t.offset;
         return reinterpret_cast<T*>(base + static_cast<size_t>(row * t.row_stride) * dtype_bytes(t.dtype));
     }
-    static double get(const Tensor& t, int64_t i) {
-        if (t.dtype == DType::F32) return static_cast<double>(at<float>(t, 0)[i]);
-        return static_cast<double>(static_cast<float>(at<F16>(t, 0)[i]));
+    static std::byte* kv_row(const KvRows& rows, int64_t slot, int64_t head) {
+        return static_cast<HostStorage*>(rows.storage)->bytes.data() +
+               static_cast<size_t>(slot * rows.n_heads + head) * rows.row_bytes;
     }
-    static void put(const Tensor& t, int64_t i, float value) {
-        if (t.dtype == DType::F32) {
-            at<float>(t, 0)[i] = value;
-        } else {
-            at<F16>(t, 0)[i] = F16::from(value);
+    static void store_rows(const KvRows& to, const Tensor& from, const BatchView& batch) {
+        for (int64_t t = 0; t < batch.n_tokens; ++t) {
+            for (int64_t h = 0; h < to.n_heads; ++h) {
+                encode_row(to.format, {at<float>(from, t) + h * to.dim, static_cast<size_t>(to.dim)},
+                           kv_row(to, at<int32_t>(batch.slots, 0)[t], h), nullptr);
+            }
         }
     }
     static const float* floats(const Weight& w) {

@@ -68,6 +68,15 @@ struct Tensor {
         t.shape = {n_rows(), row_len(), 0, 0};
         return t;
     }
+    // The same elements as n rows; only where they are dense.
+    Tensor in_rows(int64_t n) const {
+        CHECK(dense() && n > 0 && n_elements() % n == 0, "{} elements, {} rows", n_elements(), n);
+        Tensor t = *this;
+        t.rank = 2;
+        t.shape = {n, n_elements() / n, 0, 0};
+        t.row_stride = t.row_len();
+        return t;
+    }
 };
 
 // A weight where a model file (or anyone) holds it, before a backend takes it in. Vectors have rows = 1.

@@ -8,8 +8,15 @@ namespace smelt {
 
 namespace {
 
-size_t layer_tensor_bytes(const ModelConfig& config, int block_len, DType kv_type) {
-    return static_cast<size_t>(block_len * config.n_kv_heads * config.head_dim) * dtype_bytes(kv_type);
+// One layer's cache without memory.
+KvLayer make_layer(const ModelConfig& c, int64_t n_blocks, int64_t block_len, DType kv_type) {
+    const Format format = kv_type == DType::F16 ? Format::F16 : Format::F32;
+    const KvRows k(format, n_blocks, block_len, c.n_kv_heads, c.head_dim);
+    return {k, c.latent ? k.first(c.latent->kv_rank) : k};
+}
+
+size_t n_bytes(const ModelConfig& c, const KvLayer& layer) {
+    return layer.k.n_bytes() + (c.latent ? 0 : layer.v.n_bytes());
 }
 
 RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
@@ -40,10 +47,10 @@ RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
 }  // namespace
 
 KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, DType kv_type) {
+    const size_t layer_bytes = n_bytes(config, make_layer(config, 1, block_len, kv_type));
     KvBlockBytes bytes;
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {
-        (config.window_of(layer) > 0 ? bytes.windowed : bytes.full) +=
-            2 * layer_tensor_bytes(config, block_len, kv_type);
+        (config.window_of(layer) > 0 ? bytes.windowed : bytes.full) += layer_bytes;
     }
     return bytes;
 }
@@ -51,39 +58,31 @@ KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, DType kv_t
 DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRunnerOptions& options)
     : model_(model), backend_(backend), shape_(shape_of(model.config(), options)), arena_(backend) {
     const ModelConfig& config = model.config();
-    const auto n_blocks_of = [&](int64_t layer) {
-        const bool apart = config.window_of(layer) > 0 && shape_.windows.n_parts > 0;
-        return apart ? shape_.windows.n_parts : shape_.n_blocks;
-    };
-    const size_t block_bytes = layer_tensor_bytes(config, shape_.block_len, options.kv_type);
-    uint64_t needed = 0;
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {
-        needed += 2 * static_cast<uint64_t>(n_blocks_of(layer)) * block_bytes;
+        const bool apart = config.window_of(layer) > 0 && shape_.windows.n_parts > 0;
+        kv_.push_back(make_layer(config, apart ? shape_.windows.n_parts : shape_.n_blocks, shape_.block_len,
+                                 options.kv_type));
+        kv_bytes_ += n_bytes(config, kv_.back());
     }
     // The system would promise the memory and end the process once it is used.
-    if (const uint64_t free = backend.available_memory(); needed > free) {
+    const uint64_t needed = kv_bytes_, free = backend.available_memory();
+    if (needed > free) {
         throw Error(
             "KV cache of {} tokens: {:.2f} GB are needed, {:.2f} GB of memory are free; a smaller context "
             "fits",
             int64_t{shape_.n_blocks} * shape_.block_len, static_cast<double>(needed) / 1e9,
             static_cast<double>(free) / 1e9);
     }
-    const auto allocate = [&](int n_blocks) {
-        const size_t bytes = static_cast<size_t>(n_blocks) * block_bytes;
-        Tensor t;  // (n_blocks, block_len, n_kv_heads, head_dim)
-        t.storage = storage_.emplace_back(backend.allocate(bytes)).get();
-        t.dtype = options.kv_type;
-        t.rank = 4;
-        t.shape = {n_blocks, shape_.block_len, config.n_kv_heads, config.head_dim};
-        t.row_stride = t.row_len();
-        kv_bytes_ += bytes;
-        return t;
-    };
-    for (int64_t layer = 0; layer < config.n_layers; ++layer) {
-        KvLayer kv;
-        kv.k = allocate(n_blocks_of(layer));
-        kv.v = allocate(n_blocks_of(layer));
-        kv_.push_back(kv);
+    for (KvLayer& layer : kv_) {
+        const auto allocate = [&](KvRows& rows) {
+            rows.storage = storage_.emplace_back(backend.allocate(rows.n_bytes())).get();
+        };
+        allocate(layer.k);
+        if (config.latent) {
+            layer.v.storage = layer.k.storage;
+        } else {
+            allocate(layer.v);
+        }
     }
 }
 

@@ -142,6 +142,14 @@ namespace {
 
 void stream_rows(const OutputTensor& t, ThreadPool& pool, const ByteSink& sink) {
     if (t.n_bytes() == 0) return;
+    if (t.make) {
+        const std::vector<float> values = t.make();
+        CHECK(static_cast<int64_t>(values.size()) == t.n_elements(), "{}", t.name);
+        OutputTensor made = t;
+        made.make = nullptr;
+        made.sources.front().data = std::as_bytes(std::span(values));
+        return stream_tensor(made, pool, sink);
+    }
     const bool same = std::ranges::all_of(t.sources, [&](const auto& s) { return s.format == t.format; });
     if (same && t.order == RowOrder::as_is) {
         for (const TensorView& source : t.sources) {

@@ -30,6 +30,8 @@ struct OutputTensor {
     int64_t head_dim = 0;  // of rows in pairs and halves
     Plane plane = Plane::whole;
     bool by_columns = false;  // the target has it transposed
+    // Values for a single source that has a shape but no bytes: computed from others when its turn comes.
+    std::function<std::vector<float>()> make = {};
 
     int64_t n_elements() const;
     int64_t row_len() const { return sources.front().row_len(); }

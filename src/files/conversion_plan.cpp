@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "files/conversion.h"
 #include "files/families.h"
+#include "files/latent_attention.h"
 
 namespace smelt {
 
@@ -74,6 +75,7 @@ class Planner {
     void add(const TensorView& t) {
         const auto match = family_ == nullptr ? std::nullopt : match_gguf(*family_, t.name);
         if (match) {
+            if (family_->latent && choice_.target != model_.container && add_latent(t, match->layer)) return;
             if (to_gguf()) return add_for_gguf(t, *match);
             return add_for_hugging_face(t, *match);
         }
@@ -122,6 +124,38 @@ class Planner {
             if (whole != nullptr) return join_gate_up(t, i, hf_name({whole, match.layer, -1}));
         }
         // What else has no name there is said by config.json.
+    }
+
+    // Latent attention's projections, which the containers cut differently; false: t is none of them.
+    bool add_latent(const TensorView& t, int64_t layer) {
+        const std::string p = fmt::format("blk.{}.", layer), v_b = p + "attn_v_b.weight";
+        const std::string kv_b = p + "attn_kv_b.weight", k_b = p + "attn_k_b.weight";
+        if (to_gguf() && t.name == kv_b) {
+            const LatentSizes s = latent_sizes(model_, std::string(family_->architecture));
+            add_made(t, k_b, {s.n_heads, s.kv_rank, s.nope}, [&t, s] { return make_k_b(t, s); });
+            add_made(t, v_b, {s.n_heads, s.v, s.kv_rank}, [&t, s] { return make_v_b(t, s); });
+            return true;
+        }
+        if (!to_gguf() && t.name == k_b) {
+            const LatentSizes s = latent_sizes(model_, std::string(family_->architecture));
+            const TensorView& values = model_.require(v_b);
+            add_made(t, hf_name(*match_gguf(*family_, kv_b)), {s.n_heads * (s.nope + s.v), s.kv_rank},
+                     [&t, &values, s] { return make_kv_b(t, values, s); });
+            return true;
+        }
+        return !to_gguf() && t.name == v_b;
+    }
+
+    // In the number format that `like` would have.
+    void add_made(const TensorView& like, std::string name, std::vector<int64_t> shape,
+                  std::function<std::vector<float>()> make) {
+        TensorView source = like;
+        source.shape = shape;
+        source.data = source.scales = {};
+        const Format format = choose_format(source, choice_);
+        source.format = Format::F32;
+        plan_.push_back({std::move(name), {source}, std::move(shape), format});
+        plan_.back().make = std::move(make);
     }
 
     // One of one; rows of rotated heads in the order that the target pairs them.

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "files/families.h"
+#include "files/latent_attention.h"
 #include "files/readers.h"
 
 namespace smelt {
@@ -31,6 +32,7 @@ void fill_defaults(ModelFile& model) {
     const Family* family = family_of(m);
     if (family == nullptr) return;
     const std::string prefix = std::string(family->architecture) + ".";
+    if (family->latent) fill_latent_attention(model, std::string(family->architecture));
     const auto n_heads = integer_or_nothing(m, prefix + "attention.head_count");
     const auto dim = integer_or_nothing(m, prefix + "embedding_length");
     set_once(m, prefix + "attention.head_count_kv", n_heads);

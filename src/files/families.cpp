@@ -184,6 +184,61 @@ constexpr std::array gpt2_tensors = {
     TensorRule{"transformer.h.{}.attn.masked_bias", "", optional},
 };
 
+// Either container's way of the latent projections, see files/latent_attention.h. Leading layers are dense.
+constexpr std::array deepseek2_tensors = {
+    TensorRule{"model.embed_tokens.weight", "token_embd.weight"},
+    TensorRule{"model.norm.weight", "output_norm.weight"},
+    TensorRule{"lm_head.weight", "output.weight", optional},
+    TensorRule{"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"},
+    TensorRule{"model.layers.{}.self_attn.q_a_proj.weight", "blk.{}.attn_q_a.weight"},
+    TensorRule{"model.layers.{}.self_attn.q_a_layernorm.weight", "blk.{}.attn_q_a_norm.weight"},
+    TensorRule{"model.layers.{}.self_attn.q_b_proj.weight", "blk.{}.attn_q_b.weight"},
+    TensorRule{"model.layers.{}.self_attn.kv_a_proj_with_mqa.weight", "blk.{}.attn_kv_a_mqa.weight"},
+    TensorRule{"model.layers.{}.self_attn.kv_a_layernorm.weight", "blk.{}.attn_kv_a_norm.weight"},
+    TensorRule{"model.layers.{}.self_attn.kv_b_proj.weight", "blk.{}.attn_kv_b.weight", optional},
+    TensorRule{"", "blk.{}.attn_k_b.weight", optional},
+    TensorRule{"", "blk.{}.attn_v_b.weight", optional},
+    TensorRule{"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight"},
+    TensorRule{"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight"},
+    TensorRule{"model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight", optional},
+    TensorRule{"model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight", optional},
+    TensorRule{"model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight", optional},
+    TensorRule{"model.layers.{}.mlp.gate.weight", "blk.{}.ffn_gate_inp.weight", optional},
+    TensorRule{"model.layers.{}.mlp.gate.e_score_correction_bias", "blk.{}.exp_probs_b.bias", optional},
+    TensorRule{"model.layers.{}.mlp.shared_experts.gate_proj.weight", "blk.{}.ffn_gate_shexp.weight",
+               optional},
+    TensorRule{"model.layers.{}.mlp.shared_experts.up_proj.weight", "blk.{}.ffn_up_shexp.weight", optional},
+    TensorRule{"model.layers.{}.mlp.shared_experts.down_proj.weight", "blk.{}.ffn_down_shexp.weight",
+               optional},
+    TensorRule{"model.layers.{}.mlp.experts.{}.gate_proj.weight", "blk.{}.ffn_gate.{}.weight", optional},
+    TensorRule{"model.layers.{}.mlp.experts.{}.up_proj.weight", "blk.{}.ffn_up.{}.weight", optional},
+    TensorRule{"model.layers.{}.mlp.experts.{}.down_proj.weight", "blk.{}.ffn_down.{}.weight", optional},
+    STACKED_EXPERTS,
+};
+
+constexpr std::array deepseek2_config = {
+    ConfigKey{"hidden_size", "embedding_length", KeyType::integer},
+    ConfigKey{"num_hidden_layers", "block_count", KeyType::integer},
+    ConfigKey{"intermediate_size", "feed_forward_length", KeyType::integer},
+    ConfigKey{"num_attention_heads", "attention.head_count", KeyType::integer},
+    ConfigKey{"rms_norm_eps", "attention.layer_norm_rms_epsilon", KeyType::real},
+    ConfigKey{"max_position_embeddings", "context_length", KeyType::integer},
+    ConfigKey{"vocab_size", "vocab_size", KeyType::integer},
+    ConfigKey{"q_lora_rank", "attention.q_lora_rank", KeyType::integer},
+    ConfigKey{"kv_lora_rank", "attention.kv_lora_rank", KeyType::integer},
+    ConfigKey{"qk_nope_head_dim", "attention.nope_length", KeyType::integer},
+    ConfigKey{"qk_rope_head_dim", "rope.dimension_count", KeyType::integer},
+    ConfigKey{"v_head_dim", "attention.value_length_mla", KeyType::integer},
+    ConfigKey{"first_k_dense_replace", "leading_dense_block_count", KeyType::integer},
+    ConfigKey{"n_routed_experts", "expert_count", KeyType::integer},
+    ConfigKey{"num_experts_per_tok", "expert_used_count", KeyType::integer},
+    ConfigKey{"n_shared_experts", "expert_shared_count", KeyType::integer},
+    ConfigKey{"moe_intermediate_size", "expert_feed_forward_length", KeyType::integer},
+    ConfigKey{"routed_scaling_factor", "expert_weights_scale", KeyType::real},
+    ConfigKey{"n_group", "expert_group_count", KeyType::integer},
+    ConfigKey{"topk_group", "expert_group_used_count", KeyType::integer},
+};
+
 constexpr std::array families = {
     Family{"qwen3", "qwen3", "Qwen3ForCausalLM", false, false, dense_config, qwen3_tensors},
     Family{"qwen2", "qwen2", "Qwen2ForCausalLM", false, false, dense_config, qwen2_tensors},
@@ -193,6 +248,8 @@ constexpr std::array families = {
     Family{"gpt-oss", "gpt_oss", "GptOssForCausalLM", false, true, gpt_oss_config, gpt_oss_tensors},
     Family{"gpt2", "gpt2", "GPT2LMHeadModel", false, false, gpt2_config, gpt2_tensors, false,
            "activation_function", "gelu_new"},
+    Family{"deepseek2", "glm4_moe_lite", "Glm4MoeLiteForCausalLM", true, true, deepseek2_config,
+           deepseek2_tensors, true, "hidden_act", "silu", true},
 };
 
 constexpr std::string_view hole = "{}";

@@ -49,6 +49,7 @@ struct Family {
     std::span<const TensorRule> tensors;
     bool rotary = true;  // RoPE; else learned positions
     std::string_view activation_key = "hidden_act", activation = "silu";
+    bool latent = false;  // latent attention, files/latent_attention.h; pairs are neighbours everywhere
 };
 
 std::span<const Family> all_families();

@@ -113,7 +113,8 @@ Metadata gguf_metadata(const ModelFile& model, const Metadata& vocabulary, const
     for (const auto& [key, value] : model.metadata.values()) {
         const bool own = key.starts_with("smelt.") || key.starts_with("generation.") ||
                          key.starts_with("split.") || key == "general.alignment" ||
-                         key == architecture + ".rope.partial_factor";
+                         key == architecture + ".rope.partial_factor" ||
+                         key == architecture + ".attention.nope_length";
         const std::string scaling = architecture + ".rope.scaling.";
         if (own || (llama3 && key.starts_with(scaling))) continue;
         out.set(key, value);

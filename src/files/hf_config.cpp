@@ -1,4 +1,5 @@
 // config.json, generation_config.json and tokenizer_config.json -> metadata under GGUF's names.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -147,6 +148,26 @@ void read_windows(const Section& config, const std::string& prefix, Metadata& me
     if (!pattern.empty()) metadata.set(prefix + "attention.sliding_window_pattern", std::move(pattern));
 }
 
+// What config.json of a model with latent attention says beyond the family's table.
+void read_latent(const Section& config, const std::string& prefix, Metadata& metadata) {
+    if (!config.boolean("rope_interleave").value_or(true)) config.fail("rope_interleave", "true");
+    if (config.boolean("attention_bias").value_or(false)) config.fail("attention_bias", "false");
+    if (const auto method = config.string("topk_method"); method && *method != "noaux_tc") {
+        config.fail("topk_method", "noaux_tc");
+    }
+    // transformers 5 names each layer's kind; dense ones can only lead.
+    const Json* layers = config.find("mlp_layer_types");
+    if (layers == nullptr) return;
+    const auto is_dense = [](const Json& kind) { return kind == "dense"; };
+    const auto is_known = [&](const Json& kind) { return is_dense(kind) || kind == "sparse"; };
+    if (!layers->is_array() || !std::ranges::all_of(*layers, is_known) ||
+        !std::ranges::is_partitioned(*layers, is_dense)) {
+        config.fail("mlp_layer_types", "a list of dense layers, then sparse ones");
+    }
+    metadata.set(prefix + "leading_dense_block_count",
+                 static_cast<int64_t>(std::ranges::count_if(*layers, is_dense)));
+}
+
 void read_generation(const Section& s, Metadata& metadata) {
     for (const char* key : {"temperature", "top_p", "min_p", "repetition_penalty"}) {
         set(metadata, std::string("generation.") + key, s.real(key));
@@ -177,7 +198,8 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
 
     Metadata metadata;
     metadata.set("general.architecture", architecture);
-    metadata.set("smelt.rope.pairing", std::string("half"));
+    metadata.set("smelt.rope.pairing",
+                 std::string(family != nullptr && family->latent ? "interleaved" : "half"));
     for (const ConfigKey& key : family != nullptr ? family->config : common_config()) {
         if (key.type == KeyType::integer) {
             set(metadata, prefix + std::string(key.gguf), config.integer(key.hf));
@@ -185,7 +207,11 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
             set(metadata, prefix + std::string(key.gguf), config.real(key.hf));
         }
     }
-    set(metadata, prefix + "attention.value_length", config.integer("head_dim"));
+    if (family != nullptr && family->latent) {
+        read_latent(config, prefix, metadata);
+    } else {
+        set(metadata, prefix + "attention.value_length", config.integer("head_dim"));
+    }
     read_rope(config, prefix, metadata);
     set(metadata, prefix + "expert_weights_norm", config.boolean("norm_topk_prob"));
     read_windows(config, prefix, metadata);

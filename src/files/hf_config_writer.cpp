@@ -109,7 +109,10 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
         config[std::string(key.hf)] = to_json(*value);
     }
     const auto value_length = m.get_int(prefix + "attention.value_length");
-    if (value_length && value_length != m.get_int(prefix + "attention.key_length")) {
+    if (family.latent) {
+        config["num_key_value_heads"] = config["num_attention_heads"];
+        config["rope_interleave"] = true;
+    } else if (value_length && value_length != m.get_int(prefix + "attention.key_length")) {
         throw Error("{}: config.json cannot say that {}attention.value_length is {}", model.path.string(),
                     prefix, *value_length);
     }

@@ -156,7 +156,7 @@ bool was_rounded_in_place(const MappedFile& config, const Family* family, const 
     const auto dtype = json.find("dtype") != json.end() ? json.find("dtype") : json.find("torch_dtype");
     return dtype != json.end() && *dtype == "float32" &&
            std::ranges::all_of(model.tensors, [](const TensorView& t) {
-               return t.format == Format::BF16 || t.format == Format::MXFP4_HF;
+               return t.shape.size() < 2 || t.format == Format::BF16 || t.format == Format::MXFP4_HF;
            });
 }
 

@@ -7,12 +7,13 @@
 #include "model/weight_loader.h"
 
 // make_ function, name as in general.architecture
-#define ARCHITECTURES(X)  \
-    X(gpt2, "gpt2")       \
-    X(gpt_oss, "gpt-oss") \
-    X(llama, "llama")     \
-    X(qwen2, "qwen2")     \
-    X(qwen3, "qwen3")     \
+#define ARCHITECTURES(X)      \
+    X(deepseek2, "deepseek2") \
+    X(gpt2, "gpt2")           \
+    X(gpt_oss, "gpt-oss")     \
+    X(llama, "llama")         \
+    X(qwen2, "qwen2")         \
+    X(qwen3, "qwen3")         \
     X(qwen3moe, "qwen3moe")
 
 namespace smelt {

@@ -27,10 +27,11 @@ void Ends::logits(Step& s, Tensor residual, float eps) const {
         s.matmul(output ? output : token_embd, s.rms_norm(s.wanted_rows(residual), output_norm, eps)));
 }
 
-Swiglu::Swiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c)
-    : ffn_gate(load.matrix(prefix + "ffn_gate.weight", c.ffn_dim, c.dim)),
-      ffn_up(load.matrix(prefix + "ffn_up.weight", c.ffn_dim, c.dim)),
-      ffn_down(load.matrix(prefix + "ffn_down.weight", c.dim, c.ffn_dim)) {}
+Swiglu::Swiglu(WeightLoader& load, const std::string& prefix, const std::string& suffix, int64_t dim,
+               int64_t ffn_dim)
+    : ffn_gate(load.matrix(prefix + "ffn_gate" + suffix + ".weight", ffn_dim, dim)),
+      ffn_up(load.matrix(prefix + "ffn_up" + suffix + ".weight", ffn_dim, dim)),
+      ffn_down(load.matrix(prefix + "ffn_down" + suffix + ".weight", dim, ffn_dim)) {}
 
 Tensor Swiglu::operator()(Step& s, Tensor h) const {
     const auto [gate, up] = s.matmul2(ffn_gate, ffn_up, h);
@@ -43,19 +44,29 @@ ExpertSwiglu::ExpertSwiglu(WeightLoader& load, const std::string& prefix, const 
       ffn_up(load.experts(prefix, "ffn_up", c.n_experts, c.n_experts_used, c.expert_ffn_dim, c.dim)),
       ffn_down(load.experts(prefix, "ffn_down", c.n_experts, c.n_experts_used, c.dim, c.expert_ffn_dim)),
       n_used(c.n_experts_used),
-      route{.normalize = c.norm_expert_weights} {}
+      route{.score = c.expert_score, .normalize = c.norm_expert_weights, .scale = c.expert_weights_scale} {
+    if (load.has(prefix + "exp_probs_b.bias")) {
+        exp_probs_b = load.vector(prefix + "exp_probs_b.bias", c.n_experts);
+    }
+    if (c.n_shared_experts > 0) {
+        shared.emplace(load, prefix, "_shexp", c.dim, c.n_shared_experts * c.expert_ffn_dim);
+    }
+}
 
 void ExpertSwiglu::add_to(Step& s, Tensor x, Tensor h) const {
-    const Step::Routed routed = s.route(s.matmul(ffn_gate_inp, h), n_used, route);
+    if (shared) s.add(x, (*shared)(s, h));
+    RouteParams p = route;
+    if (exp_probs_b) p.selection_bias = &exp_probs_b;
+    const Step::Routed routed = s.route(s.matmul(ffn_gate_inp, h), n_used, p);
     const auto [gate, up] = s.matmul_experts2(ffn_gate, ffn_up, h, routed);
     s.add_experts(x, s.matmul_experts(ffn_down, s.silu_mul(gate, up), routed), routed);
 }
 
-FeedForward::FeedForward(WeightLoader& load, const std::string& prefix, const ModelConfig& c) {
-    if (c.n_experts > 0) {
-        experts.emplace(load, prefix, c);
+FeedForward::FeedForward(WeightLoader& load, int64_t layer, const ModelConfig& c) {
+    if (c.n_experts > 0 && layer >= c.n_dense_layers) {
+        experts.emplace(load, layer_prefix(layer), c);
     } else {
-        dense.emplace(load, prefix, c);
+        dense.emplace(load, layer_prefix(layer), c);
     }
 }
 

@@ -33,28 +33,35 @@ struct Swiglu {
     Weight ffn_gate, ffn_up;  // (ffn_dim, dim)
     Weight ffn_down;          // (dim, ffn_dim)
 
-    Swiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c);
+    Swiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c)
+        : Swiglu(load, prefix, "", c.dim, c.ffn_dim) {}
+    // `suffix` of the names: "_shexp" for shared experts.
+    Swiglu(WeightLoader& load, const std::string& prefix, const std::string& suffix, int64_t dim,
+           int64_t ffn_dim);
     Tensor operator()(Step& s, Tensor h) const;
 };
 
-// Mixture of SwiGLU experts: a router chooses n_experts_used of them for each token.
+// Mixture of SwiGLU experts: a router chooses n_experts_used of them for each token; shared ones work for
+// all.
 struct ExpertSwiglu {
     Weight ffn_gate_inp;                   // (n_experts, dim), the router
+    Weight exp_probs_b;                    // (n_experts), its bias for choosing; none in most families
     std::vector<Weight> ffn_gate, ffn_up;  // each (expert_ffn_dim, dim)
     std::vector<Weight> ffn_down;          // each (dim, expert_ffn_dim)
+    std::optional<Swiglu> shared;
     int64_t n_used;
-    RouteParams route;
+    RouteParams route;  // without the bias
 
     ExpertSwiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c);
     void add_to(Step& s, Tensor x, Tensor h) const;  // x += experts(h)
 };
 
-// Either of the two, as the model's number of experts says.
+// Either of the two, as the model says of the layer.
 struct FeedForward {
     std::optional<Swiglu> dense;
     std::optional<ExpertSwiglu> experts;
 
-    FeedForward(WeightLoader& load, const std::string& prefix, const ModelConfig& c);
+    FeedForward(WeightLoader& load, int64_t layer, const ModelConfig& c);
     void add_to(Step& s, Tensor x, Tensor h) const;  // x += ffn(h)
 };
 

@@ -10,7 +10,9 @@ namespace {
 
 // Caps keep every product of two of these within int64 and every tensor within what a file could hold.
 constexpr int64_t max_layers = 1000, max_dim = 1 << 20, max_heads = 4096, max_experts = 4096,
-                  max_vocab = 1 << 24, max_context = 1 << 30;
+                  max_vocab = 1 << 24, max_context = 1 << 30, max_head = 1024;
+// Values of GGUF's expert_gating_func.
+constexpr int64_t gguf_softmax = 1, gguf_sigmoid = 2;
 
 class Keys {
  public:
@@ -22,6 +24,7 @@ class Keys {
         if (!value) throw Error("{}: {}{}: missing", file_.path.string(), prefix_, name);
         return checked(name, *value, low, high);
     }
+    bool has(const std::string& name) const { return file_.metadata.find(prefix_ + name) != nullptr; }
     int64_t get(const char* name, int64_t fallback, int64_t low, int64_t high) const {
         return checked(name, file_.metadata.get_int(prefix_ + name).value_or(fallback), low, high);
     }
@@ -67,6 +70,47 @@ float read_eps(const ModelFile& file, const std::string& key, double fallback) {
     return static_cast<float>(eps);
 }
 
+// Metadata that the readers complete: both containers' files have all of it.
+LatentAttention read_latent(const ModelFile& file, const Keys& keys, const ModelConfig& c) {
+    LatentAttention a;
+    a.q_rank = keys.require("attention.q_lora_rank", 1, max_dim);
+    a.kv_rank = keys.require("attention.kv_lora_rank", 1, max_head);
+    a.rope_dim = keys.require("rope.dimension_count", 2, max_head);
+    a.nope_dim = keys.require("attention.key_length_mla", a.rope_dim + 1, max_head) - a.rope_dim;
+    a.v_dim = keys.require("attention.value_length_mla", 1, max_head);
+    (void)keys.get("attention.head_count_kv", 1, 1, 1);
+    (void)keys.get("attention.key_length", c.head_dim, a.kv_rank + a.rope_dim, a.kv_rank + a.rope_dim);
+    (void)keys.get("attention.value_length", a.kv_rank, a.kv_rank, a.kv_rank);
+    // YaRN would scale the scores as well, by factors that not all files tell.
+    const std::string* scaling = file.metadata.get_string(c.architecture + ".rope.scaling.type");
+    if (scaling != nullptr && *scaling == "yarn") {
+        throw Error("{}: {}.rope.scaling.type: yarn is not supported with latent attention",
+                    file.path.string(), c.architecture);
+    }
+    return a;
+}
+
+void read_experts(const ModelFile& file, const Keys& keys, ModelConfig& c) {
+    c.n_experts_used = keys.require("expert_used_count", 1, c.n_experts);
+    c.expert_ffn_dim = keys.get("expert_feed_forward_length", c.ffn_dim, 1, max_dim);
+    c.n_dense_layers = keys.get("leading_dense_block_count", 0, 0, c.n_layers);
+    c.n_shared_experts = keys.get("expert_shared_count", 0, 0, max_dim / c.expert_ffn_dim);
+    const std::string prefix = c.architecture + ".";
+    c.norm_expert_weights = file.metadata.get_bool(prefix + "expert_weights_norm").value_or(true);
+    const double scale = file.metadata.get_double(prefix + "expert_weights_scale").value_or(1);
+    if (!(scale > 0 && scale < 1e6)) {
+        throw Error("{}: {}expert_weights_scale: expected 0 to 1e6, found {}", file.path.string(), prefix,
+                    scale);
+    }
+    c.expert_weights_scale = static_cast<float>(scale);
+    // Groups would restrict which experts may be chosen together.
+    (void)keys.get("expert_group_count", 1, 0, 1);
+    (void)keys.get("expert_group_used_count", 1, 0, 1);
+    if (keys.get("expert_gating_func", gguf_softmax, gguf_softmax, gguf_sigmoid) == gguf_sigmoid) {
+        c.expert_score = RouteParams::Score::sigmoid;
+    }
+}
+
 }  // namespace
 
 ModelConfig read_config(const ModelFile& file) {
@@ -81,31 +125,29 @@ ModelConfig read_config(const ModelFile& file) {
     c.ffn_dim = keys.require("feed_forward_length", 1, max_dim);
     c.n_heads = keys.require("attention.head_count", 1, max_heads);
     c.n_kv_heads = keys.get("attention.head_count_kv", c.n_heads, 1, c.n_heads);
-    c.head_dim = keys.get("attention.key_length", c.dim / c.n_heads, 2, 1024);
+    c.head_dim = keys.get("attention.key_length", c.dim / c.n_heads, 2,
+                          keys.has("attention.kv_lora_rank") ? 2 * max_head : max_head);
     c.n_ctx_train = keys.require("context_length", 1, max_context);
     if (c.n_heads % c.n_kv_heads != 0) {
         throw Error("{}: {}.attention.head_count: expected a multiple of head_count_kv {}, found {}",
                     file.path.string(), c.architecture, c.n_kv_heads, c.n_heads);
     }
-    if (c.head_dim % 2 != 0) {
-        throw Error("{}: head length: expected an even number, found {}", file.path.string(), c.head_dim);
+    if (keys.has("attention.kv_lora_rank")) c.latent = read_latent(file, keys, c);
+    const int64_t n_rotated = c.latent ? c.latent->rope_dim : c.head_dim;
+    if (n_rotated % 2 != 0) {
+        throw Error("{}: head length: expected an even number, found {}", file.path.string(), n_rotated);
     }
-    if (keys.get("attention.value_length", c.head_dim, 1, 1024) != c.head_dim) {
+    if (!c.latent && keys.get("attention.value_length", c.head_dim, 1, max_head) != c.head_dim) {
         throw Error("{}: {}.attention.value_length: expected {} as key_length", file.path.string(),
                     c.architecture, c.head_dim);
     }
-    if (const int64_t n = keys.get("rope.dimension_count", c.head_dim, 1, 1024); n != c.head_dim) {
+    if (const int64_t n = keys.get("rope.dimension_count", n_rotated, 1, max_head); n != n_rotated) {
         throw Error("{}: {}.rope.dimension_count: expected the head length {}, found {}", file.path.string(),
-                    c.architecture, c.head_dim, n);
+                    c.architecture, n_rotated, n);
     }
 
     c.n_experts = keys.get("expert_count", 0, 0, max_experts);
-    if (c.n_experts > 0) {
-        c.n_experts_used = keys.require("expert_used_count", 1, c.n_experts);
-        c.expert_ffn_dim = keys.get("expert_feed_forward_length", c.ffn_dim, 1, max_dim);
-        c.norm_expert_weights =
-            file.metadata.get_bool(c.architecture + ".expert_weights_norm").value_or(true);
-    }
+    if (c.n_experts > 0) read_experts(file, keys, c);
 
     read_windows(file, keys, c);
     c.swiglu_limit =
@@ -139,7 +181,7 @@ ModelConfig read_config(const ModelFile& file) {
     const std::string* pairing = file.metadata.get_string("smelt.rope.pairing");
     c.rope_pairing =
         pairing != nullptr && *pairing == "interleaved" ? RopePairing::interleaved : RopePairing::half;
-    RopeFrequencies rope = read_rope(file, c.architecture, c.head_dim);
+    RopeFrequencies rope = read_rope(file, c.architecture, n_rotated);
     c.rope_inv_freq = std::move(rope.inv_freq);
     c.rope_scale = rope.scale;
     return c;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,15 @@
 
 namespace smelt {
 
+// Multi-head latent attention: the cache holds one row a token for all heads, a latent vector (from which
+// each head's key and value would be projected) and a rotated key.
+struct LatentAttention {
+    int64_t q_rank = 0, kv_rank = 0;  // lengths of the latent vectors
+    int64_t nope_dim = 0,
+            rope_dim = 0;  // of a query head: the part that is not rotated, and the part that is
+    int64_t v_dim = 0;     // of a value head
+};
+
 struct ModelConfig {
     std::string architecture;  // "qwen3"
     int64_t n_layers = 0;
@@ -18,7 +28,8 @@ struct ModelConfig {
     int64_t ffn_dim = 0;
     int64_t n_heads = 0;
     int64_t n_kv_heads = 0;
-    int64_t head_dim = 0;  // not always dim / n_heads
+    int64_t head_dim = 0;  // not always dim / n_heads; with latent attention that of a cache row
+    std::optional<LatentAttention> latent = {};
     int64_t vocab_size = 0;
     int64_t n_ctx_train = 0;  // tokens
     int64_t n_positions = 0;  // learned ones, which no context can exceed; 0: positions are rotary
@@ -28,7 +39,11 @@ struct ModelConfig {
     int64_t n_experts = 0;       // 0: dense
     int64_t n_experts_used = 0;  // per token
     int64_t expert_ffn_dim = 0;
+    int64_t n_dense_layers = 0;    // the first ones, without experts
+    int64_t n_shared_experts = 0;  // of expert_ffn_dim each, for every token
     bool norm_expert_weights = true;
+    float expert_weights_scale = 1;
+    RouteParams::Score expert_score = RouteParams::Score::softmax;
 
     int window = 0;              // positions that a token sees in windowed layers; 0: all
     std::vector<bool> windowed;  // (n_layers) where window > 0
@@ -38,8 +53,9 @@ struct ModelConfig {
     float swiglu_limit = 7;  // gpt-oss
 
     RopePairing rope_pairing = RopePairing::half;
-    std::vector<float> rope_inv_freq;  // (head_dim / 2) radians per token, with the model's scaling applied
-    float rope_scale = 1;              // YaRN's factor on cos and sin
+    std::vector<float>
+        rope_inv_freq;     // (rotated values / 2) radians per token, with the model's scaling applied
+    float rope_scale = 1;  // YaRN's factor on cos and sin
 };
 
 // Throws Error naming the key that is missing or out of range, with what was expected and found.

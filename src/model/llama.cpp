@@ -16,7 +16,8 @@ struct Layer {
     FeedForward ffn;
 };
 
-Layer load_layer(WeightLoader& load, const std::string& p, const ModelConfig& c) {
+Layer load_layer(WeightLoader& load, int64_t il, const ModelConfig& c) {
+    const std::string p = layer_prefix(il);
     const int64_t q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim;
     return {
         .attn_norm = load.vector(p + "attn_norm.weight", c.dim),
@@ -25,14 +26,14 @@ Layer load_layer(WeightLoader& load, const std::string& p, const ModelConfig& c)
         .attn_v = load.matrix(p + "attn_v.weight", kv_dim, c.dim),
         .attn_output = load.matrix(p + "attn_output.weight", c.dim, q_dim),
         .ffn_norm = load.vector(p + "ffn_norm.weight", c.dim),
-        .ffn = FeedForward(load, p, c),
+        .ffn = FeedForward(load, il, c),
     };
 }
 
 class Llama : public Model {
  public:
     Llama(WeightLoader& load, const ModelConfig& c) : Model(c), ends(load, c), rope(load, c) {
-        for (int64_t il = 0; il < c.n_layers; ++il) layers.push_back(load_layer(load, layer_prefix(il), c));
+        for (int64_t il = 0; il < c.n_layers; ++il) layers.push_back(load_layer(load, il, c));
     }
 
     void forward(Step& s) const override {

@@ -40,6 +40,7 @@ std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend
         std::unique_ptr<Model> model = a.make(load, read_config(*file));
         model->weight_bytes_ = load.weight_bytes();
         model->step_bytes_ = load.step_bytes();
+        model->made_ = load.take_made();
         model->file_ = std::move(file);
         return model;
     }

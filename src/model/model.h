@@ -28,7 +28,8 @@ class Model {
 
  private:
     friend std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend& backend);
-    std::shared_ptr<const ModelFile> file_;  // weights may alias its mapped bytes
+    std::shared_ptr<const ModelFile> file_;     // weights may alias its mapped bytes
+    std::vector<std::vector<std::byte>> made_;  // and these
     size_t weight_bytes_ = 0, step_bytes_ = 0;
 };
 

@@ -120,6 +120,10 @@ Tensor Step::layer_norm(Tensor x, const Weight& w, const Weight& bias, float eps
     return out;
 }
 
+void Step::rms_norm_in_place(Tensor x, const Weight& w, float eps) {
+    backend_.rms_norm(x, x, w, eps);
+}
+
 Tensor Step::add_rms_norm(Tensor residual, Tensor x, const Weight& w, float eps) {
     const Tensor out = arena_.take(DType::F32, {x.n_rows(), x.row_len()});
     backend_.add_rms_norm(out, residual, x, w, eps);
@@ -132,8 +136,8 @@ Tensor Step::rope_table(const Weight& inv_freq, float scale) {
     return table;
 }
 
-Tensor Step::rope(Tensor x, Tensor table, RopePairing pairing) {
-    backend_.rope(x, table, pairing);
+Tensor Step::rope(Tensor x, Tensor table, RopePairing pairing, int64_t first) {
+    backend_.rope(x, table, pairing, first);
     return x;
 }
 
@@ -141,9 +145,13 @@ Tensor Step::attention(int64_t layer, Tensor q, Tensor k, Tensor v, const Attent
     const KvLayer& kv = kv_[static_cast<size_t>(layer)];
     const BatchView& batch = p.window > 0 ? windowed_ : batch_;
     backend_.store_kv(kv, k, v, batch);
-    const Tensor out = arena_.take(DType::F32, {q.n_rows(), q.shape[1], kv.v.shape[3]});
+    const Tensor out = arena_.take(DType::F32, {q.n_rows(), q.shape[1], kv.v.dim});
     backend_.attention(out, q, kv, batch, p);
     return out.flat();
+}
+
+void Step::copy(Tensor out, Tensor x) {
+    backend_.copy(out, x);
 }
 
 void Step::add(Tensor x, Tensor y) {
@@ -192,6 +200,18 @@ ExpertsOut Step::expert_product(const ExpertLinear& w, Tensor x, const Routed& r
 
 void Step::add_experts(Tensor x, Tensor y, const Routed& routed) {
     backend_.add_experts(x, y, routed.weights);
+}
+
+Tensor Step::head_ids(int64_t n_heads) {
+    std::vector<int32_t> ids(static_cast<size_t>(batch_.n_tokens * n_heads));
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i % static_cast<size_t>(n_heads));
+    return upload(ids).in_rows(static_cast<int64_t>(ids.size()));
+}
+
+// Each row is a token that has chosen one expert: its head.
+void Step::matmul_heads(Tensor out, std::span<const Weight> heads, Tensor x, Tensor head_ids) {
+    const ExpertsOut m{out.heads(1), heads};
+    backend_.matmul_experts({&m, 1}, x, head_ids);
 }
 
 Tensor Step::wanted_rows(Tensor x) {

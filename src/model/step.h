@@ -84,13 +84,16 @@ class Step {
     std::array<Tensor, 3> matmul3(std::array<Linear, 3> linears, Tensor x);
     Tensor rms_norm(Tensor x, const Weight& w, float eps);  // over the last dimension of x
     Tensor layer_norm(Tensor x, const Weight& w, const Weight& bias, float eps);
+    void rms_norm_in_place(Tensor x, const Weight& w, float eps);
     Tensor add_rms_norm(Tensor residual, Tensor x, const Weight& w,
                         float eps);  // residual += x, its norm returned
     Tensor rope_table(const Weight& inv_freq, float scale);
-    Tensor rope(Tensor x, Tensor table, RopePairing pairing);  // in place; (n_tokens, n_heads, head_dim)
-    // Stores k and v, then attends. q (n_tokens, n_heads, head_dim) -> (n_tokens, n_heads * head_dim)
+    // In place, from value `first` of each head on; x (n_tokens, n_heads, head_dim).
+    Tensor rope(Tensor x, Tensor table, RopePairing pairing, int64_t first = 0);
+    // Stores k and v, then attends. q (n_tokens, n_heads, k's dim) -> (n_tokens, n_heads * v's dim)
     Tensor attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p);
     void add(Tensor x, Tensor y);             // x += y
+    void copy(Tensor out, Tensor x);          // out = x
     Tensor silu_mul(Tensor gate, Tensor up);  // in gate's place, as the next
     Tensor clamped_silu_mul(Tensor gate, Tensor up, float alpha, float limit);
     Tensor gelu(Tensor x);  // in place
@@ -109,7 +112,12 @@ class Step {
     std::pair<Tensor, Tensor> matmul_experts2(const ExpertLinear& a, const ExpertLinear& b, Tensor x,
                                               const Routed& routed);
     void add_experts(Tensor x, Tensor y, const Routed& routed);  // x += weighted sum of y over its experts
-    Tensor wanted_rows(Tensor x);                                // rows whose logits are wanted
+    // A matrix of its own for each head: row t * n_heads + h of out is heads[h] times that row of x. The ids
+    // come from head_ids(), asked for once a step.
+    void matmul_heads(Tensor out, std::span<const Weight> heads, Tensor x, Tensor head_ids);
+    Tensor head_ids(int64_t n_heads);
+    Tensor take(int64_t n_rows, int64_t n_columns) { return arena_.take(DType::F32, {n_rows, n_columns}); }
+    Tensor wanted_rows(Tensor x);  // rows whose logits are wanted
     bool wants_logits() const { return logits_rows_.rank > 0; }
     void set_logits(Tensor logits) { logits_ = logits; }
 

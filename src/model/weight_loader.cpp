@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
+#include "files/latent_attention.h"
 
 namespace smelt {
 
@@ -32,32 +33,36 @@ Weight WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols)
     return w;
 }
 
+std::vector<Weight> WeightLoader::stack(const std::string& name, int64_t n, int64_t rows, int64_t cols,
+                                        EveryNth nth) {
+    const TensorView& t = require(name);
+    const int64_t n_rows = rows * nth.step;
+    if (t.shape != std::vector<int64_t>{n, n_rows, cols}) {
+        throw Error("{}: {}: expected shape ({}, {}, {}), file has ({})", t.source, name, n, n_rows, cols,
+                    fmt::join(t.shape, ", "));
+    }
+    weight_bytes_ += t.n_bytes() / static_cast<size_t>(nth.step);
+    std::vector<Weight> result;
+    for (int64_t i = 0; i < n; ++i) {
+        const TensorView part = rows_of(t, i * n_rows + nth.first, n_rows - nth.first);
+        result.push_back(backend_.load({.format = t.format,
+                                        .rows = rows,
+                                        .cols = cols,
+                                        .data = part.data,
+                                        .scales = part.scales,
+                                        .row_step = nth.step},
+                                       WeightUse::matrix));
+    }
+    return result;
+}
+
 std::vector<Weight> WeightLoader::experts(const std::string& prefix, const std::string& name,
                                           int64_t n_experts, int64_t n_used, int64_t rows, int64_t cols,
                                           EveryNth nth) {
     std::vector<Weight> result;
     const std::string stacked = prefix + name + "_exps.weight";
     if (has(stacked)) {
-        const TensorView& t = require(stacked);
-        const int64_t n_rows = rows * nth.step;
-        if (t.shape != std::vector<int64_t>{n_experts, n_rows, cols}) {
-            throw Error("{}: {}: expected shape ({}, {}, {}), file has ({})", t.source, stacked, n_experts,
-                        n_rows, cols, fmt::join(t.shape, ", "));
-        }
-        weight_bytes_ += t.n_bytes() / static_cast<size_t>(nth.step);
-        for (int64_t e = 0; e < n_experts; ++e) {
-            const int64_t first = (e * n_rows + nth.first) * cols, n = (n_rows - nth.first) * cols;
-            result.push_back(backend_.load(
-                {.format = t.format,
-                 .rows = rows,
-                 .cols = cols,
-                 .data = t.data.subspan(data_bytes(t.format, first), data_bytes(t.format, n)),
-                 .scales = t.scales.empty()
-                               ? t.scales
-                               : t.scales.subspan(scale_bytes(t.format, first), scale_bytes(t.format, n)),
-                 .row_step = nth.step},
-                WeightUse::matrix));
-        }
+        result = stack(stacked, n_experts, rows, cols, nth);
     } else {
         for (int64_t e = 0; e < n_experts; ++e) {
             result.push_back(
@@ -87,6 +92,39 @@ Weight WeightLoader::expert_biases(const std::string& prefix, const std::string&
     }
     return backend_.load({Format::F32, n_experts, rows, std::as_bytes(std::span(chosen)), {}},
                          WeightUse::vector);
+}
+
+WeightLoader::LatentHeads WeightLoader::latent_heads(const std::string& prefix, int64_t n_heads,
+                                                     const LatentAttention& a) {
+    LatentHeads heads;
+    const std::string joined = prefix + "attn_kv_b.weight";
+    if (!has(joined)) {
+        heads.k = stack(prefix + "attn_k_b.weight", n_heads, a.kv_rank, a.nope_dim);
+        heads.v = stack(prefix + "attn_v_b.weight", n_heads, a.v_dim, a.kv_rank);
+    } else {
+        const TensorView& t = require(joined);
+        const int64_t head_rows = a.nope_dim + a.v_dim;
+        if (t.shape != std::vector<int64_t>{n_heads * head_rows, a.kv_rank}) {
+            throw Error("{}: {}: expected shape ({}, {}), file has ({})", t.source, joined,
+                        n_heads * head_rows, a.kv_rank, fmt::join(t.shape, ", "));
+        }
+        weight_bytes_ += t.n_bytes();
+        const Format made = format_info(t.format).block_len == 1 ? t.format : Format::F32;
+        for (int64_t first = 0; first < n_heads * head_rows; first += head_rows) {
+            const std::vector<float> keys = decode_transposed(t, first, a.nope_dim);
+            std::vector<std::byte>& bytes =
+                made_.emplace_back(data_bytes(made, static_cast<int64_t>(keys.size())));
+            encode_row(made, keys, bytes.data(), nullptr);
+            heads.k.push_back(backend_.load({made, a.kv_rank, a.nope_dim, bytes, {}}, WeightUse::matrix));
+            const TensorView values = rows_of(t, first + a.nope_dim, a.v_dim);
+            heads.v.push_back(
+                backend_.load({t.format, a.v_dim, a.kv_rank, values.data, values.scales}, WeightUse::matrix));
+        }
+    }
+    for (const auto* list : {&heads.k, &heads.v}) {
+        for (const Weight& w : *list) step_bytes_ += w.n_bytes();
+    }
+    return heads;
 }
 
 Weight WeightLoader::embedding(const std::string& name, int64_t rows, int64_t cols, bool also_output_head) {

@@ -11,6 +11,7 @@
 
 #include "backend/backend.h"
 #include "files/model_file.h"
+#include "model/config.h"
 
 namespace smelt {
 
@@ -36,19 +37,31 @@ class WeightLoader {
     Weight expert_biases(const std::string& prefix, const std::string& name, int64_t n_experts, int64_t rows,
                          EveryNth nth = {});
     Weight vector(std::span<const float> values);
+    // Latent attention, a matrix a head: keys (kv_rank, nope_dim) and values (v_dim, kv_rank). From GGUF's
+    // attn_k_b and attn_v_b, or from the attn_kv_b of Hugging Face's files and of GGUF's older ones.
+    struct LatentHeads {
+        std::vector<Weight> k, v;
+    };
+    LatentHeads latent_heads(const std::string& prefix, int64_t n_heads, const LatentAttention& a);
 
+    // Weights that are not in the file as they are; whoever keeps the weights keeps these.
+    std::vector<std::vector<std::byte>> take_made() { return std::move(made_); }
     size_t weight_bytes() const { return weight_bytes_; }
     size_t step_bytes() const { return step_bytes_; }
 
  private:
     const TensorView& require(const std::string& name) const;
     Weight take(const std::string& name, int64_t rows, int64_t cols, WeightUse use);
+    // The matrices of a tensor (n, rows * nth.step, cols).
+    std::vector<Weight> stack(const std::string& name, int64_t n, int64_t rows, int64_t cols,
+                              EveryNth nth = {});
 
     const ModelFile& file_;
     // ModelFile::find() goes through all tensors, and models with experts ask for tens of thousands.
     std::unordered_map<std::string_view, const TensorView*> tensors_;
     Backend& backend_;
     size_t weight_bytes_ = 0, step_bytes_ = 0;
+    std::vector<std::vector<std::byte>> made_;
 };
 
 }  // namespace smelt

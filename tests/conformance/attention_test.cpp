@@ -15,9 +15,12 @@ struct Sequence {
 };
 struct Shape {
     int64_t n_kv_heads = 2, n_rep = 2, head_dim = 64, block_len = 16;
-    DType type = DType::F16;
+    Format type = Format::F16;
     int window = 0;
     bool sinks = false;
+    int64_t v_in_k = 0;  // not 0: v is that much of k's beginning
+
+    int64_t v_dim() const { return v_in_k > 0 ? v_in_k : head_dim; }
 };
 
 // The contents of position `pos` of sequence `seq` are the same in every batch.
@@ -29,6 +32,12 @@ std::vector<float> q_row(const Shape& s, int seq, int pos) {
 }
 void append(std::vector<float>& to, const std::vector<float>& row) {
     to.insert(to.end(), row.begin(), row.end());
+}
+
+KvLayer make_layer(Rig& rig, const Shape& s, int64_t n_blocks) {
+    const KvRows k = rig.kv_rows(s.type, n_blocks, s.block_len, s.n_kv_heads, s.head_dim);
+    return {k, s.v_in_k > 0 ? k.first(s.v_in_k)
+                            : rig.kv_rows(s.type, n_blocks, s.block_len, s.n_kv_heads, s.head_dim)};
 }
 
 // Fills the caches with every sequence's past, then stores and attends the new tokens. Sequence i has the
@@ -72,8 +81,7 @@ std::vector<float> attend(Backend& be, const Shape& s, const std::vector<Sequenc
         seq_start.push_back(static_cast<int32_t>(positions.size()));
     }
 
-    const KvLayer kv{rig.raw(s.type, {n_blocks, s.block_len, s.n_kv_heads, s.head_dim}),
-                     rig.raw(s.type, {n_blocks, s.block_len, s.n_kv_heads, s.head_dim})};
+    const KvLayer kv = make_layer(rig, s, n_blocks);
     BatchView batch;
     batch.n_tokens = n_tokens;
     batch.n_seqs = static_cast<int>(sequences.size());
@@ -97,7 +105,7 @@ std::vector<float> attend(Backend& be, const Shape& s, const std::vector<Sequenc
     const Tensor queries = rig.floats({n_tokens, n_heads, s.head_dim}, q, 3);
     const Tensor keys = rig.floats({n_tokens, s.n_kv_heads, s.head_dim}, k, 1);
     const Tensor values = rig.floats({n_tokens, s.n_kv_heads, s.head_dim}, v, 2);
-    const Tensor out = rig.empty({n_tokens, n_heads, s.head_dim}, 5);
+    const Tensor out = rig.empty({n_tokens, n_heads, s.v_dim()}, 5);
     const EncodedWeight sink_logits = encode_vector(normal(n_heads, 3, 2));
     const Weight sinks = rig.vector(sink_logits);
     be.begin();
@@ -129,15 +137,15 @@ void expect_near_reference(const Shape& s, const std::vector<Sequence>& sequence
     for (const Device& d : devices()) {
         ASSERT_TRUE(near(attend(*d.backend, s, sequences, ids), expected, bound, 1e-11))
             << d.label << " kv heads " << s.n_kv_heads << " x " << s.n_rep << ", head_dim " << s.head_dim
-            << ", blocks of " << s.block_len << ", window " << s.window << (s.sinks ? ", sinks" : "")
-            << (s.type == DType::F16 ? ", F16" : ", F32");
+            << ", blocks of " << s.block_len << ", window " << s.window << (s.sinks ? ", sinks" : "") << ", "
+            << to_string(s.type) << ", v in k " << s.v_in_k;
     }
 }
 
 const std::vector<Sequence> ragged = {{0, 1}, {37, 1}, {0, 33}, {70, 5}, {15, 2}, {0, 3}};
 
 TEST(Attention, HeadDimsAndGroupRatios) {
-    for (const DType type : {DType::F32, DType::F16}) {
+    for (const Format type : {Format::F32, Format::F16}) {
         for (const int64_t head_dim : {1, 20, 32, 64, 80, 96, 128, 256}) {
             expect_near_reference({.head_dim = head_dim, .type = type}, ragged);
         }
@@ -145,6 +153,20 @@ TEST(Attention, HeadDimsAndGroupRatios) {
             expect_near_reference({.n_kv_heads = 1, .n_rep = n_rep, .head_dim = 32, .type = type}, ragged);
             expect_near_reference({.n_kv_heads = 3, .n_rep = n_rep, .head_dim = 32, .type = type}, {{40, 1}});
         }
+    }
+}
+
+// Many query heads to one row of the cache, which begins with v.
+TEST(Attention, ValuesInKeys) {
+    for (const Format type : {Format::F32, Format::F16}) {
+        for (const auto& [head_dim, v_in_k] :
+             {std::pair<int64_t, int64_t>{5, 2}, {80, 64}, {72, 40}, {576, 512}}) {
+            const Shape s{.n_kv_heads = 1, .n_rep = 20, .head_dim = head_dim, .type = type, .v_in_k = v_in_k};
+            expect_near_reference(s, ragged);
+            expect_near_reference(s, {{600, 1}});
+        }
+        expect_near_reference({.n_kv_heads = 2, .n_rep = 3, .head_dim = 96, .type = type, .v_in_k = 32},
+                              ragged);
     }
 }
 
@@ -161,7 +183,7 @@ TEST(Attention, BlocksAndWindows) {
 
 TEST(Attention, LongContexts) {
     for (const int window : {0, 100, 700}) {
-        for (const DType type : {DType::F32, DType::F16}) {
+        for (const Format type : {Format::F32, Format::F16}) {
             const Shape s{.head_dim = 64, .type = type, .window = window, .sinks = window == 100};
             expect_near_reference(s, {{1300, 1}});
             expect_near_reference(s, {{511, 1}, {512, 1}, {1023, 3}, {0, 2}});
@@ -173,15 +195,15 @@ TEST(Attention, LongContexts) {
 
 // Positions that a token does not see leave no trace, not even through what is not a number.
 TEST(Attention, StaleMemoryIsNotRead) {
-    const Shape s{.head_dim = 32, .block_len = 16, .type = DType::F32};
+    const Shape s{.head_dim = 32, .block_len = 16, .type = Format::F32};
     for (const Device& d : devices()) {
         Rig rig(*d.backend);
         const int64_t row = s.n_kv_heads * s.head_dim;
-        const KvLayer kv{rig.raw(DType::F32, {1, 16, s.n_kv_heads, s.head_dim}),
-                         rig.raw(DType::F32, {1, 16, s.n_kv_heads, s.head_dim})};
         const std::vector<float> stale(static_cast<size_t>(16 * row), std::nanf(""));
-        d.backend->write(kv.k, stale.data());
-        d.backend->write(kv.v, stale.data());
+        KvLayer kv{KvRows(Format::F32, 1, 16, s.n_kv_heads, s.head_dim),
+                   KvRows(Format::F32, 1, 16, s.n_kv_heads, s.head_dim)};
+        kv.k.storage = rig.floats({16, row}, stale).storage;
+        kv.v.storage = rig.floats({16, row}, stale).storage;
         BatchView batch;
         batch.n_tokens = batch.n_seqs = batch.max_blocks = batch.max_kv_len = 1;
         batch.positions = batch.slots = rig.ints({1}, {0});
@@ -204,11 +226,12 @@ TEST(Attention, ATokenHasTheSameBitsInEveryBatch) {
     const std::vector<Device> alone = make_devices(1), many = make_devices(5);
     for (const Shape& s :
          {Shape{.n_rep = 2, .head_dim = 64, .window = 0}, Shape{.n_rep = 3, .head_dim = 80, .window = 0},
-          Shape{.n_rep = 1, .head_dim = 32, .type = DType::F32, .window = 45},
+          Shape{.n_rep = 1, .head_dim = 32, .type = Format::F32, .window = 45},
           Shape{.n_rep = 8, .head_dim = 32, .window = 530},
-          Shape{.n_rep = 2, .head_dim = 64, .window = 520, .sinks = true}}) {
+          Shape{.n_rep = 2, .head_dim = 64, .window = 520, .sinks = true},
+          Shape{.n_kv_heads = 1, .n_rep = 5, .head_dim = 80, .window = 0, .v_in_k = 64}}) {
         const int len = 600;
-        const auto row = static_cast<size_t>(s.n_kv_heads * s.n_rep * s.head_dim);
+        const auto row = static_cast<size_t>(s.n_kv_heads * s.n_rep * s.v_dim());
         for (size_t i = 0; i < alone.size(); ++i) {
             const std::vector<float> whole = attend(*alone[i].backend, s, {{0, len}}, {0});
             const auto expect_same = [&](const std::vector<float>& got, size_t skip, int pos, int n) {

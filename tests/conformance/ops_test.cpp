@@ -123,17 +123,26 @@ TEST(Ops, RopeTableIsExactForFarPositions) {
 
 TEST(Ops, Rope) {
     for (const RopePairing pairing : {RopePairing::half, RopePairing::interleaved}) {
-        for (const int64_t n_dims : {2, 6, 32, 62, 64, 80, 128}) {
+        for (const auto& [n_dims, first] : {std::pair<int64_t, int64_t>{2, 0},
+                                            {2, 126},
+                                            {6, 0},
+                                            {32, 0},
+                                            {32, 17},
+                                            {62, 0},
+                                            {64, 0},
+                                            {64, 64},
+                                            {80, 0},
+                                            {128, 0}}) {
             for (const int64_t n : token_counts) {
                 const std::vector<float> x = normal(n * 3 * 128, 2), table = normal(n * n_dims, 3);
                 compare(
                     [&](Rig& rig) {
                         const Tensor heads = rig.floats({n, 3, 128}, x, 5);
                         const Tensor cos_sin = rig.floats({n, n_dims / 2, 2}, table, 1);
-                        return run(rig, heads, [&] { rig.be.rope(heads, cos_sin, pairing); });
+                        return run(rig, heads, [&] { rig.be.rope(heads, cos_sin, pairing, first); });
                     },
                     // two products of numbers below 20
-                    3 * eps, 40, fmt::format("{} of 128 dims, {} tokens", n_dims, n));
+                    3 * eps, 40, fmt::format("{} of 128 dims from {}, {} tokens", n_dims, first, n));
             }
         }
     }
@@ -194,6 +203,16 @@ TEST(Ops, Gelu) {
     }
 }
 
+TEST(Ops, CopyBetweenColumns) {
+    const std::vector<float> x = normal(9 * 40, 1);
+    compare(
+        [&](Rig& rig) {
+            const Tensor in = rig.floats({9, 40}, x, 2), out = rig.floats({9, 33}, normal(9 * 33, 2), 1);
+            return run(rig, out, [&] { rig.be.copy(out.columns(5, 20), in.columns(19, 20)); });
+        },
+        0, 0, "copy");
+}
+
 TEST(Ops, GatherRows) {
     const std::vector<float> x = normal(9 * 33, 1);
     compare(
@@ -220,10 +239,10 @@ TEST(Ops, AWriteKeepsItsPlaceInTheRecord) {
     }
 }
 
-class EveryKvType : public testing::TestWithParam<DType> {};
+class EveryKvFormat : public testing::TestWithParam<Format> {};
 
-TEST_P(EveryKvType, StoreAndCopyBlocks) {
-    const DType type = GetParam();
+TEST_P(EveryKvFormat, StoreAndCopyBlocks) {
+    const Format type = GetParam();
     for (const int64_t head_dim : {1, 20, 64, 80}) {
         const int64_t n = 6, n_kv_heads = 3, block_len = 5, n_blocks = 4;
         const int64_t row = n_kv_heads * head_dim;
@@ -231,8 +250,8 @@ TEST_P(EveryKvType, StoreAndCopyBlocks) {
         k[0] = 1e-6f;  // subnormal as F16
         v[0] = 70000;  // infinite as F16
         const auto cache = [&](Rig& rig) {
-            const KvLayer kv{rig.raw(type, {n_blocks, block_len, n_kv_heads, head_dim}),
-                             rig.raw(type, {n_blocks, block_len, n_kv_heads, head_dim})};
+            const KvLayer kv{rig.kv_rows(type, n_blocks, block_len, n_kv_heads, head_dim),
+                             rig.kv_rows(type, n_blocks, block_len, n_kv_heads, head_dim)};
             BatchView batch;
             batch.slots = rig.ints({n}, {7, 0, 19, 3, 12, 11});
             batch.n_tokens = static_cast<int>(n);
@@ -243,9 +262,9 @@ TEST_P(EveryKvType, StoreAndCopyBlocks) {
             rig.be.store_kv(kv, ks, vs, batch);
             rig.be.copy_kv_blocks(kv, from, to);
             rig.be.submit_and_wait();
-            std::vector<std::byte> bytes(kv.k.n_bytes() + kv.v.n_bytes());
-            rig.be.read(kv.k, bytes.data());
-            rig.be.read(kv.v, bytes.data() + kv.k.n_bytes());
+            std::vector<std::byte> bytes = rig.read(kv.k);
+            const std::vector<std::byte> more = rig.read(kv.v);
+            bytes.insert(bytes.end(), more.begin(), more.end());
             return bytes;
         };
         Rig reference_rig(reference());
@@ -256,8 +275,8 @@ TEST_P(EveryKvType, StoreAndCopyBlocks) {
         }
     }
 }
-INSTANTIATE_TEST_SUITE_P(Conformance, EveryKvType, testing::Values(DType::F32, DType::F16),
-                         [](const auto& test) { return test.param == DType::F32 ? "F32" : "F16"; });
+INSTANTIATE_TEST_SUITE_P(Conformance, EveryKvFormat, testing::Values(Format::F32, Format::F16),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
 
 std::string refusal(const char* device, const BackendOptions& options) {
     try {

@@ -105,6 +105,22 @@ Tensor Rig::raw(DType type, std::vector<int64_t> shape) {
     return t;
 }
 
+KvRows Rig::kv_rows(Format f, int64_t n_blocks, int64_t block_len, int64_t n_heads, int64_t dim) {
+    KvRows rows(f, n_blocks, block_len, n_heads, dim);
+    rows.storage = raw(DType::I32, {(static_cast<int64_t>(rows.n_bytes()) + 3) / 4}).storage;
+    return rows;
+}
+
+std::vector<std::byte> Rig::read(const KvRows& rows) {
+    Tensor words{.storage = rows.storage, .dtype = DType::I32, .rank = 1};
+    words.shape[0] = (static_cast<int64_t>(rows.n_bytes()) + 3) / 4;
+    words.row_stride = 1;
+    std::vector<std::byte> bytes(words.n_bytes());
+    be.read(words, bytes.data());
+    bytes.resize(rows.n_bytes());
+    return bytes;
+}
+
 Tensor Rig::ints(std::vector<int64_t> shape, const std::vector<int32_t>& values) {
     const Tensor t = raw(DType::I32, std::move(shape));
     CHECK(static_cast<int64_t>(values.size()) == t.n_elements());

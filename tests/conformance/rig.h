@@ -48,11 +48,13 @@ class Rig {
     Tensor empty(std::vector<int64_t> shape, int64_t gap = 0);
     Tensor ints(std::vector<int64_t> shape, const std::vector<int32_t>& values);
     Tensor raw(DType type, std::vector<int64_t> shape);  // zeroed
+    KvRows kv_rows(Format f, int64_t n_blocks, int64_t block_len, int64_t n_heads, int64_t dim);
     Weight matrix(const EncodedWeight& w) { return be.load(w.view(), WeightUse::matrix); }
     Weight vector(const EncodedWeight& w) { return be.load(w.view(), WeightUse::vector); }
 
     // The rows of t; fails when the filler between them has changed.
     std::vector<float> read(const Tensor& t);
+    std::vector<std::byte> read(const KvRows& rows);
 
  private:
     std::vector<std::unique_ptr<Storage>> storages_;

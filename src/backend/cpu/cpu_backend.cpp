@@ -149,21 +149,21 @@ class CpuBackend : public Backend {
                  });
     }
 
-    void rope(Tensor x, Tensor table, RopePairing pairing) override {
-        CHECK(2 * table.shape[1] <= x.shape[2] && table.n_rows() == x.n_rows());
+    void rope(Tensor x, Tensor table, RopePairing pairing, int64_t first) override {
+        CHECK(first + 2 * table.shape[1] <= x.shape[2] && table.n_rows() == x.n_rows());
         each_row(x.n_rows(), x.row_len(),
                  [=, rotate = pairing == RopePairing::half ? kernels().rope_half : kernels().rope_interleaved,
                   heads = rows_of<float>(x), cos_sin = rows_of<float>(table), n_heads = x.shape[1],
                   head_dim = x.shape[2], n_pairs = table.shape[1]](int64_t t) {
                      for (int64_t h = 0; h < n_heads; ++h)
-                         rotate(heads[t] + h * head_dim, cos_sin[t], n_pairs);
+                         rotate(heads[t] + h * head_dim + first, cos_sin[t], n_pairs);
                  });
     }
 
     void store_kv(const KvLayer& kv, Tensor k, Tensor v, const BatchView& batch) override {
         const int32_t* slots = rows_of<int32_t>(batch.slots).first;
         store_rows(kv.k, k, slots, batch.n_tokens);
-        store_rows(kv.v, v, slots, batch.n_tokens);
+        if (!kv.v_in_k()) store_rows(kv.v, v, slots, batch.n_tokens);
     }
 
     void attention(Tensor out, Tensor q, const KvLayer& kv, const BatchView& batch,
@@ -177,6 +177,14 @@ class CpuBackend : public Backend {
         each_row(x.n_rows(), x.row_len(),
                  [=, sum = kernels().add, to = rows_of<float>(x), from = rows_of<float>(y),
                   n = x.row_len()](int64_t i) { sum(to[i], from[i], n); });
+    }
+
+    void copy(Tensor out, Tensor x) override {
+        CHECK(out.row_len() == x.row_len() && out.n_rows() == x.n_rows());
+        each_row(x.n_rows(), x.row_len(),
+                 [=, to = rows_of<float>(out), from = rows_of<float>(x), n = x.row_len()](int64_t i) {
+                     std::copy_n(from[i], n, to[i]);
+                 });
     }
 
     void silu_mul(Tensor out, Tensor gate, Tensor up) override {
@@ -245,15 +253,16 @@ class CpuBackend : public Backend {
         auto* list = static_cast<int32_t*>(record_.ops.take(2 * from.size_bytes()));
         std::copy(from.begin(), from.end(), list);
         std::copy(to.begin(), to.end(), list + from.size());
-        for (const Tensor& t : {kv.k, kv.v}) {
+        for (const KvRows* rows : {&kv.k, &kv.v}) {
+            if (rows == &kv.v && kv.v_in_k()) break;
             // One chunk: a block may be copied on after it has been copied to.
-            record(1, [=, n = from.size(), base = cpu::bytes_of(t),
-                       bytes = static_cast<size_t>(t.row_len()) * dtype_bytes(t.dtype)](int, int) {
-                for (size_t i = 0; i < n; ++i) {
-                    std::memcpy(base + static_cast<size_t>(list[n + i]) * bytes,
-                                base + static_cast<size_t>(list[i]) * bytes, bytes);
-                }
-            });
+            record(1,
+                   [=, n = from.size(), base = cpu::bytes_of(*rows), bytes = rows->block_bytes()](int, int) {
+                       for (size_t i = 0; i < n; ++i) {
+                           std::memcpy(base + static_cast<size_t>(list[n + i]) * bytes,
+                                       base + static_cast<size_t>(list[i]) * bytes, bytes);
+                       }
+                   });
         }
     }
 
@@ -274,20 +283,19 @@ class CpuBackend : public Backend {
             for (int64_t i = first; i < last; ++i) f(i);
         });
     }
-    void store_rows(const Tensor& cache, const Tensor& rows, const int32_t* slots, int64_t n_tokens) {
+    void store_rows(const KvRows& cache, const Tensor& rows, const int32_t* slots, int64_t n_tokens) {
         const int64_t n = rows.row_len();
-        CHECK(n == cache.shape[2] * cache.shape[3] && cache.dense());
+        CHECK(n == cache.n_heads * cache.dim && cache.row_bytes == data_bytes(cache.format, cache.dim));
         const Rows<float> from = rows_of<float>(rows);
-        if (cache.dtype == DType::F32) {
-            each_row(n_tokens, n, [=, to = rows_of<float>(cache).first](int64_t t) {
+        if (cache.format == Format::F32) {
+            each_row(n_tokens, n, [=, to = reinterpret_cast<float*>(cpu::bytes_of(cache))](int64_t t) {
                 std::copy_n(from[t], n, to + slots[t] * n);
             });
         } else {
-            CHECK(cache.dtype == DType::F16);
+            CHECK(cache.format == Format::F16);
             each_row(n_tokens, n,
-                     [=, narrow = kernels().to_f16, to = rows_of<uint16_t>(cache).first](int64_t t) {
-                         narrow(to + slots[t] * n, from[t], n);
-                     });
+                     [=, narrow = kernels().to_f16, to = reinterpret_cast<uint16_t*>(cpu::bytes_of(cache))](
+                         int64_t t) { narrow(to + slots[t] * n, from[t], n); });
         }
     }
 

@@ -48,6 +48,11 @@ inline std::byte* bytes_of(const Tensor& t) {
     return static_cast<HostStorage*>(t.storage)->data + t.offset;
 }
 
+inline std::byte* bytes_of(const KvRows& rows) {
+    CHECK(rows.storage != nullptr);
+    return static_cast<HostStorage*>(rows.storage)->data;
+}
+
 // Of a weight loaded for WeightUse::vector.
 inline const float* floats_of(const Weight& w) {
     CHECK(w.format == Format::F32 && w.storage != nullptr);

@@ -21,6 +21,7 @@ struct Call {
     const Kernels* kernels;
     Rows<float> out, q;
     const std::byte *k, *v;
+    int64_t k_bytes, v_bytes;  // from row to row
     bool f16;
     int64_t block_len, n_kv_heads, n_rep, k_dim, v_dim;  // n_rep: query heads of one kv head
     const int32_t *positions, *seq_start, *block_table;
@@ -83,7 +84,6 @@ struct Tile {
 void attend_span(const Call& a, const Tile& tile, int64_t span, const Buffers& b) {
     const int64_t n_rows = tile.n_rows(a);
     const int32_t* blocks = a.block_table + a.sequence_of(tile.t0) * a.max_blocks;
-    const int64_t element = a.f16 ? 2 : 4;
     clear(b.span, a, n_rows);
     const int64_t begin = std::max(a.begin(tile.t0), span * kv_span);
     const int64_t end = std::min(a.end(tile.t1 - 1), (span + 1) * kv_span);
@@ -94,8 +94,8 @@ void attend_span(const Call& a, const Tile& tile, int64_t span, const Buffers& b
             // Positions before the window stand in the step but have no block any more.
             const int64_t pos = std::max(base + p, begin);
             const int64_t slot = blocks[pos / a.block_len] * a.block_len + pos % a.block_len;
-            k[p] = a.k + (slot * a.n_kv_heads + tile.kv_head) * a.k_dim * element;
-            v[p] = a.v + (slot * a.n_kv_heads + tile.kv_head) * a.v_dim * element;
+            k[p] = a.k + (slot * a.n_kv_heads + tile.kv_head) * a.k_bytes;
+            v[p] = a.v + (slot * a.n_kv_heads + tile.kv_head) * a.v_bytes;
         }
         for (int64_t r = 0; r < n_rows; ++r) {
             const int64_t t = tile.t0 + r / a.n_rep;
@@ -220,11 +220,10 @@ void record_split(Recorder& r, const Call* a) {
 
 void record_attention(Recorder& r, const Tensor& out, const Tensor& q, const KvLayer& kv,
                       const BatchView& batch, const AttentionParams& p) {
-    const int64_t n_heads = q.shape[1], n_kv_heads = kv.k.shape[2];
-    CHECK(
-        n_heads % n_kv_heads == 0 && q.shape[2] == kv.k.shape[3] && out.row_len() == n_heads * kv.v.shape[3],
-        "q ({}, {}), k ({}, {}), out {}", n_heads, q.shape[2], n_kv_heads, kv.k.shape[3], out.row_len());
-    CHECK(kv.k.dtype == kv.v.dtype && (kv.k.dtype == DType::F32 || kv.k.dtype == DType::F16));
+    const int64_t n_heads = q.shape[1], n_kv_heads = kv.k.n_heads;
+    CHECK(n_heads % n_kv_heads == 0 && q.shape[2] == kv.k.dim && out.row_len() == n_heads * kv.v.dim,
+          "q ({}, {}), k ({}, {}), out {}", n_heads, q.shape[2], n_kv_heads, kv.k.dim, out.row_len());
+    CHECK(kv.k.format == kv.v.format && (kv.k.format == Format::F32 || kv.k.format == Format::F16));
     CHECK(batch.block_table.dense() || batch.n_seqs == 1);
     auto* a = static_cast<Call*>(r.ops.take(sizeof(Call)));
     *a = {.kernels = &r.kernels,
@@ -232,12 +231,14 @@ void record_attention(Recorder& r, const Tensor& out, const Tensor& q, const KvL
           .q = rows_of<float>(q),
           .k = bytes_of(kv.k),
           .v = bytes_of(kv.v),
-          .f16 = kv.k.dtype == DType::F16,
+          .k_bytes = static_cast<int64_t>(kv.k.row_bytes),
+          .v_bytes = static_cast<int64_t>(kv.v.row_bytes),
+          .f16 = kv.k.format == Format::F16,
           .block_len = kv.block_len(),
           .n_kv_heads = n_kv_heads,
           .n_rep = n_heads / n_kv_heads,
-          .k_dim = kv.k.shape[3],
-          .v_dim = kv.v.shape[3],
+          .k_dim = kv.k.dim,
+          .v_dim = kv.v.dim,
           .positions = rows_of<int32_t>(batch.positions).first,
           .seq_start = rows_of<int32_t>(batch.seq_start).first,
           .block_table = rows_of<int32_t>(batch.block_table).first,
