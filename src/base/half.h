@@ -16,13 +16,13 @@ DEVICE_FN constexpr To bit_cast_to(From from) {
 
 DEVICE_FN constexpr float f16_to_f32(uint16_t h) {
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
-    const uint32_t exponent = (h >> 10) & 0x1fu;
-    const uint32_t mantissa = h & 0x3ffu;
-    if (exponent == 31) return bit_cast_to<float>(sign | 0x7f800000u | (mantissa << 13));
-    if (exponent != 0) return bit_cast_to<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
-    // Subnormal: mantissa * 2^-24, exact in float.
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return bit_cast_to<float>(sign | bit_cast_to<uint32_t>(magnitude));
+    const uint32_t magnitude = h & 0x7fffu;
+    const uint32_t normal = (magnitude << 13) + (112u << 23);
+    const uint32_t special = (magnitude << 13) | 0x7f800000u;
+    const uint32_t subnormal =
+        bit_cast_to<uint32_t>(static_cast<float>(static_cast<int>(magnitude)) * 0x1p-24f);  // exact
+    const uint32_t finite = magnitude < 0x400u ? subnormal : normal;
+    return bit_cast_to<float>(sign | (magnitude >= 0x7c00u ? special : finite));
 }
 
 DEVICE_FN constexpr uint16_t f32_to_f16(float value) {
@@ -50,7 +50,8 @@ DEVICE_FN constexpr uint16_t f32_to_bf16(float value) {
     return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-struct F16 {
+// Packed: blocks of a file may lie at any address.
+struct __attribute__((packed)) F16 {
     uint16_t bits;
     DEVICE_FN operator float() const { return f16_to_f32(bits); }
     DEVICE_FN static F16 from(float value) { return {f32_to_f16(value)}; }

@@ -49,7 +49,8 @@ struct BlockQ8_0 {
     static constexpr int block_len = 32;
     template <class Out>
     DEVICE_FN static void decode(const BlockQ8_0& b, Out out) {
-        for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(b.d) * static_cast<float>(b.qs[i]);
+        const float d = b.d;
+        for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(b.qs[i]);
     }
 };
 static_assert(sizeof(BlockQ8_0) == 34);
@@ -61,9 +62,10 @@ struct BlockQ4_0 {
     static constexpr int block_len = 32;
     template <class Out>
     DEVICE_FN static void decode(const BlockQ4_0& b, Out out) {
+        const float d = b.d;
         for (int i = 0; i < 16; ++i) {
-            out[i] = static_cast<float>(b.d) * static_cast<float>((b.qs[i] & 15) - 8);
-            out[i + 16] = static_cast<float>(b.d) * static_cast<float>((b.qs[i] >> 4) - 8);
+            out[i] = d * static_cast<float>((b.qs[i] & 15) - 8);
+            out[i + 16] = d * static_cast<float>((b.qs[i] >> 4) - 8);
         }
     }
 };
@@ -85,6 +87,15 @@ struct BlockQ4_1 {
 };
 static_assert(sizeof(BlockQ4_1) == 20);
 
+// Of weight i, in its place above a nibble; the bits of 32 weights lie in one little-endian word.
+DEVICE_FN constexpr uint32_t word_of(const uint8_t* bytes) {
+    return bytes[0] | static_cast<uint32_t>(bytes[1]) << 8 | static_cast<uint32_t>(bytes[2]) << 16 |
+           static_cast<uint32_t>(bytes[3]) << 24;
+}
+DEVICE_FN constexpr int fifth_bit(uint32_t word, int i) {
+    return static_cast<int>((word >> i) & 1u) << 4;
+}
+
 // GGUF Q5_0, 5.5 bits/weight: nibbles as in Q4_0, the fifth bit of weight i is bit i of qh (little-endian);
 // w = d * (q - 16).
 struct BlockQ5_0 {
@@ -95,10 +106,10 @@ struct BlockQ5_0 {
     template <class Out>
     DEVICE_FN static void decode(const BlockQ5_0& b, Out out) {
         const float d = b.d;
+        const uint32_t qh = word_of(b.qh);
         for (int i = 0; i < 16; ++i) {
-            const int low = (b.qh[i / 8] >> (i % 8)) & 1, high = (b.qh[i / 8 + 2] >> (i % 8)) & 1;
-            out[i] = d * static_cast<float>(((b.qs[i] & 15) | (low << 4)) - 16);
-            out[i + 16] = d * static_cast<float>(((b.qs[i] >> 4) | (high << 4)) - 16);
+            out[i] = d * static_cast<float>(((b.qs[i] & 15) | fifth_bit(qh, i)) - 16);
+            out[i + 16] = d * static_cast<float>(((b.qs[i] >> 4) | fifth_bit(qh, i + 16)) - 16);
         }
     }
 };
@@ -113,10 +124,10 @@ struct BlockQ5_1 {
     template <class Out>
     DEVICE_FN static void decode(const BlockQ5_1& b, Out out) {
         const float d = b.d, m = b.m;
+        const uint32_t qh = word_of(b.qh);
         for (int i = 0; i < 16; ++i) {
-            const int low = (b.qh[i / 8] >> (i % 8)) & 1, high = (b.qh[i / 8 + 2] >> (i % 8)) & 1;
-            out[i] = d * static_cast<float>((b.qs[i] & 15) | (low << 4)) + m;
-            out[i + 16] = d * static_cast<float>((b.qs[i] >> 4) | (high << 4)) + m;
+            out[i] = d * static_cast<float>((b.qs[i] & 15) | fifth_bit(qh, i)) + m;
+            out[i + 16] = d * static_cast<float>((b.qs[i] >> 4) | fifth_bit(qh, i + 16)) + m;
         }
     }
 };

@@ -8,9 +8,10 @@
 
 namespace smelt {
 
-// Weight i of a super-block with 2 bits each: the four quarters of each half lie in one another's bytes.
-DEVICE_FN constexpr int quant_2bit(const uint8_t* qs, int i) {
-    return (qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2)) & 3;
+// Weight i of quarter `quarter` of half `half` of a super-block with 2 bits each: the quarters lie in one
+// another's bytes. Loops go half by half and quarter by quarter, so that they become vector code.
+DEVICE_FN constexpr int quant_2bit(const uint8_t* qs, int half, int quarter, int i) {
+    return (qs[32 * half + i] >> (2 * quarter)) & 3;
 }
 
 // 2.625 bits/weight: w = d * scale * q - dmin * min; scale and min of 16 weights are the nibbles of a byte.
@@ -25,8 +26,10 @@ struct BlockQ2_K {
         for (int g = 0; g < 16; ++g) {
             const float scale = d * static_cast<float>(b.scales[g] & 15);
             const float min = dmin * static_cast<float>(b.scales[g] >> 4);
-            for (int i = 16 * g; i < 16 * g + 16; ++i) {
-                out[i] = scale * static_cast<float>(quant_2bit(b.qs, i)) - min;
+            const int half = g / 8, quarter = g / 2 % 4, first = g % 2 * 16;
+            for (int i = 0; i < 16; ++i) {
+                const int q = quant_2bit(b.qs, half, quarter, first + i);
+                out[16 * g + i] = scale * static_cast<float>(q) - min;
             }
         }
     }
@@ -50,9 +53,11 @@ struct BlockQ3_K {
         const float d = b.d;
         for (int g = 0; g < 16; ++g) {
             const float group = d * static_cast<float>(scale(b, g));
-            for (int i = 16 * g; i < 16 * g + 16; ++i) {
-                const int high = (b.hmask[i % 32] >> (i / 32)) & 1;
-                out[i] = group * static_cast<float>((quant_2bit(b.qs, i) | (high << 2)) - 4);
+            const int half = g / 8, quarter = g / 2 % 4, first = g % 2 * 16;
+            for (int i = 0; i < 16; ++i) {
+                const int low = quant_2bit(b.qs, half, quarter, first + i);
+                const int high = (b.hmask[first + i] >> (g / 2)) & 1;
+                out[16 * g + i] = group * static_cast<float>((low | (high << 2)) - 4);
             }
         }
     }
@@ -127,9 +132,12 @@ struct BlockQ6_K {
         const float d = b.d;
         for (int g = 0; g < 16; ++g) {
             const float scale = d * static_cast<float>(b.scales[g]);
-            for (int i = 16 * g; i < 16 * g + 16; ++i) {
-                const int low = (b.ql[i / 128 * 64 + i % 64] >> (i % 128 / 64 * 4)) & 15;
-                out[i] = scale * static_cast<float>((low | (quant_2bit(b.qh, i) << 4)) - 32);
+            const int half = g / 8, quarter = g / 2 % 4, first = g % 2 * 16;
+            const uint8_t* ql = b.ql + 64 * half + quarter % 2 * 32 + first;
+            for (int i = 0; i < 16; ++i) {
+                const int low = (ql[i] >> (quarter / 2 * 4)) & 15;
+                const int high = quant_2bit(b.qh, half, quarter, first + i);
+                out[16 * g + i] = scale * static_cast<float>((low | (high << 4)) - 32);
             }
         }
     }
@@ -179,16 +187,19 @@ struct BlockIQ4_XS {
     uint8_t scales_l[4];
     uint8_t qs[128];
     static constexpr int block_len = 256;
+    DEVICE_FN static constexpr int scale(const BlockIQ4_XS& b, int g) {
+        const int low = (b.scales_l[g / 2] >> (g % 2 * 4)) & 15,
+                  high = (b.scales_h[g / 4] >> (g % 4 * 2)) & 3;
+        return (low | (high << 4)) - 32;
+    }
     template <class Out>
     DEVICE_FN static void decode(const BlockIQ4_XS& b, Out out) {
         const float d = b.d;
         for (int g = 0; g < 8; ++g) {
-            const int low = (b.scales_l[g / 2] >> (g % 2 * 4)) & 15;
-            const int high = (b.scales_h[g / 4] >> (g % 4 * 2)) & 3;
-            const float scale = d * static_cast<float>((low | (high << 4)) - 32);
+            const float group = d * static_cast<float>(scale(b, g));
             for (int i = 0; i < 16; ++i) {
-                out[32 * g + i] = scale * iq4_value(b.qs[16 * g + i] & 15);
-                out[32 * g + i + 16] = scale * iq4_value(b.qs[16 * g + i] >> 4);
+                out[32 * g + i] = group * iq4_value(b.qs[16 * g + i] & 15);
+                out[32 * g + i + 16] = group * iq4_value(b.qs[16 * g + i] >> 4);
             }
         }
     }

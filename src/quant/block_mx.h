@@ -17,6 +17,12 @@ struct E8M0 {
     }
 };
 
+// condition ? a : b, with both of them computed: compilers do not turn ?: into vector code when one side has
+// float arithmetic that could trap.
+DEVICE_FN constexpr uint32_t select(bool condition, uint32_t a, uint32_t b) {
+    return b ^ ((a ^ b) & (0u - static_cast<uint32_t>(condition)));
+}
+
 // A float of 1 + E + M bits in the low bits of a byte, with subnormals. What codes mean infinity or NaN is
 // the format's own: without those, every code is a number.
 enum class Specials { none, one_nan, ieee };
@@ -33,18 +39,21 @@ struct MiniFloat {
     // The exponent of the largest number: the emax of OCP's rule for scales.
     static constexpr int largest_exponent = (largest_code >> M) - bias;
 
+    // Without branches, so that loops over it become vector code.
     DEVICE_FN static constexpr float value(uint32_t code) {
         const uint32_t sign = (code >> (E + M) & 1u) << 31, magnitude = code & ((1u << (E + M)) - 1);
-        const uint32_t exponent = magnitude >> M, mantissa = magnitude & ((1u << M) - 1);
-        if (magnitude > static_cast<uint32_t>(largest_code)) {
-            const bool infinite = S == Specials::ieee && mantissa == 0;
-            return bit_cast_to<float>(sign | (infinite ? 0x7f800000u : 0x7fc00000u));
+        const uint32_t normal = (magnitude << (23 - M)) + (static_cast<uint32_t>(127 - bias) << 23);
+        const float step = bit_cast_to<float>(static_cast<uint32_t>(128 - bias - M) << 23);
+        const uint32_t subnormal =
+            bit_cast_to<uint32_t>(static_cast<float>(static_cast<int>(magnitude)) * step);
+        uint32_t result = select(magnitude < (1u << M), subnormal, normal);
+        if constexpr (S != Specials::none) {
+            constexpr uint32_t infinity = 0x7f800000u, nan = 0x7fc00000u;
+            const bool infinite = S == Specials::ieee && magnitude == static_cast<uint32_t>(largest_code) + 1;
+            const uint32_t special = select(infinite, infinity, nan);
+            result = select(magnitude > static_cast<uint32_t>(largest_code), special, result);
         }
-        if (exponent == 0) {
-            const float step = bit_cast_to<float>(static_cast<uint32_t>(128 - bias - M) << 23);
-            return bit_cast_to<float>(sign | bit_cast_to<uint32_t>(static_cast<float>(mantissa) * step));
-        }
-        return bit_cast_to<float>(sign | ((exponent + 127 - bias) << 23) | (mantissa << (23 - M)));
+        return bit_cast_to<float>(sign | result);
     }
 };
 using E2M1 = MiniFloat<2, 1, Specials::none>;     // to 6
