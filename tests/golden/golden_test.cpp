@@ -82,6 +82,63 @@ TEST_P(Golden, GreedyContinuationIsTheSame) {
     }
 }
 
+// The three prompts as sequences of one cache: chunks of different lengths in the same steps, blocks by
+// turns.
+TEST_P(Golden, LogitsAgreeWithOtherSequencesInTheBatch) {
+    constexpr size_t n_seqs = 3;
+    constexpr int block_len = 16, chunks[n_seqs] = {2, 5, 23};
+    std::vector<std::vector<int32_t>> ids;
+    std::vector<std::vector<float>> got(n_seqs);
+    size_t longest = 0;
+    for (const std::string k : {"0", "1", "2"}) {
+        ids.push_back(golden_.ints("ids_" + k));
+        longest = std::max(longest, ids.back().size());
+    }
+    const int max_blocks = static_cast<int>(longest) / block_len + 1;
+    DeviceRunner runner(*model_, *backend_,
+                        {.n_ctx = static_cast<int>(longest),
+                         .n_blocks = static_cast<int>(n_seqs) * max_blocks,
+                         .block_len = block_len,
+                         .kv_type = DType::F32});
+    const auto vocab = static_cast<size_t>(model_->config().vocab_size);
+    std::vector<size_t> fed(n_seqs);
+    while (fed != std::vector<size_t>{ids[0].size(), ids[1].size(), ids[2].size()}) {
+        Batch batch;
+        batch.max_blocks = max_blocks;
+        std::vector<size_t> owner;  // of each token
+        for (size_t s = 0; s < n_seqs; ++s) {
+            const size_t end = std::min(ids[s].size(), fed[s] + static_cast<size_t>(chunks[s]));
+            if (fed[s] == end) continue;
+            const auto block = [&](int i) {
+                return static_cast<int32_t>(s) + static_cast<int32_t>(n_seqs) * i;
+            };
+            for (int i = 0; i < max_blocks; ++i) batch.block_table.push_back(block(i));
+            for (; fed[s] < end; ++fed[s]) {
+                const int pos = static_cast<int>(fed[s]);
+                batch.logits_rows.push_back(batch.n_tokens());
+                batch.ids.push_back(ids[s][fed[s]]);
+                batch.positions.push_back(pos);
+                batch.slots.push_back(block(pos / block_len) * block_len + pos % block_len);
+                batch.max_kv_len = std::max(batch.max_kv_len, pos + 1);
+                owner.push_back(s);
+            }
+            batch.seq_start.push_back(batch.n_tokens());
+        }
+        std::vector<float> logits;
+        runner.run(batch, logits);
+        for (size_t t = 0; t < owner.size(); ++t) {
+            const auto row = logits.begin() + static_cast<ptrdiff_t>(t * vocab);
+            got[owner[t]].insert(got[owner[t]].end(), row, row + static_cast<ptrdiff_t>(vocab));
+        }
+    }
+    for (size_t s = 0; s < n_seqs; ++s) {
+        SCOPED_TRACE(s);
+        expect_close(got[s], golden_.floats("logits_" + std::to_string(s)));
+        // Not only near: what the sequence gets alone, to the last bit.
+        EXPECT_EQ(got[s], forward_logits(*model_, *backend_, ids[s]));
+    }
+}
+
 // To GGUF and from there to a Hugging Face folder, both run.
 TEST_P(Golden, LogitsAgreeAfterConversion) {
     const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) /
