@@ -46,9 +46,17 @@ SamplingParams read_sampling(const Metadata& m) {
     return s;
 }
 
+// gpt-oss's format is made of control tokens; everything else is told by its text.
+AnswerFormat format_of(const Tokenizer& tokenizer) {
+    for (const char* mark : {"<|start|>", "<|channel|>", "<|message|>"}) {
+        if (tokenizer.find(mark) < 0) return AnswerFormat::marks;
+    }
+    return AnswerFormat::harmony;
+}
+
 // Ends of a turn: what generation_config.json names, the vocabulary's end token, and the turn marks that the
 // common chat formats use, because many files name only one of them.
-std::vector<int32_t> read_stop_ids(const Metadata& m, const Tokenizer& tokenizer) {
+std::vector<int32_t> read_stop_ids(const Metadata& m, const Tokenizer& tokenizer, AnswerFormat format) {
     std::vector<int32_t> ids;
     const auto add = [&](int64_t id) {
         if (id >= 0 && id < tokenizer.n_tokens() && std::ranges::find(ids, id) == ids.end()) {
@@ -57,7 +65,10 @@ std::vector<int32_t> read_stop_ids(const Metadata& m, const Tokenizer& tokenizer
     };
     if (const auto* eos = m.get_ints("generation.eos_token_ids")) std::ranges::for_each(*eos, add);
     add(tokenizer.eos());
-    for (const char* mark : {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>"}) {
+    for (const char* mark : {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>",
+                             "<|return|>", "<|call|>", "<|user|>", "<|observation|>", "<|end|>"}) {
+        // Harmony's <|end|> closes a message, with the next one to come.
+        if (format == AnswerFormat::harmony && std::string_view(mark) == "<|end|>") continue;
         if (const int32_t id = tokenizer.find(mark); id >= 0 && tokenizer.is_special(id)) add(id);
     }
     return ids;
@@ -68,6 +79,66 @@ int window_parts(const ModelConfig& config, const SchedulerOptions& o) {
     if (config.window == 0) return 0;
     return window_parts_for(config.window, default_block_len, o.max_seqs, o.max_batch_tokens);
 }
+
+// Control tokens in a prompt come from the template alone: in what people wrote they are broken by a mark
+// that nobody wrote, and where the mark comes out of the template, no control token is looked for.
+class Untrusted {
+ public:
+    Untrusted(const Tokenizer& tokenizer, const Json& variables) : tokenizer_(tokenizer) {
+        const std::string all = to_string(variables);
+        // Unicode's characters for internal use.
+        for (char c = '\x90'; c <= '\xaf'; ++c) {
+            mark_ = {'\xef', '\xb7', c};
+            if (all.find(mark_) == std::string::npos) return;
+        }
+    }
+
+    Json broken(const Json& value) const {
+        if (value.is_string()) return broken_text(value.get_ref<const std::string&>());
+        if (!value.is_structured()) return value;
+        Json result = value.is_array() ? Json::array() : Json::object();
+        for (const auto& [key, item] : value.items()) {
+            if (value.is_array()) {
+                result.push_back(broken(item));
+            } else {
+                result[broken_text(key)] = broken(item);
+            }
+        }
+        return result;
+    }
+
+    // Takes the marks out of the text; where they were.
+    std::vector<size_t> take_marks(std::string& text) const {
+        std::vector<size_t> places;
+        std::string clean;
+        size_t begin = 0;
+        for (size_t at; (at = text.find(mark_, begin)) != std::string::npos; begin = at + mark_.size()) {
+            clean.append(text, begin, at - begin);
+            places.push_back(clean.size());
+        }
+        if (!places.empty()) text = clean.append(text, begin);
+        return places;
+    }
+
+ private:
+    // Marks of thinking and calls stay whole, which templates look for in earlier answers.
+    std::string broken_text(std::string_view text) const {
+        constexpr size_t longest_mark = 16;
+        std::string result;
+        size_t done = 0;
+        for (size_t i = 0; (i = text.find('<', i)) != std::string_view::npos; ++i) {
+            const std::string_view near = text.substr(i, longest_mark);
+            const std::string_view mark = near.substr(0, near.find('>') + 1);
+            if (!is_text_mark(mark)) continue;
+            result.append(tokenizer_.break_special(text.substr(done, i - done), mark_)).append(mark);
+            done = i + mark.size();
+        }
+        return result + tokenizer_.break_special(text.substr(done), mark_);
+    }
+
+    const Tokenizer& tokenizer_;
+    std::string mark_;
+};
 
 // Tokens of context for which the KV cache fits into half of what memory is left once the weights are in.
 int choose_context(const ModelConfig& config, const ChatModelOptions& options, const Backend& backend,
@@ -105,8 +176,9 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
     : file_(std::move(file)),
       tokenizer_(load_tokenizer(*file_)),
       template_(load_template(*file_, tokenizer_)),
+      format_(format_of(tokenizer_)),
       default_sampling_(read_sampling(file_->metadata)),
-      stop_ids_(read_stop_ids(file_->metadata, tokenizer_)),
+      stop_ids_(read_stop_ids(file_->metadata, tokenizer_, format_)),
       backend_(make_backend(options.device, options.backend)),
       model_(load_model(file_, *backend_)) {
     const int n_ctx = choose_context(model_->config(), options, *backend_, model_->weight_bytes());
@@ -129,17 +201,29 @@ Prompt ChatModel::make_prompt(const Json& messages, const PromptOptions& options
     const auto token_text = [&](int32_t id) {
         return id < 0 ? std::string() : std::string(tokenizer_.token_bytes(id));
     };
-    Json variables = {{"messages", messages},
-                      {"add_generation_prompt", options.add_generation_prompt},
-                      {"bos_token", token_text(tokenizer_.bos())},
-                      {"eos_token", token_text(tokenizer_.eos())}};
-    if (options.tools.is_array() && !options.tools.empty()) variables["tools"] = options.tools;
-    if (options.thinking) variables["enable_thinking"] = *options.thinking;
-    if (options.template_kwargs.is_object()) variables.update(options.template_kwargs);
+    Json said = {{"messages", messages}};
+    if (options.tools.is_array() && !options.tools.empty()) said["tools"] = options.tools;
+    if (options.thinking) said["enable_thinking"] = *options.thinking;
+    if (options.template_kwargs.is_object()) said.update(options.template_kwargs);
+    const Untrusted untrusted(tokenizer_, said);
+    Json variables = untrusted.broken(said);
+    const auto set_once = [&](const char* name, Json value) {
+        if (!variables.contains(name)) variables[name] = std::move(value);
+    };
+    set_once("add_generation_prompt", options.add_generation_prompt);
+    set_once("bos_token", token_text(tokenizer_.bos()));
+    set_once("eos_token", token_text(tokenizer_.eos()));
 
     Prompt prompt;
     prompt.text = template_->render(variables);
-    prompt.ids = tokenizer_.encode(prompt.text);
+    const std::vector<size_t> plain_at = untrusted.take_marks(prompt.text);
+    // What the template does not know: the answer's channel chosen for the model, it cannot think first.
+    if (format_ == AnswerFormat::harmony && options.thinking == false &&
+        prompt.text.ends_with("<|start|>assistant")) {
+        prompt.text += "<|channel|>final<|message|>";
+        prompt.starts_final = true;
+    }
+    prompt.ids = tokenizer_.encode(prompt.text, {.plain_at = plain_at});
     // The template wrote the beginning of the text where the model wants one; some leave it to the tokenizer.
     if (tokenizer_.vocabulary().add_bos && tokenizer_.bos() >= 0 &&
         (prompt.ids.empty() || prompt.ids.front() != tokenizer_.bos())) {
@@ -172,8 +256,10 @@ Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& opt
 TextStream ChatModel::make_text_stream(const Prompt& prompt, const GenerateOptions& options) const {
     return {tokenizer_,
             {.stop = options.stop,
-             .split_thinking = options.split_thinking,
-             .starts_thinking = prompt.starts_thinking}};
+             .parser = {.format = options.split_thinking ? format_ : AnswerFormat::plain,
+                        .starts_thinking = prompt.starts_thinking,
+                        .starts_final = prompt.starts_final,
+                        .tools = options.tools}}};
 }
 
 const char* finish_reason(FinishReason reason, bool met_stop_string) {
@@ -230,14 +316,10 @@ std::optional<TextDelta> Generation::next() {
         finished = inbox_->finish.has_value();
     }
     TextDelta delta;
-    const auto add = [&](TextDelta more) {
-        delta.thinking += more.thinking;
-        delta.answer += more.answer;
-    };
-    for (const int32_t id : tokens) add(stream_.push(id));
+    for (const int32_t id : tokens) delta.append(stream_.push(id));
     if (stream_.stopped()) cancel();
     if (finished) {
-        add(stream_.finish());
+        delta.append(stream_.finish());
         flushed_ = true;
     }
     return delta;

@@ -42,13 +42,15 @@ struct Prompt {
     std::string text;
     std::vector<int32_t> ids;
     bool starts_thinking = false;  // the template already opened the thinking mark
+    bool starts_final = false;     // and in harmony's format the final channel
 };
 
 struct GenerateOptions {
     SamplingParams sampling = {};
     int max_tokens = -1;  // -1: until the model stops or the context is full
     std::vector<std::string> stop = {};
-    bool split_thinking = true;
+    bool split_thinking = true;  // false: the answer goes on in a prompt without template
+    Json tools = {};             // array: calls of these are taken out of the answer
     // As in engine/request.h.
     int min_tokens = 0, priority = 0, n_logprobs = -1, n = 1;
     bool ignore_eos = false;
@@ -129,6 +131,7 @@ class ChatModel {
     std::shared_ptr<const ModelFile> file_;
     Tokenizer tokenizer_;
     std::optional<ChatTemplate> template_;
+    AnswerFormat format_;
     SamplingParams default_sampling_;
     std::vector<int32_t> stop_ids_;
     std::unique_ptr<Backend> backend_;

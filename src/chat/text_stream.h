@@ -1,29 +1,23 @@
-// Turns the tokens of one answer into text for a person: whole characters only, thinking apart from the
-// answer, cut at stop strings even when they cross token borders. Knows no engine; pure.
+// Turns the tokens of one answer into text for a person: whole characters only, thinking and calls apart from
+// the answer, cut at stop strings even when they cross token borders. Knows no engine; pure.
 #pragma once
 
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "chat/answer_parser.h"
 #include "text/tokenizer.h"
 
 namespace smelt {
 
-struct TextDelta {
-    std::string thinking;  // text between the thinking marks
-    std::string answer;    // all other text
-};
-
 struct TextStreamOptions {
     std::vector<std::string> stop =
-        {};                        // the answer ends before the first of these; they do not end thinking
-    bool split_thinking = true;    // false: marks and all are answer
-    bool starts_thinking = false;  // the prompt already opened the thinking mark
+        {};  // the answer ends before the first of these; they do not end thinking or calls
+    // Format plain: the answer goes on in the prompt's own text, so that a SentencePiece vocabulary's first
+    // space stays.
+    AnswerParserOptions parser = {};
 };
-
-// Thinking marks of the models that have them.
-inline constexpr std::string_view think_open = "<think>", think_close = "</think>";
 
 class TextStream {
  public:
@@ -36,17 +30,13 @@ class TextStream {
     const std::string& stop_string() const { return stop_string_; }
 
  private:
-    TextDelta take(std::string text);
-    void route(std::string_view text, TextDelta& out);
-
-    enum class State { before_thinking, thinking, answer };
+    void stop(TextDelta& delta);
 
     const Tokenizer& tokenizer_;
     StreamDecoder decoder_;
-    TextStreamOptions options_;
-    State state_;
-    bool trim_ = false;  // blank text right after a mark belongs to neither side
-    std::string held_;   // could be the beginning of a mark or of a stop string
+    std::vector<std::string> stops_;
+    std::unique_ptr<AnswerParser> parser_;
+    std::string held_;  // could be the beginning of a stop string
     bool stopped_ = false;
     std::string stop_string_;
 };

@@ -90,9 +90,7 @@ void Job::pump() {
 void Job::take_token(TokenEvent token, Clock::time_point at) {
     Answer& a = answers_[static_cast<size_t>(token.index)];
     if (a.stream.stopped()) return;
-    const TextDelta more = a.stream.push(token.id);
-    a.text.thinking += more.thinking;
-    a.text.answer += more.answer;
+    a.text.append(a.stream.push(token.id));
     {
         ModelMetrics& m = spec_.model->metrics;
         const std::lock_guard lock(m.mutex);
@@ -109,9 +107,7 @@ void Job::take_token(TokenEvent token, Clock::time_point at) {
 
 void Job::take_end(FinishEvent finish) {
     Answer& a = answers_[static_cast<size_t>(finish.index)];
-    const TextDelta rest = a.stream.finish();
-    a.text.thinking += rest.thinking;
-    a.text.answer += rest.answer;
+    a.text.append(a.stream.finish());
     flush(a, finish.index);
     AnswerEnd end{.index = spec_.first_index + finish.index,
                   .reason = finish_reason(finish.reason, a.stream.stopped()),

@@ -1,5 +1,7 @@
 #include "text/added_tokens.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "text/unicode.h"
 
@@ -60,8 +62,8 @@ AddedTokenMatcher::Match AddedTokenMatcher::longest_at(std::string_view text, si
     return match;
 }
 
-std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view text,
-                                                              bool parse_special) const {
+std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view text, bool parse_special,
+                                                              std::span<const size_t> plain_at) const {
     std::vector<Part> parts;
     size_t done = 0;
     const auto add = [&](size_t end, int32_t id) {
@@ -82,6 +84,10 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::split(std::string_view t
         size_t begin = i, end = i + match.length;
         i = end;
         if (token.special && !parse_special) continue;
+        if (token.special && !plain_at.empty()) {
+            const auto inside = std::ranges::upper_bound(plain_at, begin);
+            if (inside != plain_at.end() && *inside < end) continue;
+        }
         if (token.single_word && touches_word(text, begin, end)) continue;
         while (token.lstrip && begin > done) {
             const Utf8Char c = char_before(text, begin);

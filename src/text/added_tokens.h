@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -24,8 +25,10 @@ class AddedTokenMatcher {
         std::string_view text;
         int32_t id;  // -1: text to encode
     };
-    // The whole text in order, without empty parts. parse_special = false leaves special tokens in the text.
-    std::vector<Part> split(std::string_view text, bool parse_special) const;
+    // The whole text in order, without empty parts. parse_special = false leaves special tokens in the text,
+    // and so does one of the ascending offsets plain_at inside of one.
+    std::vector<Part> split(std::string_view text, bool parse_special,
+                            std::span<const size_t> plain_at = {}) const;
 
  private:
     struct Match {

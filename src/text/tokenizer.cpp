@@ -1,6 +1,8 @@
 // Text to ids end to end: added tokens, normalisation, pieces, merges.
 #include "text/tokenizer.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
@@ -86,15 +88,46 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
     std::vector<int32_t> ids;
     ids.reserve(text.size() / 4 + 2);  // English has 4 to 5 bytes a token
     if (options.add_special && v.add_bos && v.bos >= 0) ids.push_back(v.bos);
-    for (const auto& part : impl_->in_raw_text.split(text, options.parse_special)) {
+    for (const auto& part : impl_->in_raw_text.split(text, options.parse_special, options.plain_at)) {
         if (part.id >= 0) {
             ids.push_back(part.id);
-        } else {
-            impl_->encode_raw(part.text, part.text.data() == text.data(), options.parse_special, ids);
+            continue;
         }
+        const bool first = part.text.data() == text.data();
+        // Offsets do not outlive normalisation.
+        const auto begin = static_cast<size_t>(part.text.data() - text.data());
+        const auto plain = std::ranges::lower_bound(options.plain_at, begin);
+        const bool trusted = plain == options.plain_at.end() || *plain >= begin + part.text.size();
+        impl_->encode_raw(part.text, first, options.parse_special && trusted, ids);
     }
     if (options.add_special && v.add_eos && v.eos >= 0) ids.push_back(v.eos);
     return ids;
+}
+
+std::string Tokenizer::break_special(std::string_view text, std::string_view by) const {
+    std::string broken(text);
+    // More than once, because behind a token that is broken another one may begin inside of it.
+    constexpr int max_passes = 8;
+    bool again = true;
+    for (int pass = 0; again && pass < max_passes; ++pass) {
+        again = false;
+        for (const AddedTokenMatcher* matcher : {&impl_->in_raw_text, &impl_->in_normalised_text}) {
+            std::string next;
+            for (const auto& part : matcher->split(broken, true)) {
+                next += part.text;
+                if (!is_special(part.id)) continue;
+                // Behind its first character, which may follow white space that belongs to the token.
+                const size_t found = part.text.find(token_bytes(part.id));
+                const std::string_view token = part.text.substr(found == std::string_view::npos ? 0 : found);
+                const auto first =
+                    static_cast<size_t>(decode_utf8(token.data(), token.data() + token.size()).length);
+                next.insert(next.size() - token.size() + first, by);
+                again = true;
+            }
+            broken = std::move(next);
+        }
+    }
+    return broken;
 }
 
 std::string_view Tokenizer::token_bytes(int32_t id) const {

@@ -19,6 +19,8 @@ struct EncodeOptions {
     bool add_special = false;  // BOS (and EOS) where the vocabulary asks for it
     bool parse_special =
         true;  // "<|im_end|>" in the text becomes the control token; false for untrusted pieces
+    // Ascending offsets: what a control token has one of inside is no control token, but text.
+    std::span<const size_t> plain_at = {};
 };
 
 class Tokenizer {
@@ -33,6 +35,9 @@ class Tokenizer {
 
     // Any bytes; those that are not UTF-8 are encoded as they are. Linear in the length.
     std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+
+    // The text with `by` inside of everything that encode() would take for a control token.
+    std::string break_special(std::string_view text, std::string_view by) const;
 
     // Bytes of one token as it stands in text; empty for an id that has none (padding rows of the
     // vocabulary). Special tokens give their text ("<|im_end|>").

@@ -59,12 +59,13 @@ TEST(TextStream, SeparatesThinkingFromTheAnswer) {
     expect_everywhere("<think>\nadd them\n</think>\n\n12 + 30 = 42", {}, {"add them", "12 + 30 = 42"});
     expect_everywhere("<think>\n\n</think>\n\nHi", {}, {"", "Hi"});
     expect_everywhere("plain < text <thin air", {}, {"", "plain < text <thin air"});
-    expect_everywhere("open until the end</thin", {.starts_thinking = true},
+    expect_everywhere("open until the end</thin", {.parser = {.starts_thinking = true}},
                       {"open until the end</thin", ""});
-    expect_everywhere("so</think>yes", {.starts_thinking = true}, {"so", "yes"});
+    expect_everywhere("so</think>yes", {.parser = {.starts_thinking = true}}, {"so", "yes"});
     // Only the beginning of an answer can open the thinking.
     expect_everywhere("write <think> here", {}, {"", "write <think> here"});
-    expect_everywhere("<think>a</think>b", {.split_thinking = false}, {"", "<think>a</think>b"});
+    expect_everywhere("<think>a</think>b", {.parser = {.format = AnswerFormat::plain}},
+                      {"", "<think>a</think>b"});
     expect_everywhere("<thi", {}, {"", "<thi"});
 }
 
