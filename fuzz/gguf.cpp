@@ -10,6 +10,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     try {
         ModelFile model;
         read_gguf(std::as_bytes(std::span(data, size)), "fuzz", model);
+        apply_nvfp4_scales(model, Weights::ready);
         for (const TensorView& t : model.tensors) {
             if (t.n_rows() == 0) continue;
             std::vector<float> row(static_cast<size_t>(t.row_len()));

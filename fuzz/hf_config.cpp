@@ -1,8 +1,9 @@
-// Any text as config.json, as generation_config.json, as tokenizer_config.json, as a shard index and as
-// qwen3.c's prompt files.
+// Any text as config.json, as generation_config.json, as tokenizer_config.json, as a shard index, as the
+// files that say how weights are quantized and as qwen3.c's prompt files.
 #include <string>
 
 #include "base/error.h"
+#include "files/packed_weights.h"
 #include "files/qwen3c.h"
 #include "files/readers.h"
 
@@ -19,6 +20,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     attempt([&] { metadata = read_hf_config(text, "", "fuzz"); });
     attempt([&] { (void)read_hf_config(R"({"model_type": "qwen3"})", text, "fuzz"); });
     attempt([&] { read_hf_chat_template(text, "fuzz", metadata); });
+    attempt([&] { (void)read_quant_scheme(text, "", "", "fuzz"); });
+    attempt([&] { (void)read_quant_scheme("{}", text, "", "fuzz"); });
+    attempt([&] { (void)read_quant_scheme("{}", "", text, "fuzz"); });
     attempt([&] { (void)read_shard_index(text, "fuzz"); });
     attempt([&] { (void)qwen3c_chat_template({text, text, text + text, text + text}, "fuzz"); });
     return 0;

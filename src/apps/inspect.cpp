@@ -221,7 +221,7 @@ Verb add_inspect(CLI::App& smelt) {
         "Examples:\n  smelt inspect models/demo-23m\n  smelt inspect model.gguf --tensors\n"
         "  smelt inspect model.gguf --json | python3 -m json.tool");
     return {verb, [o] {
-                const auto model = open_model(o->model);
+                const auto model = open_model(o->model, Weights::listed);
                 const Report report = make_report(*model);
                 if (o->json) {
                     print_json(report, o->tensors);

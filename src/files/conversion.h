@@ -47,9 +47,9 @@ struct FormatChoice {
 
 // The rule, in one place: matrices get the requested format when their rows are whole blocks of it, else F16
 // instead of F32 and no change otherwise; without a request they stay, but what a container cannot hold
-// becomes Q8_0 (GGUF, from Q8_G64) or F16 (Hugging Face, from any quantized format). Routers of experts stay:
-// they are small, and a rounded one chooses other experts. Vectors (norms, biases) are F32 in GGUF and stay
-// as they are in Hugging Face folders.
+// becomes Q8_0 (GGUF, from its own formats) or F16 (Hugging Face, from any quantized format). Routers of
+// experts stay: they are small, and a rounded one chooses other experts. Vectors (norms, biases) are F32 in
+// GGUF and stay as they are in Hugging Face folders.
 Format choose_format(const TensorView& tensor, const FormatChoice& choice);
 
 // Every tensor under the target's name; experts stacked in GGUF, one by one in Hugging Face folders. Throws

@@ -306,7 +306,8 @@ Format choose_format(const TensorView& tensor, const FormatChoice& choice) {
     const bool quantized = format_info(tensor.format).block_len > 1;
     if (!to_gguf) return quantized ? Format::F16 : tensor.format;
     if (tensor.format == Format::MXFP4_HF) return Format::MXFP4;
-    return format_info(tensor.format).gguf_id < 0 ? Format::Q8_0 : tensor.format;
+    if (format_info(tensor.format).gguf_id >= 0) return tensor.format;
+    return tensor.row_len() % format_info(Format::Q8_0).block_len == 0 ? Format::Q8_0 : Format::F16;
 }
 
 std::vector<OutputTensor> plan_tensors(const ModelFile& model, const FormatChoice& choice) {

@@ -22,7 +22,7 @@ constexpr std::array types = {
     GgufType{30, "BF16", 1, 2},       GgufType{31, "Q4_0_4_4", 0, 0},   GgufType{32, "Q4_0_4_8", 0, 0},
     GgufType{33, "Q4_0_8_8", 0, 0},   GgufType{34, "TQ1_0", 256, 54},   GgufType{35, "TQ2_0", 256, 66},
     GgufType{36, "IQ4_NL_4_4", 0, 0}, GgufType{37, "IQ4_NL_4_8", 0, 0}, GgufType{38, "IQ4_NL_8_8", 0, 0},
-    GgufType{39, "MXFP4", 32, 17},
+    GgufType{39, "MXFP4", 32, 17},    GgufType{40, "NVFP4", 64, 36},
 };
 
 }  // namespace

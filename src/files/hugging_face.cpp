@@ -8,6 +8,7 @@
 #include "files/families.h"
 #include "files/limits.h"
 #include "files/mxfp4_pairs.h"
+#include "files/packed_weights.h"
 #include "files/readers.h"
 #include "files/transpose.h"
 
@@ -89,7 +90,7 @@ void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, c
         {name, *format, std::move(entry.shape), aligned(entry.data, element, model), {}, source});
 }
 
-void read_weights(const fs::path& folder, const Family* family, ModelFile& model) {
+void read_weights(const fs::path& folder, const Family* family, PackedWeights packed, ModelFile& model) {
     const bool tied_head = model.metadata.get_bool("smelt.tie_word_embeddings").value_or(false);
     std::vector<ShardEntry> index;
     std::set<std::string> shards;
@@ -118,18 +119,20 @@ void read_weights(const fs::path& folder, const Family* family, ModelFile& model
         for (SafetensorsEntry& entry : read_safetensors(file->bytes(), source)) {
             if (!seen.insert(entry.name).second)
                 throw Error("{}: tensor {} is in two shards", source, entry.name);
-            if (pairs.take(entry, source)) continue;
+            if (pairs.take(entry, source) || packed.take(entry, source)) continue;
             add_tensor(entry, family, tied_head, source, names, model);
         }
     }
-    for (const Mxfp4Pairs::Pair& pair : pairs.join()) {
-        // Tables name the pair by its blocks.
-        TensorView view = joined_view(pair, translate(family, pair.blocks.entry.name));
+    const auto add_joined = [&](TensorView view, const std::string& hf_name) {
+        view.name = translate(family, hf_name);
         if (!names.insert(view.name).second) {
             throw Error("{}: two tensors with the name {}", view.source, view.name);
         }
         model.tensors.push_back(std::move(view));
-    }
+    };
+    // Tables name the pair by its blocks.
+    for (const Mxfp4Pairs::Pair& pair : pairs.join()) add_joined(joined_view(pair), pair.blocks.entry.name);
+    for (const TensorView& view : packed.join(model)) add_joined(view, view.name);
     for (Mxfp4Pairs::Part part : pairs.rest()) {
         add_tensor(part.entry, family, tied_head, part.source, names, model);
     }
@@ -162,7 +165,7 @@ bool was_rounded_in_place(const MappedFile& config, const Family* family, const 
 
 }  // namespace
 
-ModelFile read_hugging_face(const fs::path& folder) {
+ModelFile read_hugging_face(const fs::path& folder, Weights weights) {
     ModelFile model;
     model.path = folder;
     model.container = Container::hugging_face;
@@ -175,7 +178,10 @@ ModelFile read_hugging_face(const fs::path& folder) {
     read_chat_templates(folder, model);
 
     const Family* family = family_of(model.metadata);
-    read_weights(folder, family, model);
+    const QuantScheme scheme =
+        read_quant_scheme(config->text(), text_of(map_if_present(folder / "quantize_config.json")),
+                          text_of(map_if_present(folder / "hf_quant_config.json")), folder.string());
+    read_weights(folder, family, PackedWeights(scheme, weights), model);
     // Explicitly untied, so that using the embedding instead would be a silent mistake.
     if (family != nullptr && !model.metadata.get_bool("smelt.tie_word_embeddings").value_or(true)) {
         const bool has_head = model.find("output.weight") != nullptr ||

@@ -172,7 +172,13 @@ void write_hugging_face(const ModelFile& model, const fs::path& target, const Hu
                     to_string(*options.format));
     }
     const std::vector<OutputTensor> plan = plan_tensors(model, {options.format, Container::hugging_face});
-    const Json config = make_hf_config(model, *family, main_format(plan));
+    Json config = make_hf_config(model, *family, main_format(plan));
+    if (std::ranges::any_of(plan, [](const auto& t) { return t.plane != Plane::whole; })) {
+        config["quantization_config"] = {
+            {"quant_method", "mxfp4"},
+            {"modules_to_not_convert",
+             {"model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"}}};
+    }
     const Json generation = make_generation_config(model.metadata);
     uint64_t total = 0;
     for (const OutputTensor& t : plan) total += t.n_bytes();

@@ -21,6 +21,10 @@ class Metadata {
         values_.insert_or_assign(std::move(key), std::move(value));
     }
 
+    void erase_prefix(std::string_view prefix) {
+        std::erase_if(values_, [&](const auto& item) { return item.first.starts_with(prefix); });
+    }
+
     const MetadataValue* find(std::string_view key) const;
 
     // The value under `key`; nullopt where the key is missing. An integer serves as a double. Throws Error

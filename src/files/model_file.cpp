@@ -49,12 +49,12 @@ size_t ModelFile::n_bytes() const {
 
 // A file that another process shortens while it is mapped gives SIGBUS on access; only copying it all could
 // prevent that.
-std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path) {
+std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path, Weights weights) {
     std::error_code error;
     const auto status = std::filesystem::status(path, error);
     if (!std::filesystem::exists(status)) throw Error("{}: no such file or folder", path.string());
     if (std::filesystem::is_directory(status)) {
-        return std::make_shared<const ModelFile>(read_hugging_face(path));
+        return std::make_shared<const ModelFile>(read_hugging_face(path, weights));
     }
     auto model = std::make_shared<ModelFile>();
     model->path = path;
@@ -64,6 +64,7 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path) {
     if (file->bytes().size() >= sizeof(magic)) std::memcpy(&magic, file->bytes().data(), sizeof(magic));
     if (magic == gguf_magic) {
         read_gguf(file->bytes(), path.string(), *model);
+        apply_nvfp4_scales(*model, weights);
     } else if (magic == qwen3c_magic) {
         read_qwen3c(file->bytes(), path.string(), *model);
         read_qwen3c_neighbours(*model);

@@ -85,6 +85,12 @@ struct ModelFile {
 //
 // By content, not by extension: a folder with config.json, a GGUF file, a qwen3.c .bin. Throws Error: one
 // line with file, offset or tensor, expected and found.
-std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path);
+//
+// GPTQ's, AWQ's and NVFP4's weights are put into smelt's number formats then, in memory of their own.
+// `listed` leaves that out: names, formats and shapes are right, and bytes those of the file, not to be
+// decoded.
+enum class Weights { ready, listed };
+std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path,
+                                            Weights weights = Weights::ready);
 
 }  // namespace smelt

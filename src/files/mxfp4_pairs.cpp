@@ -52,12 +52,16 @@ std::vector<Mxfp4Pairs::Pair> Mxfp4Pairs::join() {
     return pairs;
 }
 
-TensorView joined_view(const Mxfp4Pairs::Pair& pair, std::string name) {
+TensorView joined_view(const Mxfp4Pairs::Pair& pair) {
     // No overflow: the bytes are there, and a weight takes half of one.
     std::vector<int64_t> shape = pair.scales.entry.shape;
     shape.back() *= BlockMXFP4_HF::block_len;
-    return {std::move(name),        Format::MXFP4_HF,       std::move(shape),
-            pair.blocks.entry.data, pair.scales.entry.data, pair.blocks.source};
+    return {{},
+            Format::MXFP4_HF,
+            std::move(shape),
+            pair.blocks.entry.data,
+            pair.scales.entry.data,
+            pair.blocks.source};
 }
 
 }  // namespace smelt

@@ -34,7 +34,7 @@ class Mxfp4Pairs {
     std::vector<Part> rest_;
 };
 
-// Of the joined weight, under `name`.
-TensorView joined_view(const Mxfp4Pairs::Pair& pair, std::string name);
+// Of the joined weight, without a name.
+TensorView joined_view(const Mxfp4Pairs::Pair& pair);
 
 }  // namespace smelt

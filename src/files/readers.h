@@ -15,10 +15,14 @@
 namespace smelt {
 
 // A folder with config.json and *.safetensors.
-ModelFile read_hugging_face(const std::filesystem::path& folder);
+ModelFile read_hugging_face(const std::filesystem::path& folder, Weights weights);
 
 // A GGUF file's bytes; `model` gets everything but its path and mappings. `source` names the file in errors.
 void read_gguf(std::span<const std::byte> bytes, const std::string& source, ModelFile& model);
+
+// GGUF has the float of an NVFP4 tensor, NAME.weight, as NAME.scale, one for all or one an expert: such
+// tensors become NVFP4_HF, whose scales include it, in memory of their own.
+void apply_nvfp4_scales(ModelFile& model, Weights weights);
 
 // The same for a qwen3.c .bin; its neighbours (vocabulary, prompts) are read from beside model.path.
 void read_qwen3c(std::span<const std::byte> bytes, const std::string& source, ModelFile& model);

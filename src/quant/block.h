@@ -147,4 +147,34 @@ struct BlockQ8_G64 {
 };
 static_assert(sizeof(BlockQ8_G64) == 68);
 
+// GPTQ's and AWQ's weights as smelt holds them, 5 bits/weight: nibbles as in Q4_0, an integer zero point that
+// a half holds exactly; w = d * (q - z), exact in float. Also for those of 2 and 3 bits.
+struct BlockQ4_Z {
+    F16 d, z;
+    uint8_t qs[16];
+    static constexpr int block_len = 32;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ4_Z& b, Out out) {
+        const float d = b.d, z = b.z;
+        for (int i = 0; i < 16; ++i) {
+            out[i] = d * (static_cast<float>(b.qs[i] & 15) - z);
+            out[i + 16] = d * (static_cast<float>(b.qs[i] >> 4) - z);
+        }
+    }
+};
+static_assert(sizeof(BlockQ4_Z) == 20);
+
+// The same of 8 bits, 9 bits/weight.
+struct BlockQ8_Z {
+    F16 d, z;
+    uint8_t qs[32];
+    static constexpr int block_len = 32;
+    template <class Out>
+    DEVICE_FN static void decode(const BlockQ8_Z& b, Out out) {
+        const float d = b.d, z = b.z;
+        for (int i = 0; i < 32; ++i) out[i] = d * (static_cast<float>(b.qs[i]) - z);
+    }
+};
+static_assert(sizeof(BlockQ8_Z) == 36);
+
 }  // namespace smelt

@@ -1,4 +1,5 @@
-// OCP Microscaling (MX v1.0): 32 elements of a small float format under one power of two. Device-safe.
+// OCP Microscaling (MX v1.0): 32 elements of a small float format under one power of two; and NVIDIA's FP4.
+// Device-safe.
 #pragma once
 
 #include <cstdint>
@@ -154,5 +155,43 @@ struct BlockMXFP8 {
 using BlockMXFP8_E4M3 = BlockMXFP8<E4M3>;
 using BlockMXFP8_E5M2 = BlockMXFP8<E5M2>;
 static_assert(sizeof(BlockMXFP8_E4M3) == 33);
+
+// NVIDIA's FP4: 16 E2M1 under a scale in E4M3, and a float for the whole tensor. In GGUF, 4.5 bits/weight:
+// four scales, then four times 8 bytes whose low nibbles are weights 0..7 of the 16. As in ggml a scale has
+// no sign and 127, E4M3's NaN, is 0. The tensor's float is a tensor of its own.
+struct BlockNVFP4 {
+    uint8_t scales[4];
+    uint8_t qs[32];
+    static constexpr int block_len = 64;
+    DEVICE_FN static constexpr float scale(const BlockNVFP4& b, int group) {
+        const uint32_t code = b.scales[group] & 127u;
+        return code == 127 ? 0.0f : E4M3::value(code);
+    }
+    template <class Out>
+    DEVICE_FN static void decode(const BlockNVFP4& b, Out out) {
+        for (int g = 0; g < 4; ++g) {
+            const float d = scale(b, g);
+            for (int i = 0; i < 8; ++i) {
+                out[16 * g + i] = d * E2M1::value(b.qs[8 * g + i] & 15u);
+                out[16 * g + i + 8] = d * E2M1::value(b.qs[8 * g + i] >> 4u);
+            }
+        }
+    }
+};
+static_assert(sizeof(BlockNVFP4) == 36);
+
+// The same numbers as Hugging Face files have them, weights 2j and 2j + 1 in byte j; 6 bits/weight. Planar:
+// the quants stay in the file, the scales are made when it is opened, E4M3 times the tensor's float.
+struct BlockNVFP4_HF {
+    float scale;
+    uint8_t qs[8];
+    static constexpr int block_len = 16;
+    static constexpr int planar_scale_bytes = sizeof(float);
+    template <class Out>
+    DEVICE_FN static void decode(const BlockNVFP4_HF& b, Out out) {
+        for (int i = 0; i < 16; ++i) out[i] = b.scale * E2M1::value((b.qs[i / 2] >> (i % 2 * 4)) & 15u);
+    }
+};
+static_assert(sizeof(BlockNVFP4_HF) == 12);
 
 }  // namespace smelt

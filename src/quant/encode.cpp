@@ -71,6 +71,15 @@ void encode(std::span<const float> x, BlockQ8_G64& b) {
     }
 }
 
+void encode(std::span<const float> x, BlockNVFP4_HF& b) {
+    b = {};
+    b.scale = largest_magnitude(x) / static_cast<float>(E2M1::value(E2M1::largest_code));
+    for (size_t i = 0; i < x.size(); ++i) {
+        const double v = b.scale == 0 ? 0 : static_cast<double>(x[i]) / static_cast<double>(b.scale);
+        b.qs[i / 2] = static_cast<uint8_t>(b.qs[i / 2] | nearest_code<E2M1>(v) << (i % 2 * 4));
+    }
+}
+
 // The power of two that brings the largest magnitude into the element's last binade.
 template <class Block>
 requires requires {

@@ -31,7 +31,11 @@ namespace smelt {
     X(MXFP6_E2M3, -1, "mxfp6_e2m3", true) \
     X(MXFP6_E3M2, -1, "mxfp6_e3m2", true) \
     X(MXFP8_E4M3, -1, "mxfp8_e4m3", true) \
-    X(MXFP8_E5M2, -1, "mxfp8_e5m2", true)
+    X(MXFP8_E5M2, -1, "mxfp8_e5m2", true) \
+    X(NVFP4, 40, "nvfp4", false)          \
+    X(NVFP4_HF, -1, "nvfp4_hf", true)     \
+    X(Q4_Z, -1, "q4_z", false)            \
+    X(Q8_Z, -1, "q8_z", false)
 
 enum class Format : uint8_t {
 #define X(name, ...) name,

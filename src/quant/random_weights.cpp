@@ -76,6 +76,21 @@ void set_scale(BlockIQ4_XS& b, float deviation) {
     b.d = F16::from(deviation / 1295.0f);
 }
 
+// Half of the scales above the wanted one, half below: E4M3 is coarse there.
+void set_scale(BlockNVFP4& b, float deviation) {
+    uint8_t code = 2;
+    while (code < 126 && E4M3::value(code) < deviation / 2.93f) ++code;
+    for (int g = 0; g < 4; ++g) b.scales[g] = static_cast<uint8_t>(code - g % 2);
+}
+void set_scale(BlockQ4_Z& b, float deviation) {
+    b.d = F16::from(deviation / 4.6f);
+    b.z = F16::from(7.5f);
+}
+void set_scale(BlockQ8_Z& b, float deviation) {
+    b.d = F16::from(deviation / 73.9f);
+    b.z = F16::from(127.5f);
+}
+
 template <class Block>
 void random_blocks(int64_t n_blocks, float deviation, Random& random, std::byte* data) {
     for (int64_t i = 0; i < n_blocks; ++i) {

@@ -35,7 +35,7 @@ size_t ServedModel::kv_bytes() const {
 void ModelSet::check_budget(const std::filesystem::path& path) const {
     size_t used = 0;
     for (const auto& m : all()) used += m->weight_bytes() + m->kv_bytes();
-    const auto file = open_model(path);
+    const auto file = open_model(path, Weights::listed);
     size_t wanted = 0;
     for (const TensorView& t : file->tensors) wanted += t.n_bytes();
     const size_t limit = options_.memory_budget > 0

@@ -47,6 +47,8 @@ double error_bound(Format f) {
         case Format::MXFP4:
         case Format::MXFP4_HF:
             return 1.0 / 4;
+        case Format::NVFP4_HF:
+            return 1.0 / 6;
         case Format::MXFP6_E2M3:
             return 1.0 / 16;
         case Format::MXFP6_E3M2:

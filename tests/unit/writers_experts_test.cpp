@@ -33,6 +33,44 @@ TEST(Writers, ExpertsAreStackedInGguf) {
     }
 }
 
+// gpt-oss has gate and up rows by turns in Hugging Face files and apart in GGUF; blocks and scales stay
+// MXFP4, nibble for nibble.
+TEST(Writers, GateAndUpAreParted) {
+    const TemporaryFolder t;
+    const auto original = open_model(golden("gpt-oss"));
+    write_gguf(*original, t.path() / "m.gguf", {}, {.n_threads = 2});
+    const auto gguf = open_model(t.path() / "m.gguf");
+    const TensorView& both = original->require("blk.1.ffn_gate_up_exps.weight");
+    const int64_t n_experts = both.shape[0], rows = both.shape[1] / 2, cols = both.shape[2];
+    EXPECT_EQ(gguf->find(both.name), nullptr);
+    std::vector<float> a(static_cast<size_t>(cols)), b(a.size());
+    for (const auto& [name, first] : {std::pair("gate", 0), std::pair("up", 1)}) {
+        const TensorView& part = gguf->require(std::string("blk.1.ffn_") + name + "_exps.weight");
+        EXPECT_EQ(part.format, Format::MXFP4);
+        ASSERT_EQ(part.shape, (std::vector<int64_t>{n_experts, rows, cols}));
+        for (int64_t r = 0; r < part.n_rows(); ++r) {
+            decode_row(part.row(r), a);
+            decode_row(both.row(2 * r + first), b);
+            ASSERT_EQ(a, b) << name << " row " << r;
+        }
+        const TensorView& bias = gguf->require(std::string("blk.1.ffn_") + name + "_exps.bias");
+        EXPECT_EQ(bias.format, Format::F32) << "as llama.cpp asks";
+        EXPECT_EQ(bias.shape, (std::vector<int64_t>{n_experts, rows}));
+    }
+    EXPECT_EQ(gguf->require("blk.0.attn_sinks.weight").format, Format::F32);
+
+    write_hugging_face(*gguf, t.path() / "hf", {}, {.n_threads = 2});
+    const auto back = open_model(t.path() / "hf");
+    expect_same_tensors(*original, *back);
+    EXPECT_TRUE(std::ranges::equal(both.scales, back->require(both.name).scales));
+    EXPECT_NE(read_file(t.path() / "hf" / "config.json").find("\"quant_method\": \"mxfp4\""),
+              std::string::npos);
+    // From Hugging Face to Hugging Face, as it is; in another format there is no name for it.
+    write_hugging_face(*original, t.path() / "again", {}, {});
+    expect_same_tensors(*original, *open_model(t.path() / "again"));
+    EXPECT_THROW(write_hugging_face(*gguf, t.path() / "f16", {}, {.format = Format::F16}), Error);
+}
+
 TEST(Writers, ExpertsThatCannotBeStackedAreNamed) {
     const TemporaryFolder t;
     const auto expect_error = [&](const std::string& text, const std::function<void(ModelFile&)>& damage) {
