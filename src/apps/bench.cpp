@@ -197,7 +197,7 @@ void run(const Options& o) {
         name = fmt::format("{} {}, {}random weights", o.shape, o.format, cut);
     }
     const auto backend = o.device.open();
-    const auto model = load_model(file, *backend);
+    const auto model = load_model(override_rope_scaling(file, o.device.rope_scaling), *backend);
     const Result result = measure(o, *model, *backend);
     (o.json ? print_json : print_table)(o, name, *model, *backend, result);
 }
@@ -235,7 +235,7 @@ Verb add_bench(CLI::App& smelt) {
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
     verb->add_flag("--json", o->json, "Print JSON");
-    add_device_options(*verb, o->device);
+    add_model_options(*verb, o->device);
     verb->footer(
         "Examples:\n  smelt bench models/demo-23m\n  smelt bench --shape qwen3-0.6b --format q8_0 -p 512 -n "
         "64\n"

@@ -1,4 +1,4 @@
-// The options that every verb with a device has.
+// The options that every verb with a device has, and those of the verbs that run a model on it.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -6,14 +6,18 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "model/rope.h"
 
 namespace smelt {
 
 struct DeviceOptions {
     std::string device = "auto";
     int n_threads = 0;
+    std::string device_map = {}, rope_scaling = {};
 
-    std::unique_ptr<Backend> open() const { return make_backend(device, {.n_threads = n_threads}); }
+    // What make_backend() takes.
+    std::string name() const { return device_map.empty() ? device : device + "," + device_map; }
+    std::unique_ptr<Backend> open() const { return make_backend(name(), {.n_threads = n_threads}); }
 };
 
 inline void add_device_options(CLI::App& verb, DeviceOptions& o) {
@@ -22,6 +26,16 @@ inline void add_device_options(CLI::App& verb, DeviceOptions& o) {
     verb.add_option("-t,--threads", o.n_threads, "CPU threads; 0: one per physical core")
         ->check(CLI::Range(0, 1024))
         ->capture_default_str();
+}
+
+inline void add_model_options(CLI::App& verb, DeviceOptions& o) {
+    add_device_options(verb, o);
+    verb.add_option(
+        "--device-map", o.device_map,
+        "Layers, or the experts of all layers, on other devices: 0-11=cpu,12-=reference,experts=cpu");
+    verb.add_option("--rope-scaling", o.rope_scaling,
+                    "Stretch the context: yarn[,factor=4,original=32768], linear[,factor=2], or none; "
+                    "default: as the model says");
 }
 
 }  // namespace smelt

@@ -37,7 +37,8 @@ void write_npy(const std::string& path, const std::vector<float>& values, size_t
 
 void run(const Options& o) {
     const auto backend = o.device.open();
-    const auto model = load_model(open_model(o.model), *backend);
+    const auto model =
+        load_model(override_rope_scaling(open_model(o.model), o.device.rope_scaling), *backend);
     const std::vector<float> logits =
         forward_logits(*model, *backend, o.ids, o.chunk, o.kv == "f16" ? DType::F16 : DType::F32);
     write_npy(o.output, logits, o.ids.size(), static_cast<size_t>(model->config().vocab_size));
@@ -56,7 +57,7 @@ Verb add_logits(CLI::App& smelt) {
     verb->add_option("--kv", o->kv, "Number format of the KV cache")
         ->check(CLI::IsMember({"f32", "f16"}))
         ->capture_default_str();
-    add_device_options(*verb, o->device);
+    add_model_options(*verb, o->device);
     verb->footer(
         "Example:\n  smelt logits models/demo-5m --ids 5,17,3 --output logits.npy\n"
         "  python3 -c \"import numpy; print(numpy.load('logits.npy').argmax(1))\"");

@@ -76,7 +76,7 @@ Verb add_run(CLI::App& smelt) {
     verb->add_option("-c,--ctx", o->run.n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();
-    add_device_options(*verb, o->run.device);
+    add_model_options(*verb, o->run.device);
     verb->add_flag("--json", o->json,
                    "With --prompt: print answer, thinking, token counts and times as JSON");
     verb->footer(

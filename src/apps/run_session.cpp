@@ -78,8 +78,9 @@ class Printer {
 
 RunSession::RunSession(const std::string& model, RunOptions options)
     : options_(std::move(options)),
-      model_(ChatModel::open(model, {.device = options_.device.device,
+      model_(ChatModel::open(model, {.device = options_.device.name(),
                                      .backend = {.n_threads = options_.device.n_threads},
+                                     .rope_scaling = options_.device.rope_scaling,
                                      .n_ctx = options_.n_ctx})) {}
 
 GenerateOptions RunSession::generate_options() const {

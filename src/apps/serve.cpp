@@ -76,8 +76,9 @@ void run(Options& o) {
     limits.write_timeout = seconds(o.write_timeout);
     limits.drain_timeout = seconds(o.drain);
     o.set.memory_budget = static_cast<size_t>(o.memory_budget_gb * 1e9);
-    o.set.open = {.device = o.device.device,
+    o.set.open = {.device = o.device.name(),
                   .backend = {.n_threads = o.device.n_threads},
+                  .rope_scaling = o.device.rope_scaling,
                   .n_ctx = o.n_ctx,
                   .kv_tokens = o.kv_tokens,
                   .engine = {.scheduler = {.max_seqs = o.max_seqs}, .max_queue = o.max_queue}};
@@ -162,7 +163,7 @@ Verb add_serve(CLI::App& smelt) {
     timeout("--idle-timeout", o->idle_timeout, "Seconds that a connection may be idle");
     timeout("--write-timeout", o->write_timeout, "Seconds that a client may not read");
     timeout("--drain", o->drain, "Seconds for requests under way after SIGTERM");
-    add_device_options(*verb, o->device);
+    add_model_options(*verb, o->device);
     verb->footer(
         "Examples:\n  smelt serve models/demo-23m\n"
         "  smelt serve small=models/demo-5m large=models/demo-23m --port 0\n"

@@ -188,7 +188,8 @@ struct BackendInfo {
 
 // The one list of backends, best first.
 std::vector<BackendInfo> list_backends();
-// `name` from the list, or "auto" for the first usable one. Throws Error naming those that are usable.
+// `name` from the list, "auto" for the first usable one, or a map of layers to several of them, see split.h.
+// Throws Error naming those that are usable.
 std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options = {});
 
 // Scalar, double accumulation, never optimised: what every other backend is compared with.

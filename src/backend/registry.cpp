@@ -1,6 +1,7 @@
 // The list of backends, best first, with the reason for each that is not here.
 #include "backend/backend.h"
 #include "backend/cpu/cpu_backend.h"
+#include "backend/split.h"
 
 namespace smelt {
 
@@ -14,6 +15,7 @@ std::vector<BackendInfo> list_backends() {
 std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options) {
     if (name == "cpu" || name == "auto") return make_cpu_backend(options);
     if (name == "reference") return make_reference_backend();
+    if (name.find_first_of(",=") != std::string_view::npos) return make_split_backend(name, options);
     std::string usable = "auto";
     for (const BackendInfo& info : list_backends()) {
         if (info.name == name && !info.missing.empty()) throw Error("device {}: {}", name, info.missing);

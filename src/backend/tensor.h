@@ -85,6 +85,9 @@ struct WeightView {
     int64_t rows, cols;
     std::span<const std::byte> data, scales;  // scales: planar formats only
     int64_t row_step = 1;                     // its rows are every row_step-th of those in data
+    // What a backend of several devices goes by.
+    int64_t layer = -1;   // -1: none
+    bool expert = false;  // used for some tokens only
 };
 
 // What a weight is used for, so that a backend may lay it out accordingly.

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "model/rope.h"
 #include "text/vocabulary.h"
 
 namespace smelt {
@@ -169,7 +170,8 @@ int choose_context(const ModelConfig& config, const ChatModelOptions& options, c
 
 std::unique_ptr<ChatModel> ChatModel::open(const std::filesystem::path& path,
                                            const ChatModelOptions& options) {
-    return std::unique_ptr<ChatModel>(new ChatModel(open_model(path), options));
+    return std::unique_ptr<ChatModel>(
+        new ChatModel(override_rope_scaling(open_model(path), options.rope_scaling), options));
 }
 
 ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptions& options)

@@ -1,7 +1,9 @@
 // Rotation frequencies of a model, with the scaling that stretches its context.
 #pragma once
 
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "files/model_file.h"
@@ -16,5 +18,11 @@ struct RopeFrequencies {
 // n_dims: rotated values per head. Throws Error naming the metadata key that is missing, out of range or of a
 // kind that is not known.
 RopeFrequencies read_rope(const ModelFile& file, const std::string& architecture, int64_t n_dims);
+
+// The file with another scaling than its own: "yarn,factor=4,original=32768", "linear,factor=2" or "none";
+// empty: the file as it is. The context grows to factor times the original length. Throws Error naming the
+// part of `scaling` that is wrong.
+std::shared_ptr<const ModelFile> override_rope_scaling(std::shared_ptr<const ModelFile> file,
+                                                       std::string_view scaling);
 
 }  // namespace smelt

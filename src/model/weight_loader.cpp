@@ -3,10 +3,25 @@
 
 #include <fmt/ranges.h>
 
+#include <charconv>
+
 #include "base/error.h"
 #include "files/latent_attention.h"
 
 namespace smelt {
+
+namespace {
+
+// Of a name as "blk.12.attn_q.weight"; -1 where there is none.
+int64_t layer_of(std::string_view name) {
+    constexpr std::string_view start = "blk.";
+    int64_t layer = -1;
+    if (name.starts_with(start))
+        std::from_chars(name.data() + start.size(), name.data() + name.size(), layer);
+    return layer;
+}
+
+}  // namespace
 
 WeightLoader::WeightLoader(const ModelFile& file, Backend& backend) : file_(file), backend_(backend) {
     for (const TensorView& t : file.tensors) tensors_.emplace(t.name, &t);
@@ -17,14 +32,20 @@ const TensorView& WeightLoader::require(const std::string& name) const {
     return it == tensors_.end() ? file_.require(name) : *it->second;  // which throws
 }
 
-Weight WeightLoader::take(const std::string& name, int64_t rows, int64_t cols, WeightUse use) {
+Weight WeightLoader::load(const std::string& name, WeightView view, WeightUse use, Of of) {
+    view.layer = layer_of(name);
+    view.expert = of == Of::expert;
+    return backend_.load(view, use);
+}
+
+Weight WeightLoader::take(const std::string& name, int64_t rows, int64_t cols, WeightUse use, Of of) {
     const TensorView& t = require(name);
     if (t.row_len() != cols || t.n_rows() != rows) {
         throw Error("{}: {}: expected shape ({}, {}), file has ({})", t.source, name, rows, cols,
                     fmt::join(t.shape, ", "));
     }
     weight_bytes_ += t.n_bytes();
-    return backend_.load({t.format, rows, cols, t.data, t.scales}, use);
+    return load(name, {t.format, rows, cols, t.data, t.scales}, use, of);
 }
 
 Weight WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols) {
@@ -34,7 +55,7 @@ Weight WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols)
 }
 
 std::vector<Weight> WeightLoader::stack(const std::string& name, int64_t n, int64_t rows, int64_t cols,
-                                        EveryNth nth) {
+                                        EveryNth nth, Of of) {
     const TensorView& t = require(name);
     const int64_t n_rows = rows * nth.step;
     if (t.shape != std::vector<int64_t>{n, n_rows, cols}) {
@@ -45,13 +66,14 @@ std::vector<Weight> WeightLoader::stack(const std::string& name, int64_t n, int6
     std::vector<Weight> result;
     for (int64_t i = 0; i < n; ++i) {
         const TensorView part = rows_of(t, i * n_rows + nth.first, n_rows - nth.first);
-        result.push_back(backend_.load({.format = t.format,
-                                        .rows = rows,
-                                        .cols = cols,
-                                        .data = part.data,
-                                        .scales = part.scales,
-                                        .row_step = nth.step},
-                                       WeightUse::matrix));
+        result.push_back(load(name,
+                              {.format = t.format,
+                               .rows = rows,
+                               .cols = cols,
+                               .data = part.data,
+                               .scales = part.scales,
+                               .row_step = nth.step},
+                              WeightUse::matrix, of));
     }
     return result;
 }
@@ -62,11 +84,11 @@ std::vector<Weight> WeightLoader::experts(const std::string& prefix, const std::
     std::vector<Weight> result;
     const std::string stacked = prefix + name + "_exps.weight";
     if (has(stacked)) {
-        result = stack(stacked, n_experts, rows, cols, nth);
+        result = stack(stacked, n_experts, rows, cols, nth, Of::expert);
     } else {
         for (int64_t e = 0; e < n_experts; ++e) {
-            result.push_back(
-                take(fmt::format("{}{}.{}.weight", prefix, name, e), rows, cols, WeightUse::matrix));
+            result.push_back(take(fmt::format("{}{}.{}.weight", prefix, name, e), rows, cols,
+                                  WeightUse::matrix, Of::expert));
             if (result.back().format != result.front().format) {
                 throw Error("{}: {}{}: the experts of a layer have different number formats",
                             file_.path.string(), prefix, name);
@@ -90,8 +112,8 @@ Weight WeightLoader::expert_biases(const std::string& prefix, const std::string&
         decode_row(t.row(e), all);
         for (int64_t r = nth.first; r < n_rows; r += nth.step) chosen.push_back(all[static_cast<size_t>(r)]);
     }
-    return backend_.load({Format::F32, n_experts, rows, std::as_bytes(std::span(chosen)), {}},
-                         WeightUse::vector);
+    return load(t.name, {Format::F32, n_experts, rows, std::as_bytes(std::span(chosen)), {}},
+                WeightUse::vector, Of::expert);
 }
 
 WeightLoader::LatentHeads WeightLoader::latent_heads(const std::string& prefix, int64_t n_heads,
@@ -115,10 +137,10 @@ WeightLoader::LatentHeads WeightLoader::latent_heads(const std::string& prefix, 
             std::vector<std::byte>& bytes =
                 made_.emplace_back(data_bytes(made, static_cast<int64_t>(keys.size())));
             encode_row(made, keys, bytes.data(), nullptr);
-            heads.k.push_back(backend_.load({made, a.kv_rank, a.nope_dim, bytes, {}}, WeightUse::matrix));
+            heads.k.push_back(load(joined, {made, a.kv_rank, a.nope_dim, bytes, {}}, WeightUse::matrix));
             const TensorView values = rows_of(t, first + a.nope_dim, a.v_dim);
             heads.v.push_back(
-                backend_.load({t.format, a.v_dim, a.kv_rank, values.data, values.scales}, WeightUse::matrix));
+                load(joined, {t.format, a.v_dim, a.kv_rank, values.data, values.scales}, WeightUse::matrix));
         }
     }
     for (const auto* list : {&heads.k, &heads.v}) {

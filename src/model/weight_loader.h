@@ -51,10 +51,12 @@ class WeightLoader {
 
  private:
     const TensorView& require(const std::string& name) const;
-    Weight take(const std::string& name, int64_t rows, int64_t cols, WeightUse use);
+    enum class Of { layer, expert };
+    Weight take(const std::string& name, int64_t rows, int64_t cols, WeightUse use, Of of = Of::layer);
+    Weight load(const std::string& name, WeightView view, WeightUse use, Of of = Of::layer);
     // The matrices of a tensor (n, rows * nth.step, cols).
     std::vector<Weight> stack(const std::string& name, int64_t n, int64_t rows, int64_t cols,
-                              EveryNth nth = {});
+                              EveryNth nth = {}, Of of = Of::layer);
 
     const ModelFile& file_;
     // ModelFile::find() goes through all tensors, and models with experts ask for tens of thousands.

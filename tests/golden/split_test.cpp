@@ -1,0 +1,158 @@
+// One model on two devices: layers here and there, experts elsewhere. Against the reference implementation,
+// and bit for bit against itself however the prompt is fed.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "backend/device_map.h"
+#include "engine/forward.h"
+#include "golden/golden_file.h"
+
+namespace smelt {
+namespace {
+
+constexpr float tolerance = 2e-3f;  // of the row's largest absolute value
+
+struct Case {
+    std::string model, map;
+};
+
+std::vector<Case> list_cases() {
+    std::vector<Case> cases;
+    for (const auto& entry : std::filesystem::directory_iterator(SMELT_TEST_DATA "/goldens")) {
+        if (!entry.is_directory()) continue;
+        const std::string model = entry.path().filename();
+        cases.push_back({model, "reference,1=cpu"});
+        cases.push_back({model, "0-1=cpu,2-=reference"});
+        const auto file = open_model(entry.path());
+        const std::string key = *file->metadata.get_string("general.architecture") + ".expert_count";
+        if (file->metadata.find(key) != nullptr) cases.push_back({model, "reference,experts=cpu"});
+    }
+    return cases;
+}
+
+class Split : public testing::TestWithParam<Case> {
+ protected:
+    Split()
+        : folder_(std::filesystem::path(SMELT_TEST_DATA "/goldens") / GetParam().model),
+          backend_(make_backend(GetParam().map, {.n_threads = 2})),
+          model_(load_model(open_model(folder_), *backend_)) {}
+
+    std::filesystem::path folder_;
+    std::unique_ptr<Backend> backend_;
+    std::unique_ptr<Model> model_;
+};
+
+TEST_P(Split, LogitsAgreeHoweverThePromptIsFed) {
+    const GoldenFile golden(folder_ / "golden.safetensors");
+    for (const std::string k : {"0", "1"}) {
+        const std::vector<int32_t> ids = golden.ints("ids_" + k);
+        const std::vector<float> expected = golden.floats("logits_" + k),
+                                 got = forward_logits(*model_, *backend_, ids);
+        const auto vocab = static_cast<size_t>(model_->config().vocab_size);
+        ASSERT_EQ(got.size(), expected.size());
+        for (size_t row = 0; row < expected.size(); row += vocab) {
+            float largest = 0, worst = 0;
+            for (size_t i = row; i < row + vocab; ++i) {
+                largest = std::max(largest, std::fabs(expected[i]));
+                worst = std::max(worst, std::fabs(got[i] - expected[i]));
+            }
+            ASSERT_LE(worst, tolerance * largest) << "prompt " << k << " row " << row / vocab;
+        }
+        for (const int chunk : {1, 7}) {
+            EXPECT_EQ(forward_logits(*model_, *backend_, ids, chunk), got) << "chunks of " << chunk;
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Split, testing::ValuesIn(list_cases()), [](const auto& test) {
+    std::string name = test.param.model + "_" + test.param.map;
+    std::ranges::replace_if(
+        name, [](char c) { return !std::isalnum(c); }, '_');
+    return name;
+});
+
+// Where both sides are the same device, the borders must leave no trace.
+TEST(SplitBackend, CopiesAreExact) {
+    const std::vector<int32_t> ids = {5, 17, 3, 200, 41, 99, 7};
+    for (const char* name : {"qwen3", "qwen3-moe", "gpt-oss"}) {
+        const auto file = open_model(std::filesystem::path(SMELT_TEST_DATA "/goldens") / name);
+        const auto whole = make_backend("cpu", {.n_threads = 2});
+        const auto expected = forward_logits(*load_model(file, *whole), *whole, ids);
+        // "auto" is the CPU too, but a device of its own.
+        for (const char* map : {"cpu,1=auto", "auto,0=cpu,2-=cpu"}) {
+            const auto split = make_backend(map, {.n_threads = 2});
+            EXPECT_EQ(forward_logits(*load_model(file, *split), *split, ids), expected) << name << " " << map;
+        }
+    }
+}
+
+// The KV blocks of each layer are copied where they lie.
+TEST(SplitBackend, KvBlocksAreCopied) {
+    const auto backend = make_backend("cpu,1=reference", {.n_threads = 1});
+    const auto model = load_model(open_model(SMELT_TEST_DATA "/goldens/qwen3"), *backend);
+    DeviceRunner runner(*model, *backend, {.n_ctx = 8, .n_blocks = 4, .block_len = 4});
+    const auto step = [&](int token, int position, int block) {
+        Batch batch;
+        batch.ids = {token};
+        batch.positions = {position};
+        batch.slots = {block * 4 + position % 4};
+        batch.seq_start = {0, 1};
+        batch.block_table = {block, block};
+        batch.max_blocks = 2;
+        batch.max_kv_len = position + 1;
+        batch.logits_rows = {0};
+        std::vector<float> logits;
+        runner.run(batch, logits);
+        return logits;
+    };
+    (void)step(5, 0, 1);
+    const BlockCopy copy{.from = 1, .to = 3};
+    runner.copy_blocks({&copy, 1});
+    EXPECT_EQ(step(9, 1, 1), step(9, 1, 3));
+    EXPECT_NE(step(9, 1, 1), step(9, 1, 2));
+}
+
+TEST(DeviceMap, Entries) {
+    const DeviceMap map = parse_device_map("cpu,0-11=reference,15=reference,20-=auto,experts=cpu");
+    EXPECT_EQ(map.rest, "cpu");
+    ASSERT_EQ(map.entries.size(), 4u);
+    EXPECT_EQ(map.entries[0].last_layer, 11);
+    EXPECT_EQ(map.entries[1].first_layer, 15);
+    EXPECT_EQ(map.entries[1].last_layer, 15);
+    EXPECT_GT(map.entries[2].last_layer, 1'000'000);
+    EXPECT_TRUE(map.entries[3].experts);
+    EXPECT_EQ(parse_device_map("3=cpu").rest, "auto");
+}
+
+TEST(DeviceMap, WrongEntriesAreNamed) {
+    const auto error = [](const std::string& map, const std::string& model) -> std::string {
+        try {
+            const auto backend = make_backend(map);
+            const auto loaded =
+                load_model(open_model(std::filesystem::path(SMELT_TEST_DATA "/goldens") / model), *backend);
+            const std::vector<int32_t> ids = {1};
+            (void)forward_logits(*loaded, *backend, ids);
+            return {};
+        } catch (const Error& e) {
+            return e.what();
+        }
+    };
+    for (const auto& [map, text] :
+         {std::pair("cpu,x=cpu", "x=cpu: expected a layer, FIRST-LAST, FIRST- or experts before the ="),
+          std::pair("cpu,5-3=cpu", "5-3=cpu: expected a layer"),
+          std::pair("cpu,-3=cpu", "-3=cpu: expected a layer"),
+          std::pair("cpu,1=", "expected DEVICE, LAYERS=DEVICE"), std::pair("cpu,,1=cpu", "expected DEVICE"),
+          std::pair("cpu,reference", "reference: the rest has the device cpu already"),
+          std::pair("cpu,0-4=cpu,2=reference",
+                    "0-4=cpu and 2=reference give the same weights to two devices"),
+          std::pair("cpu,1=tpu", "device tpu: expected one of"),
+          std::pair("cpu,40-50=reference", "40-50=reference: the model has no such layers"),
+          std::pair("cpu,experts=reference", "experts=reference: the model has no such weights")}) {
+        EXPECT_NE(error(map, "qwen3").find(text), std::string::npos) << map << ": " << error(map, "qwen3");
+    }
+}
+
+}  // namespace
+}  // namespace smelt
