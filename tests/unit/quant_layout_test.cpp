@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <random>
 
@@ -246,6 +247,50 @@ TEST(QuantLayout, IQ4) {
     put_half(b, 0, d);
     for (int& q : c.q) q = iq4[static_cast<size_t>(q)];
     expect_values(decode(Format::IQ4_NL, b), c, 0, 0);
+}
+
+// Twice E2M1's values, so that they are integers.
+constexpr std::array<int, 16> fp4 = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+TEST(QuantLayout, NVFP4) {
+    std::mt19937 random(8);
+    for (int code = 0; code < 256; ++code) {
+        const Content c = random_content(random, 64, 4, 16, 120, 1);
+        Bytes b(36);
+        for (size_t g = 0; g < 4; ++g) {
+            b[g] = static_cast<uint8_t>(g == 2 ? code : c.scale[g]);
+            for (size_t i = 0; i < 16; ++i) merge(b[4 + 8 * g + i % 8], c.q[16 * g + i] << (i / 8 * 4));
+        }
+        const std::vector<float> got = decode(Format::NVFP4, b);
+        for (size_t i = 0; i < 64; ++i) {
+            // E4M3 without its sign; 127 is 0.
+            const int bits = b[i / 16] & 127, exponent = bits >> 3, mantissa = bits & 7;
+            const float scale = bits == 127     ? 0.0f
+                                : exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
+                                                : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+            ASSERT_EQ(got[i], scale * 0.5f * static_cast<float>(fp4[static_cast<size_t>(c.q[i])]))
+                << code << " " << i;
+        }
+    }
+}
+
+TEST(QuantLayout, ZeroPoints) {
+    std::mt19937 random(9);
+    for (int zero = 0; zero <= 256; ++zero) {
+        Content c = random_content(random, 32, 1, 16, 1, 1);
+        c.scale = {1};
+        c.min = {0};
+        Bytes b = pack_32(c, 4, false);
+        put_half(b, 0, d);
+        put_half(b, 2, static_cast<float>(zero));
+        expect_values(decode(Format::Q4_Z, b), c, 0, zero);
+        c.q = random_content(random, 32, 1, 256, 1, 1).q;
+        b.assign(36, 0);
+        put_half(b, 0, d);
+        put_half(b, 2, static_cast<float>(zero));
+        for (size_t i = 0; i < 32; ++i) b[4 + i] = static_cast<uint8_t>(c.q[i]);
+        expect_values(decode(Format::Q8_Z, b), c, 0, zero);
+    }
 }
 
 }  // namespace
