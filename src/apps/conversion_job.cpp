@@ -25,7 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 
 bool has_vocabulary(const ModelFile& model) {
-    return model.tokenizer != nullptr || model.metadata.find("tokenizer.ggml.model") != nullptr;
+    return model.tokenizer != nullptr || fs::exists(model.path / "merges.txt") ||
+           model.metadata.find("tokenizer.ggml.model") != nullptr;
 }
 
 Container target_container(const std::string& out) {
@@ -48,7 +49,7 @@ Metadata gguf_vocabulary(const ModelFile& model) {
 
 HuggingFaceTexts hugging_face_texts(const ModelFile& model) {
     if (!has_vocabulary(model)) return {};
-    if (model.container == Container::hugging_face) {
+    if (model.container == Container::hugging_face && model.tokenizer != nullptr) {
         const bool has_config = model.tokenizer_config != nullptr;
         return {std::string(model.tokenizer->text()),
                 has_config ? std::string(model.tokenizer_config->text()) : std::string()};

@@ -8,11 +8,19 @@ namespace smelt {
 
 namespace {
 
-Vocabulary read_hugging_face(const ModelFile& model) {
-    if (model.tokenizer == nullptr) {
+Vocabulary read_tokens(const ModelFile& model) {
+    if (model.tokenizer != nullptr) {
+        return read_vocabulary_json(model.tokenizer->text(), model.tokenizer->path().string());
+    }
+    const auto vocab = model.path / "vocab.json", merges = model.path / "merges.txt";
+    if (!std::filesystem::is_regular_file(vocab) || !std::filesystem::is_regular_file(merges)) {
         throw Error("{}: the folder has no tokenizer.json", model.path.string());
     }
-    Vocabulary v = read_vocabulary_json(model.tokenizer->text(), model.tokenizer->path().string());
+    return read_vocabulary_and_merges(MappedFile(vocab).text(), MappedFile(merges).text(), vocab.string());
+}
+
+Vocabulary read_hugging_face(const ModelFile& model) {
+    Vocabulary v = read_tokens(model);
     if (model.tokenizer_config != nullptr) {
         read_tokenizer_config(v, model.tokenizer_config->text(), model.tokenizer_config->path().string());
     }

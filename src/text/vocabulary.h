@@ -96,6 +96,9 @@ void check_vocabulary(const Vocabulary& v, std::string_view source);
 
 // tokenizer.json of Hugging Face.
 Vocabulary read_vocabulary_json(std::string_view text, std::string_view source);
+// The two files that older folders have instead, of GPT-2's kind: vocab.json and merges.txt.
+Vocabulary read_vocabulary_and_merges(std::string_view vocab, std::string_view merges,
+                                      std::string_view source);
 // bos, eos, pad, unk and add_bos from tokenizer_config.json.
 void read_tokenizer_config(Vocabulary& v, std::string_view text, std::string_view source);
 // tokenizer.ggml.*

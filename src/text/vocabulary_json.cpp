@@ -273,6 +273,29 @@ Vocabulary read_vocabulary_json(std::string_view text, std::string_view source) 
     return Reader(parse_tokenizer_json(text, source), source).read();
 }
 
+Vocabulary read_vocabulary_and_merges(std::string_view vocab, std::string_view merges,
+                                      std::string_view source) {
+    Json lines = Json::array();
+    while (!merges.empty()) {
+        const size_t end = std::min(merges.size(), merges.find('\n'));
+        std::string_view line = merges.substr(0, end);
+        if (line.ends_with('\r')) line.remove_suffix(1);
+        if (!line.empty() && !line.starts_with("#version")) lines.push_back(line);
+        merges.remove_prefix(std::min(merges.size(), end + 1));
+    }
+    std::string text =
+        R"({"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"model":{"type":"BPE",)";
+    text.append(R"("merges":)").append(to_string(lines)).append(R"(,"vocab":)").append(vocab).append("}}");
+    Vocabulary v = read_vocabulary_json(text, source);
+    // GPT-2's one special token, which neither file marks.
+    const auto end_of_text = std::find(v.tokens.begin(), v.tokens.end(), "<|endoftext|>");
+    if (end_of_text == v.tokens.end()) return v;
+    v.bos = v.eos = v.unk = static_cast<int32_t>(end_of_text - v.tokens.begin());
+    v.types[static_cast<size_t>(v.eos)] = TokenType::control;
+    v.added.push_back({.id = v.eos, .special = true});
+    return v;
+}
+
 void read_tokenizer_config(Vocabulary& v, std::string_view text, std::string_view source) {
     const Json config = parse_json(text, source);
     const auto id_of = [&](const char* name, int32_t otherwise) {

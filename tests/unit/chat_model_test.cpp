@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "text/byte_map.h"
 #include "text/vocabulary.h"
 #include "unit/files_support.h"
 #include "unit/text_support.h"
@@ -75,6 +76,18 @@ TEST(ChatModel, Gpt2JoinsTurnsByTheEndMark) {
     const Prompt longer = model->make_prompt(user(std::string(600, 'a')));
     EXPECT_THROW(model->generate(longer, {}), Error);
     EXPECT_THROW(ChatModel::open(t.path(), {.backend = {.n_threads = 1}, .n_ctx = 1024}), Error);
+
+    // And have the vocabulary in two files.
+    fs::remove(t.path() / "tokenizer.json");
+    fs::remove(t.path() / "tokenizer_config.json");
+    Json vocab = Json::object();
+    for (int32_t id = 0; id < v.n_tokens(); ++id) {
+        vocab[id < 256 ? spell_bytes(v.tokens[static_cast<size_t>(id)]) : "<|endoftext|>"] = id;
+    }
+    write_file(t.path() / "vocab.json", to_string(vocab));
+    write_file(t.path() / "merges.txt", "#version: 0.2\n");
+    const auto older = ChatModel::open(t.path(), {.backend = {.n_threads = 1}});
+    EXPECT_EQ(older->make_prompt(user("Hi")).ids, (std::vector<int32_t>{'H', 'i', v.eos}));
 }
 
 TEST(ChatModel, AnswersInPieces) {

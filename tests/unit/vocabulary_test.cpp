@@ -412,6 +412,32 @@ TEST(VocabularyQwen3c, ErrorsNameWhatIsWrong) {
     EXPECT_THROW(write_vocabulary_qwen3c(demo(), -1, 8183), Error);
 }
 
+// GPT-2's own vocabulary, as the files of its first folders have it.
+TEST(LoadTokenizer, VocabularyAndMerges) {
+    const Vocabulary v =
+        read_vocabulary_gguf(open_model(data_folder + "gpt-2/vocab.gguf")->metadata, "gpt-2");
+    std::string vocab = "{", merges = "#version: 0.2\n";
+    const auto spelling = [&](int32_t id) { return spell_bytes(v.tokens[static_cast<size_t>(id)]); };
+    for (int32_t id = 0; id < v.n_tokens(); ++id) {
+        vocab.append(id == 0 ? "" : ",").append(to_string(Json(spelling(id)))).append(":");
+        vocab.append(std::to_string(id));
+    }
+    for (const Merge& m : v.merges) {
+        merges.append(spelling(m.left)).append(" ").append(spelling(m.right)).append("\n");
+    }
+    vocab.append("}");
+    const Vocabulary again = read_vocabulary_and_merges(vocab, merges, "vocab.json");
+    EXPECT_EQ(again.tokens, v.tokens);
+    EXPECT_EQ(again.merges, v.merges);
+    EXPECT_EQ(again.types, v.types);
+    EXPECT_EQ(again.added, v.added);
+    EXPECT_EQ(again.patterns, v.patterns);
+    EXPECT_EQ(again.eos, 50256);
+    expect_error("vocab.json", [&] { read_vocabulary_and_merges("{\"a\":0", "", "vocab.json"); });
+    expect_error("model.merges: entry 0",
+                 [&] { read_vocabulary_and_merges("{\"a\":0}", "a b", "vocab.json"); });
+}
+
 TEST(LoadTokenizer, NamesWhatIsMissing) {
     expect_error("no-such", [] { load_tokenizer(std::filesystem::path("no-such")); });
     expect_error("no-such", [] { load_tokenizer(std::filesystem::path("no-such/tokenizer.json")); });
