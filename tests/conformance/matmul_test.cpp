@@ -28,8 +28,9 @@ std::vector<double> matmul_bound(const EncodedWeight& w, const std::vector<float
         std::vector<double> slack(static_cast<size_t>(w.cols), 0);
         for (int64_t i = 0; rounded && i < w.cols; i += 32) {
             float top = 0;
-            for (int64_t j = i; j < i + 32; ++j) top = std::max(top, std::fabs(row[j]));
-            std::fill_n(slack.begin() + i, 32, as_double(top) / 127 * 0.5 * (1 + 1e-4));
+            const int64_t end = std::min(i + 32, w.cols);
+            for (int64_t j = i; j < end; ++j) top = std::max(top, std::fabs(row[j]));
+            std::fill(slack.begin() + i, slack.begin() + end, as_double(top) / 127 * 0.5 * (1 + 1e-4));
         }
         for (int64_t r = 0; r < w.rows; ++r) {
             double terms = 0, rounding = 0;
