@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "apps/device_options.h"
+#include "apps/kv_option.h"
 #include "apps/shapes.h"
 #include "apps/verbs.h"
 #include "base/bandwidth.h"
@@ -21,7 +22,8 @@ namespace smelt {
 namespace {
 
 struct Options {
-    std::string model, shape, format = "q8_0", kv = "f16";
+    std::string model, shape, format = "q8_0";
+    KvFormats kv = {};
     int n_prompt = 512, n_decode = 64, depth = 0, chunk = 512, n_runs = 5, n_layers = 0;
     bool json = false, list_shapes = false;
     DeviceOptions device;
@@ -74,8 +76,7 @@ void feed_in_chunks(SequenceRunner& sequence, std::span<const int32_t> ids, int 
 }
 
 Result measure(const Options& o, const Model& model, Backend& backend) {
-    const DType kv = o.kv == "f32" ? DType::F32 : DType::F16;
-    SequenceRunner sequence(model, backend, std::max({1, o.n_prompt, o.depth + o.n_decode}), kv);
+    SequenceRunner sequence(model, backend, std::max({1, o.n_prompt, o.depth + o.n_decode}), o.kv);
     const int64_t vocab = model.config().vocab_size;
     const std::vector<int32_t> prompt = some_ids(o.n_prompt, vocab), context = some_ids(o.depth, vocab),
                                answer = some_ids(o.n_decode, vocab);
@@ -141,7 +142,7 @@ void print_json(const Options& o, const std::string& name, const Model& model, c
               {"weight_bytes_per_token", model.step_bytes()},
               {"device", backend.name()},
               {"device_description", backend.description()},
-              {"kv", o.kv},
+              {"kv", to_string(o.kv)},
               {"runs", o.n_runs},
               {"bandwidth_bytes_per_s", r.bandwidth.json()}};
     if (!r.prefill.values.empty()) {
@@ -228,9 +229,7 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_option("--chunk", o->chunk, "Tokens of a prefill step")
         ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
-    verb->add_option("--kv", o->kv, "Number format of the KV cache")
-        ->check(CLI::IsMember({"f32", "f16"}))
-        ->capture_default_str();
+    add_kv_option(*verb, o->kv);
     verb->add_option("-r,--runs", o->n_runs, "Runs that are counted, after one that is not")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "apps/device_options.h"
+#include "apps/kv_option.h"
 #include "apps/verbs.h"
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -15,7 +16,7 @@ struct Options {
     std::string model, output;
     std::vector<int32_t> ids;
     int chunk = 0;
-    std::string kv = "f32";
+    KvFormats kv = {Format::F32, Format::F32};
     DeviceOptions device;
 };
 
@@ -39,8 +40,7 @@ void run(const Options& o) {
     const auto backend = o.device.open();
     const auto model =
         load_model(override_rope_scaling(open_model(o.model), o.device.rope_scaling), *backend);
-    const std::vector<float> logits =
-        forward_logits(*model, *backend, o.ids, o.chunk, o.kv == "f16" ? DType::F16 : DType::F32);
+    const std::vector<float> logits = forward_logits(*model, *backend, o.ids, o.chunk, o.kv);
     write_npy(o.output, logits, o.ids.size(), static_cast<size_t>(model->config().vocab_size));
 }
 
@@ -54,9 +54,7 @@ Verb add_logits(CLI::App& smelt) {
     verb->add_option("-o,--output", o->output, "File to write: float32 (n ids, vocabulary)")->required();
     verb->add_option("--chunk", o->chunk, "Feed the ids in chunks of this many; 0: all at once")
         ->check(CLI::NonNegativeNumber);
-    verb->add_option("--kv", o->kv, "Number format of the KV cache")
-        ->check(CLI::IsMember({"f32", "f16"}))
-        ->capture_default_str();
+    add_kv_option(*verb, o->kv);
     add_model_options(*verb, o->device);
     verb->footer(
         "Example:\n  smelt logits models/demo-5m --ids 5,17,3 --output logits.npy\n"

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "apps/kv_option.h"
 #include "apps/run_session.h"
 #include "apps/terminal.h"
 #include "apps/verbs.h"
@@ -76,6 +77,7 @@ Verb add_run(CLI::App& smelt) {
     verb->add_option("-c,--ctx", o->run.n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();
+    add_kv_option(*verb, o->run.kv);
     add_model_options(*verb, o->run.device);
     verb->add_flag("--json", o->json,
                    "With --prompt: print answer, thinking, token counts and times as JSON");

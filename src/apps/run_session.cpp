@@ -81,7 +81,8 @@ RunSession::RunSession(const std::string& model, RunOptions options)
       model_(ChatModel::open(model, {.device = options_.device.name(),
                                      .backend = {.n_threads = options_.device.n_threads},
                                      .rope_scaling = options_.device.rope_scaling,
-                                     .n_ctx = options_.n_ctx})) {}
+                                     .n_ctx = options_.n_ctx,
+                                     .kv = options_.kv})) {}
 
 GenerateOptions RunSession::generate_options() const {
     GenerateOptions g{

@@ -20,6 +20,7 @@ struct RunOptions {
     std::optional<uint64_t> seed;
     std::vector<std::string> stop;
     int n_ctx = 0;
+    KvFormats kv = {};
     DeviceOptions device;
 };
 

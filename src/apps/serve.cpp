@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "apps/device_options.h"
+#include "apps/kv_option.h"
 #include "apps/verbs.h"
 #include "apps/version.h"
 #include "base/error.h"
@@ -25,6 +26,7 @@ struct Options {
     std::string api_key_file, admin_key_file;
     int n_ctx = 0, max_seqs = 32, max_queue = 256;
     int64_t kv_tokens = 16384;
+    KvFormats kv = {};
     double memory_budget_gb = 0;
     int header_timeout = 10, body_timeout = 30, idle_timeout = 60, write_timeout = 30, drain = 30;
     size_t max_body_mb = 16;
@@ -81,6 +83,7 @@ void run(Options& o) {
                   .rope_scaling = o.device.rope_scaling,
                   .n_ctx = o.n_ctx,
                   .kv_tokens = o.kv_tokens,
+                  .kv = o.kv,
                   .engine = {.scheduler = {.max_seqs = o.max_seqs}, .max_queue = o.max_queue}};
     o.set.open.engine.scheduler.max_batch_tokens = std::max(512, 2 * o.max_seqs);
 
@@ -134,6 +137,7 @@ Verb add_serve(CLI::App& smelt) {
                      "Tokens of the KV cache of a model, for all its conversations; at least the context")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();
+    add_kv_option(*verb, o->kv);
     verb->add_option("--max-seqs", o->max_seqs, "Sequences in a batch at most")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();

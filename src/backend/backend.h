@@ -24,7 +24,12 @@ struct BatchView {
     int max_kv_len = 0;  // longest sequence, with this step's tokens
 };
 
-// One layer's paged K or V: (n_blocks, block_len, n_heads) rows of dim values, F32 or F16.
+// The number formats that a KV cache can have.
+inline constexpr Format kv_formats[] = {Format::F32,  Format::F16,  Format::BF16,
+                                        Format::Q8_0, Format::Q4_0, Format::MXFP8_E4M3};
+
+// One layer's paged K or V: (n_blocks, block_len, n_heads) rows of dim values, each whole blocks of one of
+// kv_formats.
 struct KvRows {
     Storage* storage = nullptr;
     Format format = Format::F16;

@@ -145,7 +145,7 @@ class Untrusted {
 int choose_context(const ModelConfig& config, const ChatModelOptions& options, const Backend& backend,
                    size_t weight_bytes) {
     if (options.n_ctx > 0) return options.n_ctx;
-    const KvBlockBytes bytes = kv_block_bytes(config, 1, options.kv_type);
+    const KvBlockBytes bytes = kv_block_bytes(config, 1, options.kv);
     const size_t available = static_cast<size_t>(backend.available_memory());
     size_t budget = (available > weight_bytes ? available - weight_bytes : 0) / 2;
     size_t per_token = bytes.all();
@@ -190,7 +190,7 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
         *model_, *backend_,
         DeviceRunnerOptions{.n_ctx = n_ctx,
                             .n_blocks = static_cast<int>(std::min<int64_t>(n_blocks, 1 << 24)),
-                            .kv_type = options.kv_type,
+                            .kv = options.kv,
                             .n_window_parts = window_parts(model_->config(), options.engine.scheduler)});
     runner_ = runner.get();
     engine_ = std::make_unique<Engine>(std::move(runner), options.engine);

@@ -26,7 +26,7 @@ struct ChatModelOptions {
     std::string rope_scaling = {};  // in place of the model's own; see model/rope.h
     int n_ctx = 0;          // tokens of one conversation; 0: as trained, or as many as fit into memory
     int64_t kv_tokens = 0;  // of all conversations at once; 0: n_ctx
-    DType kv_type = DType::F16;
+    KvFormats kv = {};
     EngineOptions engine = {};
 };
 

@@ -9,10 +9,9 @@ namespace smelt {
 namespace {
 
 // One layer's cache without memory.
-KvLayer make_layer(const ModelConfig& c, int64_t n_blocks, int64_t block_len, DType kv_type) {
-    const Format format = kv_type == DType::F16 ? Format::F16 : Format::F32;
-    const KvRows k(format, n_blocks, block_len, c.n_kv_heads, c.head_dim);
-    return {k, c.latent ? k.first(c.latent->kv_rank) : k};
+KvLayer make_layer(const ModelConfig& c, int64_t n_blocks, int64_t block_len, const KvFormats& kv) {
+    const auto rows = [&](Format f) { return KvRows(f, n_blocks, block_len, c.n_kv_heads, c.head_dim); };
+    return {rows(kv.k), c.latent ? rows(kv.k).first(c.latent->kv_rank) : rows(kv.v)};
 }
 
 size_t n_bytes(const ModelConfig& c, const KvLayer& layer) {
@@ -24,7 +23,7 @@ RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
     if (o.n_ctx < 0) throw Error("context: expected 1 token or more (0: as trained), found {}", o.n_ctx);
     if (o.block_len < 1) throw Error("KV block length: expected 1 token or more, found {}", o.block_len);
     if (o.n_blocks < 0) throw Error("KV blocks: expected 1 or more, found {}", o.n_blocks);
-    if (o.kv_type != DType::F16 && o.kv_type != DType::F32) throw Error("KV type: expected f16 or f32");
+    check_kv_formats(config, o.kv);
     const int64_t n_ctx = o.n_ctx > 0 ? o.n_ctx : config.n_ctx_train;
     if (config.n_positions > 0 && n_ctx > config.n_positions) {
         throw Error("context: {} has {} learned positions, expected at most as many tokens, found {}",
@@ -46,8 +45,9 @@ RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
 
 }  // namespace
 
-KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, DType kv_type) {
-    const size_t layer_bytes = n_bytes(config, make_layer(config, 1, block_len, kv_type));
+KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFormats& kv) {
+    check_kv_formats(config, kv);
+    const size_t layer_bytes = n_bytes(config, make_layer(config, 1, block_len, kv));
     KvBlockBytes bytes;
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {
         (config.window_of(layer) > 0 ? bytes.windowed : bytes.full) += layer_bytes;
@@ -61,7 +61,7 @@ DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRun
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {
         const bool apart = config.window_of(layer) > 0 && shape_.windows.n_parts > 0;
         kv_.push_back(make_layer(config, apart ? shape_.windows.n_parts : shape_.n_blocks, shape_.block_len,
-                                 options.kv_type));
+                                 options.kv));
         kv_bytes_ += n_bytes(config, kv_.back());
     }
     // The system would promise the memory and end the process once it is used.

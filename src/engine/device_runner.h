@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/kv_cache.h"
+#include "engine/kv_formats.h"
 #include "engine/model_runner.h"
 #include "model/model.h"
 
@@ -14,7 +15,7 @@ struct DeviceRunnerOptions {
     int n_ctx = 0;     // tokens of one sequence at most; 0: as trained
     int n_blocks = 0;  // of the KV cache; 0: room for one sequence of n_ctx
     int block_len = default_block_len;
-    DType kv_type = DType::F16;  // or F32
+    KvFormats kv = {};
     // Blocks that windowed layers have, as window_parts_for() says; 0, or as many as n_blocks: as other
     // layers.
     int n_window_parts = 0;
@@ -25,7 +26,8 @@ struct KvBlockBytes {
     size_t full = 0, windowed = 0;  // layers that see all, layers with a window
     size_t all() const { return full + windowed; }
 };
-KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, DType kv_type);
+// Throws Error where the model cannot have a cache in these formats.
+KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFormats& kv);
 
 class DeviceRunner : public ModelRunner {
  public:

@@ -7,8 +7,8 @@
 
 namespace smelt {
 
-SequenceRunner::SequenceRunner(const Model& model, Backend& backend, int n_ctx, DType kv_type)
-    : runner_(model, backend, {.n_ctx = n_ctx, .kv_type = kv_type}) {
+SequenceRunner::SequenceRunner(const Model& model, Backend& backend, int n_ctx, const KvFormats& kv)
+    : runner_(model, backend, {.n_ctx = n_ctx, .kv = kv}) {
     batch_.max_blocks = runner_.shape().n_blocks;
     batch_.block_table.resize(static_cast<size_t>(batch_.max_blocks));
     std::iota(batch_.block_table.begin(), batch_.block_table.end(), 0);
@@ -38,7 +38,7 @@ void SequenceRunner::rewind(int position) {
 }
 
 std::vector<float> forward_logits(const Model& model, Backend& backend, std::span<const int32_t> ids,
-                                  int chunk, DType kv_type) {
+                                  int chunk, const KvFormats& kv) {
     if (ids.empty() || ids.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
         throw Error("ids: expected 1 or more, found {}", ids.size());
     }
@@ -48,7 +48,7 @@ std::vector<float> forward_logits(const Model& model, Backend& backend, std::spa
             throw Error("ids[{}]: expected 0 to {}, found {}", i, model.config().vocab_size - 1, ids[i]);
         }
     }
-    SequenceRunner sequence(model, backend, static_cast<int>(ids.size()), kv_type);
+    SequenceRunner sequence(model, backend, static_cast<int>(ids.size()), kv);
     std::vector<float> all;
     all.reserve(ids.size() * static_cast<size_t>(model.config().vocab_size));
     const size_t step = chunk == 0 ? ids.size() : static_cast<size_t>(chunk);

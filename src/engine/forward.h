@@ -15,7 +15,7 @@ class SequenceRunner {
     enum class Logits { none, last, all };
 
     // Room for n_ctx tokens. Borrows model and backend. Throws Error when there is too little memory.
-    SequenceRunner(const Model& model, Backend& backend, int n_ctx, DType kv_type);
+    SequenceRunner(const Model& model, Backend& backend, int n_ctx, const KvFormats& kv);
 
     // Runs the next tokens in one step and returns the logits asked for, (rows, vocab_size), valid until the
     // next call. Ids must be in the vocabulary, and the tokens fit into n_ctx.
@@ -37,6 +37,6 @@ class SequenceRunner {
 // Logits of all positions, (ids.size(), vocab_size). `chunk` tokens are fed at a time; 0: all at once. Throws
 // Error naming the id that is not in the vocabulary, or the length when there are none or too many.
 std::vector<float> forward_logits(const Model& model, Backend& backend, std::span<const int32_t> ids,
-                                  int chunk = 0, DType kv_type = DType::F32);
+                                  int chunk = 0, const KvFormats& kv = {Format::F32, Format::F32});
 
 }  // namespace smelt

@@ -55,6 +55,26 @@ TEST(Run, AnswersOnStdoutAndMeasuresOnStderr) {
     EXPECT_NE(r.err.find("memory"), std::string::npos);
 }
 
+TEST(Run, KvFormats) {
+    const std::string ask = "run " + large_model + " -p 'What is 12 + 30?' --temp 0 --no-think --kv ";
+    const auto answer = [&](const std::string& kv) {
+        const CommandResult r = smelt_command(ask + kv);
+        EXPECT_EQ(r.status, 0) << r.err;
+        return r.out;
+    };
+    for (const char* kv : {"f32", "bf16", "q8_0", "fp8"}) EXPECT_EQ(answer(kv), "12 + 30 = 42\n") << kv;
+    EXPECT_NE(answer("k=q8_0,v=q4_0"), "");
+    const CommandResult unknown = smelt_command(ask + "q5_0");
+    EXPECT_EQ(unknown.status, 2);
+    EXPECT_NE(unknown.err.find("expected one of f32, f16, bf16, q8_0, q4_0, fp8"), std::string::npos)
+        << unknown.err;
+    const CommandResult apart =
+        smelt_command("logits " SMELT_TEST_DATA "/goldens/glm4-moe-lite --ids 1,2 -o " + testing::TempDir() +
+                      "kv.npy --kv k=f32,v=f16");
+    EXPECT_EQ(apart.status, 1);
+    EXPECT_NE(apart.err.find("expected one format for both"), std::string::npos) << apart.err;
+}
+
 // Template, tokenizer, model, sampler and text stream together give what transformers gave.
 TEST(Run, GreedyAnswersAreTheReferenceImplementations) {
     int n_cases = 0;

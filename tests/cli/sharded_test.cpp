@@ -136,7 +136,7 @@ TEST_F(Sharded, ACutRunsWithoutTheRest) {
     cut->metadata.set("qwen3moe.block_count", int64_t{1});
     const auto backend = make_backend("cpu", {.n_threads = 2});
     const auto model = load_model(cut, *backend);
-    SequenceRunner sequence(*model, *backend, 1, DType::F16);
+    SequenceRunner sequence(*model, *backend, 1, {});
     const int32_t id = 5;
     (void)sequence.feed({&id, 1}, SequenceRunner::Logits::none);
     // Attention of 143 MB and 8 of the 128 experts, 38 MB each, of 470 GB.

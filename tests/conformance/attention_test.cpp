@@ -18,6 +18,7 @@ struct Shape {
     Format type = Format::F16;
     int window = 0;
     bool sinks = false;
+    Format v_type = type;
     int64_t v_in_k = 0;  // not 0: v is that much of k's beginning
 
     int64_t v_dim() const { return v_in_k > 0 ? v_in_k : head_dim; }
@@ -37,7 +38,7 @@ void append(std::vector<float>& to, const std::vector<float>& row) {
 KvLayer make_layer(Rig& rig, const Shape& s, int64_t n_blocks) {
     const KvRows k = rig.kv_rows(s.type, n_blocks, s.block_len, s.n_kv_heads, s.head_dim);
     return {k, s.v_in_k > 0 ? k.first(s.v_in_k)
-                            : rig.kv_rows(s.type, n_blocks, s.block_len, s.n_kv_heads, s.head_dim)};
+                            : rig.kv_rows(s.v_type, n_blocks, s.block_len, s.n_kv_heads, s.head_dim)};
 }
 
 // Fills the caches with every sequence's past, then stores and attends the new tokens. Sequence i has the
@@ -138,7 +139,7 @@ void expect_near_reference(const Shape& s, const std::vector<Sequence>& sequence
         ASSERT_TRUE(near(attend(*d.backend, s, sequences, ids), expected, bound, 1e-11))
             << d.label << " kv heads " << s.n_kv_heads << " x " << s.n_rep << ", head_dim " << s.head_dim
             << ", blocks of " << s.block_len << ", window " << s.window << (s.sinks ? ", sinks" : "") << ", "
-            << to_string(s.type) << ", v in k " << s.v_in_k;
+            << to_string(s.type) << " " << to_string(s.v_type) << ", v in k " << s.v_in_k;
     }
 }
 
@@ -153,6 +154,24 @@ TEST(Attention, HeadDimsAndGroupRatios) {
             expect_near_reference({.n_kv_heads = 1, .n_rep = n_rep, .head_dim = 32, .type = type}, ragged);
             expect_near_reference({.n_kv_heads = 3, .n_rep = n_rep, .head_dim = 32, .type = type}, {{40, 1}});
         }
+    }
+}
+
+TEST(Attention, EveryFormatOfKeysAndValues) {
+    for (const Format k : kv_formats) {
+        for (const Format v : kv_formats) {
+            for (const int64_t n_rep : {1, 2, 5}) {  // rows that share widened k and v, or are too few
+                const Shape s{.n_kv_heads = 2, .n_rep = n_rep, .head_dim = 96, .type = k, .v_type = v};
+                expect_near_reference(s, {{37, 1}, {0, 9}, {530, 1}});
+            }
+        }
+        const int64_t block_len = format_info(k).block_len;
+        expect_near_reference({.n_kv_heads = 1,
+                               .n_rep = 20,
+                               .head_dim = 3 * 32 + 64 / block_len * block_len,
+                               .type = k,
+                               .v_in_k = 96},
+                              ragged);
     }
 }
 
@@ -229,6 +248,8 @@ TEST(Attention, ATokenHasTheSameBitsInEveryBatch) {
           Shape{.n_rep = 1, .head_dim = 32, .type = Format::F32, .window = 45},
           Shape{.n_rep = 8, .head_dim = 32, .window = 530},
           Shape{.n_rep = 2, .head_dim = 64, .window = 520, .sinks = true},
+          Shape{.n_rep = 3, .head_dim = 64, .type = Format::Q8_0, .v_type = Format::Q4_0},
+          Shape{.n_rep = 8, .head_dim = 32, .type = Format::MXFP8_E4M3, .v_type = Format::BF16},
           Shape{.n_kv_heads = 1, .n_rep = 5, .head_dim = 80, .window = 0, .v_in_k = 64}}) {
         const int len = 600;
         const auto row = static_cast<size_t>(s.n_kv_heads * s.n_rep * s.v_dim());

@@ -243,12 +243,15 @@ class EveryKvFormat : public testing::TestWithParam<Format> {};
 
 TEST_P(EveryKvFormat, StoreAndCopyBlocks) {
     const Format type = GetParam();
-    for (const int64_t head_dim : {1, 20, 64, 80}) {
+    for (const int64_t head_dim : {1, 20, 32, 64, 80, 160}) {
+        if (head_dim % format_info(type).block_len != 0) continue;
         const int64_t n = 6, n_kv_heads = 3, block_len = 5, n_blocks = 4;
         const int64_t row = n_kv_heads * head_dim;
         std::vector<float> k = normal(n * row, 1), v = normal(n * row, 2);
         k[0] = 1e-6f;  // subnormal as F16
         v[0] = 70000;  // infinite as F16
+        std::fill_n(k.begin() + 32, std::min<int64_t>(32, n * row - 32), 0.0f);
+        for (int64_t i = 0; i < row; ++i) v[static_cast<size_t>(row + i)] *= 1e-38f;  // subnormal
         const auto cache = [&](Rig& rig) {
             const KvLayer kv{rig.kv_rows(type, n_blocks, block_len, n_kv_heads, head_dim),
                              rig.kv_rows(type, n_blocks, block_len, n_kv_heads, head_dim)};
@@ -275,7 +278,7 @@ TEST_P(EveryKvFormat, StoreAndCopyBlocks) {
         }
     }
 }
-INSTANTIATE_TEST_SUITE_P(Conformance, EveryKvFormat, testing::Values(Format::F32, Format::F16),
+INSTANTIATE_TEST_SUITE_P(Conformance, EveryKvFormat, testing::ValuesIn(kv_formats),
                          [](const auto& test) { return std::string(to_string(test.param)); });
 
 std::string refusal(const char* device, const BackendOptions& options) {

@@ -35,7 +35,7 @@ TEST_P(DemoModel, LogitsAndGreedyAnswersAgree) {
             const std::vector<float> expected = golden.floats("last_logits_" + name);
 
             SequenceRunner sequence(*model, *backend, static_cast<int>(ids.size() + greedy.size()),
-                                    DType::F32);
+                                    {Format::F32, Format::F32});
             auto logits = sequence.feed(ids, SequenceRunner::Logits::last);
             float largest = 0, worst = 0;
             for (size_t i = 0; i < expected.size(); ++i) {

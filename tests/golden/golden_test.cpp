@@ -72,7 +72,8 @@ TEST_P(Golden, LogitsAgreeHoweverThePromptIsFed) {
 TEST_P(Golden, GreedyContinuationIsTheSame) {
     for (const std::string k : {"0", "1", "2"}) {
         const std::vector<int32_t> ids = golden_.ints("ids_" + k), greedy = golden_.ints("greedy_" + k);
-        SequenceRunner sequence(*model_, *backend_, static_cast<int>(ids.size() + greedy.size()), DType::F32);
+        SequenceRunner sequence(*model_, *backend_, static_cast<int>(ids.size() + greedy.size()),
+                                {Format::F32, Format::F32});
         auto logits = sequence.feed(ids, SequenceRunner::Logits::last);
         for (const int32_t expected : greedy) {
             ASSERT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(), expected)
@@ -99,7 +100,7 @@ TEST_P(Golden, LogitsAgreeWithOtherSequencesInTheBatch) {
                         {.n_ctx = static_cast<int>(longest),
                          .n_blocks = static_cast<int>(n_seqs) * max_blocks,
                          .block_len = block_len,
-                         .kv_type = DType::F32});
+                         .kv = {Format::F32, Format::F32}});
     const auto vocab = static_cast<size_t>(model_->config().vocab_size);
     std::vector<size_t> fed(n_seqs);
     while (fed != std::vector<size_t>{ids[0].size(), ids[1].size(), ids[2].size()}) {

@@ -35,11 +35,12 @@ class EngineModel : public testing::TestWithParam<Where> {
 };
 
 TEST_P(EngineModel, ABatchOfSeveralIsBitwiseEachAlone) {
-    for (const DType kv_type : {DType::F16, DType::F32}) {
+    for (const char* text : {"f16", "f32", "bf16", "q8_0", "k=fp8,v=q4_0"}) {
+        const KvFormats kv = parse_kv_formats(text);
         constexpr int block_len = 4, n_blocks = 30;
         DeviceRunner runner(*model_, *backend_,
-                            {.n_ctx = 64, .n_blocks = n_blocks, .block_len = block_len, .kv_type = kv_type});
-        EXPECT_EQ(runner.kv_bytes(), n_blocks * kv_block_bytes(model_->config(), block_len, kv_type).all());
+                            {.n_ctx = 64, .n_blocks = n_blocks, .block_len = block_len, .kv = kv});
+        EXPECT_EQ(runner.kv_bytes(), n_blocks * kv_block_bytes(model_->config(), block_len, kv).all());
         const std::vector<std::vector<int32_t>> sequences = {random_ids(13, 1), random_ids(1, 2),
                                                              random_ids(22, 3), random_ids(8, 4)};
         // Sequence s has the blocks s, s + 4, s + 8, ...; it is fed s + 2 tokens a step, until all are
@@ -78,36 +79,38 @@ TEST_P(EngineModel, ABatchOfSeveralIsBitwiseEachAlone) {
             }
         }
         for (size_t s = 0; s < sequences.size(); ++s) {
-            EXPECT_EQ(got[s], forward_logits(*model_, *backend_, sequences[s], 0, kv_type)) << s;
+            EXPECT_EQ(got[s], forward_logits(*model_, *backend_, sequences[s], 0, kv)) << s << ", " << text;
         }
     }
 }
 
 TEST_P(EngineModel, CopiedBlocksAreInOrderAndWhole) {
-    DeviceRunner runner(*model_, *backend_, {.n_ctx = 16, .n_blocks = 3, .block_len = 8});
-    const std::vector<int32_t> ids = random_ids(9, 5);
-    Batch batch{.ids = ids,
-                .positions = {0, 1, 2, 3, 4, 5, 6, 7, 8},
-                .slots = {0, 1, 2, 3, 4, 5, 6, 7, 8},
-                .seq_start = {0, 9},
-                .block_table = {0, 1},
-                .max_blocks = 2,
-                .max_kv_len = 9,
-                .logits_rows = {8}};
-    std::vector<float> expected, logits;
-    runner.run(batch, expected);
-    const std::vector<BlockCopy> copies = {{0, 2}, {2, 1}};
-    runner.copy_blocks(copies);
-    batch = {.ids = {ids[8]},
-             .positions = {8},
-             .slots = {0},
-             .seq_start = {0, 1},
-             .block_table = {1, 0},
-             .max_blocks = 2,
-             .max_kv_len = 9,
-             .logits_rows = {0}};
-    runner.run(batch, logits);
-    EXPECT_EQ(logits, expected);
+    for (const Format f : kv_formats) {
+        DeviceRunner runner(*model_, *backend_, {.n_ctx = 16, .n_blocks = 3, .block_len = 8, .kv = {f, f}});
+        const std::vector<int32_t> ids = random_ids(9, 5);
+        Batch batch{.ids = ids,
+                    .positions = {0, 1, 2, 3, 4, 5, 6, 7, 8},
+                    .slots = {0, 1, 2, 3, 4, 5, 6, 7, 8},
+                    .seq_start = {0, 9},
+                    .block_table = {0, 1},
+                    .max_blocks = 2,
+                    .max_kv_len = 9,
+                    .logits_rows = {8}};
+        std::vector<float> expected, logits;
+        runner.run(batch, expected);
+        const std::vector<BlockCopy> copies = {{0, 2}, {2, 1}};
+        runner.copy_blocks(copies);
+        batch = {.ids = {ids[8]},
+                 .positions = {8},
+                 .slots = {0},
+                 .seq_start = {0, 1},
+                 .block_table = {1, 0},
+                 .max_blocks = 2,
+                 .max_kv_len = 9,
+                 .logits_rows = {0}};
+        runner.run(batch, logits);
+        EXPECT_EQ(logits, expected) << to_string(f);
+    }
 }
 
 TEST_P(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
@@ -168,7 +171,7 @@ TEST_P(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
     // And the first token of each is what the plain forward pass says.
     for (size_t i = 0; i < requests.size(); i += 3) {
         const std::vector<float> logits =
-            forward_logits(*model_, *backend_, requests[i].tokens, 0, DType::F16);
+            forward_logits(*model_, *backend_, requests[i].tokens, 0, KvFormats{});
         const auto last = logits.end() - static_cast<ptrdiff_t>(vocab_size());
         EXPECT_EQ(crowded.at({i, 0}).ids[0], std::max_element(last, logits.end()) - last);
     }
@@ -176,7 +179,7 @@ TEST_P(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
 
 TEST_P(EngineModel, AStepThatThrewLeavesTheNextOneAlone) {
     const std::vector<int32_t> ids = random_ids(9, 6);
-    SequenceRunner sequence(*model_, *backend_, 16, DType::F16);
+    SequenceRunner sequence(*model_, *backend_, 16, {});
     const auto fed = sequence.feed(ids, SequenceRunner::Logits::all);
     const std::vector<float> expected(fed.begin(), fed.end());
     // What is left when an allocation throws between two ops: a record that is never submitted.
@@ -194,7 +197,7 @@ TEST_P(EngineModel, OptionsThatMakeNoSenseAreRefused) {
     EXPECT_THROW(DeviceRunner(*model_, *backend_, {.n_blocks = -1}), Error);
     EXPECT_THROW(DeviceRunner(*model_, *backend_, {.block_len = 0}), Error);
     EXPECT_THROW(DeviceRunner(*model_, *backend_, {.n_blocks = 1 << 30}), Error);
-    EXPECT_THROW(DeviceRunner(*model_, *backend_, {.kv_type = DType::I32}), Error);
+    EXPECT_THROW(DeviceRunner(*model_, *backend_, {.kv = {Format::Q4_K, Format::Q4_K}}), Error);
     EXPECT_THROW(forward_logits(*model_, *backend_, {}), Error);
     const std::vector<int32_t> ids = {0, -1};
     EXPECT_THROW(forward_logits(*model_, *backend_, ids), Error);

@@ -27,21 +27,17 @@ SIMD F load_kv(const void* row, int i) {
 }
 
 // Rows as floats, padded with zeros, in `to`; `rows` then points there.
-void widen(const void** rows, int n_rows, int dim, bool f16, float* to) {
+void widen(const void** rows, int n_rows, int dim, Format format, float* to) {
     for (int r = 0; r < n_rows; ++r, to += padded(dim)) {
-        int i = 0;
-        for (; i + lanes <= dim; i += lanes) {
-            store(to + i, f16 ? load_kv<true>(rows[r], i) : load_kv<false>(rows[r], i));
-        }
-        if (i < dim) {
-            const int rest = dim - i;
-            store(to + i, f16 ? load_f16_first(static_cast<const uint16_t*>(rows[r]) + i, rest)
-                              : load_first(static_cast<const float*>(rows[r]) + i, rest));
-            i += lanes;
-        }
-        for (; i < padded(dim); i += lanes) store(to + i, F{});
+        kv_decode(format, rows[r], dim, to);
+        for (int i = dim; i < padded(dim); ++i) to[i] = 0;
         rows[r] = to;
     }
+}
+
+// Read as they are: whole vectors of floats, or of halves where few rows would share the widened ones.
+bool is_direct(Format format, int dim, int n_rows) {
+    return dim % lanes == 0 && (format == Format::F32 || (format == Format::F16 && n_rows < widen_from_rows));
 }
 
 // scores[r][p] = q_r · k_p * scale
@@ -172,18 +168,22 @@ void attend(const AttendArgs& a) {
         v[p] = a.v[p];
     }
     // Widened rows are padded with zeros, as q and acc are: the loops may run over whole vectors.
-    const bool many = a.f16 && a.n_rows >= widen_from_rows;
-    const bool wide_keys = many || a.k_dim % lanes != 0, wide_values = many || a.v_dim % lanes != 0;
-    if (wide_keys) widen(k, a.n_pos, a.k_dim, a.f16, wide_k);
-    if (wide_values) widen(v, a.n_pos, a.v_dim, a.f16, wide_v);
+    const bool wide_keys = !is_direct(a.k_format, a.k_dim, a.n_rows),
+               wide_values = !is_direct(a.v_format, a.v_dim, a.n_rows);
+    if (wide_keys) widen(k, a.n_pos, a.k_dim, a.k_format, wide_k);
+    if (wide_values && wide_keys && a.v[0] == a.k[0] && a.v_dim % lanes == 0) {
+        for (int p = 0; p < a.n_pos; ++p) v[p] = k[p];  // values inside keys
+    } else if (wide_values) {
+        widen(v, a.n_pos, a.v_dim, a.v_format, wide_v);
+    }
 
-    if (a.f16 && !wide_keys) {
+    if (a.k_format == Format::F16 && !wide_keys) {
         score<true>(a, k, scores);
     } else {
         score<false>(a, k, scores);
     }
     for (int r = 0; r < a.n_rows; ++r) keep[r] = soften(a, r, scores + r * kv_step);
-    if (a.f16 && !wide_values) {
+    if (a.v_format == Format::F16 && !wide_values) {
         mix<true>(a, v, scores, keep, a.v_dim);
     } else {
         mix<false>(a, v, scores, keep, (a.v_dim + lanes - 1) / lanes * lanes);

@@ -285,18 +285,13 @@ class CpuBackend : public Backend {
     }
     void store_rows(const KvRows& cache, const Tensor& rows, const int32_t* slots, int64_t n_tokens) {
         const int64_t n = rows.row_len();
-        CHECK(n == cache.n_heads * cache.dim && cache.row_bytes == data_bytes(cache.format, cache.dim));
-        const Rows<float> from = rows_of<float>(rows);
-        if (cache.format == Format::F32) {
-            each_row(n_tokens, n, [=, to = reinterpret_cast<float*>(cpu::bytes_of(cache))](int64_t t) {
-                std::copy_n(from[t], n, to + slots[t] * n);
-            });
-        } else {
-            CHECK(cache.format == Format::F16);
-            each_row(n_tokens, n,
-                     [=, narrow = kernels().to_f16, to = reinterpret_cast<uint16_t*>(cpu::bytes_of(cache))](
-                         int64_t t) { narrow(to + slots[t] * n, from[t], n); });
-        }
+        CHECK(n == cache.n_heads * cache.dim && cache.dim % format_info(cache.format).block_len == 0 &&
+                  std::ranges::find(kv_formats, cache.format) != std::end(kv_formats),
+              "{} of {} heads of {}", n, cache.n_heads, cache.dim);
+        each_row(n_tokens, n,
+                 [=, encode = kernels().kv_encode, format = cache.format, from = rows_of<float>(rows),
+                  to = cpu::bytes_of(cache), bytes = static_cast<size_t>(cache.n_heads) * cache.row_bytes](
+                     int64_t t) { encode(format, from[t], n, to + static_cast<size_t>(slots[t]) * bytes); });
     }
 
     // An op outside begin() and submit_and_wait() runs at once.

@@ -25,6 +25,8 @@ void gelu(float* out, const float* x, int64_t n);
 void rope_half(float* x, const float* table, int64_t n_pairs);
 void rope_interleaved(float* x, const float* table, int64_t n_pairs);
 void to_f16(uint16_t* out, const float* x, int64_t n);
+void kv_encode(Format f, const float* x, int64_t n, void* row);
+void kv_decode(Format f, const void* row, int n, float* to);
 
 extern const Kernels kernels;
 

@@ -28,7 +28,7 @@ const Kernels kernels = {
     .gelu = gelu,
     .rope_half = rope_half,
     .rope_interleaved = rope_interleaved,
-    .to_f16 = to_f16,
+    .kv_encode = kv_encode,
 };
 
 }  // namespace smelt::cpu::SMELT_ISA

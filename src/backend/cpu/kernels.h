@@ -53,7 +53,7 @@ struct MatmulArgs {
 struct AttendArgs {
     const void* const* k;  // (n_pos) rows of k_dim
     const void* const* v;  // (n_pos) rows of v_dim
-    bool f16;              // k and v; else float
+    Format k_format, v_format;
     int n_pos;
     int k_dim, v_dim;
     int n_rows;
@@ -94,7 +94,8 @@ struct Kernels {
     void (*gelu)(float* out, const float* x, int64_t n);
     void (*rope_half)(float* x, const float* table, int64_t n_pairs);
     void (*rope_interleaved)(float* x, const float* table, int64_t n_pairs);
-    void (*to_f16)(uint16_t* out, const float* x, int64_t n);
+    // x to a KV format; n whole blocks.
+    void (*kv_encode)(Format f, const float* x, int64_t n, void* row);
 };
 
 }  // namespace smelt::cpu

@@ -22,7 +22,7 @@ struct Call {
     Rows<float> out, q;
     const std::byte *k, *v;
     int64_t k_bytes, v_bytes;  // from row to row
-    bool f16;
+    Format k_format, v_format;
     int64_t block_len, n_kv_heads, n_rep, k_dim, v_dim;  // n_rep: query heads of one kv head
     const int32_t *positions, *seq_start, *block_table;
     int64_t n_tokens, n_seqs, max_blocks;
@@ -104,7 +104,8 @@ void attend_span(const Call& a, const Tile& tile, int64_t span, const Buffers& b
         }
         a.kernels->attend({.k = k,
                            .v = v,
-                           .f16 = a.f16,
+                           .k_format = a.k_format,
+                           .v_format = a.v_format,
                            .n_pos = static_cast<int>(n_pos),
                            .k_dim = static_cast<int>(a.k_dim),
                            .v_dim = static_cast<int>(a.v_dim),
@@ -223,7 +224,6 @@ void record_attention(Recorder& r, const Tensor& out, const Tensor& q, const KvL
     const int64_t n_heads = q.shape[1], n_kv_heads = kv.k.n_heads;
     CHECK(n_heads % n_kv_heads == 0 && q.shape[2] == kv.k.dim && out.row_len() == n_heads * kv.v.dim,
           "q ({}, {}), k ({}, {}), out {}", n_heads, q.shape[2], n_kv_heads, kv.k.dim, out.row_len());
-    CHECK(kv.k.format == kv.v.format && (kv.k.format == Format::F32 || kv.k.format == Format::F16));
     CHECK(batch.block_table.dense() || batch.n_seqs == 1);
     auto* a = static_cast<Call*>(r.ops.take(sizeof(Call)));
     *a = {.kernels = &r.kernels,
@@ -233,7 +233,8 @@ void record_attention(Recorder& r, const Tensor& out, const Tensor& q, const KvL
           .v = bytes_of(kv.v),
           .k_bytes = static_cast<int64_t>(kv.k.row_bytes),
           .v_bytes = static_cast<int64_t>(kv.v.row_bytes),
-          .f16 = kv.k.format == Format::F16,
+          .k_format = kv.k.format,
+          .v_format = kv.v.format,
           .block_len = kv.block_len(),
           .n_kv_heads = n_kv_heads,
           .n_rep = n_heads / n_kv_heads,
