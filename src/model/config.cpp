@@ -1,7 +1,10 @@
 // Metadata -> ModelConfig, with every number checked.
 #include "model/config.h"
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "files/families.h"
 #include "model/rope.h"
 
 namespace smelt {
@@ -21,7 +24,10 @@ class Keys {
 
     int64_t require(const char* name, int64_t low, int64_t high) const {
         const auto value = file_.metadata.get_int(prefix_ + name);
-        if (!value) throw Error("{}: {}{}: missing", file_.path.string(), prefix_, name);
+        if (!value) {
+            throw Error("{}: {}: expected {} to {}, found nothing", file_.path.string(), said(name), low,
+                        high);
+        }
         return checked(name, *value, low, high);
     }
     bool has(const std::string& name) const { return file_.metadata.find(prefix_ + name) != nullptr; }
@@ -32,10 +38,20 @@ class Keys {
  private:
     int64_t checked(const char* name, int64_t value, int64_t low, int64_t high) const {
         if (value < low || value > high) {
-            throw Error("{}: {}{}: expected {} to {}, found {}", file_.path.string(), prefix_, name, low,
-                        high, value);
+            throw Error("{}: {}: expected {} to {}, found {}", file_.path.string(), said(name), low, high,
+                        value);
         }
         return value;
+    }
+    // As the file says it: config.json has names of its own.
+    std::string said(std::string_view name) const {
+        const Family* family =
+            file_.container == Container::hugging_face ? family_of(file_.metadata) : nullptr;
+        if (family != nullptr) {
+            const auto key = std::ranges::find(family->config, name, &ConfigKey::gguf);
+            if (key != family->config.end()) return fmt::format("config.json: {}", key->hf);
+        }
+        return prefix_ + std::string(name);
     }
     const ModelFile& file_;
     std::string prefix_;

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
+#include "files/families.h"
 #include "model/architectures.h"
 
 namespace smelt {
@@ -44,8 +45,11 @@ std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend
         model->file_ = std::move(file);
         return model;
     }
-    throw Error("{}: architecture \"{}\" is not known; smelt runs {}", file->path.string(), *name,
-                fmt::join(list_architectures(), ", "));
+    std::vector<std::string_view> model_types;
+    for (const Family& f : all_families()) model_types.push_back(f.model_type);
+    throw Error("{}: architecture \"{}\" is not known; smelt runs {}; of config.json's model_type {}",
+                file->path.string(), *name, fmt::join(list_architectures(), ", "),
+                fmt::join(model_types, ", "));
 }
 
 }  // namespace smelt
