@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/truncation.h"
 
 namespace smelt {
 
@@ -30,12 +31,15 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
             throw Error("{}: cannot map {} bytes: {}", path.string(), size_, std::strerror(reason));
         }
         data_ = static_cast<const std::byte*>(address);
+        watch_mapping(data_, size_);
     }
     ::close(fd);
 }
 
 MappedFile::~MappedFile() {
-    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+    if (data_ == nullptr) return;
+    forget_mapping(data_);
+    ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 }  // namespace smelt

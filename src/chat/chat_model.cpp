@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/truncation.h"
 #include "model/rope.h"
 #include "text/vocabulary.h"
 
@@ -166,12 +167,38 @@ int choose_context(const ModelConfig& config, const ChatModelOptions& options, c
     return static_cast<int>(n);
 }
 
+// What a step computed from a file that lost pages is worth nothing.
+class IntactFileRunner final : public ModelRunner {
+ public:
+    IntactFileRunner(std::unique_ptr<ModelRunner> runner, const ModelFile& file)
+        : runner_(std::move(runner)), file_(file) {}
+
+    const RunnerShape& shape() const override { return runner_->shape(); }
+    void run(const Batch& batch, std::vector<float>& logits) override {
+        runner_->run(batch, logits);
+        for (const auto& mapping : file_.mappings) {
+            if (!is_damaged(*mapping)) continue;
+            throw Error("{}: was cut short while it was in use", mapping->path().string());
+        }
+    }
+    void copy_blocks(std::span<const BlockCopy> copies) override { runner_->copy_blocks(copies); }
+
+ private:
+    std::unique_ptr<ModelRunner> runner_;
+    const ModelFile& file_;
+};
+
 }  // namespace
 
 std::unique_ptr<ChatModel> ChatModel::open(const std::filesystem::path& path,
                                            const ChatModelOptions& options) {
+    return open(open_model(path), options);
+}
+
+std::unique_ptr<ChatModel> ChatModel::open(std::shared_ptr<const ModelFile> file,
+                                           const ChatModelOptions& options) {
     return std::unique_ptr<ChatModel>(
-        new ChatModel(override_rope_scaling(open_model(path), options.rope_scaling), options));
+        new ChatModel(override_rope_scaling(std::move(file), options.rope_scaling), options));
 }
 
 ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptions& options)
@@ -186,13 +213,15 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
     const int n_ctx = choose_context(model_->config(), options, *backend_, model_->weight_bytes());
     const int64_t n_blocks =
         (std::max<int64_t>(options.kv_tokens, n_ctx) + default_block_len - 1) / default_block_len;
-    auto runner = std::make_unique<DeviceRunner>(
+    auto device = std::make_unique<DeviceRunner>(
         *model_, *backend_,
         DeviceRunnerOptions{.n_ctx = n_ctx,
                             .n_blocks = static_cast<int>(std::min<int64_t>(n_blocks, 1 << 24)),
                             .kv = options.kv,
                             .n_window_parts = window_parts(model_->config(), options.engine.scheduler)});
-    runner_ = runner.get();
+    runner_ = device.get();
+    std::unique_ptr<ModelRunner> runner = std::make_unique<IntactFileRunner>(std::move(device), *file_);
+    if (options.wrap_runner) runner = options.wrap_runner(std::move(runner));
     engine_ = std::make_unique<Engine>(std::move(runner), options.engine);
 }
 
@@ -252,6 +281,8 @@ Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& opt
             .ignore_eos = options.ignore_eos,
             .priority = options.priority,
             .n_logprobs = options.n_logprobs,
+            .n_prompt_logprobs = options.n_prompt_logprobs,
+            .cache_salt = options.cache_salt,
             .n = options.n};
 }
 

@@ -28,6 +28,8 @@ struct ChatModelOptions {
     int64_t kv_tokens = 0;  // of all conversations at once; 0: n_ctx
     KvFormats kv = {};
     EngineOptions engine = {};
+    // Between engine and device, where tests put what can go wrong with one.
+    std::function<std::unique_ptr<ModelRunner>(std::unique_ptr<ModelRunner>)> wrap_runner = {};
 };
 
 // What the template is asked for.
@@ -53,8 +55,9 @@ struct GenerateOptions {
     bool split_thinking = true;  // false: the answer goes on in a prompt without template
     Json tools = {};             // array: calls of these are taken out of the answer
     // As in engine/request.h.
-    int min_tokens = 0, priority = 0, n_logprobs = -1, n = 1;
+    int min_tokens = 0, priority = 0, n_logprobs = -1, n_prompt_logprobs = -1, n = 1;
     bool ignore_eos = false;
+    uint64_t cache_salt = 0;
 };
 
 // "stop" (end of turn or stop string), "length", "cancelled" or "error".
@@ -102,6 +105,8 @@ class ChatModel {
     // Throws Error: a bad file, no such device, too little memory (with the numbers).
     static std::unique_ptr<ChatModel> open(const std::filesystem::path& path,
                                            const ChatModelOptions& options = {});
+    static std::unique_ptr<ChatModel> open(std::shared_ptr<const ModelFile> file,
+                                           const ChatModelOptions& options);
     ~ChatModel();
 
     // Throws Error with what the template refused.

@@ -39,23 +39,44 @@ std::variant<RequestId, Refusal> Engine::submit(Request request) {
 
     const std::lock_guard lock(mutex_);
     if (stop_ || draining_) return Refusal{Refusal::Kind::stopped, "the engine takes no more requests"};
-    if (n_queued_ >= max_queue_) {
+    const int room = shared->priority < 0 ? (max_queue_ + 1) / 2 : max_queue_;
+    if (n_queued_ >= room) {
         return Refusal{
             Refusal::Kind::queue_full,
-            fmt::format("queue: expected fewer than {} waiting requests, found {}", max_queue_, n_queued_)};
+            fmt::format("queue: expected fewer than {} waiting requests, found {}", room, n_queued_)};
     }
+    inbox_.push_back({.kind = Command::Kind::add,
+                      .id = last_id_ + 1,
+                      .request = std::move(shared),
+                      .seed = seed ? *seed : next_seed_++,
+                      .submitted = Sequence::Clock::now()});
     ++n_queued_;
     ++last_id_;
-    inbox_.push_back({last_id_, std::move(shared), seed ? *seed : next_seed_++, Sequence::Clock::now()});
     wake_.notify_one();
     return last_id_;
 }
 
-void Engine::cancel(RequestId id) {
+void Engine::send(Command command) {
     const std::lock_guard lock(mutex_);
     if (stop_) return;
-    inbox_.push_back({id, nullptr, 0, {}});
+    inbox_.push_back(std::move(command));
     wake_.notify_one();
+}
+
+void Engine::cancel(RequestId id) {
+    send({.kind = Command::Kind::cancel, .id = id});
+}
+
+void Engine::cancel_answer(RequestId id, int index) {
+    send({.kind = Command::Kind::cancel, .id = id, .index = index});
+}
+
+void Engine::pause(RequestId id) {
+    send({.kind = Command::Kind::pause, .id = id});
+}
+
+void Engine::resume(RequestId id) {
+    send({.kind = Command::Kind::resume, .id = id});
 }
 
 EngineStats Engine::stats() const {
@@ -63,6 +84,11 @@ EngineStats Engine::stats() const {
     EngineStats s = stats_;
     s.n_queued = n_queued_;
     s.draining = draining_;
+    if (const auto began = step_began_.load(); began != 0) {
+        s.step_seconds = std::chrono::duration<double>(Sequence::Clock::now().time_since_epoch() -
+                                                       Sequence::Clock::duration(began))
+                             .count();
+    }
     return s;
 }
 
@@ -85,17 +111,19 @@ void Engine::stop() {
 void Engine::work() {
     while (take_commands()) {
         handle_commands();
+        step_began_ = Sequence::Clock::now().time_since_epoch().count();
         try {
             loop_.step();
         } catch (const std::exception& e) {
             // Out of memory between steps; the loop's own books may be half written, so nothing goes on.
             spdlog::error("all answers end: {}", e.what());
-            loop_.end_all(FinishReason::error, e.what());
+            loop_.end_all(FinishReason::error, e.what(), Failure::memory);
         }
+        step_began_ = 0;
         publish();
     }
     handle_commands();
-    loop_.end_all(FinishReason::cancelled, "");
+    loop_.end_all(FinishReason::cancelled);
     publish();
     const std::lock_guard lock(mutex_);
     busy_ = false;
@@ -106,9 +134,10 @@ void Engine::work() {
 bool Engine::take_commands() {
     std::unique_lock lock(mutex_);
     busy_ = !loop_.idle();
+    const bool can_step = loop_.can_step();
     if (!busy_ && inbox_.empty()) idle_.notify_all();
-    wake_.wait(lock, [&] { return stop_ || busy_ || !inbox_.empty(); });
-    if (!busy_) {
+    wake_.wait(lock, [&] { return stop_ || can_step || !inbox_.empty(); });
+    if (!can_step) {
         rate_since_ = Sequence::Clock::now();
         rate_from_ = stats_.n_generated;
     }
@@ -119,20 +148,44 @@ bool Engine::take_commands() {
 
 void Engine::handle_commands() {
     for (Command& c : commands_) {
-        if (c.request == nullptr) {
-            loop_.cancel(c.id);
-        } else {
-            loop_.add(c.id, std::move(c.request), c.seed, c.submitted);
+        switch (c.kind) {
+            case Command::Kind::add:
+                add(c);
+                break;
+            case Command::Kind::cancel:
+                loop_.cancel(c.id, c.index);
+                break;
+            case Command::Kind::pause:
+                loop_.pause(c.id);
+                break;
+            case Command::Kind::resume:
+                loop_.resume(c.id);
+                break;
         }
     }
     commands_.clear();
+}
+
+void Engine::add(const Command& c) {
+    try {
+        return loop_.add(c.id, c.request, c.seed, c.submitted);
+    } catch (const std::bad_alloc&) {
+        spdlog::error("too little memory for a request");
+    }
+    for (int index = 0; index < c.request->n; ++index) {
+        c.request->sink(FinishEvent{.request = c.id,
+                                    .index = index,
+                                    .error = "too little memory",
+                                    .failure = Failure::memory,
+                                    .n_prompt = static_cast<int>(c.request->tokens.size())});
+    }
 }
 
 void Engine::publish() {
     const std::lock_guard lock(mutex_);
     static_cast<StepLoopStats&>(stats_) = loop_.stats();
     n_queued_ = stats_.n_queued;
-    for (const Command& c : inbox_) n_queued_ += c.request != nullptr;
+    for (const Command& c : inbox_) n_queued_ += c.kind == Command::Kind::add;
     const auto now = Sequence::Clock::now();
     const double elapsed = std::chrono::duration<double>(now - rate_since_).count();
     if (elapsed < 1) return;

@@ -1,6 +1,7 @@
 // Many requests on one device: a thread that owns the step loop. Token ids in, token events out; never text.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -14,7 +15,9 @@ namespace smelt {
 
 struct EngineOptions {
     SchedulerOptions scheduler;
-    int max_queue = 256;  // requests that wait for their first step; more are refused
+    // Requests that wait for their first step; more are refused. Those of priority below 0 may fill half of
+    // it.
+    int max_queue = 256;
 };
 
 // Why a request was not taken.
@@ -31,6 +34,7 @@ struct Refusal {
 struct EngineStats : StepLoopStats {
     double tokens_per_second = 0;  // generated, over the last second or more of work
     bool draining = false;
+    double step_seconds = 0;  // since the step began that is running; 0: none is
 };
 
 // All functions may be called from any thread, but drain(), stop() and the destructor not from a sink.
@@ -44,6 +48,10 @@ class Engine {
     // All answers of the request end with `cancelled` before the next step; nothing happens when they have
     // ended.
     void cancel(RequestId id);
+    void cancel_answer(RequestId id, int index);  // once it has a token; the request's others go on
+    // Paused requests keep their place and, as long as nobody else needs it, what is computed of them.
+    void pause(RequestId id);
+    void resume(RequestId id);
 
     EngineStats stats() const;
     RequestLimits limits() const { return limits_; }
@@ -55,15 +63,21 @@ class Engine {
 
  private:
     struct Command {
+        enum class Kind { add, cancel, pause, resume };
+        Kind kind;
         RequestId id;
-        std::shared_ptr<const Request> request;  // null: cancel
-        uint64_t seed;
-        Sequence::Clock::time_point submitted;
+        int index = -1;                               // of cancel; -1: all
+        std::shared_ptr<const Request> request = {};  // of add, with what follows
+        uint64_t seed = 0;
+        Sequence::Clock::time_point submitted = {};
     };
+
+    void send(Command command);
 
     void work();
     bool take_commands();
     void handle_commands();
+    void add(const Command& command);
     void publish();
 
     std::unique_ptr<ModelRunner> runner_;
@@ -85,6 +99,8 @@ class Engine {
     std::vector<Command> commands_;
     Sequence::Clock::time_point rate_since_;
     int64_t rate_from_ = 0;  // tokens generated until then
+
+    std::atomic<Sequence::Clock::rep> step_began_ = 0;  // 0: no step is running
 
     std::mutex join_mutex_;
     std::thread thread_;  // the last member: it uses the others

@@ -30,7 +30,7 @@ KvCache::KvCache(int n_blocks, int block_len, WindowPool pool) : block_len_(bloc
 int KvCache::reuse_prefix(KvSequence& s, std::span<const int32_t> ids) {
     CHECK(s.blocks.empty() && s.n_tokens == 0);
     const auto len = static_cast<size_t>(block_len_);
-    uint64_t parent = root;
+    uint64_t parent = root_of(s);
     for (size_t end = len; end < ids.size(); end += len) {
         const int32_t b = find(parent, ids.subspan(end - len, len));
         if (b == none) break;
@@ -86,6 +86,7 @@ bool KvCache::reserve(KvSequence& s, int n, std::vector<BlockCopy>& copies) {
     const int n_taken = std::max(n_new, 0) + (copy ? 1 : 0);
     if (n_taken > n_unreferenced_ || (windows_ && n_taken > windows_->n_available())) return false;
     if (copy) {
+        copies.reserve(copies.size() + 1);  // or a block could be counted that nobody holds
         const int32_t shared = s.blocks[first];
         s.blocks[first] = take_blank();
         BlockCopy c{shared, s.blocks[first]};
@@ -109,7 +110,7 @@ void KvCache::commit(KvSequence& s, std::span<const int32_t> ids, int n) {
     const auto len = static_cast<size_t>(block_len_);
     for (; s.n_published < s.n_tokens / block_len_; ++s.n_published) {
         const auto i = static_cast<size_t>(s.n_published);
-        const uint64_t parent = i == 0 ? root : block(s.blocks[i - 1]).node;
+        const uint64_t parent = i == 0 ? root_of(s) : block(s.blocks[i - 1]).node;
         const auto block_ids = ids.subspan(i * len, len);
         const int32_t twin = find(parent, block_ids);
         if (twin == none) {
@@ -229,7 +230,7 @@ void KvCache::check(std::span<const KvSequence* const> sequences) const {
             const Block& b = block(s->blocks[i]);
             const bool published = static_cast<int>(i) < s->n_published;
             CHECK((b.node != 0) == published, "block {} of a sequence", i);
-            CHECK(!published || b.parent == (i == 0 ? root : block(s->blocks[i - 1]).node));
+            CHECK(!published || b.parent == (i == 0 ? root_of(*s) : block(s->blocks[i - 1]).node));
             ++n_refs[static_cast<size_t>(s->blocks[i])];
             n_part_refs[static_cast<size_t>(s->blocks[i])] += static_cast<int>(i) >= s->first_part;
         }
@@ -248,7 +249,9 @@ void KvCache::check(std::span<const KvSequence* const> sequences) const {
     for (int32_t b : buckets_) {
         for (; b != none; b = block(b).next_in_bucket) {
             ++n_in_buckets;
-            CHECK(std::ranges::binary_search(nodes, block(b).parent), "block {} lost its parent", b);
+            const uint64_t parent = block(b).parent;
+            CHECK((parent & salted) != 0 || std::ranges::binary_search(nodes, parent),
+                  "block {} lost its parent", b);
         }
     }
     CHECK(n_in_buckets + 1 == nodes.size());

@@ -22,6 +22,7 @@ struct KvSequence {
     int n_tokens = 0;     // positions whose K and V are in the blocks
     int n_published = 0;  // leading blocks that other sequences can find
     int first_part = 0;   // blocks from here on have, and hold, their part of windowed layers
+    uint64_t salt = 0;    // prefixes are found by sequences of the same salt alone; set before the first use
 };
 
 struct BlockCopy {
@@ -91,6 +92,9 @@ class KvCache {
     };
     static constexpr int32_t none = -1;
     static constexpr uint64_t root = 1;
+    // The root of a salt: no node of the tree is ever numbered that high.
+    static constexpr uint64_t salted = uint64_t{1} << 63;
+    static uint64_t root_of(const KvSequence& s) { return s.salt == 0 ? root : s.salt | salted; }
 
     Block& block(int32_t b) { return blocks_[static_cast<size_t>(b)]; }
     const Block& block(int32_t b) const { return blocks_[static_cast<size_t>(b)]; }

@@ -52,6 +52,7 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
     for (const IntRange& i :
          {IntRange{"max_tokens", r.max_tokens, -1, max_int}, IntRange{"min_tokens", r.min_tokens, 0, max_int},
           IntRange{"n_logprobs", r.n_logprobs, -1, max_logprobs},
+          IntRange{"n_prompt_logprobs", r.n_prompt_logprobs, -1, max_logprobs},
           IntRange{"priority", r.priority, -max_priority, max_priority},
           IntRange{"n", r.n, 1, limits.max_seqs}}) {
         if (i.value >= i.min && i.value <= i.max) continue;

@@ -20,6 +20,7 @@ struct TokenEvent {
     int32_t id = -1;
     float logprob = 0;                   // where n_logprobs >= 0; see Drawn
     std::vector<TokenLogprob> top = {};  // the n_logprobs best
+    bool of_prompt = false;              // see Request::n_prompt_logprobs
 };
 
 enum class FinishReason {
@@ -32,6 +33,9 @@ enum class FinishReason {
 
 const char* to_string(FinishReason reason);
 
+// What kind of error; a device that failed is not to be trusted again, the others concern one request.
+enum class Failure { none, numbers, memory, device };
+
 // The last event of an answer.
 struct FinishEvent {
     RequestId request = 0;
@@ -39,6 +43,7 @@ struct FinishEvent {
     FinishReason reason = FinishReason::error;
     int32_t stop_id = -1;  // the one drawn
     std::string error = {};
+    Failure failure = Failure::none;
 
     int n_prompt = 0;         // tokens
     int n_cached_prompt = 0;  // of them, those whose K and V were in the cache already
@@ -59,7 +64,11 @@ struct Request {
     bool ignore_eos = false;             // stop ids are never drawn
     int priority = 0;                    // higher runs first; see SchedulerOptions::priority_tokens
     int n_logprobs = -1;                 // see DrawOptions
-    int n = 1;                           // answers; the prompt is computed once
+    // The same for the tokens of the prompt: each but the first gets a TokenEvent, before those of the answer
+    // and for the first answer alone. The whole prompt is computed then, whatever the cache holds.
+    int n_prompt_logprobs = -1;
+    uint64_t cache_salt = 0;  // prefixes are shared with requests of the same salt alone
+    int n = 1;                // answers; the prompt is computed once
 
     // Called on the engine thread between steps, so it must not block; it may call submit() and cancel(). One
     // FinishEvent per answer comes last. An answer whose sink throws is dropped.

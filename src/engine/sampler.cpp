@@ -74,21 +74,35 @@ void TokenCounts::update(std::span<const int32_t> ids, int n_prompt, int last_n)
     for (; end_ - first_ > window; ++first_) add(ids, first_, n_prompt, -1);
 }
 
-Drawn Sampler::draw(std::span<float> logits, const SamplingParams& p, const DrawOptions& o) {
+// What is to be said before anything is drawn: a problem, or the likeliest tokens.
+Drawn Sampler::begin(std::span<const float> logits, int n_logprobs) {
     scan_.scan(logits);
     if (scan_.has_nan()) return {.problem = "logits contain NaN"};
     if (scan_.largest() == inf) return {.problem = "logits contain infinity"};
     if (scan_.largest() == -inf) return {.problem = "all logits are -infinity"};
 
     Drawn drawn;
-    double log_sum = 0;
-    if (o.n_logprobs >= 0) log_sum = static_cast<double>(scan_.largest()) + std::log(scan_.weigh(1));
-    if (o.n_logprobs > 0) {
-        scan_.take_top_k(o.n_logprobs, candidates_);
+    if (n_logprobs >= 0) log_sum_ = static_cast<double>(scan_.largest()) + std::log(scan_.weigh(1));
+    if (n_logprobs > 0) {
+        scan_.take_top_k(n_logprobs, candidates_);
         for (const Candidate& c : candidates_) {
-            drawn.top.push_back({c.id, static_cast<float>(static_cast<double>(c.logit) - log_sum)});
+            drawn.top.push_back({c.id, static_cast<float>(static_cast<double>(c.logit) - log_sum_)});
         }
     }
+    return drawn;
+}
+
+Drawn Sampler::score(std::span<const float> logits, int32_t id, int n_logprobs) {
+    Drawn drawn = begin(logits, n_logprobs);
+    if (drawn.problem != nullptr) return drawn;
+    drawn.id = id;
+    drawn.logprob = static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - log_sum_);
+    return drawn;
+}
+
+Drawn Sampler::draw(std::span<float> logits, const SamplingParams& p, const DrawOptions& o) {
+    Drawn drawn = begin(logits, o.n_logprobs);
+    if (drawn.problem != nullptr) return drawn;
 
     apply_bias_penalties_bans(logits, p, o);
     if (scan_.largest() == -inf) {
@@ -103,7 +117,7 @@ Drawn Sampler::draw(std::span<float> logits, const SamplingParams& p, const Draw
     }
     if (drawn.id >= 0 && o.n_logprobs >= 0) {
         drawn.logprob =
-            static_cast<float>(static_cast<double>(logits[static_cast<size_t>(drawn.id)]) - log_sum);
+            static_cast<float>(static_cast<double>(logits[static_cast<size_t>(drawn.id)]) - log_sum_);
     }
     return drawn;
 }

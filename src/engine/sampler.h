@@ -86,8 +86,11 @@ class Sampler {
 
     // The logits are as before when it returns.
     Drawn draw(std::span<float> logits, const SamplingParams& params, const DrawOptions& options);
+    // As if `id` had been drawn.
+    Drawn score(std::span<const float> logits, int32_t id, int n_logprobs);
 
  private:
+    Drawn begin(std::span<const float> logits, int n_logprobs);
     void change(std::span<float> logits, int32_t id, float value);
     void apply_bias_penalties_bans(std::span<float> logits, const SamplingParams& p, const DrawOptions& o);
     int32_t choose(const SamplingParams& p, double uniform);
@@ -96,6 +99,7 @@ class Sampler {
 
     VocabScan scan_;
     std::vector<Candidate> candidates_, ranked_;
+    double log_sum_ = 0;            // of the exponentials of the raw logits, where logprobs are wanted
     std::vector<int32_t> changed_;  // ids, in order; one may be there twice
     std::vector<float> before_;     // their logits
 };

@@ -45,12 +45,22 @@ void Scheduler::remove(Sequence* s) {
     kv_.release(s->kv);
     std::erase(running_, s);
     std::erase(waiting_, s);
+    std::erase(paused_, s);
+}
+
+void Scheduler::pause(Sequence* s) {
+    if (std::erase(running_, s) + std::erase(waiting_, s) > 0) insert(paused_, s);
+}
+
+void Scheduler::resume(Sequence* s) {
+    if (std::erase(paused_, s) > 0) insert(waiting_, s);
 }
 
 const StepPlan& Scheduler::plan() {
     plan_.parts.clear();
     plan_.copies.clear();
     budget_ = options_.max_batch_tokens;
+    n_scored_ = 0;
     schedule_running(true);
     schedule_running(false);
     admit();
@@ -63,12 +73,18 @@ void Scheduler::schedule_running(bool decodes) {
     for (size_t i = 0; i < running_.size() && budget_ > 0; ++i) {
         Sequence& s = *running_[i];
         if ((s.n_pending() == 1) != decodes) continue;
-        schedule(s, std::min({s.n_pending(), options_.prefill_chunk, budget_}));
+        if (const int n = chunk(s); n > 0) schedule(s, n);
     }
+}
+
+int Scheduler::chunk(const Sequence& s) const {
+    const int n = std::min({s.n_pending(), options_.prefill_chunk, budget_});
+    return s.scores(s.n_scored) ? std::min(n, options_.max_scored - n_scored_) : n;
 }
 
 bool Scheduler::schedule(Sequence& s, int n) {
     while (!kv_.reserve(s.kv, n, plan_.copies)) {
+        if (reclaim_idle(&s)) continue;
         CHECK(running_.size() > 1, "{} tokens do not fit into {} blocks", s.ids.size(), kv_.n_blocks());
         const bool itself = running_.back() == &s;
         preempt_last();
@@ -76,12 +92,14 @@ bool Scheduler::schedule(Sequence& s, int n) {
     }
     plan_.parts.push_back({&s, n});
     budget_ -= n;
+    if (s.scores(s.n_scored)) n_scored_ += n;
     return true;
 }
 
 void Scheduler::admit() {
     while (!waiting_.empty() && budget_ > 0) {
         Sequence& s = *waiting_.front();
+        if (s.scores(s.n_scored) && n_scored_ >= options_.max_scored) return;
         if (!has_seat(s) || !take_blocks(s)) {
             // In the order of rank and no other, or a large request would wait for ever.
             if (running_.empty() || running_.back()->request->priority >= s.request->priority ||
@@ -98,7 +116,7 @@ void Scheduler::admit() {
             s.n_cached_prompt = s.kv.n_tokens;
             n_cached_prompt_ += s.n_cached_prompt;
         }
-        schedule(s, std::min({s.n_pending(), options_.prefill_chunk, budget_}));
+        schedule(s, chunk(s));
     }
 }
 
@@ -111,15 +129,34 @@ bool Scheduler::has_seat(const Sequence& s) const {
 // Admission: with the cached prefix, are there blocks for all of its tokens, what the running ones have yet
 // to prefill, and one more for each of these?
 bool Scheduler::take_blocks(Sequence& s) {
-    kv_.reuse_prefix(s.kv, s.ids);
+    const bool held = !s.kv.blocks.empty();  // since before it was paused
+    if (!held && !s.scores(s.n_scored)) kv_.reuse_prefix(s.kv, s.ids);
     const auto n_missing = [&](const Sequence& r) {
         return kv_.n_blocks_for(static_cast<int>(r.ids.size())) - static_cast<int>(r.kv.blocks.size());
     };
     int n = n_missing(s);
     for (const Sequence* r : running_) n += n_missing(*r) + 1;
-    if (n <= kv_.n_available()) return true;
-    kv_.release(s.kv);
-    return false;
+    while (n > kv_.n_available()) {
+        if (reclaim_idle(&s)) continue;
+        if (!held) kv_.release(s.kv);
+        return false;
+    }
+    return true;
+}
+
+// Takes the blocks of the last in rank that does not run, before any that runs has to give up its own.
+bool Scheduler::reclaim_idle(const Sequence* keep) {
+    Sequence* last = nullptr;
+    for (const auto* list : {&paused_, &waiting_}) {
+        for (Sequence* s : *list) {
+            if (s != keep && !s->kv.blocks.empty() && (last == nullptr || runs_before(last, s))) last = s;
+        }
+    }
+    if (last == nullptr) return false;
+    kv_.release(last->kv);
+    ++last->n_preemptions;
+    ++n_preemptions_;
+    return true;
 }
 
 void Scheduler::preempt_last() {
@@ -128,6 +165,7 @@ void Scheduler::preempt_last() {
     const auto part = std::ranges::find(plan_.parts, s, &StepPlan::Part::sequence);
     if (part != plan_.parts.end()) {
         budget_ += part->n_tokens;
+        if (s->scores(s->n_scored)) n_scored_ -= part->n_tokens;
         plan_.parts.erase(part);
     }
     kv_.release(s->kv);

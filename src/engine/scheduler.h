@@ -20,6 +20,8 @@ struct SchedulerOptions {
     // low priority therefore waits for at most that much work of higher ones that come later, and never
     // starves.
     int priority_tokens = 16384;
+    int max_scored =
+        128;  // tokens of prompts whose log-probabilities are wanted, in a step: a row of logits each
 };
 
 struct StepPlan {
@@ -39,6 +41,10 @@ class Scheduler {
     void add(Sequence* s);       // to the queue
     void add_fork(Sequence* s);  // of a running sequence; runs at once
     void remove(Sequence* s);    // and frees its blocks
+    // Neither runs nor holds a seat; keeps its blocks until others need them. Nothing happens when it is so
+    // already.
+    void pause(Sequence* s);
+    void resume(Sequence* s);  // to the queue, at the place of its rank
 
     // Decodes first, then chunks of prompts that run, then new ones as long as their blocks are free; all in
     // the order of rank. When blocks run out, the last in rank loses its own and goes back to the queue.
@@ -48,22 +54,26 @@ class Scheduler {
     const SchedulerOptions& options() const { return options_; }
     const std::vector<Sequence*>& running() const { return running_; }
     const std::vector<Sequence*>& waiting() const { return waiting_; }
+    const std::vector<Sequence*>& paused() const { return paused_; }
     int64_t n_preemptions() const { return n_preemptions_; }
     int64_t n_cached_prompt() const { return n_cached_prompt_; }  // tokens of prompts found in the cache
 
  private:
+    int chunk(const Sequence& s) const;
     bool schedule(Sequence& s, int n);
     void schedule_running(bool decodes);
     void admit();
     bool has_seat(const Sequence& s) const;
     bool take_blocks(Sequence& s);
     void preempt_last();
+    bool reclaim_idle(const Sequence* keep);
 
     SchedulerOptions options_;
     KvCache& kv_;
-    std::vector<Sequence*> running_, waiting_;  // in the order of rank
+    std::vector<Sequence*> running_, waiting_, paused_;  // in the order of rank
     StepPlan plan_;
     int budget_ = 0;        // tokens left in the step that is being planned
+    int n_scored_ = 0;      // of its tokens, those that are scored
     int64_t n_tokens_ = 0;  // scheduled so far: the clock of rank
     int64_t n_preemptions_ = 0;
     int64_t n_cached_prompt_ = 0;

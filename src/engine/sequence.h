@@ -25,6 +25,7 @@ struct Sequence {
 
     int64_t rank = 0;  // smaller runs first; set by the Scheduler
     bool forked = false;
+    int n_scored = 0;  // leading positions whose following token of the prompt got its log-probability
     int n_cached_prompt = 0;
     int n_preemptions = 0;
     Clock::time_point submitted, admitted, first_token;  // the epoch: not yet
@@ -32,6 +33,11 @@ struct Sequence {
     int n_prompt() const { return static_cast<int>(request->tokens.size()); }
     int n_generated() const { return static_cast<int>(ids.size()) - n_prompt(); }
     int n_pending() const { return static_cast<int>(ids.size()) - kv.n_tokens; }  // tokens without K and V
+    // Positions whose logits say how likely the next token of the prompt was.
+    bool scores(int pos) const {
+        return request->n_prompt_logprobs >= 0 && index == 0 && pos >= n_scored && pos + 1 < n_prompt();
+    }
+    bool wants_logits(int pos) const { return pos + 1 == static_cast<int>(ids.size()) || scores(pos); }
     bool was_admitted() const { return admitted != Clock::time_point(); }
     // Sequences that it is or will be.
     int n_seats() const { return forked ? 1 : request->n; }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory_error.h"
 
 namespace smelt {
 
@@ -64,20 +65,39 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
     s->ids.reserve(request->tokens.size() + static_cast<size_t>(answer));
     s->kv.blocks.reserve(static_cast<size_t>(kv_.n_blocks_for(static_cast<int>(s->ids.capacity()))));
     s->ids = request->tokens;
+    s->kv.salt = request->cache_salt;
     s->forked = request->n == 1;
     s->request = std::move(request);
     sequences_.push_back(std::move(s));
-    scheduler_.add(sequences_.back().get());
-}
-
-void StepLoop::cancel(RequestId id) {
-    for (size_t i = sequences_.size(); i-- > 0;) {
-        if (sequences_[i]->id == id) finish(*sequences_[i], FinishReason::cancelled);
+    try {
+        scheduler_.add(sequences_.back().get());
+    } catch (...) {
+        sequences_.pop_back();
+        throw;
     }
 }
 
-void StepLoop::end_all(FinishReason reason, const std::string& error) {
-    while (!sequences_.empty()) finish(*sequences_.back(), reason, error);
+void StepLoop::cancel(RequestId id, int index) {
+    for (size_t i = sequences_.size(); i-- > 0;) {
+        Sequence& s = *sequences_[i];
+        if (s.id == id && (index < 0 || (s.forked && s.index == index))) finish(s, FinishReason::cancelled);
+    }
+}
+
+void StepLoop::pause(RequestId id) {
+    for (const auto& s : sequences_) {
+        if (s->id == id) scheduler_.pause(s.get());
+    }
+}
+
+void StepLoop::resume(RequestId id) {
+    for (const auto& s : sequences_) {
+        if (s->id == id) scheduler_.resume(s.get());
+    }
+}
+
+void StepLoop::end_all(FinishReason reason, const std::string& error, Failure failure) {
+    while (!sequences_.empty()) finish(*sequences_.back(), reason, error, failure);
 }
 
 void StepLoop::step() {
@@ -96,9 +116,19 @@ void StepLoop::step() {
     std::span<float> rows = logits_;
     for (const StepPlan::Part& part : plan.parts) {
         Sequence& s = *part.sequence;
+        std::span<float> logits;
+        bool heard = true;
+        for (int pos = s.kv.n_tokens - part.n_tokens; pos < s.kv.n_tokens; ++pos) {
+            if (!s.wants_logits(pos)) continue;
+            logits = rows.first(vocab_size);
+            rows = rows.subspan(vocab_size);
+            if (heard && s.scores(pos)) heard = score(s, pos, logits);
+        }
+        if (!heard) {
+            drop(s);
+            continue;
+        }
         if (s.n_pending() > 0) continue;
-        const std::span<float> logits = rows.first(vocab_size);
-        rows = rows.subspan(vocab_size);
         if (!s.forked) {
             s.forked = true;
             for (int index = 1; index < s.request->n; ++index) advance(fork(s, index), logits);
@@ -127,11 +157,11 @@ void StepLoop::build_batch(const StepPlan& plan) {
             if (kv_.has_windows()) {
                 batch_.window_slots.push_back(kv_.part_of(s.kv, i) * block_len + pos % block_len);
             }
+            if (s.wants_logits(pos)) batch_.logits_rows.push_back(batch_.n_tokens() - 1);
         }
         batch_.seq_start.push_back(batch_.n_tokens());
         batch_.max_blocks = std::max(batch_.max_blocks, static_cast<int>(s.kv.blocks.size()));
         batch_.max_kv_len = std::max(batch_.max_kv_len, end);
-        if (end == static_cast<int>(s.ids.size())) batch_.logits_rows.push_back(batch_.n_tokens() - 1);
     }
     batch_.block_table.assign(plan.parts.size() * static_cast<size_t>(batch_.max_blocks), 0);
     auto row = batch_.block_table.begin();
@@ -153,11 +183,18 @@ void StepLoop::build_batch(const StepPlan& plan) {
 
 bool StepLoop::run(const StepPlan& plan) {
     std::string error;
+    Failure failure = Failure::device;
     try {
         if (!plan.copies.empty()) runner_.copy_blocks(plan.copies);
         runner_.run(batch_, logits_);
         ++totals_.n_steps;
         return true;
+    } catch (const std::bad_alloc&) {
+        error = "too little memory for this step";
+        failure = Failure::memory;
+    } catch (const MemoryError& e) {
+        error = e.what();
+        failure = Failure::memory;
     } catch (const std::exception& e) {
         error = e.what();
     } catch (...) {
@@ -165,13 +202,15 @@ bool StepLoop::run(const StepPlan& plan) {
     }
     ++totals_.n_failed_steps;
     spdlog::error("a step of {} tokens failed: {}", batch_.n_tokens(), error);
-    for (const StepPlan::Part& part : plan.parts) finish(*part.sequence, FinishReason::error, error);
+    for (const StepPlan::Part& part : plan.parts) finish(*part.sequence, FinishReason::error, error, failure);
     return false;
 }
 
 // The prompt is computed: another answer of the request goes on from here, with shared blocks.
 Sequence& StepLoop::fork(const Sequence& s, int index) {
-    sequences_.push_back(std::make_unique<Sequence>(s));
+    auto owned = std::make_unique<Sequence>(s);
+    owned->kv = {};  // whatever throws from here on, it holds no block that is not counted
+    sequences_.push_back(std::move(owned));
     Sequence& copy = *sequences_.back();
     copy.index = index;
     copy.kv = kv_.fork(s.kv);
@@ -179,6 +218,20 @@ Sequence& StepLoop::fork(const Sequence& s, int index) {
     copy.kv.blocks.reserve(s.kv.blocks.capacity());
     scheduler_.add_fork(&copy);
     return copy;
+}
+
+// Tells how likely the token behind position `pos` was; false: the sequence is not to go on.
+bool StepLoop::score(Sequence& s, int pos, std::span<const float> logits) {
+    const int32_t id = s.ids[static_cast<size_t>(pos) + 1];
+    s.n_scored = pos + 1;
+    Drawn drawn = sampler_.score(logits, id, s.request->n_prompt_logprobs);
+    // Where the numbers are none, the answer's own end says so.
+    return emit(*s.request, TokenEvent{.request = s.id,
+                                       .index = s.index,
+                                       .id = id,
+                                       .logprob = drawn.logprob,
+                                       .top = std::move(drawn.top),
+                                       .of_prompt = true});
 }
 
 void StepLoop::advance(Sequence& s, std::span<float> logits) {
@@ -194,18 +247,24 @@ void StepLoop::advance(Sequence& s, std::span<float> logits) {
     }
     if (r.ignore_eos || s.n_generated() < r.min_tokens) options.banned = r.stop_ids;
     Drawn drawn = sampler_.draw(logits, r.sampling, options);
-    if (drawn.id < 0) return finish(s, FinishReason::error, drawn.problem);
+    if (drawn.id < 0) return finish(s, FinishReason::error, drawn.problem, Failure::numbers);
 
     s.ids.push_back(drawn.id);
     ++totals_.n_generated;
     if (s.n_generated() == 1) s.first_token = Sequence::Clock::now();
     if (contains(r.stop_ids, drawn.id)) return finish(s, FinishReason::stop_id);
-    if (!emit(r, TokenEvent{s.id, s.index, drawn.id, drawn.logprob, std::move(drawn.top)})) return drop(s);
+    if (!emit(r, TokenEvent{.request = s.id,
+                            .index = s.index,
+                            .id = drawn.id,
+                            .logprob = drawn.logprob,
+                            .top = std::move(drawn.top)})) {
+        return drop(s);
+    }
     if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
     if (static_cast<int>(s.ids.size()) >= limits().max_tokens()) finish(s, FinishReason::context);
 }
 
-void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error) {
+void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error, Failure failure) {
     const auto now = Sequence::Clock::now(), never = Sequence::Clock::time_point();
     const auto admitted = s.admitted == never ? now : s.admitted;
     const auto first_token = s.first_token == never ? now : s.first_token;
@@ -214,6 +273,7 @@ void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error
                       .reason = reason,
                       .stop_id = reason == FinishReason::stop_id ? s.ids.back() : -1,
                       .error = error,
+                      .failure = failure,
                       .n_prompt = s.n_prompt(),
                       .n_cached_prompt = s.n_cached_prompt,
                       .n_generated = s.n_generated(),
@@ -247,6 +307,7 @@ bool StepLoop::emit(const Request& request, Event event) {
 StepLoopStats StepLoop::stats() const {
     StepLoopStats s = totals_;
     s.n_running = static_cast<int>(scheduler_.running().size());
+    s.n_paused = static_cast<int>(scheduler_.paused().size());
     for (const Sequence* w : scheduler_.waiting()) ++(w->was_admitted() ? s.n_preempted : s.n_queued);
     s.n_blocks = kv_.n_blocks();
     s.n_used_blocks = kv_.n_used();
@@ -260,11 +321,12 @@ void StepLoop::check() const {
     std::vector<const KvSequence*> all;
     for (const auto& s : sequences_) all.push_back(&s->kv);
     kv_.check(all);
-    const size_t n_known = scheduler_.running().size() + scheduler_.waiting().size();
+    const size_t n_known =
+        scheduler_.running().size() + scheduler_.waiting().size() + scheduler_.paused().size();
     CHECK(n_known == sequences_.size(), "{} scheduled, {} owned", n_known, sequences_.size());
-    for (const Sequence* w : scheduler_.waiting()) CHECK(w->kv.blocks.empty());
-    CHECK(std::ranges::is_sorted(scheduler_.running(), runs_before));
-    CHECK(std::ranges::is_sorted(scheduler_.waiting(), runs_before));
+    for (const auto* list : {&scheduler_.running(), &scheduler_.waiting(), &scheduler_.paused()}) {
+        CHECK(std::ranges::is_sorted(*list, runs_before));
+    }
 }
 
 }  // namespace smelt

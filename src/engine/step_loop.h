@@ -16,6 +16,7 @@ struct StepLoopStats {
     int n_queued = 0;     // sequences that have not run yet
     int n_preempted = 0;  // that wait to run again
     int n_running = 0;
+    int n_paused = 0;
     int n_blocks = 0, n_used_blocks = 0, n_cached_blocks = 0;  // of the KV cache; the rest is blank
     int64_t n_steps = 0;
     int64_t n_prefilled = 0;      // tokens computed that were given or computed before
@@ -35,12 +36,16 @@ class StepLoop {
     // A request that check_request() accepts.
     void add(RequestId id, std::shared_ptr<const Request> request, uint64_t seed,
              Sequence::Clock::time_point submitted);
-    void cancel(RequestId id);
-    void end_all(FinishReason reason, const std::string& error);
+    // One answer, or all where index is negative.
+    void cancel(RequestId id, int index = -1);
+    void pause(RequestId id);
+    void resume(RequestId id);
+    void end_all(FinishReason reason, const std::string& error = "", Failure failure = Failure::none);
 
     // Nothing happens when idle. Exceptions of the runner end the sequences of the step with an error.
     void step();
     bool idle() const { return sequences_.empty(); }
+    bool can_step() const { return !scheduler_.running().empty() || !scheduler_.waiting().empty(); }
 
     StepLoopStats stats() const;
     // CHECKs every invariant of the cache. For tests.
@@ -50,8 +55,10 @@ class StepLoop {
     void build_batch(const StepPlan& plan);
     bool run(const StepPlan& plan);
     Sequence& fork(const Sequence& s, int index);
+    bool score(Sequence& s, int pos, std::span<const float> logits);
     void advance(Sequence& s, std::span<float> logits);
-    void finish(Sequence& s, FinishReason reason, const std::string& error = "");
+    void finish(Sequence& s, FinishReason reason, const std::string& error = "",
+                Failure failure = Failure::none);
     void drop(Sequence& s);
     static bool emit(const Request& request, Event event);
 

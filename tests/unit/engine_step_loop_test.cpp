@@ -15,7 +15,7 @@ namespace {
 
 struct Answer {
     std::vector<int32_t> ids;
-    std::vector<float> logprobs;
+    std::vector<float> logprobs, prompt_logprobs;
     std::vector<FinishEvent> finish;  // one in the end
     int first_step = -1, last_step = -1;
 };
@@ -44,6 +44,11 @@ struct Rig {
         if (auto* token = std::get_if<TokenEvent>(&event)) {
             Answer& a = answers[{token->request, token->index}];
             EXPECT_TRUE(a.finish.empty());
+            if (token->of_prompt) {
+                EXPECT_TRUE(a.ids.empty());
+                a.prompt_logprobs.push_back(token->logprob);
+                return;
+            }
             if (a.ids.empty()) a.first_step = n_steps;
             a.ids.push_back(token->id);
             a.logprobs.push_back(token->logprob);
@@ -113,13 +118,15 @@ Request random_request(std::mt19937& rng) {
     r.min_tokens = r.max_tokens > 0 ? below(r.max_tokens) : 0;
     r.priority = below(4) - 1;
     r.n_logprobs = below(3) - 1;
+    r.n_prompt_logprobs = std::max(-1, below(4) - 2);
+    r.cache_salt = static_cast<uint64_t>(below(2));
     r.n = below(4) == 0 ? 1 + below(3) : 1;
     return r;
 }
 
 TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
     int64_t n_preemptions = 0, n_cached = 0;
-    int n_copies = 0, n_compared = 0, n_cancelled = 0;
+    int n_copies = 0, n_compared = 0, n_cancelled = 0, n_scored = 0;
     std::map<FinishReason, int> reasons;
     for (uint32_t seed = 1; seed <= 18; ++seed) {
         SCOPED_TRACE(seed);
@@ -138,6 +145,15 @@ TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
             if (requests.size() < 80 && rng() % 3 == 0) {
                 Request r = random_request(rng);
                 requests[rig.add(r)] = r;
+            }
+            if (rng() % 4 == 0 && !requests.empty()) {
+                const RequestId id = 1 + rng() % requests.size();
+                rng() % 3 == 0 ? rig.loop.pause(id) : rig.loop.resume(id);
+                rig.loop.check();
+            }
+            // Whoever was paused in the end goes on.
+            if (!rig.loop.can_step()) {
+                for (const auto& [id, r] : requests) rig.loop.resume(id);
             }
             if (rng() % 40 == 0 && !requests.empty()) {
                 rig.loop.cancel(1 + rng() % requests.size());
@@ -162,6 +178,8 @@ TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
                     ASSERT_LE(a.ids.size(), b.ids.size());
                     b.ids.resize(a.ids.size());
                     b.logprobs.resize(a.ids.size());
+                    ASSERT_LE(a.prompt_logprobs.size(), b.prompt_logprobs.size());
+                    b.prompt_logprobs.resize(a.prompt_logprobs.size());
                 } else {
                     ++n_compared;
                     ASSERT_EQ(a.finish[0].reason, b.finish[0].reason);
@@ -171,6 +189,8 @@ TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
                 }
                 ASSERT_EQ(a.ids, b.ids);
                 ASSERT_EQ(a.logprobs, b.logprobs);
+                ASSERT_EQ(a.prompt_logprobs, b.prompt_logprobs);
+                n_scored += static_cast<int>(a.prompt_logprobs.size());
             }
         }
         n_preemptions += rig.loop.stats().n_preemptions;
@@ -182,6 +202,7 @@ TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
     EXPECT_GT(n_copies, 50);
     EXPECT_GT(n_compared, 500);
     EXPECT_GT(n_cancelled, 20);
+    EXPECT_GT(n_scored, 1000);
     for (const FinishReason reason : {FinishReason::stop_id, FinishReason::length, FinishReason::context}) {
         EXPECT_GT(reasons[reason], 20) << to_string(reason);
     }
@@ -322,6 +343,107 @@ TEST(StepLoop, CancelledRequestsFreeTheirBlocks) {
     rig.loop.cancel(99);
 }
 
+TEST(StepLoop, OneAnswerOfSeveralIsCancelled) {
+    Rig rig(roomy, {});
+    const RequestId id = rig.add({.tokens = iota_ids(5), .max_tokens = 9, .n = 3});
+    rig.step();
+    rig.loop.cancel(id, 1);
+    rig.run();
+    EXPECT_EQ(rig.answer(id, 1).finish.at(0).reason, FinishReason::cancelled);
+    EXPECT_EQ(rig.answer(id, 1).ids.size(), 1u);
+    EXPECT_EQ(rig.answer(id, 0).ids.size(), 9u);
+    EXPECT_EQ(rig.answer(id, 2).ids.size(), 9u);
+}
+
+// Readers that stall: others take their seats, then their blocks, and no text changes.
+TEST(StepLoop, PausedSequencesHinderNobodyAndGoOnWhereTheyWere) {
+    const Request request{.tokens = iota_ids(9), .max_tokens = 20};
+    for (const bool blocks_are_needed : {false, true}) {
+        SCOPED_TRACE(blocks_are_needed);
+        RunnerShape shape = roomy;
+        shape.n_blocks = blocks_are_needed ? 10 : 100;  // 40 tokens
+        Rig rig(shape, {.max_seqs = 1, .max_batch_tokens = 16});
+        const RequestId stalled = rig.add(request);
+        for (int i = 0; i < 5; ++i) rig.step();
+        const std::vector<int32_t> before = rig.answer(stalled).ids;
+        ASSERT_FALSE(before.empty());
+        rig.loop.pause(stalled);
+        rig.loop.pause(stalled);
+        EXPECT_FALSE(rig.loop.can_step());
+        EXPECT_FALSE(rig.loop.idle());
+        EXPECT_EQ(rig.loop.stats().n_paused, 1);
+        EXPECT_GT(rig.loop.stats().n_used_blocks, 0);
+        const RequestId other = rig.add({.tokens = iota_ids(20, 20), .max_tokens = 15});
+        while (rig.answer(other).finish.empty()) rig.step();
+        EXPECT_EQ(rig.answer(stalled).ids, before);
+        const int n_computed = rig.runner.n_tokens;
+        rig.loop.resume(stalled);
+        rig.run();
+        EXPECT_EQ(rig.answer(stalled).ids, (run_alone(request, stalled, 40)[{stalled, 0}].ids));
+        const int n_preemptions = rig.answer(stalled).finish.at(0).n_preemptions;
+        EXPECT_EQ(n_preemptions > 0, blocks_are_needed);
+        if (!blocks_are_needed) {
+            EXPECT_EQ(rig.runner.n_tokens - n_computed, static_cast<int>(20 - before.size()));
+        }
+    }
+}
+
+TEST(StepLoop, PausedSequencesCanBeCancelled) {
+    Rig rig(roomy, {});
+    const RequestId running = rig.add({.tokens = iota_ids(9)}), waiting = rig.add({.tokens = iota_ids(9)});
+    rig.loop.pause(waiting);
+    rig.step();
+    rig.loop.pause(running);
+    rig.loop.cancel(running);
+    rig.loop.cancel(waiting);
+    EXPECT_TRUE(rig.loop.idle());
+    EXPECT_EQ(rig.loop.stats().n_used_blocks, 0);
+}
+
+// Against the definition: the prompt's beginning as a prompt of its own, and how likely each token is there.
+TEST(StepLoop, PromptLogprobsAreThoseOfTheNextTokens) {
+    const std::vector<int32_t> ids = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};
+    Rig rig(roomy, {.max_batch_tokens = 33, .prefill_chunk = 4, .max_scored = 3});
+    rig.add({.tokens = ids, .max_tokens = 0});  // is in the cache then, which must not shorten the list
+    rig.run();
+    const RequestId id = rig.add({.tokens = ids, .max_tokens = 2, .n_prompt_logprobs = 0, .n = 2});
+    rig.run();
+    EXPECT_EQ(rig.answer(id, 1).prompt_logprobs.size(), 0u);
+    EXPECT_EQ(rig.answer(id, 1).ids.size(), 2u);
+    const std::vector<float> scored = rig.answer(id).prompt_logprobs;
+    ASSERT_EQ(scored.size(), ids.size() - 1);
+    for (size_t n = 1; n < ids.size(); ++n) {
+        Request r{.tokens = {ids.begin(), ids.begin() + static_cast<ptrdiff_t>(n)},
+                  .max_tokens = 1,
+                  .n_logprobs = 50};
+        float expected = 1;
+        r.sink = [&](Event event) {
+            const auto* token = std::get_if<TokenEvent>(&event);
+            if (token == nullptr) return;
+            for (const TokenLogprob& t : token->top) {
+                if (t.id == ids[n]) expected = t.logprob;
+            }
+        };
+        rig.loop.add(1000 + n, std::make_shared<const Request>(std::move(r)), 0, {});
+        rig.run();
+        EXPECT_EQ(scored[n - 1], expected) << n;
+    }
+}
+
+TEST(StepLoop, PrefixesAreSharedWithinASaltAlone) {
+    Rig rig(roomy, {});
+    const auto n_cached = [&](uint64_t salt) {
+        const RequestId id = rig.add({.tokens = iota_ids(30), .max_tokens = 1, .cache_salt = salt});
+        rig.run();
+        return rig.answer(id).finish.at(0).n_cached_prompt;
+    };
+    for (const uint64_t salt : {uint64_t{0}, uint64_t{7}, uint64_t{1} << 62}) {
+        EXPECT_EQ(n_cached(salt), 0);
+        EXPECT_EQ(n_cached(salt), 28);
+    }
+    EXPECT_EQ(n_cached(0), 28);
+}
+
 TEST(StepLoop, FailedStepEndsItsSequencesAlone) {
     Rig rig(roomy, {.max_seqs = 1, .max_batch_tokens = 64});
     const Request request{.tokens = iota_ids(20), .max_tokens = 5};
@@ -330,6 +452,7 @@ TEST(StepLoop, FailedStepEndsItsSequencesAlone) {
     rig.run();
     EXPECT_EQ(rig.answer(failing).finish.at(0).reason, FinishReason::error);
     EXPECT_EQ(rig.answer(failing).finish.at(0).error, "device lost");
+    EXPECT_EQ(rig.answer(failing).finish.at(0).failure, Failure::device);
     EXPECT_EQ(rig.answer(waiting).ids, (run_alone(request, waiting, 40)[{waiting, 0}].ids));
     EXPECT_EQ(rig.loop.stats().n_failed_steps, 1);
 }

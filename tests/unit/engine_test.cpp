@@ -167,6 +167,49 @@ TEST(Engine, FullQueueIsAValue) {
     outboxes[3].wait();
 }
 
+TEST(Engine, BackgroundFillsHalfOfTheQueue) {
+    auto runner = std::make_unique<GateRunner>();
+    GateRunner& gate = *runner;
+    std::vector<Outbox> outboxes(6);
+    Engine engine(std::move(runner), {.scheduler = {.max_seqs = 1}, .max_queue = 4});
+    const auto submit = [&](size_t i, int priority) {
+        Request r = request_for(outboxes[i], {static_cast<int32_t>(i)});
+        r.priority = priority;
+        return std::holds_alternative<RequestId>(engine.submit(std::move(r)));
+    };
+    EXPECT_TRUE(submit(0, -1));
+    while (!gate.entered) std::this_thread::sleep_for(1ms);
+    EXPECT_TRUE(submit(1, -1));
+    EXPECT_FALSE(submit(2, -1));
+    EXPECT_TRUE(submit(3, 0));
+    EXPECT_TRUE(submit(4, 0));
+    EXPECT_FALSE(submit(5, 0));
+    EXPECT_GT(engine.stats().step_seconds, 0);
+    gate.let_go();
+    for (const size_t i : {0, 1, 3, 4}) outboxes[i].wait();
+}
+
+TEST(Engine, PausedRequestsCostNothingAndGoOn) {
+    Engine engine(std::make_unique<FakeRunner>(small));
+    Outbox outbox;
+    std::atomic<int> n_tokens = 0;
+    Request r = request_for(outbox, {1, 2, 3}, 30);
+    r.sink = [&, sink = outbox.sink()](Event event) {
+        // From the engine's own thread, so that the pause comes before the next step.
+        if (++n_tokens == 5) engine.pause(std::get<TokenEvent>(event).request);
+        sink(std::move(event));
+    };
+    const RequestId id = id_of(engine.submit(std::move(r)));
+    while (engine.stats().n_paused == 0) std::this_thread::sleep_for(1ms);
+    const int64_t n_steps = engine.stats().n_steps;
+    std::this_thread::sleep_for(20ms);
+    EXPECT_EQ(engine.stats().n_steps, n_steps);
+    EXPECT_EQ(n_tokens, 5);
+    engine.resume(id);
+    outbox.wait();
+    EXPECT_EQ(outbox.ids, run_alone({1, 2, 3}, 30));
+}
+
 TEST(Engine, BadRequestsAreValuesThatNameTheField) {
     Engine engine(std::make_unique<FakeRunner>(small), {.scheduler = {.max_seqs = 4}});
     Outbox outbox;

@@ -3,12 +3,14 @@
 
 #include <utility>
 
+#include "base/memory_error.h"
+
 namespace smelt::cpu {
 
 HostStorage::HostStorage(size_t n_bytes) : memory(std::calloc(n_bytes + 64, 1)) {
     if (memory == nullptr) {
-        throw Error("memory: expected {:.1f} MiB more, the system has none",
-                    static_cast<double>(n_bytes) / 0x1p20);
+        throw MemoryError("memory: expected {:.1f} MiB more, the system has none",
+                          static_cast<double>(n_bytes) / 0x1p20);
     }
     data = static_cast<std::byte*>(memory.get());
     data += (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64;
