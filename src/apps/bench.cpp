@@ -7,6 +7,7 @@
 #include <bit>
 #include <chrono>
 
+#include "apps/bench_serve.h"
 #include "apps/device_options.h"
 #include "apps/kv_option.h"
 #include "apps/shapes.h"
@@ -27,6 +28,7 @@ struct Options {
     int n_prompt = 512, n_decode = 64, depth = 0, chunk = 512, n_runs = 5, n_layers = 0;
     bool json = false, list_shapes = false;
     DeviceOptions device;
+    ServeBenchOptions serve;
 };
 
 struct Series {
@@ -175,8 +177,14 @@ void print_shapes(bool as_json) {
 
 void run(const Options& o) {
     if (o.list_shapes) return print_shapes(o.json);
+    if (!o.serve.target.empty()) {
+        ServeBenchOptions serve = o.serve;
+        serve.json = o.json;
+        serve.device = o.device;
+        return bench_serve(serve);
+    }
     if (o.model.empty() == o.shape.empty()) {
-        throw CLI::ValidationError("bench", "give either a MODEL or --shape");
+        throw CLI::ValidationError("bench", "give a MODEL, --shape or --serve");
     }
     std::shared_ptr<const ModelFile> file;
     std::string name = o.model;
@@ -233,13 +241,37 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_option("-r,--runs", o->n_runs, "Runs that are counted, after one that is not")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
+    verb->add_option("--serve", o->serve.target,
+                     "Measure a server instead: http://HOST:PORT, or a model that is served for this");
+    verb->add_option("--clients", o->serve.clients, "With --serve: how many at once, a measurement each")
+        ->check(CLI::Range(1, 4096))
+        ->delimiter(',')
+        ->capture_default_str();
+    verb->add_option("--requests", o->serve.n_requests, "With --serve: of each client, one after the other")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    verb->add_option("--words", o->serve.n_prompt, "With --serve: of a prompt")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    verb->add_option("--tokens", o->serve.n_decode, "With --serve: of an answer")
+        ->check(CLI::Range(2, 1 << 20))
+        ->capture_default_str();
+    verb->add_option("--good-ttft", o->serve.good_ttft_ms,
+                     "With --serve: ms to the first token of a good request")
+        ->check(CLI::Range(0.0, 1e9));
+    verb->add_option("--good-tpot", o->serve.good_tpot_ms,
+                     "With --serve: ms per further token of a good request")
+        ->check(CLI::Range(0.0, 1e9));
+    verb->add_option("--served-model", o->serve.model,
+                     "With --serve URL: its name there; default: the first");
     verb->add_flag("--json", o->json, "Print JSON");
     add_model_options(*verb, o->device);
     verb->footer(
         "Examples:\n  smelt bench models/demo-23m\n  smelt bench --shape qwen3-0.6b --format q8_0 -p 512 -n "
         "64\n"
         "  smelt bench --shape qwen3-4b --format q4_0 -p 0 --depth 4096 --json\n"
-        "  smelt bench --shape gpt-oss-20b --format mxfp4 --layers 4");
+        "  smelt bench --shape gpt-oss-20b --format mxfp4 --layers 4\n"
+        "  smelt bench --serve models/demo-23m --clients 1,8,32 --good-ttft 200");
     return {verb, [o] { run(*o); }};
 }
 

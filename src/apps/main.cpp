@@ -54,6 +54,10 @@ int run(int argc, char** argv) {
     } catch (const std::bad_alloc&) {
         fmt::print(stderr, "smelt: out of memory\n");
         return 1;
+    } catch (const std::exception& e) {
+        // A thread or a file descriptor that the system has no room for.
+        fmt::print(stderr, "smelt: {}\n", printable(e.what()));
+        return 1;
     }
     return std::fflush(stdout) == 0 ? 0 : 1;
 }

@@ -6,11 +6,14 @@
 
 #include "apps/device_options.h"
 #include "apps/kv_option.h"
+#include "apps/serve_config.h"
+#include "apps/service_manager.h"
 #include "apps/verbs.h"
 #include "apps/version.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
+#include "base/truncation.h"
 #include "server/api_server.h"
 
 namespace smelt {
@@ -23,14 +26,14 @@ struct Options {
     HttpOptions http;
     AccessOptions access;
     ModelSet::Options set;
-    std::string api_key_file, admin_key_file;
+    std::string config, api_key_file, admin_key_file;
     int n_ctx = 0, max_seqs = 32, max_queue = 256;
     int64_t kv_tokens = 16384;
     KvFormats kv = {};
     double memory_budget_gb = 0;
     int header_timeout = 10, body_timeout = 30, idle_timeout = 60, write_timeout = 30, drain = 30;
     size_t max_body_mb = 16;
-    bool insecure = false, strict = false;
+    bool insecure = false, strict = false, shared_prefix_cache = false;
 };
 
 // "small=models/demo-5m", or a path whose last part is the name.
@@ -42,6 +45,19 @@ std::pair<std::string, std::string> split_model(const std::string& text) {
     if (path.filename().empty()) path = path.parent_path();
     const bool is_file = path.extension() == ".gguf" || path.extension() == ".bin";
     return {is_file ? path.stem().string() : path.filename().string(), text};
+}
+
+ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
+    const int max_seqs = m.max_seqs.value_or(o.max_seqs);
+    ChatModelOptions open{.device = m.device.value_or(o.device.name()),
+                          .backend = {.n_threads = m.threads.value_or(o.device.n_threads)},
+                          .rope_scaling = o.device.rope_scaling,
+                          .n_ctx = m.context.value_or(o.n_ctx),
+                          .kv_tokens = m.kv_tokens.value_or(o.kv_tokens),
+                          .kv = o.kv,
+                          .engine = {.scheduler = {.max_seqs = max_seqs}, .max_queue = o.max_queue}};
+    open.engine.scheduler.max_batch_tokens = std::max(512, 2 * max_seqs);
+    return open;
 }
 
 void read_keys(const std::string& path, std::vector<std::string>& keys) {
@@ -62,10 +78,70 @@ std::string url_host(const std::string& host) {
     return host.find(':') == std::string::npos ? host : "[" + host + "]";
 }
 
-void run(Options& o) {
+// Those of the file, then those of the command line, which may also give one of the file another path.
+std::vector<ConfigModel> list_models(const Options& o, std::vector<ConfigModel> models) {
+    for (ConfigModel& m : models) {
+        if (m.name.empty()) m.name = split_model(m.path).first;
+    }
+    for (const std::string& text : o.models) {
+        const auto [name, path] = split_model(text);
+        const auto known = std::ranges::find(models, name, &ConfigModel::name);
+        if (known == models.end()) {
+            models.push_back({.name = name, .path = path});
+        } else {
+            known->path = path;
+        }
+    }
+    return models;
+}
+
+ModelSpec make_spec(Options& o, const ConfigModel& m) {
+    ModelSpec spec{.name = m.name,
+                   .path = m.path,
+                   .open = open_options(o, m),
+                   .replicas = m.replicas,
+                   .idle_unload = std::chrono::seconds(m.idle_unload),
+                   .best = m.role == "best",
+                   .fast = m.role == "fast"};
+    read_keys(m.api_key_file, spec.keys);
+    // Whoever may use a model may ask the server at all.
+    for (const std::string& key : spec.keys) o.access.api_keys.push_back(key);
+    return spec;
+}
+
+// The smallest of the idle times says how often it is worth looking.
+void watch_idle_models(HttpServer& http, ModelSet& models, const std::vector<ModelSpec>& specs) {
+    std::chrono::milliseconds period{0};
+    for (const ModelSpec& s : specs) {
+        const std::chrono::milliseconds idle = s.idle_unload;
+        if (idle.count() > 0 && (period.count() == 0 || idle < period)) period = idle;
+    }
+    if (period.count() > 0)
+        http.every(std::max(period / 4, std::chrono::milliseconds(200)), [&] { models.unload_idle(); });
+}
+
+// A server that hangs says nothing, and the service manager starts it again.
+void feed_watchdog(HttpServer& http, const ModelSet& models) {
+    const auto period = std::chrono::duration_cast<std::chrono::milliseconds>(watchdog_period());
+    if (period.count() == 0) return;
+    http.every(std::max(period / 3, std::chrono::milliseconds(1)), [&] {
+        for (const auto& m : models.all()) {
+            if (models.state(*m) == std::string_view("hung")) return;
+        }
+        notify_service_manager("WATCHDOG=1");
+    });
+}
+
+void run(Options& o, CLI::App& verb) {
     using std::chrono::seconds;
+    std::vector<ConfigModel> configured;
+    if (!o.config.empty()) configured = read_serve_config(o.config, verb);
+    const std::vector<ConfigModel> wanted = list_models(o, std::move(configured));
+    if (wanted.empty()) throw CLI::ValidationError("serve", "give a MODEL, or --config with a [[model]]");
     read_keys(o.api_key_file, o.access.api_keys);
     read_keys(o.admin_key_file, o.access.admin_keys);
+    std::vector<ModelSpec> specs;
+    for (const ConfigModel& m : wanted) specs.push_back(make_spec(o, m));
     if (!is_loopback(o.http.host) && o.access.api_keys.empty() && !o.insecure) {
         throw Error("--host {} is open to others: expected --api-key-file or SMELT_API_KEY, or --insecure",
                     o.http.host);
@@ -78,34 +154,33 @@ void run(Options& o) {
     limits.write_timeout = seconds(o.write_timeout);
     limits.drain_timeout = seconds(o.drain);
     o.set.memory_budget = static_cast<size_t>(o.memory_budget_gb * 1e9);
-    o.set.open = {.device = o.device.name(),
-                  .backend = {.n_threads = o.device.n_threads},
-                  .rope_scaling = o.device.rope_scaling,
-                  .n_ctx = o.n_ctx,
-                  .kv_tokens = o.kv_tokens,
-                  .kv = o.kv,
-                  .engine = {.scheduler = {.max_seqs = o.max_seqs}, .max_queue = o.max_queue}};
-    o.set.open.engine.scheduler.max_batch_tokens = std::max(512, 2 * o.max_seqs);
+    o.set.open = open_options(o, {});
+    o.set.max_waiting = o.http.n_workers - 1;
 
+    guard_mapped_files();
     // Before the models: a port in use is known at once. It outlives them, because their engines post to it.
     HttpServer http(o.http);
     ModelSet models(o.set);
-    for (const std::string& text : o.models) {
-        const auto [name, path] = split_model(text);
-        models.load(name, path);
-    }
+    for (const ModelSpec& spec : specs) models.load(spec);
+    const char* scheme = o.http.tls.certificate.empty() ? "http" : "https";
     ServerContext context{.models = models,
                           .access = o.access,
+                          .shared_prefix_cache = o.shared_prefix_cache,
                           .strict = o.strict,
                           .version = version(),
-                          .address = fmt::format("http://{}:{}", url_host(o.http.host), http.port()),
+                          .address = fmt::format("{}://{}:{}", scheme, url_host(o.http.host), http.port()),
                           .n_connections = [&http] { return http.n_connections(); }};
     ApiServer server(context);
     // The one line on stdout, for programs that start a server on a free port.
     fmt::print("{}\n", context.address);
     std::fflush(stdout);
+    watch_idle_models(http, models, specs);
+    feed_watchdog(http, models);
+    notify_service_manager("READY=1");
     spdlog::info("serving at {}; documentation at {}/, Ctrl-C ends", context.address, context.address);
-    if (const int code = http.run(server); code != 0) throw CLI::RuntimeError(code);
+    const int code = http.run(server);
+    notify_service_manager("STOPPING=1");
+    if (code != 0) throw CLI::RuntimeError(code);
 }
 
 }  // namespace
@@ -114,22 +189,31 @@ Verb add_serve(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb =
         smelt.add_subcommand("serve", "Serve models over HTTP and WebSocket, as OpenAI's API and more");
-    verb->add_option("models", o->models, "Models: PATH or NAME=PATH; requests choose one by name, or auto")
-        ->required();
+    verb->add_option("models", o->models, "Models: PATH or NAME=PATH; requests choose one by name, or auto");
+    verb->add_option(
+            "--config", o->config,
+            "TOML file with these options in [server] and a [[model]] each; docs/SERVER.md has an example")
+        ->type_name("FILE");
     verb->add_option("--host", o->http.host, "Address to listen on; others than loopback need a key")
         ->capture_default_str();
     verb->add_option("--port", o->http.port, "Port; 0: a free one, printed on stdout")->capture_default_str();
     verb->add_option("--api-key", o->access.api_keys, "A key that requests must carry; may be repeated")
         ->envname("SMELT_API_KEY");
-    verb->add_option("--api-key-file", o->api_key_file, "File with a key a line");
+    verb->add_option("--api-key-file", o->api_key_file, "File with a key a line")->type_name("FILE");
     verb->add_option("--admin-key-file", o->admin_key_file,
-                     "File with the keys of /admin routes; without it they are off");
+                     "File with the keys of /admin routes; without it they are off")
+        ->type_name("FILE");
+    verb->add_option("--tls-cert", o->http.tls.certificate, "Certificate chain (PEM): serve HTTPS")
+        ->type_name("FILE");
+    verb->add_option("--tls-key", o->http.tls.key, "Private key (PEM) of the certificate")->type_name("FILE");
     verb->add_option("--allowed-hosts", o->access.allowed_hosts,
                      "Host names that requests may use, beside addresses and localhost");
     verb->add_option("--cors-origins", o->access.cors_origins,
                      "Origins of web pages that may use the server; * for all");
     verb->add_flag("--insecure", o->insecure, "Listen beyond loopback without a key");
     verb->add_flag("--strict", o->strict, "Refuse unknown fields instead of ignoring them");
+    verb->add_flag("--shared-prefix-cache", o->shared_prefix_cache,
+                   "API keys share cached prefixes; else each has its own");
     verb->add_option("-c,--ctx", o->n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();
@@ -166,6 +250,10 @@ Verb add_serve(CLI::App& smelt) {
     timeout("--body-timeout", o->body_timeout, "Seconds for a request's body");
     timeout("--idle-timeout", o->idle_timeout, "Seconds that a connection may be idle");
     timeout("--write-timeout", o->write_timeout, "Seconds that a client may not read");
+    verb->add_option("--step-timeout", o->set.step_timeout,
+                     "Seconds of a step of the engine; after twice that it counts as hung")
+        ->check(CLI::Range(0.001, 86400.0))
+        ->capture_default_str();
     timeout("--drain", o->drain, "Seconds for requests under way after SIGTERM");
     add_model_options(*verb, o->device);
     verb->footer(
@@ -174,7 +262,7 @@ Verb add_serve(CLI::App& smelt) {
         "  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", "
         "\"content\": "
         "\"What is 12 + 30?\"}]}'");
-    return {verb, [o] { run(*o); }};
+    return {verb, [o, verb] { run(*o, *verb); }};
 }
 
 }  // namespace smelt

@@ -57,7 +57,9 @@ void ApiServer::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) 
     const bool counts =
         route.body == &chat_schema || route.body == &completion_schema || route.body == &generate_schema;
     answer_errors(context_, *exchange, counts, [&] {
-        Call call{.server = context_, .request = std::move(request), .body = {}, .exchange = exchange};
+        const std::string key = context_.access.api_keys.empty() ? "" : key_of(request);
+        Call call{
+            .server = context_, .request = std::move(request), .body = {}, .key = key, .exchange = exchange};
         if (route.body != nullptr) {
             try {
                 call.body =
@@ -72,9 +74,9 @@ void ApiServer::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) 
     });
 }
 
-std::shared_ptr<WebSocketListener> ApiServer::open_websocket(const HttpRequest&,
+std::shared_ptr<WebSocketListener> ApiServer::open_websocket(const HttpRequest& head,
                                                              std::shared_ptr<WebSocketPeer> peer) {
-    return open_stream(context_, std::move(peer));
+    return open_stream(context_, std::move(peer), context_.access.api_keys.empty() ? "" : key_of(head));
 }
 
 HttpAnswer ApiServer::error(int status, std::string_view code, std::string_view message) {

@@ -7,6 +7,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <unordered_set>
@@ -31,15 +32,20 @@ struct ServerCore {
 
     void add(Connection* c);
     void remove(Connection* c);
+    void replace(Connection* before, Connection* after);
     void begin_drain();
+    void stop_when_done();
 
     const HttpOptions options;
     HttpHandler* handler = nullptr;
     std::unordered_set<Connection*> connections;
     std::atomic<size_t> n_connections = 0;
-    size_t body_bytes = 0;  // of all requests being read or worked on
+    size_t body_bytes = 0;    // of all requests being read or worked on
+    size_t n_handshakes = 0;  // of TLS, not connections yet
+    size_t n_relays = 0;      // of TLS: bytes of a connection that has ended may still be on their way
     bool draining = false;
     int exit_code = 0;
+    std::unique_ptr<asio::ssl::context> tls;  // null: plain
     asio::thread_pool workers;
     asio::io_context io{1};  // after what its handlers use
     tcp::acceptor acceptor{io};
@@ -54,6 +60,12 @@ class Registration {
     ~Registration() { core_.remove(connection_); }
     Registration(const Registration&) = delete;
     Registration& operator=(const Registration&) = delete;
+
+    // The connection speaks another protocol from now on; it is still one.
+    void hand_to(Connection* c) {
+        core_.replace(connection_, c);
+        connection_ = c;
+    }
 
  private:
     ServerCore& core_;
@@ -107,6 +119,10 @@ class Deadline {
     uint64_t armed_ = 0;
     bool expired_ = false;
 };
+
+// Takes TLS off and hands what is inside to serve_http().
+asio::awaitable<void> serve_tls(std::shared_ptr<ServerCore> core, tcp::socket socket);
+std::unique_ptr<asio::ssl::context> load_tls(const TlsFiles& files);
 
 asio::awaitable<void> serve_http(std::shared_ptr<ServerCore> core, tcp::socket socket);
 

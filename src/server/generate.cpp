@@ -11,11 +11,11 @@ namespace {
 constexpr int default_max_tokens = 100;
 constexpr size_t max_jobs_per_socket = 64;
 
-JobSpec read_job(ServerContext& server, const Json& body) {
+JobSpec read_job(ServerContext& server, const Json& body, const std::string& key) {
     const int given = read_max_tokens(body);
     const int max_tokens = given < 0 ? default_max_tokens : given;
-    const auto model = server.models.choose(read_choice(body, max_tokens));
-    const ChatModel& chat = *model->chat;
+    const ModelUse model = server.models.choose(read_choice(body, key, max_tokens));
+    const ChatModel& chat = model.chat();
     const bool raw = get<bool>(body, "raw").value_or(false) || !chat.has_template();
     JobSpec job{.model = model, .prompt = {}, .options = read_options(body, chat)};
     if (raw) {
@@ -30,6 +30,7 @@ JobSpec read_job(ServerContext& server, const Json& body) {
     }
     job.options.max_tokens = max_tokens;
     job.options.split_thinking = !raw;
+    job.options.cache_salt = read_cache_salt(body, server.shared_prefix_cache ? "" : key);
     check_fits(chat, job.prompt, "prompt");
     return job;
 }
@@ -38,6 +39,7 @@ JobSpec read_job(ServerContext& server, const Json& body) {
 struct EventSink {
     std::function<void(Json)> event;
     std::function<void()> done;
+    std::function<void()> abandon = [] {};
 };
 
 // The events of one request: start, token ..., end, or error.
@@ -54,6 +56,9 @@ class GenerateAnswer final : public JobListener, public std::enable_shared_from_
     }
     void cancel() {
         if (job_) job_->cancel();
+    }
+    void pause(bool stop) {
+        if (job_) job_->pause(stop);
     }
     // Nobody listens any more.
     void drop() {
@@ -75,8 +80,7 @@ class GenerateAnswer final : public JobListener, public std::enable_shared_from_
     void ended(const AnswerEnd& end) override {
         usage_.add(end.finish);
         answers_[static_cast<size_t>(end.index)] = {{"index", end.index}, {"finish_reason", end.reason}};
-        if (end.reason == "error")
-            error_ = ApiError{.status = 500, .code = "generation_failed", .message = end.finish.error};
+        if (end.reason == "error") error_ = failure_error(end.finish);
         if (++n_ended_ < answers_.size()) return;
         if (shutdown_ && end.reason == "cancelled") {
             error_ = ApiError{
@@ -99,6 +103,7 @@ class GenerateAnswer final : public JobListener, public std::enable_shared_from_
         sink.done();
         job_.reset();
     }
+    void broken() override { sink_.abandon(); }
 
  private:
     std::string model_;
@@ -119,7 +124,8 @@ EventSink streamed(const std::shared_ptr<Exchange>& exchange) {
             [exchange] {
                 exchange->write("data: [DONE]\n\n");
                 exchange->end();
-            }};
+            },
+            [exchange] { exchange->abandon(); }};
 }
 
 // Collects the texts and answers with one object.
@@ -156,42 +162,53 @@ EventSink whole(const std::shared_ptr<Exchange>& exchange) {
                     exchange->send({.body = to_string(body)});
                 }
             },
-            [] {}};
+            [] {}, [exchange] { exchange->abandon(); }};
 }
 
 class StreamSocket final : public WebSocketListener, public std::enable_shared_from_this<StreamSocket> {
  public:
-    StreamSocket(ServerContext& server, std::shared_ptr<WebSocketPeer> peer)
-        : server_(server), peer_(std::move(peer)) {}
+    StreamSocket(ServerContext& server, std::shared_ptr<WebSocketPeer> peer, std::string key)
+        : server_(server), peer_(std::move(peer)), key_(std::move(key)) {}
 
-    void message(std::string text) override {
-        std::string id;
+    std::function<void()> read(std::string text) override {
+        auto m = std::make_shared<Message>();
         try {
-            take(parse_json(text, "message", {.max_values = server_.max_json_values}), id);
-        } catch (const RequestError& e) {
-            refuse(id, e.error);
-        } catch (const Error& e) {
-            refuse(id, {.status = 400, .code = "invalid_json", .message = e.what()});
+            parse(text, *m);
+        } catch (...) {
+            m->error = current_error(server_);
         }
+        return [self = shared_from_this(), m] { self->act(*m); };
+    }
+    void flow(bool full) override {
+        full_ = full;
+        for (const auto& [id, answer] : answers_) answer->pause(full);
     }
     void closed() override {
-        const auto jobs = std::move(jobs_);
-        jobs_.clear();
-        for (const auto& [id, job] : jobs) job->drop();
+        const auto answers = std::move(answers_);
+        answers_.clear();
+        for (const auto& [id, answer] : answers) answer->drop();
         peer_.reset();
     }
     void drain() override {
         ending_ = true;
-        if (jobs_.empty()) peer_->close(1001, "the server ends");
+        if (answers_.empty()) peer_->close(1001, "the server ends");
     }
     void cut() override {
         drain();
-        const auto jobs = jobs_;
-        for (const auto& [id, job] : jobs) job->end_early();
+        const auto answers = answers_;
+        for (const auto& [id, answer] : answers) answer->end_early();
     }
 
  private:
-    void take(const Json& m, std::string& id);
+    struct Message {
+        std::string id, type;
+        std::optional<JobSpec> job;
+        std::optional<ApiError> error;
+    };
+
+    void parse(const std::string& text, Message& m) const;
+    void act(Message& m);
+    void start(const std::string& id, JobSpec job);
     void refuse(const std::string& id, const ApiError& error) {
         ++server_.metrics.received;
         ++server_.metrics.rejected;
@@ -204,44 +221,69 @@ class StreamSocket final : public WebSocketListener, public std::enable_shared_f
 
     ServerContext& server_;
     std::shared_ptr<WebSocketPeer> peer_;
-    std::unordered_map<std::string, std::shared_ptr<GenerateAnswer>> jobs_;
-    bool ending_ = false;
+    const std::string key_;
+    std::unordered_map<std::string, std::shared_ptr<GenerateAnswer>> answers_;
+    bool ending_ = false, full_ = false;
 };
 
-void StreamSocket::take(const Json& m, std::string& id) {
-    if (!m.is_object()) throw bad_request("invalid_json", "", "expected a JSON object as the message");
+// On a worker: nothing of the socket is touched.
+void StreamSocket::parse(const std::string& text, Message& m) const {
+    Json body;
+    try {
+        body = parse_json(text, "message", {.max_values = server_.max_json_values});
+    } catch (const Error& e) {
+        throw bad_request("invalid_json", "", "{}", e.what());
+    }
+    if (!body.is_object()) throw bad_request("invalid_json", "", "expected a JSON object as the message");
     const auto text_of = [&](const char* name, const char* fallback) -> std::string {
-        const auto it = m.find(name);
-        if (it == m.end() || it->is_null()) return fallback;
+        const auto it = body.find(name);
+        if (it == body.end() || it->is_null()) return fallback;
         if (it->is_number_integer()) return to_string(*it);
         if (!it->is_string() || it->get_ref<const std::string&>().size() > 256) {
             throw bad_request("invalid_type", name, "{}: expected a string of at most 256 bytes", name);
         }
         return it->get<std::string>();
     };
-    id = text_of("id", "");
-    const std::string type = text_of("type", "generate");
-    if (type == "ping") return peer_->send(to_string(Json{{"type", "pong"}, {"id", id}}));
-    if (type == "cancel") {
-        const auto it = jobs_.find(id);
-        if (it == jobs_.end()) throw bad_request("invalid_value", "id", "no request with this id is running");
-        return it->second->cancel();
-    }
-    if (type != "generate") {
+    m.id = text_of("id", "");
+    m.type = text_of("type", "generate");
+    if (m.type == "ping" || m.type == "cancel") return;
+    if (m.type != "generate") {
         throw bad_request("invalid_value", "type", "type: expected generate, cancel or ping");
     }
-    if (jobs_.contains(id)) throw bad_request("invalid_value", "id", "a request with this id is running");
-    if (ending_ || jobs_.size() >= max_jobs_per_socket) {
+    body.erase("type");
+    body.erase("id");
+    check_body(body, generate_schema, server_.strict);
+    m.job = read_job(server_, body, key_);
+}
+
+void StreamSocket::act(Message& m) {
+    if (!peer_) return;
+    try {
+        if (m.error) throw RequestError(*m.error);
+        if (m.type == "ping") return peer_->send(to_string(Json{{"type", "pong"}, {"id", m.id}}));
+        const auto known = answers_.find(m.id);
+        if (m.type == "generate") {
+            if (known != answers_.end()) {
+                throw bad_request("invalid_value", "id", "a request with this id is running");
+            }
+            return start(m.id, std::move(*m.job));
+        }
+        if (known == answers_.end()) {
+            throw bad_request("invalid_value", "id", "no request with this id is running");
+        }
+        known->second->cancel();
+    } catch (...) {
+        refuse(m.id, current_error(server_));
+    }
+}
+
+void StreamSocket::start(const std::string& id, JobSpec job) {
+    if (ending_ || answers_.size() >= max_jobs_per_socket) {
         throw RequestError({.status = 503,
                             .code = ending_ ? "shutting_down" : "server_overloaded",
                             .message = "no more requests on this socket now",
                             .retry_after = 1});
     }
-    Json body = m;
-    body.erase("type");
-    body.erase("id");
-    check_body(body, generate_schema, server_.strict);
-    JobSpec job = read_job(server_, body);
     const EventSink sink = {[weak = weak_from_this(), id](Json event) {
                                 event["id"] = id;
                                 const auto self = weak.lock();
@@ -250,26 +292,31 @@ void StreamSocket::take(const Json& m, std::string& id) {
                             [weak = weak_from_this(), id] {
                                 const auto self = weak.lock();
                                 if (!self) return;
-                                self->jobs_.erase(id);
-                                if (self->ending_ && self->jobs_.empty() && self->peer_) {
+                                self->answers_.erase(id);
+                                if (self->ending_ && self->answers_.empty() && self->peer_) {
                                     self->peer_->close(1001, "the server ends");
                                 }
+                            },
+                            [weak = weak_from_this()] {
+                                const auto self = weak.lock();
+                                if (self && self->peer_) self->peer_->close(1011, "too little memory");
                             }};
-    const auto answer = std::make_shared<GenerateAnswer>(job.model->name, job.options.n, sink);
+    const auto answer = std::make_shared<GenerateAnswer>(job.model.name(), job.options.n, sink);
     answer->start(server_, std::move(job),
                   [peer = peer_](std::function<void()> work) { peer->post(std::move(work)); });
-    jobs_[id] = answer;
+    answers_[id] = answer;
+    if (full_) answer->pause(true);
 }
 
 }  // namespace
 
 void generate(Call& call) {
-    const auto job = std::make_shared<JobSpec>(read_job(call.server, call.body));
+    const auto job = std::make_shared<JobSpec>(read_job(call.server, call.body, call.key));
     const bool stream = get<bool>(call.body, "stream").value_or(false);
     call.exchange->post([&server = call.server, exchange = call.exchange, job, stream] {
         answer_errors(server, *exchange, true, [&] {
             const auto answer = std::make_shared<GenerateAnswer>(
-                job->model->name, job->options.n, stream ? streamed(exchange) : whole(exchange));
+                job->model.name(), job->options.n, stream ? streamed(exchange) : whole(exchange));
             answer->start(server, std::move(*job),
                           [exchange](std::function<void()> work) { exchange->post(std::move(work)); });
             exchange->on_loss([weak = std::weak_ptr(answer)](Loss loss) {
@@ -278,12 +325,17 @@ void generate(Call& call) {
                 if (loss == Loss::shutdown) return a->end_early();
                 a->drop();
             });
+            if (!stream) return;
+            exchange->on_flow([weak = std::weak_ptr(answer)](bool full) {
+                if (const auto a = weak.lock()) a->pause(full);
+            });
         });
     });
 }
 
-std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::shared_ptr<WebSocketPeer> peer) {
-    return std::make_shared<StreamSocket>(server, std::move(peer));
+std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::shared_ptr<WebSocketPeer> peer,
+                                               std::string key) {
+    return std::make_shared<StreamSocket>(server, std::move(peer), std::move(key));
 }
 
 }  // namespace smelt

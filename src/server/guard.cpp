@@ -86,6 +86,16 @@ bool equal_in_constant_time(std::string_view given, std::string_view secret) {
     return difference == 0;
 }
 
+std::string key_of(const HttpRequest& request) {
+    if (const std::string* h = request.header("authorization")) {
+        const bool bearer =
+            request.count("authorization") == 1 && h->size() > 7 && lower(h->substr(0, 7)) == "bearer ";
+        return bearer ? h->substr(7) : "";
+    }
+    const std::string* x = request.header("x-api-key");
+    return x == nullptr ? "" : *x;
+}
+
 std::optional<ApiError> check_key(const HttpRequest& request, Access access, const AccessOptions& options) {
     if (access == Access::open) return std::nullopt;
     if (access == Access::admin && options.admin_keys.empty() && !options.admin_without_key) {
@@ -96,13 +106,7 @@ std::optional<ApiError> check_key(const HttpRequest& request, Access access, con
     const auto& keys = access == Access::admin ? options.admin_keys : options.api_keys;
     if (keys.empty() && (access != Access::admin || options.admin_without_key)) return std::nullopt;
 
-    std::string given;
-    if (const std::string* h = request.header("authorization");
-        h != nullptr && request.count("authorization") == 1) {
-        if (h->size() > 7 && lower(h->substr(0, 7)) == "bearer ") given = h->substr(7);
-    } else if (h == nullptr) {
-        if (const std::string* x = request.header("x-api-key")) given = *x;
-    }
+    const std::string given = key_of(request);
     bool ok = false;
     for (const std::string& key : keys) ok = equal_in_constant_time(given, key) || ok;
     // An admin may do what everyone may.

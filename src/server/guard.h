@@ -26,6 +26,8 @@ std::optional<ApiError> check_host(const HttpRequest& request, const AccessOptio
 // A page of another origin may read what anyone may, but change nothing and open no socket.
 std::optional<ApiError> check_origin(const HttpRequest& request, const AccessOptions& options);
 std::optional<ApiError> check_key(const HttpRequest& request, Access access, const AccessOptions& options);
+// The key that the request carries, right or wrong; empty: none.
+std::string key_of(const HttpRequest& request);
 
 // Of CORS; none for an origin that is not allowed.
 HttpHeaders cors_headers(const HttpRequest& request, const AccessOptions& options);

@@ -37,7 +37,7 @@ struct HttpAnswer {
 // Why nobody will read the rest of an answer.
 enum class Loss {
     gone,      // the client closed the connection
-    slow,      // it does not read: the write deadline or the buffer's cap was met
+    slow,      // it does not read: the write deadline was met
     shutdown,  // the server ends; what is written now still goes out
 };
 
@@ -51,9 +51,13 @@ class Exchange {
     virtual void begin_stream(HttpAnswer head) = 0;  // its body is ignored
     virtual void write(std::string bytes) = 0;
     virtual void end() = 0;
+    virtual void abandon() = 0;  // on the I/O thread: the connection closes, as it is
 
     // Called on the I/O thread, at most once for each kind of loss; at once where it has happened already.
     virtual void on_loss(std::function<void(Loss)> handler) = 0;
+    // Called on the I/O thread when more than max_buffered_bytes wait for the client (true), and when half of
+    // them are left (false). What writes shall pause meanwhile; what it had under way still goes out.
+    virtual void on_flow(std::function<void(bool full)> handler) = 0;
     virtual void post(std::function<void()> work) = 0;  // runs on the I/O thread
 };
 
@@ -67,15 +71,18 @@ class WebSocketPeer {
     virtual void post(std::function<void()> work) = 0;
 };
 
-// What a WebSocket's messages are for. Called on the I/O thread.
+// What a WebSocket's messages are for. Called on the I/O thread, but for read().
 class WebSocketListener {
  public:
     virtual ~WebSocketListener() = default;
 
-    virtual void message(std::string text) = 0;
-    virtual void closed() = 0;  // the last call
-    virtual void drain() = 0;   // no new work; close when what runs is done
-    virtual void cut() = 0;     // end what runs
+    // On a worker, one message at a time: does what takes long and returns the rest, which runs on the I/O
+    // thread.
+    virtual std::function<void()> read(std::string text) = 0;
+    virtual void flow(bool full) = 0;  // as Exchange::on_flow()
+    virtual void closed() = 0;         // the last call
+    virtual void drain() = 0;          // no new work; close when what runs is done
+    virtual void cut() = 0;            // end what runs
 };
 
 class HttpHandler {
@@ -111,17 +118,22 @@ struct HttpLimits {
     std::chrono::milliseconds drain_timeout{30'000};
 };
 
+struct TlsFiles {
+    std::string certificate = {}, key = {};  // PEM; empty: no TLS
+};
+
 struct HttpOptions {
     std::string host = "127.0.0.1";
     uint16_t port = 8080;  // 0: a free one
-    int n_workers = 2;
+    int n_workers = 4;
     bool handle_signals = true;  // SIGINT and SIGTERM drain, a second one ends at once
     HttpLimits limits = {};
+    TlsFiles tls = {};
 };
 
 class HttpServer {
  public:
-    // Binds. Throws Error naming the address and why not.
+    // Binds. Throws Error naming the address, or the certificate, and why not.
     explicit HttpServer(const HttpOptions& options);
     ~HttpServer();
 
@@ -132,8 +144,8 @@ class HttpServer {
     int run(HttpHandler& handler);
     void stop();  // as the first signal does; from any thread
 
-    // Work for the workers or after a time on the I/O thread; from any thread.
-    void run_on_worker(std::function<void()> work);
+    // Runs on a worker again and again while the server runs. Before run().
+    void every(std::chrono::milliseconds period, std::function<void()> work);
 
  private:
     struct Impl;

@@ -71,7 +71,15 @@ std::string HttpExchange::head(const HttpAnswer& a, std::string_view framing) co
 void HttpExchange::append(std::string_view bytes) {
     if (gone_) return;
     out_ += bytes;
+    n_unsent_ += bytes.size();
     wake_.cancel();
+}
+
+void HttpExchange::sent(size_t n) {
+    n_unsent_ -= n;
+    if (!full_ || n_unsent_ > core_.options.limits.max_buffered_bytes / 2) return;
+    full_ = false;
+    if (on_flow_) on_flow_(false);
 }
 
 void HttpExchange::send(HttpAnswer answer) {
@@ -96,11 +104,10 @@ void HttpExchange::begin_stream(HttpAnswer head) {
 void HttpExchange::write(std::string bytes) {
     asio::dispatch(core_.io, [self = shared_from_this(), text = std::move(bytes)] {
         if (!self->started_ || self->ended_ || text.empty() || !self->about_.with_body) return;
-        if (self->out_.size() + text.size() > self->core_.options.limits.max_buffered_bytes) {
-            return self->lose(Loss::slow);
-        }
-        if (!self->about_.chunked) return self->append(text);
-        self->append(fmt::format("{:x}\r\n{}\r\n", text.size(), text));
+        self->append(self->about_.chunked ? fmt::format("{:x}\r\n{}\r\n", text.size(), text) : text);
+        if (self->full_ || self->n_unsent_ <= self->core_.options.limits.max_buffered_bytes) return;
+        self->full_ = true;
+        if (self->on_flow_) self->on_flow_(true);
     });
 }
 
@@ -111,6 +118,15 @@ void HttpExchange::end() {
         if (self->about_.chunked && self->about_.with_body) self->append("0\r\n\r\n");
         self->wake_.cancel();
         self->on_loss_ = nullptr;
+        self->on_flow_ = nullptr;
+    });
+}
+
+void HttpExchange::on_flow(std::function<void(bool)> handler) {
+    asio::dispatch(core_.io, [self = shared_from_this(), handler = std::move(handler)]() mutable {
+        if (self->ended_) return;
+        if (self->full_) handler(true);
+        self->on_flow_ = std::move(handler);
     });
 }
 
@@ -131,6 +147,7 @@ void HttpExchange::lose(Loss loss) {
     if (loss != Loss::shutdown) {
         gone_ = true;
         out_.clear();
+        on_flow_ = nullptr;
     }
     // A copy: the handler may end the exchange, which drops it.
     const auto handler = on_loss_;

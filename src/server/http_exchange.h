@@ -23,7 +23,9 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     void begin_stream(HttpAnswer head) override;
     void write(std::string bytes) override;
     void end() override;
+    void abandon() override { lose(Loss::gone); }
     void on_loss(std::function<void(Loss)> handler) override;
+    void on_flow(std::function<void(bool full)> handler) override;
     void post(std::function<void()> work) override;
 
     // Of the session, on the I/O thread.
@@ -33,6 +35,7 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     bool ended() const { return ended_; }
     bool keep_alive() const { return about_.keep_alive; }
     std::string take() { return std::exchange(out_, {}); }
+    void sent(size_t n);  // of what was taken
     bool has_output() const { return !out_.empty(); }
     asio::steady_timer& wake() { return wake_; }
 
@@ -44,7 +47,10 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     About about_;
     asio::steady_timer wake_;  // cancelled when there is something to do
     std::string out_;
+    size_t n_unsent_ = 0;  // bytes in out_, and taken but not sent
+    bool full_ = false;
     std::function<void(Loss)> on_loss_;
+    std::function<void(bool)> on_flow_;
     std::optional<Loss> loss_;
     bool started_ = false, ended_ = false, gone_ = false;
 };

@@ -44,13 +44,17 @@ asio::awaitable<void> accept_clients(std::shared_ptr<ServerCore> core) {
             co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
             continue;
         }
-        if (core->connections.size() >= core->options.limits.max_connections) continue;
+        if (core->connections.size() + core->n_handshakes >= core->options.limits.max_connections) continue;
         socket.set_option(tcp::no_delay(true), error);
         socket.non_blocking(true, error);
         // The system would hold megabytes for a client that does not read, beyond what is counted here.
         const auto held = static_cast<int>(core->options.limits.max_buffered_bytes);
         socket.set_option(tcp::socket::send_buffer_size(held), error);
-        asio::co_spawn(core->io, serve_http(core, std::move(socket)), log_failure);
+        if (core->tls) {
+            asio::co_spawn(core->io, serve_tls(core, std::move(socket)), log_failure);
+        } else {
+            asio::co_spawn(core->io, serve_http(core, std::move(socket)), log_failure);
+        }
     }
 }
 
@@ -63,6 +67,23 @@ void cut_connections(ServerCore& core) {
     core.drain_timer.async_wait([&core](error_code error) {
         if (!error) core.io.stop();
     });
+}
+
+// The core outlives what its io_context holds.
+asio::awaitable<void> repeat(ServerCore& core, std::chrono::milliseconds period, std::function<void()> work) {
+    asio::steady_timer timer(core.io);
+    while (!core.draining) {
+        error_code error;
+        timer.expires_after(period);
+        co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
+        asio::post(core.workers, [work] {
+            try {
+                work();
+            } catch (const std::exception& e) {
+                spdlog::error("{}", e.what());
+            }
+        });
+    }
 }
 
 void await_signal(ServerCore& core) {
@@ -102,7 +123,16 @@ void ServerCore::add(Connection* c) {
 void ServerCore::remove(Connection* c) {
     connections.erase(c);
     n_connections = connections.size();
-    if (draining && connections.empty()) io.stop();
+    stop_when_done();
+}
+
+void ServerCore::stop_when_done() {
+    if (draining && connections.empty() && n_relays == 0) io.stop();
+}
+
+void ServerCore::replace(Connection* before, Connection* after) {
+    connections.erase(before);
+    connections.insert(after);
 }
 
 void ServerCore::begin_drain() {
@@ -110,7 +140,8 @@ void ServerCore::begin_drain() {
     draining = true;
     error_code ignored;
     acceptor.close(ignored);
-    if (connections.empty()) return io.stop();
+    stop_when_done();
+    if (io.stopped()) return;
     drain_timer.expires_after(options.limits.drain_timeout);
     drain_timer.async_wait([this](error_code error) {
         if (!error) cut_connections(*this);
@@ -129,6 +160,7 @@ HttpServer::HttpServer(const HttpOptions& options) : impl_(std::make_shared<Impl
     const auto fail = [&](const error_code& e) {
         throw Error("cannot listen on {}:{}: {}", options.host, options.port, e.message());
     };
+    impl_->tls = load_tls(options.tls);
     error_code error;
     tcp::resolver resolver(impl_->io);
     const auto found = resolver.resolve(options.host, std::to_string(options.port),
@@ -176,8 +208,8 @@ void HttpServer::stop() {
     asio::post(impl_->io, [core = impl_.get()] { core->begin_drain(); });
 }
 
-void HttpServer::run_on_worker(std::function<void()> work) {
-    asio::post(impl_->workers, std::move(work));
+void HttpServer::every(std::chrono::milliseconds period, std::function<void()> work) {
+    asio::co_spawn(impl_->io, repeat(*impl_, period, std::move(work)), log_failure);
 }
 
 }  // namespace smelt

@@ -14,6 +14,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <boost/beast/websocket/rfc6455.hpp>
 #include <random>
+#include <thread>
 
 #include "base/log.h"
 #include "server/http_exchange.h"
@@ -29,6 +30,9 @@ using Parser = http::request_parser<http::string_body>;
 
 constexpr size_t max_framing_bytes = size_t{64} << 10;  // of chunk heads; and what may be sent ahead
 constexpr std::chrono::seconds linger{2};               // for a client that is still sending what was refused
+// What must reach the client within a write deadline: a client slower than this in that time is cut, one that
+// reads slowly but steadily is not.
+constexpr size_t write_piece = size_t{64} << 10;
 
 std::string new_request_id() {
     thread_local std::mt19937_64 random{std::random_device{}()};
@@ -84,6 +88,18 @@ HttpRequest make_head(const Parser& parser) {
     return r;
 }
 
+// Without memory for an error, the client gets it a little later.
+void fail(HttpExchange& exchange) {
+    constexpr int max_tries = 1000;
+    for (int i = 0; i < max_tries; ++i) {
+        try {
+            return exchange.fail();
+        } catch (const std::bad_alloc&) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+    }
+}
+
 struct Refused {
     int status;
     const char* code;
@@ -96,7 +112,6 @@ class HttpSession final : public Connection, public std::enable_shared_from_this
         : core_(std::move(core)), socket_(std::move(socket)), deadline_(core_->io, socket_) {}
 
     asio::awaitable<void> run() {
-        const Registration registration(*core_, this);
         while (socket_.is_open() && !core_->draining) {
             const bool go_on = co_await serve_one();
             if (!go_on) break;
@@ -133,6 +148,7 @@ class HttpSession final : public Connection, public std::enable_shared_from_this
     void watch(std::shared_ptr<HttpExchange> exchange);
 
     std::shared_ptr<ServerCore> core_;
+    Registration registration_{*core_, this};
     tcp::socket socket_;
     Deadline deadline_;
     boost::beast::flat_buffer buffer_{size_t{64} << 10};
@@ -246,7 +262,7 @@ asio::awaitable<bool> HttpSession::serve_one() {
     if (!refused && request.wants_websocket) {
         deadline_.disarm();
         const auto message = parser.release();
-        co_await serve_websocket(core_, std::move(socket_), message, std::move(request));
+        co_await serve_websocket(core_, std::move(socket_), registration_, message, std::move(request));
         co_return false;
     }
     const bool keep_alive = parser.get().keep_alive() && !(refused && has_body) && !core_->draining;
@@ -292,7 +308,7 @@ void HttpSession::hand_over(HttpRequest request) {
             handler->handle(std::move(r), exchange);
         } catch (const std::exception& e) {
             spdlog::error("internal error: {}", e.what());
-            exchange->fail();
+            fail(*exchange);
         }
     };
     if (core_->handler->is_short(request)) return work(std::move(request));
@@ -326,11 +342,15 @@ asio::awaitable<bool> HttpSession::write_answer() {
             continue;
         }
         const std::string bytes = exchange->take();
-        arm(limits().write_timeout);
-        co_await asio::async_write(socket_, asio::buffer(bytes),
-                                   asio::redirect_error(asio::use_awaitable, error));
-        deadline_.disarm();
-        if (error) exchange->lose(deadline_.expired() ? Loss::slow : Loss::gone);
+        for (size_t at = 0; at < bytes.size() && !exchange->lost(); at += write_piece) {
+            const size_t n = std::min(write_piece, bytes.size() - at);
+            arm(limits().write_timeout);
+            co_await asio::async_write(socket_, asio::buffer(bytes.data() + at, n),
+                                       asio::redirect_error(asio::use_awaitable, error));
+            deadline_.disarm();
+            if (error) exchange->lose(deadline_.expired() ? Loss::slow : Loss::gone);
+            if (!error) exchange->sent(n);
+        }
     }
     co_return false;
 }

@@ -1,9 +1,15 @@
 // One wake-up of the I/O thread for all events that came meanwhile.
 #include "server/job.h"
 
+#include <thread>
+
+#include "base/log.h"
+
 namespace smelt {
 
 namespace {
+
+constexpr int64_t usual_answer = 256;  // tokens, for the balance of replicas, where a request has no limit
 
 [[noreturn]] void refuse(const Refusal& r) {
     switch (r.kind) {
@@ -30,18 +36,24 @@ namespace {
 Job::Job(JobSpec spec, Post post, std::shared_ptr<JobListener> listener)
     : spec_(std::move(spec)), post_(std::move(post)), listener_(std::move(listener)) {
     for (int i = 0; i < spec_.options.n; ++i) {
-        answers_.push_back({spec_.model->chat->make_text_stream(spec_.prompt, spec_.options)});
+        answers_.push_back({spec_.model.chat().make_text_stream(spec_.prompt, spec_.options)});
     }
 }
 
 std::shared_ptr<Job> Job::start(JobSpec spec, Post post, std::shared_ptr<JobListener> listener) {
     const auto job = std::make_shared<Job>(std::move(spec), std::move(post), std::move(listener));
-    ServedModel& model = *job->spec_.model;
-    Request request = model.chat->make_request(job->spec_.prompt, job->spec_.options);
+    ServedModel& model = *job->spec_.model.served;
+    const GenerateOptions& options = job->spec_.options;
+    Replica& replica = job->spec_.model.loaded->choose_replica(job->spec_.prompt.ids, options.cache_salt);
+    Request request = replica.chat->make_request(job->spec_.prompt, options);
     request.sink = [job](Event event) { job->receive(std::move(event)); };
-    const auto submitted = model.chat->engine().submit(std::move(request));
+    const auto submitted = replica.chat->engine().submit(std::move(request));
     if (const auto* refusal = std::get_if<Refusal>(&submitted)) refuse(*refusal);
     job->id_ = std::get<RequestId>(submitted);
+    job->replica_ = &replica;
+    job->work_ = static_cast<int64_t>(job->spec_.prompt.ids.size()) +
+                 int64_t{options.n} * (options.max_tokens < 0 ? usual_answer : options.max_tokens);
+    replica.work += job->work_;
     ++model.outstanding;
     const std::lock_guard lock(model.metrics.mutex);
     ++model.metrics.accepted;
@@ -49,17 +61,38 @@ std::shared_ptr<Job> Job::start(JobSpec spec, Post post, std::shared_ptr<JobList
 }
 
 void Job::cancel() {
-    if (spec_.model) spec_.model->chat->engine().cancel(id_);
+    if (replica_ != nullptr) replica_->chat->engine().cancel(id_);
 }
 
+void Job::pause(bool stop) {
+    if (replica_ == nullptr) return;
+    Engine& engine = replica_->chat->engine();
+    stop ? engine.pause(id_) : engine.resume(id_);
+}
+
+// Where memory is short, a token may be lost, and the answer's end says so; the end itself must not be.
 void Job::receive(Event event) {
-    {
-        const std::lock_guard lock(mutex_);
-        inbox_.push_back({std::move(event), Clock::now()});
-        if (scheduled_) return;
+    constexpr int max_tries = 1000;
+    for (int i = 0; i < max_tries; ++i) {
+        try {
+            return enqueue(event);
+        } catch (const std::bad_alloc&) {
+            lost_events_ = true;
+            if (std::holds_alternative<TokenEvent>(event)) return;
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+    }
+    spdlog::error("an answer has no end: too little memory for it");
+}
+
+void Job::enqueue(Event& event) {
+    const std::lock_guard lock(mutex_);
+    if (inbox_.size() == inbox_.capacity()) inbox_.reserve(2 * inbox_.size() + 8);
+    if (!scheduled_) {
+        post_([self = shared_from_this()] { self->pump(); });
         scheduled_ = true;
     }
-    post_([self = shared_from_this()] { self->pump(); });
+    inbox_.push_back({std::move(event), Clock::now()});
 }
 
 void Job::pump() {
@@ -69,6 +102,20 @@ void Job::pump() {
         events.swap(inbox_);
         scheduled_ = false;
     }
+    if (!listener_) return;
+    try {
+        read(events);
+    } catch (const std::bad_alloc&) {
+        spdlog::error("an answer is given up: too little memory");
+        cancel();
+        any_error_ = true;
+        listener_->broken();
+        return close();
+    }
+    if (ended()) close();
+}
+
+void Job::read(std::vector<Arrived>& events) {
     for (Arrived& e : events) {
         if (auto* token = std::get_if<TokenEvent>(&e.event)) {
             take_token(std::move(*token), e.at);
@@ -77,22 +124,27 @@ void Job::pump() {
         }
     }
     for (size_t i = 0; i < answers_.size(); ++i) flush(answers_[i], static_cast<int>(i));
-    if (!ended() || !listener_) return;
+}
+
+void Job::close() {
     close_books();
     listener_.reset();
     // Here and not on the engine's thread, which could not wait for its own end.
     answers_.clear();
     n_ended_ = 0;
-    --spec_.model->outstanding;
-    spec_.model.reset();
+    replica_->work -= work_;
+    replica_ = nullptr;
+    --spec_.model.served->outstanding;
+    spec_.model = {};
 }
 
 void Job::take_token(TokenEvent token, Clock::time_point at) {
     Answer& a = answers_[static_cast<size_t>(token.index)];
+    if (token.of_prompt) return a.tokens.push_back(std::move(token));
     if (a.stream.stopped()) return;
     a.text.append(a.stream.push(token.id));
     {
-        ModelMetrics& m = spec_.model->metrics;
+        ModelMetrics& m = spec_.model.served->metrics;
         const std::lock_guard lock(m.mutex);
         ++m.generated_tokens;
         const double since =
@@ -100,13 +152,18 @@ void Job::take_token(TokenEvent token, Clock::time_point at) {
         (a.last == Clock::time_point() ? m.first_token : m.inter_token).add(since);
     }
     a.last = at;
+    const int index = token.index;
     a.tokens.push_back(std::move(token));
-    // The engine ends all answers of a request at once; the others may still go on.
-    if (a.stream.stopped() && ++n_stopped_ + n_ended_ == answers_.size()) cancel();
+    if (a.stream.stopped()) replica_->chat->engine().cancel_answer(id_, index);
 }
 
 void Job::take_end(FinishEvent finish) {
     Answer& a = answers_[static_cast<size_t>(finish.index)];
+    if (lost_events_) {
+        finish.reason = FinishReason::error;
+        finish.failure = Failure::memory;
+        finish.error = "too little memory";
+    }
     a.text.append(a.stream.finish());
     flush(a, finish.index);
     AnswerEnd end{.index = spec_.first_index + finish.index,
@@ -114,9 +171,10 @@ void Job::take_end(FinishEvent finish) {
                   .finish = std::move(finish)};
     any_error_ |= end.reason == "error";
     any_cancelled_ |= end.reason == "cancelled";
+    if (end.finish.failure == Failure::device) spec_.model.loaded->fail(end.finish.error);
     ++n_ended_;
     {
-        ModelMetrics& m = spec_.model->metrics;
+        ModelMetrics& m = spec_.model.served->metrics;
         const std::lock_guard lock(m.mutex);
         m.stops += end.reason == "stop";
         m.lengths += end.reason == "length";
@@ -128,7 +186,7 @@ void Job::take_end(FinishEvent finish) {
     }
     constexpr int enough = 8;  // tokens, for a rate that says something
     if (end.finish.n_generated > enough && end.finish.decode > 0) {
-        std::atomic<double>& speed = spec_.model->tokens_per_second;
+        std::atomic<double>& speed = spec_.model.served->tokens_per_second;
         speed = 0.9 * speed + 0.1 * (end.finish.n_generated - 1) / end.finish.decode;
     }
     listener_->ended(end);
@@ -140,12 +198,8 @@ void Job::flush(Answer& a, int index) {
 }
 
 void Job::close_books() {
-    if (any_error_) {
-        ++spec_.model->failures_in_a_row;
-    } else if (!any_cancelled_) {
-        spec_.model->failures_in_a_row = 0;
-    }
-    ModelMetrics& m = spec_.model->metrics;
+    spec_.model.served->touch();
+    ModelMetrics& m = spec_.model.served->metrics;
     const std::lock_guard lock(m.mutex);
     ++(any_error_ ? m.failed : any_cancelled_ ? m.cancelled : m.completed);
     m.whole.add(std::chrono::duration<double>(Clock::now() - started_).count());

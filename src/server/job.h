@@ -10,7 +10,7 @@
 namespace smelt {
 
 struct JobSpec {
-    std::shared_ptr<ServedModel> model;
+    ModelUse model;
     Prompt prompt;
     GenerateOptions options;
     int first_index = 0;  // of its first answer, where a client's request became several jobs
@@ -29,6 +29,7 @@ class JobListener {
     // New tokens of an answer, and the text that became certain; either may be empty.
     virtual void piece(int index, TextDelta text, std::vector<TokenEvent> tokens) = 0;
     virtual void ended(const AnswerEnd& end) = 0;  // once per answer
+    virtual void broken() = 0;  // instead of what is missing: there is not even memory to say so
 };
 
 class Job : public std::enable_shared_from_this<Job> {
@@ -40,6 +41,8 @@ class Job : public std::enable_shared_from_this<Job> {
     static std::shared_ptr<Job> start(JobSpec spec, Post post, std::shared_ptr<JobListener> listener);
 
     void cancel();
+    // Its client does not read: the engine goes on with others.
+    void pause(bool stop);
     bool ended() const { return n_ended_ == answers_.size(); }
 
     Job(JobSpec spec, Post post, std::shared_ptr<JobListener> listener);
@@ -58,7 +61,10 @@ class Job : public std::enable_shared_from_this<Job> {
     };
 
     void receive(Event event);  // on the engine's thread
+    void enqueue(Event& event);
     void pump();
+    void read(std::vector<Arrived>& events);
+    void close();
     void take_token(TokenEvent token, Clock::time_point at);
     void take_end(FinishEvent finish);
     void flush(Answer& a, int index);
@@ -67,15 +73,18 @@ class Job : public std::enable_shared_from_this<Job> {
     JobSpec spec_;
     Post post_;
     std::shared_ptr<JobListener> listener_;  // until the last answer ended
+    Replica* replica_ = nullptr;
+    int64_t work_ = 0;  // its share of the replica's
     RequestId id_ = 0;
     std::vector<Answer> answers_;
-    size_t n_ended_ = 0, n_stopped_ = 0;
+    size_t n_ended_ = 0;
     bool any_error_ = false, any_cancelled_ = false;
     Clock::time_point started_ = Clock::now();
 
     std::mutex mutex_;
     std::vector<Arrived> inbox_;
     bool scheduled_ = false;
+    std::atomic<bool> lost_events_ = false;
 };
 
 }  // namespace smelt

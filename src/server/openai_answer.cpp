@@ -8,6 +8,8 @@ namespace {
 struct Choice {
     std::string text, thinking, finish_reason;
     std::vector<TokenEvent> tokens;
+    size_t offset = 0;    // of the next token's text
+    bool echoed = false;  // where it is streamed
 };
 
 class OpenAiAnswer final : public JobListener, public std::enable_shared_from_this<OpenAiAnswer> {
@@ -24,19 +26,33 @@ class OpenAiAnswer final : public JobListener, public std::enable_shared_from_th
     void start();
     void piece(int index, TextDelta text, std::vector<TokenEvent> tokens) override;
     void ended(const AnswerEnd& end) override;
+    void broken() override {
+        lost_ = true;
+        exchange_->abandon();
+    }
 
  private:
     void lose(Loss loss);
     void finish();
     Json envelope(bool chunk) const;
-    Json choice_json(const Choice& c, int index) const;
-    Json delta_json(int index, Json delta, const std::vector<TokenEvent>& tokens, Json finish_reason) const;
-    Json logprobs_json(const std::vector<TokenEvent>& tokens) const;
+    Json choice_json(Choice& c, int index);
+    Json delta_json(int index, Json delta, const std::vector<TokenEvent>& tokens, Json finish_reason);
+    Json chat_logprobs_json(const std::vector<TokenEvent>& tokens) const;
+    Json logprobs_json(const std::vector<TokenEvent>& tokens, Choice& c) const;
+    void send_echo(int index);
+    std::vector<TokenEvent> prompt_tokens(int index) const;
     Json chat_logprob(int32_t id, float logprob) const;
     std::string token_text(int32_t id) const {
-        return std::string(model_->chat->tokenizer().token_bytes(id));
+        return std::string(model_.chat().tokenizer().token_bytes(id));
     }
-    const std::string& prompt_text(size_t choice) const { return prompts_[choice / static_cast<size_t>(n_)]; }
+    size_t job_of(int index) const { return static_cast<size_t>(index / n_); }
+    Choice& choice(int index) { return choices_[static_cast<size_t>(index)]; }
+    // With echo, what the answer begins with.
+    struct Echo {
+        std::string text;
+        int32_t first_id = -1;
+        std::vector<TokenEvent> tokens = {};  // all but the first, with log-probabilities where wanted
+    };
     void send_event(const Json& event) {
         if (!lost_) exchange_->write(sse(event));
     }
@@ -44,11 +60,11 @@ class OpenAiAnswer final : public JobListener, public std::enable_shared_from_th
     ServerContext& server_;
     std::shared_ptr<Exchange> exchange_;
     OpenAiRequest request_;
-    std::shared_ptr<ServedModel> model_;
+    ModelUse model_;
     std::string id_;
     int64_t created_ = std::time(nullptr);
     int n_;
-    std::vector<std::string> prompts_;
+    std::vector<Echo> echoes_;  // one a job
     std::vector<Choice> choices_;
     std::vector<std::shared_ptr<Job>> jobs_;
     Usage usage_;
@@ -62,12 +78,13 @@ void OpenAiAnswer::start() {
     try {
         for (JobSpec& spec : request_.jobs) {
             spec.first_index = static_cast<int>(jobs_.size()) * n_;
-            prompts_.push_back(request_.echo ? spec.prompt.text : "");
+            echoes_.push_back(
+                {.text = request_.echo ? spec.prompt.text : "", .first_id = spec.prompt.ids.front()});
             jobs_.push_back(Job::start(std::move(spec), post, shared_from_this()));
             ++server_.metrics.received;
             ++server_.metrics.accepted;
         }
-    } catch (const RequestError&) {
+    } catch (...) {
         lost_ = true;  // what started ends unheard
         for (const auto& job : jobs_) job->cancel();
         throw;
@@ -76,15 +93,30 @@ void OpenAiAnswer::start() {
         if (const auto self = weak.lock()) self->lose(loss);
     });
     if (!request_.stream) return;
+    exchange_->on_flow([weak = weak_from_this()](bool full) {
+        const auto self = weak.lock();
+        if (!self) return;
+        for (const auto& job : self->jobs_) job->pause(full);
+    });
     exchange_->begin_stream(sse_head());
+    if (!request_.chat) return;
     for (size_t i = 0; i < choices_.size(); ++i) {
-        const int index = static_cast<int>(i);
-        if (request_.chat) {
-            send_event(delta_json(index, {{"role", "assistant"}, {"content", ""}}, {}, nullptr));
-        } else if (request_.echo) {
-            send_event(delta_json(index, prompt_text(i), {}, nullptr));
-        }
+        send_event(delta_json(static_cast<int>(i), {{"role", "assistant"}, {"content", ""}}, {}, nullptr));
     }
+}
+
+// The prompt with the log-probabilities that are complete once the answer has begun.
+std::vector<TokenEvent> OpenAiAnswer::prompt_tokens(int index) const {
+    const Echo& echo = echoes_[job_of(index)];
+    if (!request_.echo || !request_.logprobs) return {};
+    std::vector<TokenEvent> tokens = {{.id = echo.first_id, .of_prompt = true}};
+    tokens.insert(tokens.end(), echo.tokens.begin(), echo.tokens.end());
+    return tokens;
+}
+
+void OpenAiAnswer::send_echo(int index) {
+    if (!request_.echo || std::exchange(choice(index).echoed, true)) return;
+    send_event(delta_json(index, echoes_[job_of(index)].text, prompt_tokens(index), nullptr));
 }
 
 void OpenAiAnswer::lose(Loss loss) {
@@ -99,13 +131,18 @@ void OpenAiAnswer::lose(Loss loss) {
 
 void OpenAiAnswer::piece(int index, TextDelta text, std::vector<TokenEvent> tokens) {
     if (lost_) return;
+    const auto first_drawn = std::ranges::find(tokens, false, &TokenEvent::of_prompt);
+    std::move(tokens.begin(), first_drawn, std::back_inserter(echoes_[job_of(index)].tokens));
+    tokens.erase(tokens.begin(), first_drawn);
     if (!request_.stream) {
-        Choice& c = choices_[static_cast<size_t>(index)];
+        Choice& c = choice(index);
         c.text += text.answer;
         c.thinking += text.thinking;
         if (request_.logprobs) std::ranges::move(tokens, std::back_inserter(c.tokens));
         return;
     }
+    if (tokens.empty() && text.answer.empty() && text.thinking.empty()) return;
+    send_echo(index);
     if (!request_.logprobs) tokens.clear();
     if (text.answer.empty() && text.thinking.empty() && tokens.empty()) return;
     if (!request_.chat) return send_event(delta_json(index, text.thinking + text.answer, tokens, nullptr));
@@ -117,15 +154,14 @@ void OpenAiAnswer::piece(int index, TextDelta text, std::vector<TokenEvent> toke
 
 void OpenAiAnswer::ended(const AnswerEnd& end) {
     usage_.add(end.finish);
-    if (end.reason == "error" && !error_) {
-        error_ = ApiError{.status = 500, .code = "generation_failed", .message = end.finish.error};
-    }
+    if (end.reason == "error" && !error_) error_ = failure_error(end.finish);
     if (end.reason == "cancelled" && !error_) {
         error_ = ApiError{
             .status = 503, .code = "shutting_down", .message = "the answer was ended", .retry_after = 5};
     }
     choices_[static_cast<size_t>(end.index)].finish_reason = end.reason;
     if (request_.stream && !error_) {
+        send_echo(end.index);
         Json event = delta_json(end.index, request_.chat ? Json::object() : Json(""), {}, end.reason);
         if (n_ended_ + 1 == choices_.size()) event["timings"] = usage_.timings_json();
         send_event(event);
@@ -164,19 +200,21 @@ Json OpenAiAnswer::envelope(bool chunk) const {
     return {{"id", id_},
             {"object", object},
             {"created", created_},
-            {"model", model_->name},
+            {"model", model_.name()},
             {"system_fingerprint", "smelt-" + server_.version},
             {"choices", Json::array()}};
 }
 
-Json OpenAiAnswer::choice_json(const Choice& c, int index) const {
-    const Json logprobs = request_.logprobs ? logprobs_json(c.tokens) : Json();
+Json OpenAiAnswer::choice_json(Choice& c, int index) {
     if (!request_.chat) {
+        std::vector<TokenEvent> tokens = prompt_tokens(index);
+        std::ranges::move(c.tokens, std::back_inserter(tokens));
         return {{"index", index},
-                {"text", prompt_text(static_cast<size_t>(index)) + c.text},
-                {"logprobs", logprobs},
+                {"text", echoes_[job_of(index)].text + c.text},
+                {"logprobs", request_.logprobs ? logprobs_json(tokens, c) : Json()},
                 {"finish_reason", c.finish_reason}};
     }
+    const Json logprobs = request_.logprobs ? chat_logprobs_json(c.tokens) : Json();
     Json message = {{"role", "assistant"}, {"content", c.text}, {"refusal", nullptr}};
     if (!c.thinking.empty()) message["reasoning_content"] = c.thinking;
     return {{"index", index},
@@ -186,11 +224,15 @@ Json OpenAiAnswer::choice_json(const Choice& c, int index) const {
 }
 
 Json OpenAiAnswer::delta_json(int index, Json delta, const std::vector<TokenEvent>& tokens,
-                              Json finish_reason) const {
+                              Json finish_reason) {
     Json event = envelope(true);
+    Json logprobs;
+    if (!tokens.empty()) {
+        logprobs = request_.chat ? chat_logprobs_json(tokens) : logprobs_json(tokens, choice(index));
+    }
     event["choices"].push_back({{"index", index},
                                 {request_.chat ? "delta" : "text", std::move(delta)},
-                                {"logprobs", tokens.empty() ? Json() : logprobs_json(tokens)},
+                                {"logprobs", std::move(logprobs)},
                                 {"finish_reason", std::move(finish_reason)}});
     if (request_.include_usage) event["usage"] = nullptr;
     return event;
@@ -203,28 +245,31 @@ Json OpenAiAnswer::chat_logprob(int32_t id, float logprob) const {
     return {{"token", text}, {"logprob", logprob}, {"bytes", std::move(bytes)}};
 }
 
-Json OpenAiAnswer::logprobs_json(const std::vector<TokenEvent>& tokens) const {
-    if (request_.chat) {
-        Json content = Json::array();
-        for (const TokenEvent& t : tokens) {
-            Json entry = chat_logprob(t.id, t.logprob);
-            entry["top_logprobs"] = Json::array();
-            for (const TokenLogprob& top : t.top)
-                entry["top_logprobs"].push_back(chat_logprob(top.id, top.logprob));
-            content.push_back(std::move(entry));
-        }
-        return {{"content", std::move(content)}, {"refusal", nullptr}};
+Json OpenAiAnswer::chat_logprobs_json(const std::vector<TokenEvent>& tokens) const {
+    Json content = Json::array();
+    for (const TokenEvent& t : tokens) {
+        Json entry = chat_logprob(t.id, t.logprob);
+        entry["top_logprobs"] = Json::array();
+        for (const TokenLogprob& top : t.top)
+            entry["top_logprobs"].push_back(chat_logprob(top.id, top.logprob));
+        content.push_back(std::move(entry));
     }
+    return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json OpenAiAnswer::logprobs_json(const std::vector<TokenEvent>& tokens, Choice& c) const {
     Json names = Json::array(), values = Json::array(), tops = Json::array(), offsets = Json::array();
-    size_t offset = 0;
     for (const TokenEvent& t : tokens) {
         const std::string text = token_text(t.id);
+        // Nothing comes before the first token of a prompt that could make it likely or not.
+        const bool first = t.of_prompt && names.empty();
         names.push_back(text);
-        values.push_back(t.logprob);
-        offsets.push_back(offset);
-        offset += text.size();
-        Json top = Json::object();
+        values.push_back(first ? Json() : Json(t.logprob));
+        offsets.push_back(c.offset);
+        c.offset += text.size();
+        Json top = first ? Json() : Json::object();
         for (const TokenLogprob& l : t.top) top[token_text(l.id)] = l.logprob;
+        if (!first) top[text] = t.logprob;
         tops.push_back(std::move(top));
     }
     return {{"tokens", std::move(names)},

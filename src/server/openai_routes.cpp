@@ -6,13 +6,16 @@ namespace smelt {
 
 namespace {
 
-// Log-probabilities of tokens may be keys of a JSON object only where they are texts.
 void start(Call& call, OpenAiRequest request) {
     auto shared = std::make_shared<OpenAiRequest>(std::move(request));
     call.exchange->post([&server = call.server, exchange = call.exchange, shared] {
         answer_errors(server, *exchange, true,
                       [&] { start_openai_answer(server, exchange, std::move(*shared)); });
     });
+}
+
+uint64_t cache_salt(const Call& call) {
+    return read_cache_salt(call.body, call.server.shared_prefix_cache ? "" : call.key);
 }
 
 OpenAiRequest read_common(const Json& body) {
@@ -32,11 +35,12 @@ OpenAiRequest read_common(const Json& body) {
 void chat_completions(Call& call) {
     const Json& body = call.body;
     OpenAiRequest request = read_common(body);
-    const auto model = call.server.models.choose(read_choice(body, read_max_tokens(body)));
+    const ModelUse model = call.server.models.choose(read_choice(body, call.key, read_max_tokens(body)));
     JobSpec job{.model = model,
-                .prompt = make_chat_prompt(*model->chat, body.at("messages"), body),
-                .options = read_options(body, *model->chat)};
-    check_fits(*model->chat, job.prompt, "messages");
+                .prompt = make_chat_prompt(model.chat(), body.at("messages"), body),
+                .options = read_options(body, model.chat())};
+    job.options.cache_salt = cache_salt(call);
+    check_fits(model.chat(), job.prompt, "messages");
     request.logprobs = get<bool>(body, "logprobs").value_or(false);
     const auto top = get<int>(body, "top_logprobs");
     if (top && !request.logprobs) {
@@ -54,14 +58,10 @@ void completions(Call& call) {
     request.echo = get<bool>(body, "echo").value_or(false);
     const auto logprobs = get<int>(body, "logprobs");
     request.logprobs = logprobs.has_value();
-    if (request.echo && request.logprobs) {
-        throw bad_request("not_supported", "logprobs",
-                          "log-probabilities of the prompt are not supported yet");
-    }
     constexpr int default_max_tokens = 16;  // OpenAI's
     const int given = read_max_tokens(body);
     const int max_tokens = given < 0 ? default_max_tokens : given;
-    const auto model = call.server.models.choose(read_choice(body, max_tokens));
+    const ModelUse model = call.server.models.choose(read_choice(body, call.key, max_tokens));
 
     const Json& prompt = body.at("prompt");
     const bool several = prompt.is_array() && !prompt[0].is_number();
@@ -69,12 +69,14 @@ void completions(Call& call) {
     for (size_t i = 0; i < prompts.size(); ++i) {
         const std::string param = several ? fmt::format("prompt[{}]", i) : "prompt";
         JobSpec job{.model = model,
-                    .prompt = make_plain_prompt(*model->chat, prompts[i], param),
-                    .options = read_options(body, *model->chat)};
+                    .prompt = make_plain_prompt(model.chat(), prompts[i], param),
+                    .options = read_options(body, model.chat())};
+        job.options.cache_salt = cache_salt(call);
         job.options.max_tokens = max_tokens;
         job.options.split_thinking = false;
         job.options.n_logprobs = logprobs.value_or(-1);
-        check_fits(*model->chat, job.prompt, param);
+        if (request.echo) job.options.n_prompt_logprobs = job.options.n_logprobs;
+        check_fits(model.chat(), job.prompt, param);
         request.jobs.push_back(std::move(job));
     }
     start(call, std::move(request));

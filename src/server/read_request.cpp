@@ -1,6 +1,8 @@
 // Values are in range already: schema.cpp looked at each. What concerns two fields, or the model, is here.
 #include "server/read_request.h"
 
+#include <array>
+#include <bit>
 #include <random>
 
 #include "server/schema.h"
@@ -31,13 +33,64 @@ Json clean_messages(const Json& messages) {
     return result;
 }
 
+// SipHash-2-4 (Aumasson and Bernstein), with a key that this process drew: nobody can make two texts meet.
+uint64_t keyed_hash(std::string_view text) {
+    static const std::array<uint64_t, 2> secret = [] {
+        std::random_device device;
+        const auto word = [&] { return (uint64_t{device()} << 32) | device(); };
+        return std::array{word(), word()};
+    }();
+    std::array<uint64_t, 4> v = {secret[0] ^ 0x736f6d6570736575u, secret[1] ^ 0x646f72616e646f6du,
+                                 secret[0] ^ 0x6c7967656e657261u, secret[1] ^ 0x7465646279746573u};
+    const auto rounds = [&](int n) {
+        for (; n > 0; --n) {
+            v[0] += v[1], v[1] = std::rotl(v[1], 13) ^ v[0], v[0] = std::rotl(v[0], 32);
+            v[2] += v[3], v[3] = std::rotl(v[3], 16) ^ v[2];
+            v[0] += v[3], v[3] = std::rotl(v[3], 21) ^ v[0];
+            v[2] += v[1], v[1] = std::rotl(v[1], 17) ^ v[2], v[2] = std::rotl(v[2], 32);
+        }
+    };
+    uint64_t word = 0;
+    for (size_t i = 0; i < text.size(); ++i) {
+        word |= uint64_t{static_cast<unsigned char>(text[i])} << (8 * (i % 8));
+        if (i % 8 < 7) continue;
+        v[3] ^= word;
+        rounds(2);
+        v[0] ^= std::exchange(word, 0);
+    }
+    word |= uint64_t{text.size()} << 56;
+    v[3] ^= word;
+    rounds(2);
+    v[0] ^= word;
+    v[2] ^= 0xff;
+    rounds(4);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+// Words of OpenAI's service_tier and of our priority; a number stays what it is.
+int read_priority(const Json& body) {
+    constexpr int background = -1, interactive = 0, urgent = 1;
+    const auto priority = body.find("priority");
+    if (priority != body.end() && priority->is_number()) return priority->get<int>();
+    if (priority != body.end() && *priority == "background") return background;
+    const std::string tier = get<std::string>(body, "service_tier").value_or("");
+    return tier == "flex" ? background : tier == "priority" ? urgent : interactive;
+}
+
 }  // namespace
 
-ModelChoice read_choice(const Json& body, int max_tokens) {
-    ModelChoice choice{.name = get<std::string>(body, "model").value_or(""), .max_tokens = max_tokens};
+ModelChoice read_choice(const Json& body, const std::string& key, int max_tokens) {
+    ModelChoice choice{
+        .name = get<std::string>(body, "model").value_or(""), .max_tokens = max_tokens, .key = key};
     const auto priority = body.find("priority");
     if (priority != body.end() && priority->is_string()) choice.priority = priority->get<std::string>();
     return choice;
+}
+
+uint64_t read_cache_salt(const Json& body, const std::string& key) {
+    const std::string salt = get<std::string>(body, "cache_salt").value_or("");
+    if (key.empty() && salt.empty()) return 0;
+    return keyed_hash(fmt::format("{}:{}{}", key.size(), key, salt));
 }
 
 int read_max_tokens(const Json& body) {
@@ -75,8 +128,7 @@ GenerateOptions read_options(const Json& body, const ChatModel& model) {
                           "min_tokens: expected at most max_tokens, {}, found {}", o.max_tokens,
                           o.min_tokens);
     }
-    const auto priority = body.find("priority");
-    if (priority != body.end() && priority->is_number()) o.priority = priority->get<int>();
+    o.priority = read_priority(body);
     return o;
 }
 
@@ -135,6 +187,19 @@ void check_fits(const ChatModel& model, const Prompt& prompt, const std::string&
         "context_length_exceeded", param,
         "the prompt has {} tokens; the context of this model is {} tokens for prompt and answer",
         prompt.ids.size(), limit);
+}
+
+ApiError failure_error(const FinishEvent& finish) {
+    switch (finish.failure) {
+        case Failure::memory:
+            return {.status = 503, .code = "insufficient_memory", .message = finish.error, .retry_after = 1};
+        case Failure::device:
+            return {.status = 503, .code = "device_lost", .message = "the device failed", .retry_after = 60};
+        case Failure::numbers:
+        case Failure::none:
+            break;
+    }
+    return {.status = 500, .code = "numeric_error", .message = finish.error};
 }
 
 void Usage::add(const FinishEvent& f) {

@@ -5,9 +5,11 @@
 
 namespace smelt {
 
-ModelChoice read_choice(const Json& body, int max_tokens);
-// Everything but max_tokens and logprobs, on top of the model's own sampling.
+ModelChoice read_choice(const Json& body, const std::string& key, int max_tokens);
+// Everything but logprobs, on top of the model's own sampling.
 GenerateOptions read_options(const Json& body, const ChatModel& model);
+// Who shares cached prefixes with this request: those of the same API key and the same cache_salt.
+uint64_t read_cache_salt(const Json& body, const std::string& key);
 // max_tokens of any dialect's names; -1: none was given.
 int read_max_tokens(const Json& body);
 
@@ -19,6 +21,9 @@ Prompt make_plain_prompt(const ChatModel& model, const Json& prompt, const std::
 
 // Throws RequestError context_length_exceeded with both numbers.
 void check_fits(const ChatModel& model, const Prompt& prompt, const std::string& param);
+
+// What a client is told about an answer that ended with an error.
+ApiError failure_error(const FinishEvent& finish);
 
 // Prompt tokens and answer tokens of several answers together.
 struct Usage {

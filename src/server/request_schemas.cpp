@@ -81,7 +81,16 @@ std::vector<Field> sampling_fields() {
         {.name = "priority",
          .type = priority,
          .doc =
-             "A word chooses among the models when model is auto; a number orders the queue, higher first."},
+             "speed, quality and balanced choose among the models when model is auto; background waits for "
+             "interactive requests, as a number below 0 does; higher numbers go first."},
+        {.name = "service_tier",
+         .type = string,
+         .doc = "OpenAI's name for the queue: flex waits for others as background does, priority goes first.",
+         .choices = {"auto", "default", "flex", "priority"}},
+        {.name = "cache_salt",
+         .type = string,
+         .doc = "Cached prefixes are shared with requests of the same key and salt alone.",
+         .max_length = 256},
         {.name = "user", .type = string, .doc = "Accepted and not used.", .max_length = 512},
     };
 }
@@ -91,7 +100,16 @@ std::vector<Field> join(std::vector<Field> a, const std::vector<Field>& b) {
     return a;
 }
 
-// What OpenAI's clients may send and smelt cannot do yet is refused, never silently ignored.
+// What clients may send and smelt cannot do yet is refused, never silently ignored.
+const std::vector<Field> constraint_fields = {
+    {.name = "response_format",
+     .type = unsupported,
+     .doc = "Not supported yet, but for {\"type\": \"text\"}.",
+     .choices = {"{\"type\":\"text\"}"}},
+    {.name = "grammar", .type = unsupported, .doc = "Not supported yet."},
+    {.name = "json_schema", .type = unsupported, .doc = "Not supported yet."},
+    {.name = "structured_outputs", .type = unsupported, .doc = "Not supported yet."},
+};
 const std::vector<Field> tool_fields = {
     {.name = "tools", .type = unsupported, .doc = "Not supported yet."},
     {.name = "tool_choice",
@@ -103,10 +121,6 @@ const std::vector<Field> tool_fields = {
      .type = unsupported,
      .doc = "Not supported.",
      .choices = {"\"none\"", "\"auto\""}},
-    {.name = "response_format",
-     .type = unsupported,
-     .doc = "Not supported yet, but for {\"type\": \"text\"}.",
-     .choices = {"{\"type\":\"text\"}"}},
     {.name = "chat_template",
      .type = unsupported,
      .doc = "Templates come with the model, never with a request."},
@@ -152,7 +166,7 @@ const RequestSchema chat_schema = {
                           .doc = "none turns thinking off; the others are for the template.",
                           .choices = {"none", "minimal", "low", "medium", "high", "xhigh"}}},
                         sampling_fields()),
-                   tool_fields),
+                   join(tool_fields, constraint_fields)),
     .example = R"({"messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0})"};
 
 const RequestSchema completion_schema = {
@@ -176,12 +190,14 @@ const RequestSchema completion_schema = {
          {.name = "echo", .type = boolean, .doc = "The text begins with the prompt.", .fallback = "false"},
          {.name = "logprobs",
           .type = integer,
-          .doc = "Log-probabilities of the tokens, and of this many likeliest.",
+          .doc =
+              "Log-probabilities of the tokens, and of this many likeliest; with echo those of the prompt as "
+              "well.",
           .min = 0,
           .max = 5},
          {.name = "best_of", .type = unsupported, .doc = "Not supported, but for 1.", .choices = {"1"}},
          {.name = "suffix", .type = unsupported, .doc = "Not supported.", .choices = {"\"\""}}},
-        sampling_fields()),
+        join(sampling_fields(), constraint_fields)),
     .example = R"({"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0})"};
 
 const RequestSchema generate_schema = {
@@ -207,7 +223,7 @@ const RequestSchema generate_schema = {
               {.name = "chat_template_kwargs",
                .type = template_kwargs,
                .doc = "Variables for the model's template, such as enable_thinking."}},
-             sampling_fields()),
+             join(sampling_fields(), constraint_fields)),
     .example = R"({"prompt": "What is 12 + 30?", "max_tokens": 50, "priority": "speed"})"};
 
 const RequestSchema tokenize_schema = {

@@ -72,20 +72,28 @@ std::string allowed_methods(std::string_view path) {
     return methods;
 }
 
+ApiError current_error(ServerContext& server) {
+    try {
+        throw;
+    } catch (const RequestError& e) {
+        return e.error;
+    } catch (const std::bad_alloc&) {
+        return {
+            .status = 503, .code = "insufficient_memory", .message = "too little memory", .retry_after = 1};
+    } catch (const std::exception& e) {
+        spdlog::error("internal error: {}", e.what());
+        ++server.metrics.internal_errors;
+        return {.status = 500, .code = "internal_error", .message = "internal error"};
+    }
+}
+
 void answer_errors(ServerContext& server, Exchange& exchange, bool counts,
                    const std::function<void()>& work) {
     ApiError error;
     try {
         return work();
-    } catch (const RequestError& e) {
-        error = e.error;
-    } catch (const std::bad_alloc&) {
-        error = {
-            .status = 503, .code = "insufficient_memory", .message = "too little memory", .retry_after = 1};
-    } catch (const std::exception& e) {
-        spdlog::error("internal error: {}", e.what());
-        ++server.metrics.internal_errors;
-        error = {.status = 500, .code = "internal_error", .message = "internal error"};
+    } catch (...) {
+        error = current_error(server);
     }
     if (counts) {
         ++server.metrics.received;

@@ -14,7 +14,8 @@ namespace smelt {
 struct ServerContext {
     ModelSet& models;
     AccessOptions access = {};
-    bool strict = false;  // unknown fields are refused
+    bool shared_prefix_cache = false;  // among API keys
+    bool strict = false;               // unknown fields are refused
     size_t max_json_values = size_t{1} << 20;
     std::string version = {};
     std::string address = "http://127.0.0.1:8080";  // for the examples of the documentation
@@ -26,7 +27,8 @@ struct ServerContext {
 struct Call {
     ServerContext& server;
     HttpRequest request;
-    Json body;  // checked against the route's schema; null where it has none
+    Json body;        // checked against the route's schema; null where it has none
+    std::string key;  // of who asks, where there are keys
     std::shared_ptr<Exchange> exchange;
 };
 
@@ -44,6 +46,8 @@ std::span<const Route> routes();
 const Route* find_route(std::string_view method, std::string_view path);
 std::string allowed_methods(std::string_view path);  // "GET, POST"; empty: no such path
 
+// What it is for a client that something was thrown. Inside a catch block.
+ApiError current_error(ServerContext& server);
 // Turns whatever `work` throws into an answer. Counts requests for answers that were refused.
 void answer_errors(ServerContext& server, Exchange& exchange, bool counts, const std::function<void()>& work);
 
@@ -52,7 +56,8 @@ void chat_completions(Call& call);
 void completions(Call& call);
 // generate.cpp
 void generate(Call& call);
-std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::shared_ptr<WebSocketPeer> peer);
+std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::shared_ptr<WebSocketPeer> peer,
+                                               std::string key);
 // text_routes.cpp
 void tokenize(Call& call);
 void detokenize(Call& call);

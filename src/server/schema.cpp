@@ -12,6 +12,8 @@ namespace smelt {
 
 namespace {
 
+constexpr std::string_view priority_words[] = {"speed", "quality", "balanced", "interactive", "background"};
+
 std::string found(const Json& v) {
     if (v.is_string()) {
         const std::string& text = v.get_ref<const std::string&>();
@@ -186,8 +188,9 @@ void check_template_kwargs(const std::string& param, const Json& v) {
 }
 
 void check_priority(const std::string& param, const Json& v) {
-    if (v == "speed" || v == "quality" || v == "balanced") return;
-    if (v.is_string()) wrong_value(param, "speed, quality, balanced or an integer", v);
+    if (std::ranges::find(priority_words, v) != std::end(priority_words)) return;
+    if (v.is_string())
+        wrong_value(param, fmt::format("{} or an integer", fmt::join(priority_words, ", ")), v);
     check_integer(param, v, -100, 100);
 }
 
@@ -287,7 +290,7 @@ std::string describe_type(const Field& f) {
         case FieldType::token_ids:
             return "array of token ids";
         case FieldType::priority:
-            return "speed, quality, balanced, or integer, -100 to 100";
+            return fmt::format("{}, or integer, -100 to 100", fmt::join(priority_words, ", "));
         case FieldType::unsupported:
             return "not supported yet";
     }
@@ -338,7 +341,7 @@ Json openapi_type(const Field& f) {
         case FieldType::token_ids:
             return ids;
         case FieldType::priority:
-            return {{"oneOf", Json::array({{{"type", "string"}, {"enum", {"speed", "quality", "balanced"}}},
+            return {{"oneOf", Json::array({{{"type", "string"}, {"enum", priority_words}},
                                            {{"type", "integer"}, {"minimum", -100}, {"maximum", 100}}})}};
         case FieldType::unsupported:
             return {{"description", "not supported yet"}};

@@ -13,33 +13,47 @@ double seconds_since(std::chrono::steady_clock::time_point t) {
 Json openai_model(const ServedModel& m) {
     return {{"id", m.name},
             {"object", "model"},
-            {"created", static_cast<int64_t>(m.loaded)},
+            {"created", static_cast<int64_t>(m.load_time)},
             {"owned_by", "smelt"}};
 }
 
-Json model_details(const ServedModel& m) {
-    const ChatModel& chat = *m.chat;
-    return {{"name", m.name},
-            {"architecture", chat.model().config().architecture},
-            {"context", chat.n_ctx()},
-            {"vocabulary", chat.model().config().vocab_size},
-            {"weight_bytes", m.weight_bytes()},
-            {"kv_bytes", m.kv_bytes()},
-            {"has_chat_template", chat.has_template()},
-            {"device", chat.backend().name()},
-            {"device_description", chat.backend().description()},
-            {"tokens_per_second_alone", m.tokens_per_second.load()},
-            {"loaded", static_cast<int64_t>(m.loaded)}};
+Json model_details(const ServedModel& m, const char* state) {
+    Json details = {{"name", m.name},
+                    {"state", state},
+                    {"replicas", m.spec.replicas},
+                    {"weight_bytes", m.weight_bytes.load()},
+                    {"tokens_per_second_alone", m.tokens_per_second.load()},
+                    {"loaded", static_cast<int64_t>(m.load_time)}};
+    const auto loaded = m.loaded();
+    if (loaded == nullptr) return details;
+    const ChatModel& chat = loaded->chat();
+    details.update({{"architecture", chat.model().config().architecture},
+                    {"context", chat.n_ctx()},
+                    {"vocabulary", chat.model().config().vocab_size},
+                    {"kv_bytes", loaded->kv_bytes()},
+                    {"has_chat_template", chat.has_template()},
+                    {"device", chat.backend().name()},
+                    {"device_description", chat.backend().description()}});
+    return details;
 }
 
-// One failed request may be too little memory for a moment; several in a row are the device or the file.
-bool is_healthy(const ServedModel& m) {
-    constexpr int too_many = 3;
-    return m.failures_in_a_row < too_many;
+Json device_json(const LoadedModel* loaded) {
+    if (loaded == nullptr) return {{"device", nullptr}, {"device_description", nullptr}};
+    const Backend& backend = loaded->chat().backend();
+    return {{"device", backend.name()}, {"device_description", backend.description()}};
 }
 
-Json model_performance(const ServedModel& m, double uptime) {
-    const EngineStats s = m.chat->engine().stats();
+EngineStats stats_of(const ServedModel& m) {
+    const auto loaded = m.loaded();
+    return loaded == nullptr ? EngineStats() : loaded->stats();
+}
+
+Json model_performance(const ServedModel& m, const char* state, double uptime) {
+    const EngineStats s = stats_of(m);
+    const auto loaded = m.loaded();
+    Json device = device_json(loaded.get());
+    device["state"] = state;
+    device["failed_steps"] = s.n_failed_steps;
     const ModelMetrics& n = m.metrics;
     const std::lock_guard lock(n.mutex);
     const uint64_t under_way = n.accepted - n.completed - n.failed - n.cancelled;
@@ -59,18 +73,20 @@ Json model_performance(const ServedModel& m, double uptime) {
             {"time_to_first_token", n.first_token.percentiles()},
             {"inter_token_latency", n.inter_token.percentiles()},
             {"latency", n.whole.percentiles()},
-            {"queue", {{"waiting", s.n_queued}, {"running", s.n_running}, {"preempted", s.n_preempted}}},
+            {"queue",
+             {{"waiting", s.n_queued},
+              {"running", s.n_running},
+              {"preempted", s.n_preempted},
+              {"paused", s.n_paused}}},
             {"kv_cache",
              {{"blocks", s.n_blocks},
               {"used", s.n_used_blocks},
               {"cached", s.n_cached_blocks},
               {"use", s.n_blocks > 0 ? static_cast<double>(s.n_used_blocks) / s.n_blocks : 0.0}}},
-            {"memory", {{"weight_bytes", m.weight_bytes()}, {"kv_bytes", m.kv_bytes()}}},
-            {"device",
-             {{"name", m.chat->backend().name()},
-              {"description", m.chat->backend().description()},
-              {"state", is_healthy(m) ? "ok" : "failed"},
-              {"failed_steps", s.n_failed_steps}}}};
+            {"memory",
+             {{"weight_bytes", loaded ? loaded->weight_bytes() : 0},
+              {"kv_bytes", loaded ? loaded->kv_bytes() : 0}}},
+            {"device", std::move(device)}};
 }
 
 }  // namespace
@@ -80,11 +96,10 @@ void health(Call& call) {
     Json list = Json::array();
     bool all_well = !models.empty();
     for (const auto& m : models) {
-        all_well = all_well && is_healthy(*m);
-        list.push_back({{"name", m->name},
-                        {"status", is_healthy(*m) ? "ok" : "failed"},
-                        {"device", m->chat->backend().name()},
-                        {"device_description", m->chat->backend().description()}});
+        const std::string_view state = call.server.models.state(*m);
+        all_well = all_well && (state == "ok" || state == "idle");
+        list.push_back({{"name", m->name}, {"status", state}});
+        list.back().update(device_json(m->loaded().get()));
     }
     const char* status = models.empty() ? "no_model" : all_well ? "ok" : "degraded";
     call.exchange->send({.status = all_well ? 200 : 503,
@@ -102,12 +117,13 @@ void list_models(Call& call) {
 
 void show_model(Call& call) {
     const std::string name = call.request.path.substr(std::string_view("/v1/models/").size());
-    call.exchange->send({.body = to_string(openai_model(*call.server.models.choose({.name = name})))});
+    call.exchange->send({.body = to_string(openai_model(*call.server.models.find_or_throw(name)))});
 }
 
 void list_models_in_detail(Call& call) {
     Json list = Json::array();
-    for (const auto& m : call.server.models.all()) list.push_back(model_details(*m));
+    const ModelSet& models = call.server.models;
+    for (const auto& m : models.all()) list.push_back(model_details(*m, models.state(*m)));
     call.exchange->send({.body = to_string(Json{{"models", std::move(list)}})});
 }
 
@@ -115,7 +131,7 @@ void performance(Call& call) {
     const ServerContext& s = call.server;
     const double uptime = seconds_since(s.started);
     Json list = Json::array();
-    for (const auto& m : s.models.all()) list.push_back(model_performance(*m, uptime));
+    for (const auto& m : s.models.all()) list.push_back(model_performance(*m, s.models.state(*m), uptime));
     Json body = {{"uptime_seconds", uptime},
                  {"connections", s.n_connections ? s.n_connections() : 0},
                  {"requests",
@@ -141,7 +157,7 @@ void metrics_text(Call& call) {
     const auto of_models = [&](const char* name, const char* type, const char* help, auto value) {
         t.family(name, type, help);
         for (const auto& m : models) {
-            const EngineStats stats = m->chat->engine().stats();
+            const EngineStats stats = stats_of(*m);
             const std::lock_guard lock(m->metrics.mutex);
             t.value(model_label(m->name), static_cast<double>(value(m->metrics, stats)));
         }
@@ -176,6 +192,8 @@ void metrics_text(Call& call) {
               [](M, S e) { return e.n_running; });
     of_models("smelt_num_requests_waiting", "gauge", "Sequences that wait for their first step.",
               [](M, S e) { return e.n_queued; });
+    of_models("smelt_num_requests_paused", "gauge", "Sequences whose client does not read.",
+              [](M, S e) { return e.n_paused; });
     of_models("smelt_num_preemptions_total", "counter", "Sequences that made room for others.",
               [](M, S e) { return e.n_preemptions; });
     of_models("smelt_kv_cache_usage_perc", "gauge", "Used part of the KV cache; 1 is all.",
@@ -207,7 +225,7 @@ void load_model_route(Call& call) {
     const std::string name = call.body.at("name"), path = call.body.at("path");
     try {
         const auto model = call.server.models.load(name, path);
-        call.exchange->send({.body = to_string(model_details(*model))});
+        call.exchange->send({.body = to_string(model_details(*model, call.server.models.state(*model)))});
     } catch (const RequestError&) {
         throw;
     } catch (const Error& e) {

@@ -6,8 +6,8 @@ namespace smelt {
 
 void tokenize(Call& call) {
     const Json& body = call.body;
-    const auto model = call.server.models.choose(read_choice(body, -1));
-    const Tokenizer& tokenizer = model->chat->tokenizer();
+    const auto model = call.server.models.choose(read_choice(body, call.key, -1));
+    const Tokenizer& tokenizer = model.chat().tokenizer();
     const auto content = get<std::string>(body, "content");
     const auto messages = get<Json>(body, "messages");
     if (content.has_value() == messages.has_value()) {
@@ -16,7 +16,7 @@ void tokenize(Call& call) {
     }
     std::vector<int32_t> ids;
     if (messages) {
-        ids = make_chat_prompt(*model->chat, *messages, body).ids;
+        ids = make_chat_prompt(model.chat(), *messages, body).ids;
     } else {
         ids = tokenizer.encode(*content, {.add_special = get<bool>(body, "add_special").value_or(false)});
     }
@@ -29,13 +29,14 @@ void tokenize(Call& call) {
             tokens.push_back(id);
         }
     }
-    call.exchange->send({.body = to_string(Json{
-                             {"tokens", std::move(tokens)}, {"count", ids.size()}, {"model", model->name}})});
+    call.exchange->send(
+        {.body =
+             to_string(Json{{"tokens", std::move(tokens)}, {"count", ids.size()}, {"model", model.name()}})});
 }
 
 void detokenize(Call& call) {
-    const auto model = call.server.models.choose(read_choice(call.body, -1));
-    const Tokenizer& tokenizer = model->chat->tokenizer();
+    const auto model = call.server.models.choose(read_choice(call.body, call.key, -1));
+    const Tokenizer& tokenizer = model.chat().tokenizer();
     const auto ids = call.body.at("tokens").get<std::vector<int32_t>>();
     for (size_t i = 0; i < ids.size(); ++i) {
         if (ids[i] >= tokenizer.n_tokens()) {
@@ -44,16 +45,16 @@ void detokenize(Call& call) {
         }
     }
     call.exchange->send(
-        {.body = to_string(Json{{"content", tokenizer.decode(ids)}, {"model", model->name}})});
+        {.body = to_string(Json{{"content", tokenizer.decode(ids)}, {"model", model.name()}})});
 }
 
 void apply_template(Call& call) {
-    const auto model = call.server.models.choose(read_choice(call.body, -1));
-    const Prompt prompt = make_chat_prompt(*model->chat, call.body.at("messages"), call.body,
+    const auto model = call.server.models.choose(read_choice(call.body, call.key, -1));
+    const Prompt prompt = make_chat_prompt(model.chat(), call.body.at("messages"), call.body,
                                            get<bool>(call.body, "add_generation_prompt").value_or(true));
     call.exchange->send(
         {.body = to_string(
-             Json{{"prompt", prompt.text}, {"n_tokens", prompt.ids.size()}, {"model", model->name}})});
+             Json{{"prompt", prompt.text}, {"n_tokens", prompt.ids.size()}, {"model", model.name()}})});
 }
 
 }  // namespace smelt

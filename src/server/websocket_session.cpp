@@ -25,7 +25,9 @@ class WebSocketSession final : public Connection,
     WebSocketSession(std::shared_ptr<ServerCore> core, tcp::socket socket)
         : core_(std::move(core)),
           ws_(std::move(socket)),
-          wake_(core_->io, asio::steady_timer::time_point::max()) {}
+          wake_(core_->io, asio::steady_timer::time_point::max()),
+          room_(core_->io, asio::steady_timer::time_point::max()),
+          deadline_(core_->io) {}
 
     asio::awaitable<void> run(const boost::beast::http::request<boost::beast::http::string_body>& upgrade,
                               HttpRequest head);
@@ -35,8 +37,11 @@ class WebSocketSession final : public Connection,
             if (self->closed_ || self->close_) return;
             self->out_bytes_ += t.size();
             self->out_.push_back(std::move(t));
-            if (self->out_bytes_ > self->core_->options.limits.max_buffered_bytes) self->abandon();
             self->wake_.cancel();
+            if (!self->full_ && self->out_bytes_ > self->core_->options.limits.max_buffered_bytes) {
+                self->full_ = true;
+                if (self->listener_) self->listener_->flow(true);
+            }
         });
     }
     void close(int code, std::string reason) override {
@@ -59,17 +64,22 @@ class WebSocketSession final : public Connection,
 
  private:
     asio::awaitable<void> write();
+    asio::awaitable<void> take(std::string text);
+    void sent(size_t n);
     void abandon() {
         error_code ignored;
         ws_.next_layer().close(ignored);
+        room_.cancel();
     }
 
     std::shared_ptr<ServerCore> core_;
     websocket::stream<tcp::socket> ws_;
-    asio::steady_timer wake_;
+    asio::steady_timer wake_, room_;  // cancelled when there is something to write, or room for more
+    asio::steady_timer deadline_;     // of a write
     std::shared_ptr<WebSocketListener> listener_;
     std::deque<std::string> out_;
-    size_t out_bytes_ = 0;
+    size_t out_bytes_ = 0;  // with the message that is being written
+    bool full_ = false;
     std::optional<websocket::close_reason> close_;
     bool closed_ = false;
 };
@@ -80,9 +90,14 @@ asio::awaitable<void> WebSocketSession::write() {
         if (!out_.empty()) {
             const std::string text = std::move(out_.front());
             out_.pop_front();
-            out_bytes_ -= text.size();
+            deadline_.expires_after(core_->options.limits.write_timeout);
+            deadline_.async_wait([weak = weak_from_this()](error_code e) {
+                if (const auto self = weak.lock(); self && !e) self->abandon();
+            });
             co_await ws_.async_write(asio::buffer(text), asio::redirect_error(asio::use_awaitable, error));
+            deadline_.cancel();
             if (error) co_return abandon();
+            sent(text.size());
             continue;
         }
         if (close_) {
@@ -93,9 +108,30 @@ asio::awaitable<void> WebSocketSession::write() {
     }
 }
 
+void WebSocketSession::sent(size_t n) {
+    out_bytes_ -= n;
+    if (!full_ || out_bytes_ > core_->options.limits.max_buffered_bytes / 2) return;
+    full_ = false;
+    room_.cancel();
+    if (listener_) listener_->flow(false);
+}
+
+// The next message is not read before this one is understood, nor while the client does not read ours.
+asio::awaitable<void> WebSocketSession::take(std::string text) {
+    const auto understand = [listener = listener_, &text]() -> asio::awaitable<std::function<void()>> {
+        co_return listener->read(std::move(text));
+    };
+    const std::function<void()> rest =
+        co_await asio::co_spawn(core_->workers, understand, asio::use_awaitable);
+    rest();
+    while (full_ && ws_.next_layer().is_open()) {
+        error_code error;
+        co_await room_.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    }
+}
+
 asio::awaitable<void> WebSocketSession::run(
     const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head) {
-    const Registration registration(*core_, this);
     const HttpLimits& limits = core_->options.limits;
     // Half of the idle time without a frame: Beast pings; the whole of it: the connection is dead.
     ws_.set_option(websocket::stream_base::timeout{limits.header_timeout, limits.idle_timeout, true});
@@ -116,7 +152,11 @@ asio::awaitable<void> WebSocketSession::run(
         co_await ws_.async_read(buffer, asio::redirect_error(asio::use_awaitable, error));
         if (error) break;
         if (ws_.got_text()) {
-            listener_->message(std::string(static_cast<const char*>(buffer.data().data()), buffer.size()));
+            try {
+                co_await take(std::string(static_cast<const char*>(buffer.data().data()), buffer.size()));
+            } catch (const std::bad_alloc&) {
+                close(1011, "too little memory");
+            }
         } else {
             close(1003, "text messages only");
         }
@@ -133,9 +173,10 @@ asio::awaitable<void> WebSocketSession::run(
 }  // namespace
 
 asio::awaitable<void> serve_websocket(
-    std::shared_ptr<ServerCore> core, tcp::socket socket,
+    std::shared_ptr<ServerCore> core, tcp::socket socket, Registration& registration,
     const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head) {
     const auto session = std::make_shared<WebSocketSession>(std::move(core), std::move(socket));
+    registration.hand_to(session.get());
     co_await session->run(upgrade, std::move(head));
 }
 

@@ -1,4 +1,4 @@
-// One WebSocket connection, from the upgrade request to its close.
+// One WebSocket connection, from the upgrade request to its close. It takes over the registration.
 #pragma once
 
 #include <boost/beast/http/message.hpp>
@@ -9,7 +9,7 @@
 namespace smelt {
 
 asio::awaitable<void> serve_websocket(
-    std::shared_ptr<ServerCore> core, tcp::socket socket,
+    std::shared_ptr<ServerCore> core, tcp::socket socket, Registration& registration,
     const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head);
 
 }  // namespace smelt

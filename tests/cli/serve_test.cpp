@@ -1,62 +1,12 @@
 // smelt serve as a process: the address it prints, signals and exit codes.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
 
-#include <array>
-
-#include "server/client.h"
+#include "cli/serve_process.h"
 
 namespace smelt {
 namespace {
 
 const std::string model = SMELT_MODELS "/demo-23m";
-
-class Process {
- public:
-    explicit Process(std::vector<std::string> arguments) {
-        std::array<int, 2> ends{};
-        if (::pipe(ends.data()) != 0) throw std::runtime_error("pipe");
-        arguments.insert(arguments.begin(), {SMELT_BINARY, "serve"});
-        pid_ = ::fork();
-        if (pid_ == 0) {
-            ::dup2(ends[1], 1);
-            ::close(ends[0]);
-            std::vector<char*> argv;
-            for (std::string& a : arguments) argv.push_back(a.data());
-            argv.push_back(nullptr);
-            ::execv(argv[0], argv.data());
-            ::_exit(127);
-        }
-        ::close(ends[1]);
-        char c = 0;
-        while (::read(ends[0], &c, 1) == 1 && c != '\n') address_ += c;
-        ::close(ends[0]);
-    }
-    ~Process() {
-        if (pid_ > 0) {
-            ::kill(pid_, SIGKILL);
-            wait();
-        }
-    }
-    void signal(int number) { ::kill(pid_, number); }
-    // Exit code, 128 + a signal that killed it.
-    int wait() {
-        int status = 0;
-        ::waitpid(pid_, &status, 0);
-        pid_ = -1;
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    }
-    uint16_t port() const {
-        return static_cast<uint16_t>(std::stoi(address_.substr(address_.rfind(':') + 1)));
-    }
-    const std::string& address() const { return address_; }
-
- private:
-    pid_t pid_ = -1;
-    std::string address_;
-};
-
 const std::string long_stream = R"({"prompt":"a","max_tokens":900,"ignore_eos":true,"stream":true})";
 
 TEST(Serve, PrintsItsAddressAndEndsWithZeroWhenIdle) {
@@ -100,6 +50,55 @@ TEST(Serve, RefusesWhatItCannotDo) {
     EXPECT_EQ(Process({"/nonexistent", "--port", "0"}).wait(), 1);
     EXPECT_EQ(Process({model, "--port", "99999"}).wait(), 2);
     EXPECT_EQ(Process({model, "--memory-budget", "0.001", "--port", "0"}).wait(), 1);
+}
+
+// The example of docs/SERVER.md, as it stands there.
+TEST(Config, TheExampleOfTheDocumentationLoads) {
+    namespace fs = std::filesystem;
+    std::ifstream in(SMELT_DOCS "/SERVER.md");
+    const std::string page((std::istreambuf_iterator<char>(in)), {});
+    const size_t start = page.find("```toml\n") + 8;
+    ASSERT_GT(start, size_t{8});
+    const fs::path folder = fs::temp_directory_path() / fmt::format("smelt_config_{}", ::getpid());
+    fs::create_directories(folder);
+    const std::string config = folder / "smelt.toml";
+    std::ofstream(config) << page.substr(start, page.find("```", start) - start);
+    std::ofstream(folder / "keys") << "key-one\nkey-two\n";
+    std::ofstream(folder / "keys-large") << "key-large\n";
+    std::ofstream(folder / "admin-key") << "key-admin\n";
+    fs::create_directory_symlink(SMELT_MODELS, folder / "models");
+    {
+        // The command line wins over the file's port, and adds a model to its own.
+        Process p({"--config", config, "--port", "0", "third=" + model});
+        ASSERT_NE(p.address(), "") << p.errors();
+        EXPECT_FALSE(p.address().ends_with(":8080"));
+        const auto get = [&](const std::string& path, const std::string& key) {
+            return Client(p.port()).ask("GET", path, "",
+                                        "Host: localhost\r\nAuthorization: Bearer " + key + "\r\n");
+        };
+        EXPECT_EQ(get("/models", "key-wrong").status, 401);
+        const Json models = get("/models", "key-two").json()["models"];
+        ASSERT_EQ(models.size(), 3u);
+        EXPECT_EQ(models[0]["name"], "small");
+        EXPECT_EQ(models[0]["replicas"], 2);
+        EXPECT_EQ(models[0]["context"], 1024);
+        EXPECT_EQ(models[1]["name"], "large");
+        EXPECT_EQ(models[2]["name"], "third");
+        const auto ask = [&](const std::string& body, const std::string& key) {
+            return Client(p.port()).ask("POST", "/v1/completions", body,
+                                        "Host: localhost\r\nAuthorization: Bearer " + key + "\r\n");
+        };
+        EXPECT_EQ(ask(R"({"model":"auto","priority":"quality","prompt":"a","max_tokens":1})", "key-large")
+                      .json()["model"],
+                  "large");
+        EXPECT_EQ(ask(R"({"model":"auto","priority":"speed","prompt":"a","max_tokens":1})", "key-large")
+                      .json()["model"],
+                  "small");
+        EXPECT_EQ(ask(R"({"model":"large","prompt":"a","max_tokens":1})", "key-one").status, 403);
+        p.signal(SIGTERM);
+        EXPECT_EQ(p.wait(), 0);
+    }
+    fs::remove_all(folder);
 }
 
 }  // namespace

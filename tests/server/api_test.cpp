@@ -143,6 +143,108 @@ TEST_F(ApiTest, LogprobsOfTheLikeliestTokenAreTheDrawnOnes) {
     }
 }
 
+// As evaluation harnesses score a text: nothing is generated, every token of the prompt is judged.
+TEST_F(ApiTest, EchoWithLogprobsScoresThePrompt) {
+    const Json ids =
+        post("/tokenize", {{"model", "demo-23m"}, {"content", "What is 12 + 30?"}}).json()["tokens"];
+    Json request = {{"model", "demo-23m"}, {"prompt", ids}, {"max_tokens", 0},
+                    {"echo", true},        {"logprobs", 5}, {"temperature", 0}};
+    const Json choice = post("/v1/completions", request).json()["choices"][0];
+    EXPECT_EQ(choice["text"], "What is 12 + 30?");
+    EXPECT_EQ(choice["finish_reason"], "length");
+    const Json& lp = choice["logprobs"];
+    for (const char* list : {"tokens", "token_logprobs", "top_logprobs", "text_offset"}) {
+        ASSERT_EQ(lp[list].size(), ids.size()) << list;
+    }
+    EXPECT_TRUE(lp["token_logprobs"][0].is_null());
+    EXPECT_TRUE(lp["top_logprobs"][0].is_null());
+    // The same numbers as for the same tokens when they are drawn: after each beginning of the prompt.
+    int n_compared = 0;
+    for (size_t n = 1; n < ids.size(); ++n) {
+        const std::string token = lp["tokens"][n];
+        EXPECT_EQ(lp["top_logprobs"][n][token], lp["token_logprobs"][n]);
+        const Json beginning(std::vector<Json>(ids.begin(), ids.begin() + static_cast<ptrdiff_t>(n)));
+        const Json drawn = post("/v1/completions", {{"model", "demo-23m"},
+                                                    {"prompt", beginning},
+                                                    {"max_tokens", 1},
+                                                    {"logprobs", 5},
+                                                    {"temperature", 0},
+                                                    {"ignore_eos", true}})
+                               .json()["choices"][0]["logprobs"]["top_logprobs"][0];
+        if (!drawn.contains(token)) continue;
+        EXPECT_EQ(drawn[token], lp["token_logprobs"][n]);
+        ++n_compared;
+    }
+    EXPECT_GE(n_compared, 2);
+
+    // With an answer behind it: one list, whole or in pieces, and offsets that go on.
+    request["max_tokens"] = 4;
+    request["ignore_eos"] = true;
+    const Json whole = post("/v1/completions", request).json()["choices"][0];
+    request["stream"] = true;
+    Json streamed = {{"text", ""}};
+    for (const char* list : {"tokens", "token_logprobs", "top_logprobs", "text_offset"}) {
+        streamed["logprobs"][list] = Json::array();
+    }
+    for (const Json& e : events(post("/v1/completions", request).body)) {
+        if (!e.is_object()) continue;
+        streamed["text"] = streamed["text"].get<std::string>() + e["choices"][0]["text"].get<std::string>();
+        const Json& l = e["choices"][0]["logprobs"];
+        if (l.is_null()) continue;
+        for (const auto& [list, values] : l.items()) {
+            for (const Json& v : values) streamed["logprobs"][list].push_back(v);
+        }
+    }
+    EXPECT_EQ(whole["logprobs"]["tokens"].size(), ids.size() + 4);
+    EXPECT_EQ(streamed["text"], whole["text"]);
+    EXPECT_EQ(streamed["logprobs"], whole["logprobs"]);
+    std::string text;
+    for (size_t i = 0; i < whole["logprobs"]["tokens"].size(); ++i) {
+        EXPECT_EQ(whole["logprobs"]["text_offset"][i], text.size());
+        text += whole["logprobs"]["tokens"][i].get<std::string>();
+    }
+}
+
+// The client hears at once that one of its answers met a stop string, while the other goes on.
+TEST_F(ApiTest, AnAnswerThatStopsIsReportedBeforeTheOthersEnd) {
+    Json request = {{"model", "demo-5m"}, {"prompt", "The"},   {"n", 2}, {"seed", 7}, {"max_tokens", 200},
+                    {"temperature", 1},   {"ignore_eos", true}};
+    const Json both = post("/v1/completions", request).json()["choices"];
+    const std::string a = both[0]["text"], b = both[1]["text"];
+    std::string stop;
+    for (size_t at = 10; at + 4 < a.size() && stop.empty(); ++at) {
+        if (b.find(a.substr(at, 4)) == std::string::npos) stop = a.substr(at, 4);
+    }
+    ASSERT_FALSE(stop.empty());
+    request["stop"] = stop;
+    request["stream"] = true;
+    size_t stopped_at = 0, last_text_at = 0, i = 0;
+    for (const Json& e : events(post("/v1/completions", request).body)) {
+        ++i;
+        if (!e.is_object()) continue;
+        const Json& c = e["choices"][0];
+        if (c["index"] == 0 && c["finish_reason"] == "stop") stopped_at = i;
+        if (c["index"] == 1 && c["text"] != "") last_text_at = i;
+    }
+    EXPECT_GT(stopped_at, 0u);
+    EXPECT_GT(last_text_at, stopped_at);
+}
+
+TEST_F(ApiTest, SaltsKeepCachedPrefixesApart) {
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "salted " + std::to_string(i) + " ";
+    const auto n_cached = [&](const char* salt) {
+        return post("/v1/completions",
+                    {{"model", "demo-5m"}, {"prompt", text}, {"max_tokens", 1}, {"cache_salt", salt}})
+            .json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+            .get<int>();
+    };
+    for (const char* salt : {"", "a", "b"}) {
+        EXPECT_EQ(n_cached(salt), 0) << salt;
+        EXPECT_GT(n_cached(salt), 32) << salt;
+    }
+}
+
 TEST_F(ApiTest, RepeatedPromptsAreFoundInTheCache) {
     std::string text;
     for (int i = 0; i < 60; ++i) text += "number " + std::to_string(i) + " ";

@@ -147,21 +147,43 @@ struct TestServerOptions {
     bool strict = false;
     int max_queue = 256, max_seqs = 32;
     std::vector<std::string> models = {"demo-5m"};
+    std::vector<ModelSpec> specs = {};  // further models
+    int64_t kv_tokens = 16384;
+    double step_timeout = 120;
+    bool shared_prefix_cache = false;
+    TlsFiles tls = {};
+    std::function<std::unique_ptr<ModelRunner>(std::unique_ptr<ModelRunner>)> wrap_runner = {};
 };
+
+inline std::string bundled(const std::string& name) {
+    return std::string(SMELT_MODELS) + "/" + name;
+}
+
+inline ModelSet::Options set_options(const TestServerOptions& o) {
+    ModelSet::Options set;
+    set.open.kv_tokens = o.kv_tokens;
+    set.open.engine.scheduler.max_seqs = o.max_seqs;
+    set.open.engine.max_queue = o.max_queue;
+    set.open.wrap_runner = o.wrap_runner;
+    set.step_timeout = o.step_timeout;
+    return set;
+}
 
 class TestServer {
  public:
     explicit TestServer(const TestServerOptions& o = {})
-        : http_({.port = 0, .handle_signals = false, .limits = o.limits}),
-          models_({.open = {.kv_tokens = 16384,
-                            .engine = {.scheduler = {.max_seqs = o.max_seqs}, .max_queue = o.max_queue}}}),
+        : http_({.port = 0, .handle_signals = false, .limits = o.limits, .tls = o.tls}),
+          models_(set_options(o)),
           context_{.models = models_,
                    .access = o.access,
+                   .shared_prefix_cache = o.shared_prefix_cache,
                    .strict = o.strict,
                    .version = "test",
                    .n_connections = [this] { return http_.n_connections(); }},
           server_(context_) {
-        for (const std::string& name : o.models) models_.load(name, std::string(SMELT_MODELS) + "/" + name);
+        for (const std::string& name : o.models) models_.load(name, bundled(name));
+        for (const ModelSpec& spec : o.specs) models_.load(spec);
+        http_.every(std::chrono::milliseconds(20), [this] { models_.unload_idle(); });
         thread_ = std::thread([this] { code_ = http_.run(server_); });
     }
     ~TestServer() {
@@ -190,6 +212,7 @@ class TestServer {
     void begin_stop() { http_.stop(); }
 
     uint16_t port() const { return port_; }
+    ModelSet& models() { return models_; }
     ServerContext& context() { return context_; }
     ServedModel& model() { return *models_.all().front(); }
     size_t n_connections() const { return http_.n_connections(); }
@@ -199,7 +222,8 @@ class TestServer {
         for (int i = 0; i < 500; ++i) {
             bool idle = true;
             for (const auto& m : models_.all()) {
-                const EngineStats s = m->chat->engine().stats();
+                const auto loaded = m->loaded();
+                const EngineStats s = loaded ? loaded->stats() : EngineStats();
                 idle = idle && m->outstanding == 0 && s.n_running == 0 && s.n_queued == 0 &&
                        s.n_used_blocks == 0;
             }

@@ -1,0 +1,164 @@
+// Many clients at once, and too little cache for them: all are answered, with the texts that each would get
+// alone.
+#include <gtest/gtest.h>
+
+#include <sys/resource.h>
+
+#include <filesystem>
+#include <random>
+
+#include "server/client.h"
+
+namespace smelt {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+const std::string path = "/v1/completions";
+
+double seconds_since(Clock::time_point t) {
+    return std::chrono::duration<double>(Clock::now() - t).count();
+}
+
+size_t n_threads() {
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    return static_cast<size_t>(std::distance(begin(tasks), end(tasks)));
+}
+
+// 1024 tokens of cache for eight sequences that grow to 400: they take turns, and nobody's text changes.
+TEST(Load, ACacheTooSmallForAllGivesEachItsOwnText) {
+    TestServerOptions o;
+    o.kv_tokens = 0;  // the context
+    TestServer server(o);
+    std::vector<std::string> bodies, alone;
+    for (int i = 0; i < 8; ++i) {
+        bodies.push_back(to_string(Json{{"prompt", fmt::format("Number {} is", i)},
+                                        {"max_tokens", 390},
+                                        {"ignore_eos", true},
+                                        {"temperature", 0}}));
+        alone.push_back(Client(server.port()).ask("POST", path, bodies.back()).json()["choices"][0]["text"]);
+    }
+    std::vector<std::unique_ptr<Client>> clients;
+    for (const std::string& body : bodies) {
+        clients.push_back(std::make_unique<Client>(server.port()));
+        clients.back()->send(Client::request("POST", path, body));
+    }
+    for (size_t i = 0; i < clients.size(); ++i) {
+        const Reply r = clients[i]->read_reply(60);
+        ASSERT_EQ(r.status, 200);
+        EXPECT_EQ(r.json()["choices"][0]["text"], alone[i]) << i;
+    }
+    EXPECT_GT(server.model().loaded()->stats().n_preemptions, 0);
+    EXPECT_TRUE(server.becomes_idle());
+}
+
+// Prompts as long as the context, one after the other, and small requests beside them: each waits for the
+// chunk that is under way and shares the next, four of which make a prompt.
+TEST(Load, GiantPromptsDoNotStopSmallRequests) {
+    TestServer server;
+    std::atomic<bool> stop = false;
+    std::vector<double> giants, smalls;
+    std::thread giant([&] {
+        std::mt19937 random(1);
+        while (!stop) {
+            Json ids = Json::array();
+            for (int i = 0; i < 1000; ++i) ids.push_back(random() % 8000);
+            const auto start = Clock::now();
+            EXPECT_EQ(Client(server.port())
+                          .ask("POST", path, to_string(Json{{"prompt", ids}, {"max_tokens", 1}}))
+                          .status,
+                      200);
+            giants.push_back(seconds_since(start));
+        }
+    });
+    for (int i = 0; i < 40; ++i) {
+        const auto start = Clock::now();
+        const std::string body =
+            fmt::format(R"({{"prompt":"Hello there","max_tokens":1,"cache_salt":"{}"}})", i);
+        EXPECT_EQ(Client(server.port()).ask("POST", path, body).status, 200);
+        smalls.push_back(seconds_since(start));
+    }
+    stop = true;
+    giant.join();
+    const auto median = [](std::vector<double>& v) {
+        std::ranges::sort(v);
+        return v[v.size() / 2];
+    };
+    ASSERT_GT(giants.size(), 3u);
+    EXPECT_LT(median(smalls), 0.75 * median(giants));
+}
+
+// One I/O thread, 2,000 connections that are open and idle, and then all of them ask.
+TEST(Load, TwoThousandConnections) {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    constexpr int n_clients = 2000;
+    if (limit.rlim_cur < 2 * n_clients + 100) GTEST_SKIP() << "too few file descriptors: " << limit.rlim_cur;
+    TestServerOptions o;
+    o.max_queue = 256;
+    TestServer server(o);
+    const size_t threads_before = n_threads();
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int i = 0; i < n_clients; ++i) {
+        clients.push_back(std::make_unique<Client>(server.port()));
+        if (i % 2 == 0) clients.back()->send("POST " + path);  // half a head
+    }
+    for (int i = 0; i < 1000 && server.n_connections() < n_clients; ++i) std::this_thread::sleep_for(5ms);
+    EXPECT_EQ(server.n_connections(), static_cast<size_t>(n_clients));
+    EXPECT_EQ(n_threads(), threads_before);
+    const auto start = Clock::now();
+    EXPECT_EQ(clients[1]->ask("GET", "/health").status, 200);
+    EXPECT_LT(seconds_since(start), 0.5);
+    const std::string request = Client::request("POST", path, R"({"prompt":"a","max_tokens":1})");
+    for (int i = 0; i < n_clients; ++i) {
+        clients[static_cast<size_t>(i)]->send(i % 2 == 0 ? request.substr(("POST " + path).size()) : request);
+    }
+    int n_ok = 0, n_full = 0;
+    for (auto& c : clients) {
+        const Reply r = c->read_reply(60);
+        n_ok += r.status == 200;
+        n_full += r.status == 503 && r.code() == "server_overloaded" && r.header("retry-after") == "1";
+    }
+    EXPECT_EQ(n_ok + n_full, n_clients);
+    EXPECT_GE(n_ok, 256);
+    EXPECT_EQ(server.context().metrics.received, static_cast<uint64_t>(n_clients));
+    clients.clear();
+    EXPECT_TRUE(server.becomes_idle());
+    for (int i = 0; i < 1000 && server.n_connections() > 0; ++i) std::this_thread::sleep_for(5ms);
+    EXPECT_EQ(server.n_connections(), 0u);
+}
+
+// What clients may send and smelt does not do yet is refused at once, whatever is in it, and nothing is kept
+// of it.
+TEST(Load, SchemasAndGrammarsAreRefusedWithoutBeingLookedAt) {
+    TestServer server;
+    Client client(server.port());
+    const auto refused = [&](const std::string& field, const std::string& value) {
+        const auto start = Clock::now();
+        const Reply r =
+            client.ask("POST", "/v1/chat/completions",
+                       R"({"messages":[{"role":"user","content":"a"}],")" + field + "\":" + value + "}");
+        EXPECT_LT(seconds_since(start), 1);
+        EXPECT_EQ(r.status, 400) << r.body.substr(0, 300);
+        EXPECT_EQ(r.code(), "not_supported") << value.substr(0, 100);
+    };
+    const auto schema = [](const std::string& s) {
+        return R"({"type":"json_schema","json_schema":{"name":"x","schema":)" + s + "}}";
+    };
+    refused("response_format", R"({"type":"poem"})");
+    refused("response_format", R"({"type":"json_schema"})");
+    refused("response_format", schema(R"({"type":5})"));
+    refused("response_format", schema(R"({"type":"string","pattern":"^(a+)+$"})"));
+    refused("response_format", schema(R"({"type":"string","pattern":"("})"));
+    refused("response_format", schema(R"({"$ref":"http://127.0.0.1:1/schema.json"})"));
+    refused("response_format", schema(R"({"$ref":"#"})"));
+    refused("response_format", schema(R"({"type":"string","minLength":1000000000})"));
+    refused("grammar", "\"root ::= " + std::string(50'000, '(') + "\"");
+    for (int i = 0; i < 2000; ++i) refused("response_format", schema(fmt::format(R"({{"const":{}}})", i)));
+}
+
+}  // namespace
+}  // namespace smelt
