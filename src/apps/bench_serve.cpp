@@ -303,7 +303,8 @@ void bench_serve(const ServeBenchOptions& o) {
     HttpServer http({.port = 0, .handle_signals = false});
     const int most = *std::ranges::max_element(o.clients);
     ModelSet::Options set;
-    set.open.device = o.device.device;
+    set.open.device = o.device.name();
+    set.open.rope_scaling = o.device.rope_scaling;
     set.open.backend.n_threads = o.device.n_threads;
     set.open.kv_tokens = 16384;
     set.open.engine.scheduler.max_seqs = std::max(32, most);

@@ -4,12 +4,13 @@
 
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/thread_pool.hpp>
+#include <thread>
 #include <unordered_set>
 
 #include "server/http.h"
@@ -26,9 +27,25 @@ class Connection {
     virtual void cut() = 0;    // what is being answered ends now
 };
 
+// Threads for what takes longer than the I/O thread may.
+class Workers {
+ public:
+    explicit Workers(int n);  // throws Error when the system has no thread for it
+    ~Workers() { join(); }
+    asio::io_context& context() { return context_; }
+    void join();  // when what they were given is done
+
+ private:
+    void work();
+
+    asio::io_context context_;
+    asio::executor_work_guard<asio::io_context::executor_type> guard_ = asio::make_work_guard(context_);
+    std::vector<std::thread> threads_;
+};
+
 // Of the I/O thread alone, but for n_connections.
 struct ServerCore {
-    explicit ServerCore(const HttpOptions& o) : options(o), workers(static_cast<size_t>(o.n_workers)) {}
+    explicit ServerCore(const HttpOptions& o) : options(o), workers(o.n_workers) {}
 
     void add(Connection* c);
     void remove(Connection* c);
@@ -46,7 +63,7 @@ struct ServerCore {
     bool draining = false;
     int exit_code = 0;
     std::unique_ptr<asio::ssl::context> tls;  // null: plain
-    asio::thread_pool workers;
+    Workers workers;
     asio::io_context io{1};  // after what its handlers use
     tcp::acceptor acceptor{io};
     asio::signal_set signals{io};

@@ -76,7 +76,7 @@ asio::awaitable<void> repeat(ServerCore& core, std::chrono::milliseconds period,
         error_code error;
         timer.expires_after(period);
         co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, error));
-        asio::post(core.workers, [work] {
+        asio::post(core.workers.context(), [work] {
             try {
                 work();
             } catch (const std::exception& e) {
@@ -113,6 +113,33 @@ size_t HttpRequest::count(std::string_view name) const {
     size_t n = 0;
     for (const auto& [key, value] : headers) n += key == name;
     return n;
+}
+
+Workers::Workers(int n) {
+    try {
+        for (int i = 0; i < n; ++i) threads_.emplace_back([this] { work(); });
+    } catch (const std::exception& e) {
+        context_.stop();
+        join();
+        throw Error("the server cannot start {} threads: {}", n, e.what());
+    }
+}
+
+void Workers::join() {
+    guard_.reset();
+    for (std::thread& t : threads_) t.join();
+    threads_.clear();
+}
+
+void Workers::work() {
+    while (true) {
+        try {
+            context_.run();
+            return;
+        } catch (const std::exception& e) {
+            spdlog::error("a worker goes on after: {}", e.what());
+        }
+    }
 }
 
 void ServerCore::add(Connection* c) {

@@ -312,7 +312,7 @@ void HttpSession::hand_over(HttpRequest request) {
         }
     };
     if (core_->handler->is_short(request)) return work(std::move(request));
-    asio::post(core_->workers, [work, r = std::move(request)]() mutable { work(std::move(r)); });
+    asio::post(core_->workers.context(), [work, r = std::move(request)]() mutable { work(std::move(r)); });
 }
 
 // While an answer is made: a closed connection is seen at once; what the client sends ahead is kept.

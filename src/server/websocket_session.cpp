@@ -122,7 +122,7 @@ asio::awaitable<void> WebSocketSession::take(std::string text) {
         co_return listener->read(std::move(text));
     };
     const std::function<void()> rest =
-        co_await asio::co_spawn(core_->workers, understand, asio::use_awaitable);
+        co_await asio::co_spawn(core_->workers.context(), understand, asio::use_awaitable);
     rest();
     while (full_ && ws_.next_layer().is_open()) {
         error_code error;

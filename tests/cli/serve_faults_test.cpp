@@ -32,7 +32,7 @@ TEST(Process, KilledAndStartedAgainOnTheSamePort) {
 // Whatever the limit, it serves or says in one line why not; no signal ends it.
 TEST(Process, LittleAddressSpace) {
     int n_served = 0, n_refused = 0;
-    for (const rlim_t mib : {64, 96, 128, 192, 256, 1024}) {
+    for (const rlim_t mib : {40, 64, 96, 128, 192, 256, 1024}) {
         Process p({model, "--port", "0", "-q"}, {.limits = {{RLIMIT_AS, mib << 20}}, .errors = ""});
         if (p.address().empty()) {
             const int code = p.wait();
