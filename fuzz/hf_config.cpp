@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     attempt([&] { (void)read_quant_scheme(text, "", "", "fuzz"); });
     attempt([&] { (void)read_quant_scheme("{}", text, "", "fuzz"); });
     attempt([&] { (void)read_quant_scheme("{}", "", text, "fuzz"); });
-    attempt([&] { (void)read_shard_index(text, "fuzz"); });
+    attempt([&] { (void)read_shard_index(text, "fuzz", ".safetensors"); });
     attempt([&] { (void)qwen3c_chat_template({text, text, text + text, text + text}, "fuzz"); });
     return 0;
 }

@@ -1,5 +1,7 @@
-// A Hugging Face folder: config.json says what the model is, one or more safetensors files hold the weights.
+// A Hugging Face folder: config.json says what the model is, one or more safetensors files hold the weights,
+// or in older folders files of torch.save.
 #include <algorithm>
+#include <array>
 #include <set>
 #include <unordered_set>
 
@@ -90,33 +92,58 @@ void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, c
         {name, *format, std::move(entry.shape), aligned(entry.data, element, model), {}, source});
 }
 
+// One of the ways in which folders hold weights: a single file, or an index of shards beside it.
+struct WeightFormat {
+    std::string_view name, single, ending;
+    std::vector<SafetensorsEntry> (*read)(std::span<const std::byte> bytes, const std::string& source);
+};
+// Where a folder has both, the first is taken.
+constexpr std::array weight_formats = {
+    WeightFormat{"safetensors", "model.safetensors", ".safetensors", read_safetensors},
+    WeightFormat{"pytorch_model.bin", "pytorch_model.bin", ".bin", read_torch_bin},
+};
+
+struct WeightFiles {
+    const WeightFormat* format;
+    std::set<std::string> shards = {};
+    std::vector<ShardEntry> index = {};
+    std::string index_path = {};
+};
+
+WeightFiles find_weights(const fs::path& folder) {
+    for (const WeightFormat& format : weight_formats) {
+        WeightFiles files = {.format = &format};
+        std::error_code error;
+        if (fs::exists(folder / format.single, error)) {
+            files.shards.emplace(format.single);
+            return files;
+        }
+        const auto index = map_if_present(folder / fmt::format("{}.index.json", format.single));
+        if (index == nullptr) continue;
+        files.index_path = index->path().string();
+        files.index = read_shard_index(index->text(), files.index_path, format.ending);
+        for (const ShardEntry& entry : files.index) files.shards.insert(entry.file);
+        if (files.shards.size() > limits::shards) {
+            throw Error("{}: {} shards, at most {} are accepted", folder.string(), files.shards.size(),
+                        limits::shards);
+        }
+        return files;
+    }
+    throw Error(
+        "{}: expected model.safetensors or pytorch_model.bin, or the index of either's shards, found neither",
+        folder.string());
+}
+
 void read_weights(const fs::path& folder, const Family* family, PackedWeights packed, ModelFile& model) {
     const bool tied_head = model.metadata.get_bool("smelt.tie_word_embeddings").value_or(false);
-    std::vector<ShardEntry> index;
-    std::set<std::string> shards;
-    const auto index_file = map_if_present(folder / "model.safetensors.index.json");
-    const auto single = map_if_present(folder / "model.safetensors");
-    if (single == nullptr && index_file == nullptr) {
-        throw Error("{}: expected model.safetensors or model.safetensors.index.json, found neither",
-                    folder.string());
-    }
-    if (single != nullptr) {
-        shards = {"model.safetensors"};
-    } else {
-        index = read_shard_index(index_file->text(), index_file->path().string());
-        for (const ShardEntry& entry : index) shards.insert(entry.file);
-    }
-    if (shards.size() > limits::shards) {
-        throw Error("{}: {} shards, at most {} are accepted", folder.string(), shards.size(), limits::shards);
-    }
-
+    const auto [format, shards, index, index_path] = find_weights(folder);
     std::unordered_set<std::string> seen, names;  // as in the files, and translated
     Mxfp4Pairs pairs;
     for (const std::string& shard : shards) {
         const auto file = std::make_shared<const MappedFile>(folder / shard);
         model.mappings.push_back(file);
         const std::string source = file->path().string();
-        for (SafetensorsEntry& entry : read_safetensors(file->bytes(), source)) {
+        for (SafetensorsEntry& entry : format->read(file->bytes(), source)) {
             if (!seen.insert(entry.name).second)
                 throw Error("{}: tensor {} is in two shards", source, entry.name);
             if (pairs.take(entry, source) || packed.take(entry, source)) continue;
@@ -138,12 +165,11 @@ void read_weights(const fs::path& folder, const Family* family, PackedWeights pa
     }
     for (const auto& [name, shard] : index) {
         if (!seen.contains(name)) {
-            throw Error("{}: tensor {}: expected in {}, which lacks it", index_file->path().string(), name,
-                        shard);
+            throw Error("{}: tensor {}: expected in {}, which lacks it", index_path, name, shard);
         }
     }
     const size_t n = shards.size();
-    model.container_version = n == 1 ? "safetensors" : fmt::format("safetensors, {} shards", n);
+    model.container_version = fmt::format("{}{}", format->name, n == 1 ? "" : fmt::format(", {} shards", n));
 }
 
 // A float32 model whose weights were rounded by transformers' model.to(bfloat16): that call rounds the RoPE

@@ -19,6 +19,10 @@ inline constexpr uint64_t elements = uint64_t{1} << 48;  // of one tensor
 inline constexpr uint64_t alignment = 1 << 20;
 inline constexpr uint64_t shards = 4096;
 inline constexpr size_t safetensors_header_bytes = size_t{100} << 20;  // the format's own limit
+inline constexpr uint64_t pickle_opcodes = 1 << 22;                    // 40 a tensor
+inline constexpr uint64_t pickle_memo = 1 << 22;
+inline constexpr uint64_t storage_sharing =
+    4;  // encoder, decoder, their input and the output may share a matrix
 inline constexpr size_t shard_index_bytes = size_t{64} << 20;
 inline constexpr size_t config_bytes = size_t{1} << 20;  // config.json and its small neighbours
 inline constexpr size_t tokenizer_config_bytes = size_t{4} << 20;

@@ -68,7 +68,7 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path, W
     } else if (magic == qwen3c_magic) {
         read_qwen3c(file->bytes(), path.string(), *model);
         read_qwen3c_neighbours(*model);
-    } else if (path.extension() == ".safetensors") {
+    } else if (path.extension() == ".safetensors" || is_torch_bin(file->bytes())) {
         throw Error("{}: open the folder that it is in: config.json says what these weights mean",
                     path.string());
     } else {

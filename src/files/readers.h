@@ -14,7 +14,7 @@
 
 namespace smelt {
 
-// A folder with config.json and *.safetensors.
+// A folder with config.json and *.safetensors or pytorch_model*.bin.
 ModelFile read_hugging_face(const std::filesystem::path& folder, Weights weights);
 
 // A GGUF file's bytes; `model` gets everything but its path and mappings. `source` names the file in errors.
@@ -45,11 +45,13 @@ const std::string& check_name(const std::string& name, std::string_view what, st
 // A view of the bytes, or of an owned copy where they are not aligned for the format.
 std::span<const std::byte> aligned(std::span<const std::byte> bytes, size_t alignment, ModelFile& model);
 
-// model.safetensors.index.json: tensor (Hugging Face's name) and the shard that holds it.
+// model.safetensors.index.json and pytorch_model.bin.index.json: tensor (Hugging Face's name) and the shard
+// that holds it, a file with this ending.
 struct ShardEntry {
     std::string tensor, file;
 };
-std::vector<ShardEntry> read_shard_index(std::string_view text, const std::string& source);
+std::vector<ShardEntry> read_shard_index(std::string_view text, const std::string& source,
+                                         std::string_view ending);
 
 struct SafetensorsEntry {
     std::string name;
@@ -59,5 +61,9 @@ struct SafetensorsEntry {
 };
 // In order of their bytes in the file.
 std::vector<SafetensorsEntry> read_safetensors(std::span<const std::byte> bytes, const std::string& source);
+
+// The tensors of a file of torch.save, which may share bytes; dtypes have safetensors' names.
+std::vector<SafetensorsEntry> read_torch_bin(std::span<const std::byte> bytes, const std::string& source);
+bool is_torch_bin(std::span<const std::byte> bytes);
 
 }  // namespace smelt

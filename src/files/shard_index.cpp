@@ -1,5 +1,5 @@
-// model.safetensors.index.json: which file of the folder holds which tensor. Read as a stream, because models
-// with experts have tens of thousands of entries.
+// model.safetensors.index.json and pytorch_model.bin.index.json: which file of the folder holds which tensor.
+// Read as a stream, because models with experts have tens of thousands of entries.
 #include <unordered_set>
 
 #include "base/error.h"
@@ -13,7 +13,7 @@ namespace {
 
 class IndexHandler : public nlohmann::json_sax<Json> {
  public:
-    explicit IndexHandler(const std::string& source) : source_(source) {}
+    IndexHandler(const std::string& source, std::string_view ending) : source_(source), ending_(ending) {}
 
     bool null() override { return other(); }
     bool boolean(bool) override { return other(); }
@@ -26,9 +26,9 @@ class IndexHandler : public nlohmann::json_sax<Json> {
         if (!in_map_) return true;
         if (depth_ != 2) return other();
         // A shard lies beside its index; anything else reads files that are no part of the model.
-        if (text.find_first_of("/\\") != std::string::npos || !text.ends_with(".safetensors")) {
-            throw Error("{}: weight_map: {}: expected a .safetensors file of this folder, found '{}'",
-                        source_, name_, check_name(text, "weight_map: file name", source_));
+        if (text.find_first_of("/\\") != std::string::npos || !text.ends_with(ending_)) {
+            throw Error("{}: weight_map: {}: expected a {} file of this folder, found '{}'", source_, name_,
+                        ending_, check_name(text, "weight_map: file name", source_));
         }
         entries.push_back({name_, check_name(text, "weight_map: file name", source_)});
         return true;
@@ -78,6 +78,7 @@ class IndexHandler : public nlohmann::json_sax<Json> {
     }
 
     const std::string& source_;
+    std::string_view ending_;
     std::unordered_set<std::string> names_;
     std::string name_;
     int depth_ = 0;
@@ -86,11 +87,12 @@ class IndexHandler : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
-std::vector<ShardEntry> read_shard_index(std::string_view text, const std::string& source) {
+std::vector<ShardEntry> read_shard_index(std::string_view text, const std::string& source,
+                                         std::string_view ending) {
     if (text.size() > limits::shard_index_bytes) {
         throw Error("{}: {} bytes, at most {} are accepted", source, text.size(), limits::shard_index_bytes);
     }
-    IndexHandler handler(source);
+    IndexHandler handler(source, ending);
     Json::sax_parse(text, &handler);
     if (!handler.found) throw Error("{}: expected an object weight_map", source);
     return std::move(handler.entries);

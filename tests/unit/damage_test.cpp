@@ -25,12 +25,22 @@ ModelFile parse_qwen3c(std::span<const std::byte> bytes) {
     return model;
 }
 
-ModelFile parse_safetensors(std::span<const std::byte> bytes) {
+ModelFile floats_of(const std::vector<SafetensorsEntry>& entries) {
     ModelFile model;
-    for (const SafetensorsEntry& e : read_safetensors(bytes, "damaged")) {
-        if (e.dtype == "F32") model.tensors.push_back({e.name, Format::F32, e.shape, e.data, {}, "damaged"});
+    for (const SafetensorsEntry& e : entries) {
+        if (e.dtype != "F32") continue;
+        const auto data = aligned(e.data, alignof(float), model);
+        model.tensors.push_back({e.name, Format::F32, e.shape, data, {}, "damaged"});
     }
     return model;
+}
+
+ModelFile parse_safetensors(std::span<const std::byte> bytes) {
+    return floats_of(read_safetensors(bytes, "damaged"));
+}
+
+ModelFile parse_torch_bin(std::span<const std::byte> bytes) {
+    return floats_of(read_torch_bin(bytes, "damaged"));
 }
 
 void read_everything(const ModelFile& model) {
@@ -86,7 +96,9 @@ std::vector<Case> cases() {
     return {{"gguf", parse_gguf, small_gguf().bytes()},
             {"qwen3c", parse_qwen3c, small_qwen3c(64, 64)},
             {"qwen3c with smaller groups", parse_qwen3c, small_qwen3c(32, 32)},
-            {"safetensors", parse_safetensors, safetensors(header, std::string(32, '\1'))}};
+            {"safetensors", parse_safetensors, safetensors(header, std::string(32, '\1'))},
+            {"torch.save's zip", parse_torch_bin, torch_bin("zip")},
+            {"torch.save's older layout", parse_torch_bin, torch_bin("legacy")}};
 }
 
 TEST(Damage, TheWholeFilesOpen) {

@@ -72,4 +72,9 @@ inline fs::path golden(const std::string& name) {
     return fs::path(SMELT_TEST_DATA) / "goldens" / name;
 }
 
+// A small file of torch.save in this layout: "zip" or "legacy".
+inline std::string torch_bin(const std::string& layout) {
+    return read_file(fs::path(SMELT_TEST_DATA) / "torch_bin" / (layout + ".bin"));
+}
+
 }  // namespace smelt
