@@ -247,7 +247,7 @@ constexpr std::array families = {
     Family{"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", false, true, qwen3moe_config, qwen3moe_tensors},
     Family{"gpt-oss", "gpt_oss", "GptOssForCausalLM", false, true, gpt_oss_config, gpt_oss_tensors},
     Family{"gpt2", "gpt2", "GPT2LMHeadModel", false, false, gpt2_config, gpt2_tensors, false,
-           "activation_function", "gelu_new"},
+           "activation_function", "gelu_new", false, true},
     Family{"deepseek2", "glm4_moe_lite", "Glm4MoeLiteForCausalLM", true, true, deepseek2_config,
            deepseek2_tensors, true, "hidden_act", "silu", true},
 };

@@ -50,6 +50,7 @@ struct Family {
     bool rotary = true;  // RoPE; else learned positions
     std::string_view activation_key = "hidden_act", activation = "silu";
     bool latent = false;  // latent attention, files/latent_attention.h; pairs are neighbours everywhere
+    bool tied = false;    // output head and embedding, where config.json does not say
 };
 
 std::span<const Family> all_families();

@@ -221,6 +221,9 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
     }
     set(metadata, "smelt.tie_word_embeddings", config.boolean("tie_word_embeddings"));
     if (family != nullptr) {
+        if (family->tied && !metadata.get_bool("smelt.tie_word_embeddings")) {
+            metadata.set("smelt.tie_word_embeddings", true);
+        }
         const auto activation = config.string(family->activation_key);
         if (activation && *activation != family->activation)
             config.fail(family->activation_key, family->activation);

@@ -66,7 +66,8 @@ struct Folder {
     }
 };
 
-// Original GPT-2 checkpoints: no prefix, masks among the weights, numbers left to transformers' defaults.
+// Original GPT-2 checkpoints: no prefix, masks and a tied head among the weights, numbers left to
+// transformers' defaults.
 TEST(Files, Gpt2OfTheHubIsTheSame) {
     const TemporaryFolder t;
     const fs::path from = golden("gpt2");
@@ -84,7 +85,9 @@ TEST(Files, Gpt2OfTheHubIsTheSame) {
         {"dtype", "F32"}, {"shape", {1, 1, 1, 1}}, {"data_offsets", {data.size(), data.size() + 4}}};
     bare["h.0.attn.masked_bias"] = {
         {"dtype", "F32"}, {"shape", Json::array()}, {"data_offsets", {data.size() + 4, data.size() + 8}}};
-    write_file(t.path() / "model.safetensors", safetensors(bare.dump(), data + std::string(8, '\0')));
+    bare["lm_head.weight"] = {
+        {"dtype", "F32"}, {"shape", {1}}, {"data_offsets", {data.size() + 8, data.size() + 12}}};
+    write_file(t.path() / "model.safetensors", safetensors(bare.dump(), data + std::string(12, '\0')));
     write_file(t.path() / "config.json", R"({"model_type": "gpt2", "n_embd": 128, "n_layer": 3, "n_head": 4,
         "n_positions": 512, "n_ctx": 512, "activation_function": "gelu_new"})");
     const auto model = open_model(t.path());
