@@ -121,7 +121,7 @@ TEST(LatentAttention, NumbersThatCannotBeAreNamed) {
     for (const auto& [key, value, text] :
          {std::tuple("attention.kv_lora_rank", int64_t{1} << 40, "expected 1 to 1024"),
           {"attention.kv_lora_rank", 63, "attention.key_length: expected 79 to 79, found 80"},
-          {"attention.q_lora_rank", -1, "attention.q_lora_rank: expected"},
+          {"attention.q_lora_rank", -1, "q_lora_rank: expected"},
           {"attention.q_lora_rank", 95, "attn_q_a.weight: expected shape (95, 128), file has (96, 128)"},
           {"attention.key_length_mla", 16, "attention.key_length_mla: expected 17 to 1024, found 16"},
           {"attention.key_length_mla", 48, "attn_q_b.weight: expected shape (192, 96), file has (160, 96)"},
@@ -129,13 +129,13 @@ TEST(LatentAttention, NumbersThatCannotBeAreNamed) {
            "attn_kv_b.weight: expected shape (228, 64), file has (224, 64)"},
           {"attention.head_count_kv", 4, "attention.head_count_kv: expected 1 to 1, found 4"},
           {"rope.dimension_count", 15, "attention.key_length: expected 79 to 79"},
-          {"leading_dense_block_count", 4, "leading_dense_block_count: expected 0 to 3, found 4"},
+          {"leading_dense_block_count", 4, "first_k_dense_replace: expected 0 to 3, found 4"},
           {"leading_dense_block_count", 2, "blk.1.ffn_gate.weight is missing"},
           {"expert_shared_count", 2, "ffn_gate_shexp.weight: expected shape (128, 128)"},
-          {"expert_group_count", 8, "expert_group_count: expected 0 to 1, found 8"},
-          {"expert_group_used_count", 4, "expert_group_used_count: expected 0 to 1, found 4"},
+          {"expert_group_count", 8, "n_group: expected 0 to 1, found 8"},
+          {"expert_group_used_count", 4, "topk_group: expected 0 to 1, found 4"},
           {"expert_gating_func", 3, "expert_gating_func: expected 1 to 2, found 3"},
-          {"expert_used_count", 9, "expert_used_count: expected 1 to 8, found 9"}}) {
+          {"expert_used_count", 9, "num_experts_per_tok: expected 1 to 8, found 9"}}) {
         const std::string error =
             load_error([&](Metadata& m) { m.set(std::string("deepseek2.") + key, int64_t{value}); });
         EXPECT_NE(error.find(text), std::string::npos) << key << " " << value << ": " << error;
