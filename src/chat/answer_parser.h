@@ -26,6 +26,7 @@ struct TextDelta {
     std::vector<ToolCallDelta> tool_calls = {};
 
     void append(TextDelta more);
+    bool empty() const { return thinking.empty() && answer.empty() && tool_calls.empty(); }
 };
 
 class AnswerParser {
@@ -37,6 +38,8 @@ class AnswerParser {
     // Whole characters, in pieces of any size.
     virtual void text(std::string_view text, TextDelta& out) = 0;
     virtual void finish(TextDelta& out) = 0;
+    // The answer is complete, whatever the model goes on to write.
+    virtual bool done() const { return false; }
 };
 
 enum class AnswerFormat {
@@ -52,6 +55,7 @@ struct AnswerParserOptions {
     bool starts_final = false;     // harmony: the prompt already opened the final channel
     // The request's tools, whose calls are taken out of the answer; null: calls stay text.
     Json tools = {};
+    bool single_call = false;  // the answer ends behind its first call
 };
 std::unique_ptr<AnswerParser> make_answer_parser(AnswerParserOptions options);
 

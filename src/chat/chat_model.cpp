@@ -292,7 +292,8 @@ TextStream ChatModel::make_text_stream(const Prompt& prompt, const GenerateOptio
              .parser = {.format = options.split_thinking ? format_ : AnswerFormat::plain,
                         .starts_thinking = prompt.starts_thinking,
                         .starts_final = prompt.starts_final,
-                        .tools = options.tools}}};
+                        .tools = options.tools,
+                        .single_call = options.single_call}}};
 }
 
 const char* finish_reason(FinishReason reason, bool met_stop_string) {

@@ -54,6 +54,7 @@ struct GenerateOptions {
     std::vector<std::string> stop = {};
     bool split_thinking = true;  // false: the answer goes on in a prompt without template
     Json tools = {};             // array: calls of these are taken out of the answer
+    bool single_call = false;    // which ends behind the first
     // As in engine/request.h.
     int min_tokens = 0, priority = 0, n_logprobs = -1, n_prompt_logprobs = -1, n = 1;
     bool ignore_eos = false;

@@ -15,15 +15,18 @@ constexpr std::string_view call_open = "<tool_call>", call_close = "</tool_call>
 // Takes the calls out of the answer.
 class CallSplitter {
  public:
-    explicit CallSplitter(Json tools) : tools_(std::move(tools)) {}
+    CallSplitter(Json tools, bool single_call) : tools_(std::move(tools)), single_call_(single_call) {}
+
+    bool done() const { return single_call_ && n_calls_ > 0; }
 
     void text(std::string_view text, TextDelta& out) {
         held_ += text;
-        while (step(out)) {
+        while (!done() && step(out)) {
         }
     }
 
     void finish(TextDelta& out) {
+        if (done()) return;
         // Some models end their turn instead of closing the mark.
         if (inside_) return call(held_, "", out);
         out.answer += held_;
@@ -63,6 +66,7 @@ class CallSplitter {
 
     void call(const std::string& text, std::string_view end, TextDelta& out) {
         if (auto calls = parse_tool_calls(text, tools_)) {
+            if (single_call_) calls->resize(1);
             for (ToolCall& c : *calls) {
                 out.tool_calls.push_back({n_calls_++, std::move(c.name), std::move(c.arguments)});
             }
@@ -73,6 +77,7 @@ class CallSplitter {
     }
 
     Json tools_;
+    bool single_call_;
     std::string held_;
     size_t searched_ = 0;  // no mark begins before it
     bool inside_ = false;
@@ -84,7 +89,7 @@ class MarksParser : public AnswerParser {
  public:
     explicit MarksParser(AnswerParserOptions o)
         : state_(o.starts_thinking ? State::thinking : State::before_thinking) {
-        if (o.tools.is_array()) calls_ = std::make_unique<CallSplitter>(std::move(o.tools));
+        if (o.tools.is_array()) calls_ = std::make_unique<CallSplitter>(std::move(o.tools), o.single_call);
     }
 
     // Some vocabularies call these control tokens, which are otherwise left out of the text.
@@ -106,6 +111,7 @@ class MarksParser : public AnswerParser {
         }
         if (calls_ != nullptr) calls_->finish(out);
     }
+    bool done() const override { return calls_ != nullptr && calls_->done(); }
 
  private:
     enum class State { before_thinking, thinking, answer };

@@ -27,6 +27,10 @@ TextDelta TextStream::push(int32_t id) {
         parser_->text(decoder_.push(id), delta);
     }
     stop(delta);
+    if (!stopped_ && parser_->done()) {
+        stopped_ = true;
+        delta.answer += std::exchange(held_, {});
+    }
     return delta;
 }
 

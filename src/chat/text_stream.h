@@ -26,8 +26,9 @@ class TextStream {
     TextDelta push(int32_t id);
     TextDelta finish();  // what was held back because it could have become a mark or a stop string
 
-    bool stopped() const { return stopped_; }  // a stop string was met; further tokens are ignored
-    const std::string& stop_string() const { return stop_string_; }
+    // A stop string was met, or the format says that the answer is complete; further tokens are ignored.
+    bool stopped() const { return stopped_; }
+    const std::string& stop_string() const { return stop_string_; }  // the one that was met
 
  private:
     void stop(TextDelta& delta);

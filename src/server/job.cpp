@@ -138,11 +138,17 @@ void Job::close() {
     spec_.model = {};
 }
 
+void Job::take_text(Answer& a, TextDelta text) {
+    if (spec_.drop_calls) text.tool_calls.clear();
+    a.has_calls |= !text.tool_calls.empty();
+    a.text.append(std::move(text));
+}
+
 void Job::take_token(TokenEvent token, Clock::time_point at) {
     Answer& a = answers_[static_cast<size_t>(token.index)];
     if (token.of_prompt) return a.tokens.push_back(std::move(token));
     if (a.stream.stopped()) return;
-    a.text.append(a.stream.push(token.id));
+    take_text(a, a.stream.push(token.id));
     {
         ModelMetrics& m = spec_.model.served->metrics;
         const std::lock_guard lock(m.mutex);
@@ -164,11 +170,13 @@ void Job::take_end(FinishEvent finish) {
         finish.failure = Failure::memory;
         finish.error = "too little memory";
     }
-    a.text.append(a.stream.finish());
+    take_text(a, a.stream.finish());
     flush(a, finish.index);
     AnswerEnd end{.index = spec_.first_index + finish.index,
                   .reason = finish_reason(finish.reason, a.stream.stopped()),
+                  .stop_string = a.stream.stop_string(),
                   .finish = std::move(finish)};
+    if (end.reason == "stop" && a.has_calls) end.reason = "tool_calls";
     any_error_ |= end.reason == "error";
     any_cancelled_ |= end.reason == "cancelled";
     if (end.finish.failure == Failure::device) spec_.model.loaded->fail(end.finish.error);
@@ -176,7 +184,7 @@ void Job::take_end(FinishEvent finish) {
     {
         ModelMetrics& m = spec_.model.served->metrics;
         const std::lock_guard lock(m.mutex);
-        m.stops += end.reason == "stop";
+        m.stops += end.reason == "stop" || end.reason == "tool_calls";
         m.lengths += end.reason == "length";
         m.decode_seconds += end.finish.decode;
         if (end.finish.index == 0) {
@@ -193,7 +201,7 @@ void Job::take_end(FinishEvent finish) {
 }
 
 void Job::flush(Answer& a, int index) {
-    if (a.tokens.empty() && a.text.answer.empty() && a.text.thinking.empty()) return;
+    if (a.tokens.empty() && a.text.empty()) return;
     listener_->piece(spec_.first_index + index, std::exchange(a.text, {}), std::exchange(a.tokens, {}));
 }
 

@@ -13,12 +13,14 @@ struct JobSpec {
     ModelUse model;
     Prompt prompt;
     GenerateOptions options;
-    int first_index = 0;  // of its first answer, where a client's request became several jobs
+    int first_index = 0;      // of its first answer, where a client's request became several jobs
+    bool drop_calls = false;  // the request has tools and wants none called
 };
 
 struct AnswerEnd {
     int index = 0;
-    std::string reason;  // "stop", "length", "cancelled", "error"
+    std::string reason;       // "stop", "tool_calls", "length", "cancelled", "error"
+    std::string stop_string;  // the one that was met
     FinishEvent finish;
 };
 
@@ -56,6 +58,7 @@ class Job : public std::enable_shared_from_this<Job> {
     struct Answer {
         TextStream stream;
         TextDelta text = {};
+        bool has_calls = false;
         std::vector<TokenEvent> tokens = {};
         Clock::time_point last = {};
     };
@@ -65,6 +68,7 @@ class Job : public std::enable_shared_from_this<Job> {
     void pump();
     void read(std::vector<Arrived>& events);
     void close();
+    void take_text(Answer& a, TextDelta text);
     void take_token(TokenEvent token, Clock::time_point at);
     void take_end(FinishEvent finish);
     void flush(Answer& a, int index);

@@ -7,10 +7,28 @@ namespace {
 
 struct Choice {
     std::string text, thinking, finish_reason;
+    ToolCallTexts calls = {};
     std::vector<TokenEvent> tokens;
     size_t offset = 0;    // of the next token's text
     bool echoed = false;  // where it is streamed
 };
+
+Json call_json(const ToolCallText& call) {
+    return {{"id", call.id},
+            {"type", "function"},
+            {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
+}
+
+// The first delta of a call has its id and name.
+Json call_delta_json(const ToolCallText& call, const ToolCallDelta& delta) {
+    if (delta.name.empty()) {
+        return {{"index", delta.index}, {"function", {{"arguments", delta.arguments}}}};
+    }
+    return {{"index", delta.index},
+            {"id", call.id},
+            {"type", "function"},
+            {"function", {{"name", delta.name}, {"arguments", delta.arguments}}}};
+}
 
 class OpenAiAnswer final : public JobListener, public std::enable_shared_from_this<OpenAiAnswer> {
  public:
@@ -138,17 +156,21 @@ void OpenAiAnswer::piece(int index, TextDelta text, std::vector<TokenEvent> toke
         Choice& c = choice(index);
         c.text += text.answer;
         c.thinking += text.thinking;
+        for (const ToolCallDelta& d : text.tool_calls) c.calls.add(d);
         if (request_.logprobs) std::ranges::move(tokens, std::back_inserter(c.tokens));
         return;
     }
-    if (tokens.empty() && text.answer.empty() && text.thinking.empty()) return;
+    if (tokens.empty() && text.empty()) return;
     send_echo(index);
     if (!request_.logprobs) tokens.clear();
-    if (text.answer.empty() && text.thinking.empty() && tokens.empty()) return;
+    if (text.empty() && tokens.empty()) return;
     if (!request_.chat) return send_event(delta_json(index, text.thinking + text.answer, tokens, nullptr));
     Json delta = Json::object();
     if (!text.thinking.empty()) delta["reasoning_content"] = std::move(text.thinking);
     if (!text.answer.empty()) delta["content"] = std::move(text.answer);
+    for (const ToolCallDelta& d : text.tool_calls) {
+        delta["tool_calls"].push_back(call_delta_json(choice(index).calls.add(d), d));
+    }
     send_event(delta_json(index, std::move(delta), tokens, nullptr));
 }
 
@@ -217,6 +239,10 @@ Json OpenAiAnswer::choice_json(Choice& c, int index) {
     const Json logprobs = request_.logprobs ? chat_logprobs_json(c.tokens) : Json();
     Json message = {{"role", "assistant"}, {"content", c.text}, {"refusal", nullptr}};
     if (!c.thinking.empty()) message["reasoning_content"] = c.thinking;
+    if (!c.calls.all().empty()) {
+        if (c.text.empty()) message["content"] = nullptr;
+        for (const ToolCallText& call : c.calls.all()) message["tool_calls"].push_back(call_json(call));
+    }
     return {{"index", index},
             {"message", std::move(message)},
             {"logprobs", logprobs},

@@ -35,12 +35,7 @@ OpenAiRequest read_common(const Json& body) {
 void chat_completions(Call& call) {
     const Json& body = call.body;
     OpenAiRequest request = read_common(body);
-    const ModelUse model = call.server.models.choose(read_choice(body, call.key, read_max_tokens(body)));
-    JobSpec job{.model = model,
-                .prompt = make_chat_prompt(model.chat(), body.at("messages"), body),
-                .options = read_options(body, model.chat())};
-    job.options.cache_salt = cache_salt(call);
-    check_fits(model.chat(), job.prompt, "messages");
+    JobSpec job = make_chat_job(call.server, body, call.key);
     request.logprobs = get<bool>(body, "logprobs").value_or(false);
     const auto top = get<int>(body, "top_logprobs");
     if (top && !request.logprobs) {

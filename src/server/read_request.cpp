@@ -5,33 +5,12 @@
 #include <bit>
 #include <random>
 
-#include "server/schema.h"
+#include "server/conversation.h"
+#include "server/routes.h"
 
 namespace smelt {
 
 namespace {
-
-// Parts joined, names that templates know, nothing else.
-Json clean_messages(const Json& messages) {
-    Json result = Json::array();
-    for (const Json& m : messages) {
-        Json clean = Json::object();
-        const std::string role = m.at("role");
-        clean["role"] = role == "developer" ? "system" : role;
-        std::string text;
-        const auto content = m.find("content");
-        if (content != m.end() && content->is_string()) text = content->get<std::string>();
-        if (content != m.end() && content->is_array()) {
-            for (const Json& part : *content) text += part.at("text").get<std::string>();
-        }
-        clean["content"] = std::move(text);
-        for (const char* key : {"name", "reasoning_content", "tool_call_id"}) {
-            if (const auto value = get<std::string>(m, key)) clean[key] = *value;
-        }
-        result.push_back(std::move(clean));
-    }
-    return result;
-}
 
 // SipHash-2-4 (Aumasson and Bernstein), with a key that this process drew: nobody can make two texts meet.
 uint64_t keyed_hash(std::string_view text) {
@@ -139,6 +118,10 @@ Prompt make_chat_prompt(const ChatModel& model, const Json& messages, const Json
                           "the model has no chat template; /v1/completions works");
     }
     PromptOptions options{.add_generation_prompt = add_generation_prompt};
+    // A model that shall not call is not told of what it could.
+    if (const ToolRules rules = read_tool_rules(body); rules.may_call) {
+        options.tools = template_tools(rules.tools);
+    }
     if (auto kwargs = get<Json>(body, "chat_template_kwargs")) {
         options.thinking = get<bool>(*kwargs, "enable_thinking");
         kwargs->erase("enable_thinking");
@@ -153,7 +136,7 @@ Prompt make_chat_prompt(const ChatModel& model, const Json& messages, const Json
         }
     }
     try {
-        return model.make_prompt(clean_messages(messages), options);
+        return model.make_prompt(template_messages(messages), options);
     } catch (const TemplateError& e) {
         throw bad_request("template_error", "messages", "the model's chat template refused: {}", e.message());
     }
@@ -187,6 +170,32 @@ void check_fits(const ChatModel& model, const Prompt& prompt, const std::string&
         "context_length_exceeded", param,
         "the prompt has {} tokens; the context of this model is {} tokens for prompt and answer",
         prompt.ids.size(), limit);
+}
+
+JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string& key) {
+    const ModelUse model = server.models.choose(read_choice(body, key, read_max_tokens(body)));
+    JobSpec job{.model = model,
+                .prompt = make_chat_prompt(model.chat(), body.at("messages"), body),
+                .options = read_options(body, model.chat())};
+    job.options.cache_salt = read_cache_salt(body, server.shared_prefix_cache ? "" : key);
+    const ToolRules rules = read_tool_rules(body);
+    job.options.tools = rules.tools;
+    job.options.single_call = !rules.parallel;
+    job.drop_calls = !rules.may_call;
+    if (rules.must_call) {
+        throw bad_request("not_supported", "tool_choice", "tool_choice: auto and none are supported");
+    }
+    check_fits(model.chat(), job.prompt, "messages");
+    return job;
+}
+
+ToolCallText& ToolCallTexts::add(const ToolCallDelta& delta) {
+    if (static_cast<size_t>(delta.index) >= calls_.size()) {
+        calls_.push_back({.id = random_id("call_"), .name = delta.name});
+    }
+    ToolCallText& call = calls_[static_cast<size_t>(delta.index)];
+    call.arguments += delta.arguments;
+    return call;
 }
 
 ApiError failure_error(const FinishEvent& finish) {

@@ -16,6 +16,10 @@ int read_max_tokens(const Json& body);
 // The template's part of a body: messages and chat_template_kwargs. Throws RequestError template_error.
 Prompt make_chat_prompt(const ChatModel& model, const Json& messages, const Json& body,
                         bool add_generation_prompt = true);
+struct ServerContext;
+// A conversation in OpenAI's words, checked: what every chat dialect becomes. Throws RequestError.
+JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string& key);
+
 // Text, or checked token ids, as they are.
 Prompt make_plain_prompt(const ChatModel& model, const Json& prompt, const std::string& param);
 
@@ -24,6 +28,19 @@ void check_fits(const ChatModel& model, const Prompt& prompt, const std::string&
 
 // What a client is told about an answer that ended with an error.
 ApiError failure_error(const FinishEvent& finish);
+
+// The calls of an answer, from their deltas.
+struct ToolCallText {
+    std::string id = {}, name = {}, arguments = {};
+};
+class ToolCallTexts {
+ public:
+    ToolCallText& add(const ToolCallDelta& delta);  // returns the call that it belongs to
+    const std::vector<ToolCallText>& all() const { return calls_; }
+
+ private:
+    std::vector<ToolCallText> calls_;
+};
 
 // Prompt tokens and answer tokens of several answers together.
 struct Usage {

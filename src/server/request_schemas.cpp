@@ -1,5 +1,5 @@
 // The fields of every request. A field that is not here does not reach the engine.
-#include "server/schema.h"
+#include "server/conversation.h"
 
 namespace smelt {
 
@@ -110,12 +110,20 @@ const std::vector<Field> constraint_fields = {
     {.name = "json_schema", .type = unsupported, .doc = "Not supported yet."},
     {.name = "structured_outputs", .type = unsupported, .doc = "Not supported yet."},
 };
+const Field tools_field = {
+    .name = "tools", .type = compound, .doc = "Functions that the model may call.", .compound = &tools_type};
 const std::vector<Field> tool_fields = {
-    {.name = "tools", .type = unsupported, .doc = "Not supported yet."},
+    tools_field,
     {.name = "tool_choice",
-     .type = unsupported,
-     .doc = "Not supported yet, but for none and auto.",
-     .choices = {"\"none\"", "\"auto\""}},
+     .type = compound,
+     .doc =
+         "none: the model is not told of the tools; auto, the default: it chooses; required, or the name of "
+         "one: it must call.",
+     .compound = &tool_choice_type},
+    {.name = "parallel_tool_calls",
+     .type = boolean,
+     .doc = "false: the answer ends behind its first call.",
+     .fallback = "true"},
     {.name = "functions", .type = unsupported, .doc = "Not supported."},
     {.name = "function_call",
      .type = unsupported,
@@ -233,6 +241,7 @@ const RequestSchema tokenize_schema = {
                {.name = "messages",
                 .type = messages,
                 .doc = "A conversation; the model's template is applied."},
+               tools_field,
                {.name = "add_special",
                 .type = boolean,
                 .doc = "With the tokens that the vocabulary puts around a text.",
@@ -252,6 +261,7 @@ const RequestSchema template_schema = {
     .name = "ApplyTemplateRequest",
     .fields = {model_field,
                {.name = "messages", .type = messages, .doc = "The conversation.", .required = true},
+               tools_field,
                {.name = "chat_template_kwargs",
                 .type = template_kwargs,
                 .doc = "Variables for the template."},

@@ -6,7 +6,7 @@
 
 #include <cmath>
 
-#include "server/api_error.h"
+#include "server/schema_checks.h"
 
 namespace smelt {
 
@@ -14,116 +14,10 @@ namespace {
 
 constexpr std::string_view priority_words[] = {"speed", "quality", "balanced", "interactive", "background"};
 
-std::string found(const Json& v) {
-    if (v.is_string()) {
-        const std::string& text = v.get_ref<const std::string&>();
-        if (text.size() > 60) return fmt::format("a string of {} bytes", text.size());
-    } else if (v.is_array()) {
-        return fmt::format("an array of {}", v.size());
-    } else if (v.is_object()) {
-        return "an object";
-    }
-    return to_string(v);
-}
-
-[[noreturn]] void wrong_type(const std::string& param, std::string_view expected, const Json& v) {
-    throw bad_request("invalid_type", param, "{}: expected {}, found {}", param, expected, found(v));
-}
-
-[[noreturn]] void wrong_value(const std::string& param, std::string_view expected, const Json& v) {
-    throw bad_request("invalid_value", param, "{}: expected {}, found {}", param, expected, found(v));
-}
-
-void check_string(const std::string& param, const Json& v, size_t max_length) {
-    if (!v.is_string()) wrong_type(param, "a string", v);
-    if (v.get_ref<const std::string&>().size() > max_length) {
-        wrong_value(param, fmt::format("at most {} bytes", max_length), v);
-    }
-}
-
-// 5.0 is as good as 5; 1.5 and 1e30 are not.
-void check_integer(const std::string& param, const Json& v, int64_t min, int64_t max) {
-    if (!v.is_number()) wrong_type(param, "an integer", v);
-    bool inside = false;
-    if (v.is_number_float()) {
-        const double d = v.get<double>();
-        if (std::trunc(d) != d) wrong_type(param, "an integer", v);
-        inside = d >= static_cast<double>(min) && d <= static_cast<double>(max) && std::fabs(d) < 9e18;
-    } else if (v.is_number_unsigned()) {
-        inside = v.get<uint64_t>() <= static_cast<uint64_t>(max < 0 ? 0 : max) &&
-                 static_cast<int64_t>(v.get<uint64_t>()) >= min;
-    } else {
-        inside = v.get<int64_t>() >= min && v.get<int64_t>() <= max;
-    }
-    if (!inside) wrong_value(param, fmt::format("{} to {}", min, max), v);
-}
-
-void check_number(const std::string& param, const Json& v, double min, double max) {
-    if (!v.is_number()) wrong_type(param, "a number", v);
-    const double d = v.get<double>();
-    if (!(d >= min && d <= max)) wrong_value(param, fmt::format("{} to {}", min, max), v);
-}
-
 void check_ids(const std::string& param, const Json& v) {
     for (size_t i = 0; i < v.size(); ++i) {
         check_integer(fmt::format("{}[{}]", param, i), v[i], 0, std::numeric_limits<int32_t>::max());
     }
-}
-
-void check_content(const std::string& param, const Json& v, bool may_be_null) {
-    if (v.is_string() || (v.is_null() && may_be_null)) return;
-    if (!v.is_array()) wrong_type(param, "a string or an array of parts", v);
-    for (size_t i = 0; i < v.size(); ++i) {
-        const std::string at = fmt::format("{}[{}]", param, i);
-        if (!v[i].is_object()) wrong_type(at, "an object", v[i]);
-        const auto type = v[i].find("type");
-        if (type == v[i].end()) {
-            throw bad_request("missing_required_parameter", at + ".type", "{}.type is missing", at);
-        }
-        if (!type->is_string()) wrong_type(at + ".type", "a string", *type);
-        if (*type != "text") {
-            throw bad_request("unsupported_content", at + ".type", "{}.type: expected \"text\", found {}", at,
-                              found(*type));
-        }
-        const auto text = v[i].find("text");
-        if (text == v[i].end() || !text->is_string())
-            wrong_type(at + ".text", "a string", text == v[i].end() ? Json() : *text);
-    }
-}
-
-void check_message(const std::string& at, const Json& m) {
-    if (!m.is_object()) wrong_type(at, "an object", m);
-    const auto role = m.find("role");
-    if (role == m.end())
-        throw bad_request("missing_required_parameter", at + ".role", "{}.role is missing", at);
-    if (!role->is_string()) wrong_type(at + ".role", "a string", *role);
-    static constexpr std::string_view roles[] = {"system", "developer", "user", "assistant", "tool"};
-    const std::string& name = role->get_ref<const std::string&>();
-    if (std::ranges::find(roles, name) == std::end(roles)) {
-        wrong_value(at + ".role", "one of system, developer, user, assistant, tool", *role);
-    }
-    const bool assistant = name == "assistant";
-    const auto content = m.find("content");
-    if (content == m.end() && !assistant) {
-        throw bad_request("missing_required_parameter", at + ".content", "{}.content is missing", at);
-    }
-    if (content != m.end()) check_content(at + ".content", *content, assistant);
-    for (const char* text : {"name", "reasoning_content", "tool_call_id"}) {
-        const auto it = m.find(text);
-        if (it != m.end() && !it->is_null()) check_string(at + "." + text, *it, size_t{1} << 24);
-    }
-    const auto calls = m.find("tool_calls");
-    if (calls != m.end() && !calls->is_null() && !(calls->is_array() && calls->empty())) {
-        throw bad_request("not_supported", at + ".tool_calls", "{}.tool_calls: tools are not supported yet",
-                          at);
-    }
-}
-
-void check_messages(const std::string& param, const Json& v) {
-    if (!v.is_array()) wrong_type(param, "an array of messages", v);
-    if (v.empty() || v.size() > max_messages)
-        wrong_value(param, fmt::format("1 to {} messages", max_messages), v);
-    for (size_t i = 0; i < v.size(); ++i) check_message(fmt::format("{}[{}]", param, i), v[i]);
 }
 
 void check_prompt(const std::string& param, const Json& v) {
@@ -198,18 +92,14 @@ void check_field(const Field& f, const Json& v) {
     const std::string param(f.name);
     switch (f.type) {
         case FieldType::boolean:
-            if (!v.is_boolean()) wrong_type(param, "true or false", v);
-            return;
+            return check_boolean(param, v);
         case FieldType::integer:
             return check_integer(param, v, f.min, f.max);
         case FieldType::number:
             return check_number(param, v, static_cast<double>(f.min), static_cast<double>(f.max));
         case FieldType::string:
-            check_string(param, v, f.max_length);
-            if (!f.choices.empty() && std::ranges::find(f.choices, v.get<std::string>()) == f.choices.end()) {
-                wrong_value(param, fmt::format("one of {}", fmt::join(f.choices, ", ")), v);
-            }
-            return;
+            if (f.choices.empty()) return check_string(param, v, f.max_length);
+            return check_choice(param, v, f.choices);
         case FieldType::messages:
             return check_messages(param, v);
         case FieldType::prompt:
@@ -227,6 +117,8 @@ void check_field(const Field& f, const Json& v) {
             return check_ids(param, v);
         case FieldType::priority:
             return check_priority(param, v);
+        case FieldType::compound:
+            return f.compound->check(param, v);
         case FieldType::unsupported:
             if (v.is_array() && v.empty()) return;
             for (const std::string_view allowed : f.choices) {
@@ -237,6 +129,92 @@ void check_field(const Field& f, const Json& v) {
 }
 
 }  // namespace
+
+std::string found(const Json& v) {
+    if (v.is_string()) {
+        const std::string& text = v.get_ref<const std::string&>();
+        if (text.size() > 60) return fmt::format("a string of {} bytes", text.size());
+    } else if (v.is_array()) {
+        return fmt::format("an array of {}", v.size());
+    } else if (v.is_object()) {
+        return "an object";
+    }
+    return to_string(v);
+}
+
+void wrong_type(const std::string& param, std::string_view expected, const Json& v) {
+    throw bad_request("invalid_type", param, "{}: expected {}, found {}", param, expected, found(v));
+}
+
+void wrong_value(const std::string& param, std::string_view expected, const Json& v) {
+    throw bad_request("invalid_value", param, "{}: expected {}, found {}", param, expected, found(v));
+}
+
+void check_string(const std::string& param, const Json& v, size_t max_length) {
+    if (!v.is_string()) wrong_type(param, "a string", v);
+    if (v.get_ref<const std::string&>().size() > max_length) {
+        wrong_value(param, fmt::format("at most {} bytes", max_length), v);
+    }
+}
+
+// 5.0 is as good as 5; 1.5 and 1e30 are not.
+void check_integer(const std::string& param, const Json& v, int64_t min, int64_t max) {
+    if (!v.is_number()) wrong_type(param, "an integer", v);
+    bool inside = false;
+    if (v.is_number_float()) {
+        const double d = v.get<double>();
+        if (std::trunc(d) != d) wrong_type(param, "an integer", v);
+        inside = d >= static_cast<double>(min) && d <= static_cast<double>(max) && std::fabs(d) < 9e18;
+    } else if (v.is_number_unsigned()) {
+        inside = v.get<uint64_t>() <= static_cast<uint64_t>(max < 0 ? 0 : max) &&
+                 static_cast<int64_t>(v.get<uint64_t>()) >= min;
+    } else {
+        inside = v.get<int64_t>() >= min && v.get<int64_t>() <= max;
+    }
+    if (!inside) wrong_value(param, fmt::format("{} to {}", min, max), v);
+}
+
+void check_number(const std::string& param, const Json& v, double min, double max) {
+    if (!v.is_number()) wrong_type(param, "a number", v);
+    const double d = v.get<double>();
+    if (!(d >= min && d <= max)) wrong_value(param, fmt::format("{} to {}", min, max), v);
+}
+
+void missing(const std::string& param) {
+    throw bad_request("missing_required_parameter", param, "{} is missing", param);
+}
+
+void check_choice(const std::string& param, const Json& v, std::span<const std::string_view> choices) {
+    check_string(param, v, 100);
+    if (std::ranges::find(choices, v.get_ref<const std::string&>()) == choices.end()) {
+        wrong_value(param, fmt::format("one of {}", fmt::join(choices, ", ")), v);
+    }
+}
+
+void check_boolean(const std::string& param, const Json& v) {
+    if (!v.is_boolean()) wrong_type(param, "true or false", v);
+}
+
+void check_object(const std::string& param, const Json& v) {
+    if (!v.is_object()) wrong_type(param, "an object", v);
+}
+
+const Json* find_member(const Json& object, const char* name) {
+    const auto it = object.find(name);
+    return it == object.end() || it->is_null() ? nullptr : &*it;
+}
+
+const Json& need_member(const std::string& param, const Json& object, const char* name) {
+    const Json* member = find_member(object, name);
+    if (member == nullptr) missing(fmt::format("{}.{}", param, name));
+    return *member;
+}
+
+const std::string& need_string(const std::string& param, const Json& object, const char* name) {
+    const Json& member = need_member(param, object, name);
+    if (!member.is_string()) wrong_type(fmt::format("{}.{}", param, name), "a string", member);
+    return member.get_ref<const std::string&>();
+}
 
 void check_body(const Json& body, const RequestSchema& schema, bool strict) {
     if (!body.is_object()) {
@@ -251,7 +229,7 @@ void check_body(const Json& body, const RequestSchema& schema, bool strict) {
         } else if (f.required) {
             const std::string name(f.name);
             if (it != body.end()) wrong_type(name, describe_type(f), *it);
-            throw bad_request("missing_required_parameter", name, "{} is missing", name);
+            missing(name);
         }
     }
     if (!strict) return;
@@ -291,6 +269,8 @@ std::string describe_type(const Field& f) {
             return "array of token ids";
         case FieldType::priority:
             return fmt::format("{}, or integer, -100 to 100", fmt::join(priority_words, ", "));
+        case FieldType::compound:
+            return std::string(f.compound->description);
         case FieldType::unsupported:
             return "not supported yet";
     }
@@ -343,6 +323,8 @@ Json openapi_type(const Field& f) {
         case FieldType::priority:
             return {{"oneOf", Json::array({{{"type", "string"}, {"enum", priority_words}},
                                            {{"type", "integer"}, {"minimum", -100}, {"maximum", 100}}})}};
+        case FieldType::compound:
+            return Json::parse(f.compound->openapi);
         case FieldType::unsupported:
             return {{"description", "not supported yet"}};
     }

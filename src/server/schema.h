@@ -26,7 +26,15 @@ enum class FieldType {
     template_kwargs,  // object without the names that the server sets itself
     token_ids,        // array of token ids
     priority,         // "speed", "quality", "balanced", or an integer for the queue
+    compound,         // as Field::compound says
     unsupported,      // null, or what `choices` allows; else 400 not_supported
+};
+
+// A type with members of its own.
+struct CompoundType {
+    std::string_view description;  // "object {include_usage}"
+    void (*check)(const std::string& param, const Json& value);
+    std::string_view openapi;  // JSON text
 };
 
 struct Field {
@@ -38,6 +46,7 @@ struct Field {
     bool required = false;
     size_t max_length = size_t{1} << 24;
     std::vector<std::string_view> choices = {};
+    const CompoundType* compound = nullptr;
 };
 
 struct RequestSchema {

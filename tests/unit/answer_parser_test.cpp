@@ -250,6 +250,18 @@ TEST(Marks, HermesCalls) {
     expect_however_cut(call.substr(0, call.size() - 12), marks(), {"", "", {expected}});
 }
 
+TEST(Marks, ASingleCallEndsTheAnswer) {
+    const std::string call = "<tool_call>{\"name\": \"a\", \"arguments\": {}}</tool_call>";
+    expect_however_cut("Look: " + call + "\n" + call + " and more",
+                       {.tools = Json::array(), .single_call = true}, {"", "Look:", {{"a", "{}"}}});
+    const auto parser = make_answer_parser({.tools = Json::array(), .single_call = true});
+    TextDelta delta;
+    parser->text(call.substr(0, call.size() - 1), delta);
+    EXPECT_FALSE(parser->done());
+    parser->text(">", delta);
+    EXPECT_TRUE(parser->done());
+}
+
 TEST(Marks, GlmCalls) {
     expect_however_cut(
         "<tool_call>weather<arg_key>city</arg_key><arg_value>12</arg_value><arg_key>days</arg_key>"
