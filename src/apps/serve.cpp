@@ -177,7 +177,7 @@ void run(Options& o, CLI::App& verb) {
     watch_idle_models(http, models, specs);
     feed_watchdog(http, models);
     notify_service_manager("READY=1");
-    spdlog::info("serving at {}; documentation at {}/, Ctrl-C ends", context.address, context.address);
+    spdlog::info("serving at {}; chat at {}/chat, Ctrl-C ends", context.address, context.address);
     const int code = http.run(server);
     notify_service_manager("STOPPING=1");
     if (code != 0) throw CLI::RuntimeError(code);

@@ -1,5 +1,6 @@
 // The documentation page and the OpenAPI document, both from the route table and the request schemas.
 #include "server/routes.h"
+#include "server/web_files.h"
 
 namespace smelt {
 
@@ -44,7 +45,10 @@ std::string example(const Route& r, const ServerContext& server) {
     std::string path(r.path);
     if (const size_t brace = path.find('{'); brace != std::string::npos) {
         const auto models = server.models.all();
-        path = path.substr(0, brace) + (models.empty() ? "NAME" : models.front()->name);
+        const std::string name = path.ends_with("{file}") ? std::string(web_files().front().name)
+                                 : models.empty()         ? "NAME"
+                                                          : models.front()->name;
+        path = path.substr(0, brace) + name;
     }
     const char* key = r.access == Access::admin ? " -H 'Authorization: Bearer ADMIN_KEY'"
                       : r.access == Access::inference && !server.access.api_keys.empty()
@@ -82,9 +86,9 @@ void docs_page(Call& call) {
     html += fmt::format("<h1>smelt {}</h1><p>Models: ", server.version);
     for (const auto& m : server.models.all()) html += fmt::format("<code>{}</code> ", escape(m->name));
     html +=
-        "and <code>auto</code>. The interface as <a href=/openapi.json>OpenAPI</a>. Errors are OpenAI's "
-        "error "
-        "object; every answer carries <code>x-request-id</code>.</p>\n";
+        "and <code>auto</code>. <a href=chat>Chat</a> with them, or see what they do on the "
+        "<a href=dashboard>dashboard</a>. The interface as <a href=openapi.json>OpenAPI</a>. Errors are "
+        "OpenAI's error object; every answer carries <code>x-request-id</code>.</p>\n";
     for (const Route& r : routes()) {
         html += fmt::format("<h2><code>{} {}</code></h2><p>{} <small>({})</small></p>\n", r.method,
                             escape(r.path), escape(r.doc), who(r.access));
@@ -119,9 +123,10 @@ Json openapi_document(const ServerContext& server) {
         Json operation = {{"summary", r.doc},
                           {"responses", {{"200", {{"description", "done"}}}, {"default", failure}}}};
         const std::string path(r.path);
-        if (path.find('{') != std::string::npos) {
+        if (const size_t brace = path.find('{'); brace != std::string::npos) {
+            const std::string name = path.substr(brace + 1, path.find('}') - brace - 1);
             operation["parameters"] = Json::array(
-                {{{"name", "id"}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}}});
+                {{{"name", name}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}}});
         }
         if (r.access == Access::open) operation["security"] = Json::array();
         if (r.body != nullptr) {

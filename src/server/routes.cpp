@@ -40,6 +40,9 @@ const Route table[] = {
      "Loads a model. Needs the admin key."},
     {"POST", "/admin/unload", admin, on_worker, &unload_schema, unload_model_route,
      "Unloads a model. Needs the admin key."},
+    {"GET", "/chat", open, on_io, nullptr, chat_page, "A page to chat with the models in a browser."},
+    {"GET", "/dashboard", open, on_io, nullptr, dashboard_page, "Live charts of /performance."},
+    {"GET", "/web/{file}", open, on_io, nullptr, web_file, "What these two pages load."},
     {"GET", "/openapi.json", open, on_io, nullptr, openapi, "This interface as an OpenAPI document."},
     {"GET", "/", open, on_io, nullptr, docs_page, "This page."},
 };

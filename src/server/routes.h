@@ -71,6 +71,10 @@ void performance(Call& call);
 void metrics_text(Call& call);
 void load_model_route(Call& call);
 void unload_model_route(Call& call);
+// web_routes.cpp
+void chat_page(Call& call);
+void dashboard_page(Call& call);
+void web_file(Call& call);
 // docs_page.cpp
 void docs_page(Call& call);
 void openapi(Call& call);

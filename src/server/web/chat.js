@@ -1,0 +1,256 @@
+// The chat page: which conversation is shown, what is sent, what the buttons do. Messages draw themselves (message.js).
+import { dropChat, keepChat, listChats, newChat, onOtherTab } from './history.js';
+import { MessageView } from './message.js';
+import { askForKey, element, load, requestJson, save, ServerError, startTheme } from './server.js';
+import { streamAnswer } from './stream.js';
+
+const $ = (id) => document.getElementById(id);
+const panel = $('panel'), log = $('log'), field = $('message');
+
+let chat = newChat();
+let running = null;  // {chat, message, stop}: the answer under way
+let views = new Map();  // of the messages that are shown
+
+// --- settings
+
+const settingsName = 'smelt.settings';
+const numbers = ['temperature', 'top_p', 'top_k', 'min_p', 'repetition_penalty', 'max_completion_tokens', 'seed'];
+
+function keepSettings() {
+    save(settingsName, { ...Object.fromEntries(new FormData(panel)), model: $('model').value });
+}
+
+function showSettings() {
+    for (const [name, value] of Object.entries(load(settingsName, {}))) {
+        if (panel.elements[name]) panel.elements[name].value = value;
+    }
+}
+
+function requestBody(messages) {
+    const values = new FormData(panel);
+    const body = { model: $('model').value || undefined, messages: [] };
+    for (const name of numbers) {
+        const text = values.get(name).trim();
+        if (text !== '') body[name] = Number(text);
+    }
+    if (values.get('thinking')) body.chat_template_kwargs = { enable_thinking: values.get('thinking') === 'on' };
+    if (values.get('system').trim()) body.messages.push({ role: 'system', content: values.get('system') });
+    for (const { role, content } of messages) body.messages.push({ role, content });
+    return body;
+}
+
+// --- what is shown
+
+function say(text) {
+    $('status').textContent = text;
+}
+
+function showChats() {
+    $('chats').replaceChildren(...listChats().map((c) => element('li', {},
+        element('button', {
+            type: 'button', class: 'open', 'aria-current': c.id === chat.id && 'true', click: () => openChat(c),
+        }, c.title || 'empty'),
+        element('button', { type: 'button', 'aria-label': `Delete ${c.title}`, click: () => deleteChat(c) }, '✕'))));
+}
+
+function showMessages() {
+    // Those that were shown stay as they are: thoughts unfolded, a text under edit.
+    const view = (message) => views.get(message) ?? new MessageView(message, { edit, regenerate });
+    views = new Map(chat.messages.map((message) => [message, view(message)]));
+    log.replaceChildren(...[...views.values()].map((v) => v.node));
+    if (chat.messages.length === 0) log.append(element('p', { class: 'empty' }, 'What would you like to know?'));
+    log.scrollTop = log.scrollHeight;
+    showRunning();
+}
+
+// A field that has the focus must not vanish under it.
+function showRunning() {
+    const focused = [$('send'), $('stop')].includes(document.activeElement);
+    $('send').hidden = running !== null;
+    $('stop').hidden = running === null;
+    if (focused) field.focus();
+    for (const view of views.values()) view.update(running?.message === view.message, running !== null);
+}
+
+function isAtEnd() {
+    return log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+}
+
+// Drawing takes at most a quarter of the time, however long the answer is.
+function refresh(message) {
+    if (message.drawn) return;
+    message.drawn = setTimeout(() => {
+        const view = views.get(message), follow = isAtEnd(), started = performance.now();
+        view?.update(running?.message === message, running !== null);
+        if (view && follow) log.scrollTop = log.scrollHeight;
+        refresh.pause = Math.min(2000, Math.max(40, 3 * (performance.now() - started)));
+        message.drawn = 0;
+    }, refresh.pause ?? 40);
+}
+
+// --- conversations
+
+function openChat(other) {
+    chat = running?.chat.id === other.id ? running.chat : other;
+    document.body.classList.remove('side-open');
+    $('open-side').setAttribute('aria-expanded', 'false');
+    showChats();
+    showMessages();
+    field.focus();
+}
+
+function deleteChat(c) {
+    if (!confirm(`Delete “${c.title || 'empty'}”?`)) return;
+    if (running?.chat.id === c.id) running.stop.abort();
+    dropChat(c.id);
+    if (c.id === chat.id) openChat(newChat());
+    else showChats();
+}
+
+// --- answers
+
+// The last message of `chat` is the person's; the model's is added to it.
+async function answer() {
+    const about = chat, body = requestBody(about.messages);
+    const message = { role: 'assistant', content: '', thinking: '', model: body.model };
+    Object.defineProperty(message, 'drawn', { value: 0, writable: true });  // not kept
+    about.messages.push(message);
+    const stop = new AbortController();
+    running = { chat: about, message, stop };
+    showMessages();
+    showChats();
+    let n_pieces = 0, first = 0;
+    const piece = (part, text) => {
+        message[part] += text;
+        const now = performance.now();
+        first ||= now;
+        ++n_pieces;
+        if (now > first) message.speed = { tokens: n_pieces, rate: (n_pieces - 1) / ((now - first) / 1000) };
+        refresh(message);
+    };
+    try {
+        await streamAnswer(body, stop.signal, {
+            thinking: (text) => piece('thinking', text),
+            answer: (text) => piece('content', text),
+            end: ({ reason, timings }) => {
+                message.reason = reason;
+                if (timings) {
+                    message.speed = {
+                        tokens: timings.predicted_n, rate: timings.predicted_per_second,
+                        first: (timings.queued_ms + timings.prompt_ms) / 1000,
+                    };
+                }
+            },
+        });
+        say('The answer is complete.');
+    } catch (e) {
+        if (e.name === 'AbortError') message.reason = 'stopped';
+        else message.error = e.message;
+        say(message.error ?? 'Stopped.');
+        if (e instanceof ServerError && e.status === 401) needKey(e.message);
+    }
+    running = null;
+    if (!keepChat(about)) say('The conversation does not fit into the browser and is not kept.');
+    showChats();
+    showRunning();
+}
+
+function send() {
+    const content = field.value;
+    if (running || content.trim() === '') return;
+    field.value = '';
+    grow();
+    chat.messages.push({ role: 'user', content });
+    keepChat(chat);
+    answer();
+}
+
+// A person's message is asked again as it is now; a model's stays as it was edited.
+function edit(message, content) {
+    message.content = content;
+    keepChat(chat);
+    if (message.role === 'user' && !running) {
+        chat.messages.length = chat.messages.indexOf(message) + 1;
+        answer();
+    } else {
+        views.get(message).update(false, running !== null);
+    }
+}
+
+function regenerate(message) {
+    if (running) return;
+    chat.messages.length = chat.messages.indexOf(message) + (message.role === 'user' ? 1 : 0);
+    answer();
+}
+
+// --- the server
+
+async function showModels() {
+    const { data } = await requestJson('v1/models');
+    const names = data.map((m) => m.id);
+    if (names.length > 1) names.push('auto');
+    const wanted = $('model').value || load(settingsName, {}).model;
+    $('model').replaceChildren(...names.map((name) => element('option', { selected: name === wanted }, name)));
+}
+
+async function needKey(why) {
+    $('open-key').hidden = false;
+    if (await askForKey(why)) await connect();
+}
+
+async function connect() {
+    try {
+        await showModels();
+    } catch (e) {
+        if (e.status === 401) await needKey(e.message);
+        else say(e.message);
+        log.querySelector('.empty')?.replaceChildren(e.message);
+    }
+}
+
+// --- controls
+
+function grow() {
+    field.rows = Math.min(12, field.value.split('\n').length);
+}
+
+function toggle(button, shown) {
+    button.setAttribute('aria-expanded', String(shown));
+}
+
+$('composer').addEventListener('submit', (event) => {
+    event.preventDefault();
+    send();
+});
+field.addEventListener('input', grow);
+field.addEventListener('keydown', (event) => {
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    send();
+});
+$('stop').addEventListener('click', () => running?.stop.abort());
+addEventListener('keydown', (event) => {
+    if (event.key !== 'Escape') return;
+    if (document.body.classList.contains('side-open')) $('open-side').click();
+    else if (!$('key').open) running?.stop.abort();
+});
+$('new').addEventListener('click', () => openChat(newChat()));
+$('open-side').addEventListener('click', () => {
+    toggle($('open-side'), document.body.classList.toggle('side-open'));
+});
+$('open-panel').addEventListener('click', () => {
+    panel.hidden = !panel.hidden;
+    toggle($('open-panel'), !panel.hidden);
+});
+$('open-key').addEventListener('click', () => needKey('The server needs a key.'));
+panel.addEventListener('input', keepSettings);
+panel.addEventListener('submit', (event) => event.preventDefault());
+panel.addEventListener('reset', () => setTimeout(keepSettings));
+$('model').addEventListener('change', keepSettings);
+addEventListener('beforeunload', () => running && keepChat(running.chat));
+onOtherTab(showChats);
+startTheme($('theme'));
+showSettings();
+showChats();
+showMessages();
+connect();
