@@ -1,19 +1,21 @@
 // The list of backends, best first, with the reason for each that is not here.
 #include "backend/backend.h"
 #include "backend/cpu/cpu_backend.h"
+#include "backend/metal_entry.h"
 #include "backend/split.h"
 
 namespace smelt {
 
 std::vector<BackendInfo> list_backends() {
     return {{"cpu", describe_cpu_backend({}), ""},
-            {"metal", "Apple GPU", "this build has no Metal backend yet"},
+            metal_backend_info(),
             {"cuda", "NVIDIA GPU", "this build has no CUDA backend yet"},
             {"reference", make_reference_backend()->description(), ""}};
 }
 
 std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options) {
     if (name == "cpu" || name == "auto") return make_cpu_backend(options);
+    if (name == "metal") return make_metal_backend(options);
     if (name == "reference") return make_reference_backend();
     if (name.find_first_of(",=") != std::string_view::npos) return make_split_backend(name, options);
     std::string usable = "auto";

@@ -1,0 +1,118 @@
+// What a compiled kernel and the software device know of each other: registration, bound memory, and the
+// thread that runs. Kernels see no more of the device than this.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace softmetal {
+
+// What real Metal would reject, or leave undefined.
+struct Violation : std::logic_error {
+    using std::logic_error::logic_error;
+};
+[[noreturn]] void reject(const std::string& what);
+
+enum class DataType { Bool, Char, UChar, Short, UShort, Int, UInt, Half, Float };
+
+// A piece of memory that a kernel may touch.
+struct Range {
+    char* begin = nullptr;
+    size_t size = 0;
+    std::string name = {};  // for messages: "buffer 2 (weights)"
+};
+
+struct Dim3 {
+    uint32_t x = 1, y = 1, z = 1;
+    uint64_t count() const { return uint64_t{x} * y * z; }
+};
+
+// The values of a thread's attributes, named as these.
+struct ThreadId {
+    Dim3 thread_position_in_grid, threadgroup_position_in_grid, thread_position_in_threadgroup;
+    Dim3 threads_per_threadgroup, threadgroups_per_grid, threads_per_grid, dispatch_threads_per_threadgroup;
+    uint32_t thread_index_in_threadgroup = 0, simdgroup_index_in_threadgroup = 0,
+             thread_index_in_simdgroup = 0;
+    uint32_t simdgroups_per_threadgroup = 0, threads_per_simdgroup = 0;
+};
+
+struct Kernel;
+
+// One dispatch.
+struct Launch {
+    static constexpr int max_buffers = 31;
+    const Kernel* kernel = nullptr;
+    Range buffers[max_buffers];                   // size 0: unbound
+    size_t threadgroup_bytes[max_buffers] = {};   // of arguments
+    Dim3 threads, per_threadgroup, threadgroups;  // threads: of the grid
+};
+
+// An argument that has to be bound.
+struct Slot {
+    enum Kind { pointer, reference, threadgroup } kind;
+    int index;
+    const char* name;
+    const bool* condition;  // a function constant; null: always
+};
+
+struct Kernel {
+    const char* name;
+    void (*run)(const Launch&, const ThreadId&);  // one thread
+    std::vector<Slot> slots;
+};
+
+struct FunctionConstant {
+    const char* name;
+    int index;
+    DataType type;
+    void* value;
+    bool* is_defined;
+};
+
+// The kernels of a .metal file; made before main().
+struct Registration {
+    const char* file;
+    std::vector<Kernel> kernels;
+    std::vector<FunctionConstant> constants;
+    Registration(const char* file, std::vector<Kernel> kernels, std::vector<FunctionConstant> constants);
+};
+
+// --- Called by kernels, in the thread of a threadgroup that runs ---
+
+// [data, data + bytes) is not inside the range, or not aligned.
+[[noreturn]] void report_access(const Range& range, const void* data, size_t bytes, size_t alignment);
+[[noreturn]] void report_index(const char* what, int64_t index, int64_t size);
+
+// A place in a kernel's text: collective operations meet at one.
+struct Place {
+    const char* file;
+    int line;
+    bool operator==(const Place& other) const {
+        return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
+    }
+};
+
+// The simdgroup of the running thread, as its collective functions need it.
+struct Lanes {
+    uint32_t lane = 0, count = 0;
+    void* slots = nullptr;   // count values of at most slot_bytes, one each lane
+    void* result = nullptr;  // slot_bytes * 2
+};
+constexpr size_t slot_bytes = 32;
+Lanes lanes();
+// All threads of the simdgroup arrive here; true in the last one, which runs on at once. The others go on
+// after it has arrived somewhere else.
+bool arrive(const char* function, Place place);
+
+void threadgroup_barrier(Place place);
+void simdgroup_barrier(Place place);
+
+// Memory of the threadgroup: an argument, or a variable known by the address of its site.
+const Range& threadgroup_argument_range(int index);
+const Range& shared_range(const void* site, const char* name, size_t bytes, size_t alignment);
+
+}  // namespace softmetal

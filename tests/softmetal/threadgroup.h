@@ -1,0 +1,73 @@
+// Runs one threadgroup after the other on a thread of the host: its threads as fibers that give way at
+// barriers and functions of the simdgroup, and its memory.
+#pragma once
+
+#include <memory>
+
+#include "softmetal/fibers.h"
+#include "softmetal/launch.h"
+
+namespace softmetal {
+
+constexpr uint32_t simd_width = 32;
+constexpr size_t max_threadgroup_memory = 32 * 1024;
+constexpr uint32_t max_threads = 1024;
+
+class ThreadgroupRunner {
+ public:
+    ThreadgroupRunner();
+    // The runner of this thread of the host.
+    static ThreadgroupRunner& current();
+
+    void begin(const Launch& launch);  // of another dispatch
+    void run(const Dim3& position);    // throws Violation
+
+    // For the thread that runs.
+    Lanes lanes();
+    bool arrive(const char* function, Place place);
+    void barrier(Place place);
+    const Range& argument(int index) const { return arguments_[index]; }
+    const Range& shared(const void* site, const char* name, size_t bytes, size_t alignment);
+    std::string where() const;
+
+ private:
+    struct Simdgroup {
+        uint32_t first = 0, count = 0;           // threads
+        uint32_t n_arrived = 0, n_finished = 0;  // at the function that is under way; of the kernel
+        uint32_t n_at_barrier = 0;
+        uint32_t operation = 0;  // parity chooses the slots: the fastest thread is one ahead at most
+        const char* function = nullptr;
+        Place place{};
+        alignas(64) char slots[2][simd_width * slot_bytes];
+        alignas(64) char result[2][2 * simd_width * slot_bytes];
+    };
+    struct Shared {
+        const void* site;
+        size_t offset;
+        std::unique_ptr<Range> range;
+    };
+    static void fiber_entry(void* self);
+    [[noreturn]] void run_fiber();
+    void run_thread(uint32_t thread);
+    ThreadId id_of(uint32_t thread) const;
+    Simdgroup& simdgroup() { return simdgroups_[running_ / simd_width]; }
+    // The next thread of the simdgroup, or of the simdgroups behind it that have threads to run.
+    uint32_t next_lane() const;
+    bool next_simdgroup(uint32_t& thread) const;
+    void switch_to_thread(uint32_t thread);
+
+    const Launch* launch_ = nullptr;
+    Dim3 position_, size_;
+    uint32_t n_threads_ = 0, n_finished_ = 0, n_at_barrier_ = 0, running_ = 0, n_simdgroups_ = 0;
+    Place barrier_place_{};
+    std::vector<int> fiber_of_;  // of each thread; not_started, finished
+    std::unique_ptr<Simdgroup[]> simdgroups_;
+    std::unique_ptr<char[]> memory_;
+    Range arguments_[Launch::max_buffers];
+    std::vector<Shared> shared_;
+    size_t memory_used_ = 0;
+    std::exception_ptr error_;
+    Fibers fibers_;
+};
+
+}  // namespace softmetal
