@@ -12,13 +12,41 @@ const char* error_type(int status) {
     return "invalid_request_error";
 }
 
+const char* anthropic_error_type(int status) {
+    switch (status) {
+        case 401:
+            return "authentication_error";
+        case 403:
+            return "permission_error";
+        case 404:
+            return "not_found_error";
+        case 413:
+            return "request_too_large";
+        case 429:
+            return "rate_limit_error";
+        case 503:
+            return "overloaded_error";
+        default:
+            return status >= 500 ? "api_error" : "invalid_request_error";
+    }
+}
+
 Json or_null(const std::string& text) {
     return text.empty() ? Json() : Json(text);
 }
 
 }  // namespace
 
-Json error_body(const ApiError& e) {
+Json error_body(const ApiError& e, ErrorStyle style) {
+    if (style == ErrorStyle::ollama) return {{"error", e.message}};
+    if (style == ErrorStyle::anthropic) {
+        return {{"type", "error"},
+                {"error",
+                 {{"type", anthropic_error_type(e.status)},
+                  {"message", e.message},
+                  {"param", or_null(e.param)},
+                  {"code", or_null(e.code)}}}};
+    }
     return {{"error",
              {{"message", e.message},
               {"type", error_type(e.status)},
@@ -26,8 +54,8 @@ Json error_body(const ApiError& e) {
               {"code", or_null(e.code)}}}};
 }
 
-HttpAnswer error_answer(const ApiError& e) {
-    HttpAnswer answer{.status = e.status, .body = to_string(error_body(e))};
+HttpAnswer error_answer(const ApiError& e, ErrorStyle style) {
+    HttpAnswer answer{.status = e.status, .body = to_string(error_body(e, style))};
     if (e.retry_after > 0) answer.headers.emplace_back("retry-after", std::to_string(e.retry_after));
     // OpenAI's clients repeat 5xx unless they are told not to.
     if (e.status >= 500) answer.headers.emplace_back("x-should-retry", e.retry_after > 0 ? "true" : "false");

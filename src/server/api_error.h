@@ -1,4 +1,4 @@
-// What a client gets instead of an answer: OpenAI's error object and its status. Thrown inside this room
+// What a client gets instead of an answer: a status, and an error in its dialect. Thrown inside this room
 // alone, and turned into a body in one place; it never crosses into the engine.
 #pragma once
 
@@ -32,8 +32,12 @@ RequestError bad_request(std::string code, std::string param, fmt::format_string
                          .param = std::move(param)});
 }
 
-// {"error": {"message", "type", "param", "code"}}, all four always there.
-Json error_body(const ApiError& error);
-HttpAnswer error_answer(const ApiError& error);
+enum class ErrorStyle {
+    openai,     // {"error": {"message", "type", "param", "code"}}, all four always there
+    anthropic,  // {"type": "error", "error": {"type", "message", "param", "code"}}, the last two our own
+    ollama,     // {"error": "message"}
+};
+Json error_body(const ApiError& error, ErrorStyle style = ErrorStyle::openai);
+HttpAnswer error_answer(const ApiError& error, ErrorStyle style = ErrorStyle::openai);
 
 }  // namespace smelt

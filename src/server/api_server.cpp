@@ -12,7 +12,8 @@ bool is_socket(const Route& r) {
 }  // namespace
 
 std::optional<HttpAnswer> ApiServer::refuse(const HttpRequest& head) {
-    if (const auto e = check_host(head, context_.access)) return error_answer(*e);
+    const ErrorStyle style = error_style(head.path);
+    if (const auto e = check_host(head, context_.access)) return error_answer(*e, style);
     const std::string methods = allowed_methods(head.path);
     if (methods.empty()) {
         return error_answer({.status = 404,
@@ -20,7 +21,7 @@ std::optional<HttpAnswer> ApiServer::refuse(const HttpRequest& head) {
                              .message = fmt::format("Invalid URL ({} {})", head.method.substr(0, 20),
                                                     head.path.substr(0, 200))});
     }
-    if (const auto e = check_origin(head, context_.access)) return error_answer(*e);
+    if (const auto e = check_origin(head, context_.access)) return error_answer(*e, style);
     if (head.method == "OPTIONS")
         return HttpAnswer{.status = 204, .headers = {{"allow", methods + ", OPTIONS"}}};
     const Route* route = find_route(head.method, head.path);
@@ -29,11 +30,12 @@ std::optional<HttpAnswer> ApiServer::refuse(const HttpRequest& head) {
             error_answer({.status = 405,
                           .code = "method_not_allowed",
                           .message = fmt::format("{} does not take {}, but {}", head.path.substr(0, 200),
-                                                 head.method.substr(0, 20), methods)});
+                                                 head.method.substr(0, 20), methods)},
+                         style);
         answer.headers.emplace_back("allow", methods);
         return answer;
     }
-    if (const auto e = check_key(head, route->access, context_.access)) return error_answer(*e);
+    if (const auto e = check_key(head, route->access, context_.access)) return error_answer(*e, style);
     if (is_socket(*route) && !head.wants_websocket) {
         HttpAnswer answer = error_answer({.status = 426, .code = "", .message = "this is a WebSocket"});
         answer.headers.emplace_back("upgrade", "websocket");
@@ -53,10 +55,7 @@ bool ApiServer::is_short(const HttpRequest& request) {
 
 void ApiServer::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
     const Route& route = *find_route(request.method, request.path);
-    // Answers are what the books are about.
-    const bool counts =
-        route.body == &chat_schema || route.body == &completion_schema || route.body == &generate_schema;
-    answer_errors(context_, *exchange, counts, [&] {
+    const auto work = [&] {
         const std::string key = context_.access.api_keys.empty() ? "" : key_of(request);
         Call call{
             .server = context_, .request = std::move(request), .body = {}, .key = key, .exchange = exchange};
@@ -71,7 +70,8 @@ void ApiServer::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) 
             check_body(call.body, *route.body, context_.strict);
         }
         route.handle(call);
-    });
+    };
+    answer_errors(context_, *exchange, route.generates, work, route.errors);
 }
 
 std::shared_ptr<WebSocketListener> ApiServer::open_websocket(const HttpRequest& head,

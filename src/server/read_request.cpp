@@ -189,6 +189,15 @@ JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string
     return job;
 }
 
+Json ToolCallText::object() const {
+    try {
+        Json value = parse_json(arguments, "arguments");
+        if (value.is_object()) return value;
+    } catch (const Error&) {
+    }
+    return Json::object();
+}
+
 ToolCallText& ToolCallTexts::add(const ToolCallDelta& delta) {
     if (static_cast<size_t>(delta.index) >= calls_.size()) {
         calls_.push_back({.id = random_id("call_"), .name = delta.name});

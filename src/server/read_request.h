@@ -32,6 +32,7 @@ ApiError failure_error(const FinishEvent& finish);
 // The calls of an answer, from their deltas.
 struct ToolCallText {
     std::string id = {}, name = {}, arguments = {};
+    Json object() const;  // the arguments; where a model was cut off in them, or wrote none, empty
 };
 class ToolCallTexts {
  public:

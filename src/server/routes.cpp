@@ -9,17 +9,23 @@ namespace {
 
 using enum Access;
 
-constexpr bool on_io = true, on_worker = false;
+constexpr bool on_io = true, on_worker = false, generates = true;
 
 const Route table[] = {
     {"POST", "/v1/chat/completions", inference, on_worker, &chat_schema, chat_completions,
-     "OpenAI's chat completions, whole or as server-sent events. Thinking goes to reasoning_content."},
+     "OpenAI's chat completions, whole or as server-sent events. Thinking goes to reasoning_content.",
+     generates},
     {"POST", "/v1/completions", inference, on_worker, &completion_schema, completions,
-     "OpenAI's completions: text or token ids go on, without a template."},
+     "OpenAI's completions: text or token ids go on, without a template.", generates},
     {"GET", "/v1/models", inference, on_io, nullptr, list_models, "The models, as OpenAI lists them."},
     {"GET", "/v1/models/{id}", inference, on_io, nullptr, show_model, "One model."},
     {"POST", "/generate", inference, on_worker, &generate_schema, generate,
-     "One question, one answer: JSON, or server-sent events with stream."},
+     "One question, one answer: JSON, or server-sent events with stream.", generates},
+    {"POST", "/v1/messages", inference, on_worker, &messages_schema, anthropic_messages,
+     "Anthropic's messages, whole or as its events, with tools and thinking.", generates,
+     ErrorStyle::anthropic},
+    {"POST", "/v1/messages/count_tokens", inference, on_worker, &count_tokens_schema, anthropic_count_tokens,
+     "How many tokens such messages have.", false, ErrorStyle::anthropic},
     {"GET", "/ws/stream", inference, on_io, nullptr, nullptr,
      "WebSocket. Each message is a GenerateRequest with an id of yours; events start, token, end and error "
      "come "
@@ -67,6 +73,13 @@ const Route* find_route(std::string_view method, std::string_view path) {
     return nullptr;
 }
 
+ErrorStyle error_style(std::string_view path) {
+    for (const Route& r : table) {
+        if (matches(r.path, path)) return r.errors;
+    }
+    return ErrorStyle::openai;
+}
+
 std::string allowed_methods(std::string_view path) {
     std::string methods;
     for (const Route& r : table) {
@@ -90,8 +103,8 @@ ApiError current_error(ServerContext& server) {
     }
 }
 
-void answer_errors(ServerContext& server, Exchange& exchange, bool counts,
-                   const std::function<void()>& work) {
+void answer_errors(ServerContext& server, Exchange& exchange, bool counts, const std::function<void()>& work,
+                   ErrorStyle style) {
     ApiError error;
     try {
         return work();
@@ -102,7 +115,7 @@ void answer_errors(ServerContext& server, Exchange& exchange, bool counts,
         ++server.metrics.received;
         ++server.metrics.rejected;
     }
-    exchange.send(error_answer(error));
+    exchange.send(error_answer(error, style));
 }
 
 }  // namespace smelt

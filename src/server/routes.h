@@ -40,16 +40,20 @@ struct Route {
     const RequestSchema* body;
     void (*handle)(Call& call);  // throws RequestError
     const char* doc;
+    bool generates = false;  // answers are what the books are about
+    ErrorStyle errors = ErrorStyle::openai;
 };
 
 std::span<const Route> routes();
 const Route* find_route(std::string_view method, std::string_view path);
+ErrorStyle error_style(std::string_view path);
 std::string allowed_methods(std::string_view path);  // "GET, POST"; empty: no such path
 
 // What it is for a client that something was thrown. Inside a catch block.
 ApiError current_error(ServerContext& server);
 // Turns whatever `work` throws into an answer. Counts requests for answers that were refused.
-void answer_errors(ServerContext& server, Exchange& exchange, bool counts, const std::function<void()>& work);
+void answer_errors(ServerContext& server, Exchange& exchange, bool counts, const std::function<void()>& work,
+                   ErrorStyle style = ErrorStyle::openai);
 
 // openai_routes.cpp
 void chat_completions(Call& call);
@@ -58,6 +62,9 @@ void completions(Call& call);
 void generate(Call& call);
 std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::shared_ptr<WebSocketPeer> peer,
                                                std::string key);
+// anthropic.cpp
+void anthropic_messages(Call& call);
+void anthropic_count_tokens(Call& call);
 // text_routes.cpp
 void tokenize(Call& call);
 void detokenize(Call& call);

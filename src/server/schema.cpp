@@ -216,6 +216,9 @@ const std::string& need_string(const std::string& param, const Json& object, con
     return member.get_ref<const std::string&>();
 }
 
+const CompoundType any_object = {
+    .description = "object", .check = check_object, .openapi = R"({"type": "object"})"};
+
 void check_body(const Json& body, const RequestSchema& schema, bool strict) {
     if (!body.is_object()) {
         throw bad_request("invalid_json", "", "expected a JSON object as the request body, found {}",

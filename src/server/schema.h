@@ -55,6 +55,8 @@ struct RequestSchema {
     std::string_view example;  // a JSON body that works
 };
 
+extern const CompoundType any_object;  // accepted, and looked at where it is used
+
 // Throws RequestError naming field, expected and found. Null is the same as absent. Unknown fields are
 // ignored unless strict.
 void check_body(const Json& body, const RequestSchema& schema, bool strict);
@@ -75,6 +77,6 @@ std::optional<T> get(const Json& body, const char* name) {
 }
 
 extern const RequestSchema chat_schema, completion_schema, generate_schema, tokenize_schema,
-    detokenize_schema, template_schema, load_schema, unload_schema;
+    detokenize_schema, template_schema, load_schema, unload_schema, messages_schema, count_tokens_schema;
 
 }  // namespace smelt
