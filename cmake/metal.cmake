@@ -99,15 +99,16 @@ function(software_metal_device)
     find_package(boost_context 1.81 CONFIG REQUIRED)
     # Fused multiply-add is a call per element without these; the tests run where they are built.
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
-        set(CMAKE_REQUIRED_FLAGS "-mavx2 -mfma -mf16c")
+        set(CMAKE_REQUIRED_FLAGS "-mavx2 -mfma")
         check_cxx_source_runs("#include <immintrin.h>
             int main() { volatile float x = 2; return static_cast<int>(_mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(x), _mm_set_ss(x), _mm_set_ss(-4)))); }"
             SMELT_HOST_HAS_FMA)
     endif()
     set(softmetal ${CMAKE_SOURCE_DIR}/tests/softmetal)
     add_library(softmetal STATIC ${softmetal}/commands.cpp ${softmetal}/device.cpp ${softmetal}/execute.cpp ${softmetal}/fibers.cpp
-        ${softmetal}/foundation.cpp ${softmetal}/threadgroup.cpp)
+        ${softmetal}/foundation.cpp ${softmetal}/matrix.cpp ${softmetal}/threadgroup.cpp)
     target_include_directories(softmetal PUBLIC ${softmetal}/include ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/src)
+    target_compile_options(softmetal PRIVATE "$<$<BOOL:${SMELT_HOST_HAS_FMA}>:-mavx2;-mfma>")
     target_link_libraries(softmetal PRIVATE Boost::context fmt::fmt PUBLIC Threads::Threads)
 endfunction()
 
@@ -117,8 +118,8 @@ function(software_metal_kernels name)
     add_library(${name} OBJECT ${generated})
     target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/softmetal/msl ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/src)
     # MSL's char is signed. Template code for all formats has comparisons and parameters that one of them does not need.
-    target_compile_options(${name} PRIVATE -O2 -fsigned-char -Wno-unknown-pragmas -Wno-unused-parameter -Wno-unused-variable
+    target_compile_options(${name} PRIVATE -O2 -fsigned-char -Wno-shadow -Wno-unknown-pragmas -Wno-unused-parameter -Wno-unused-variable
         -Wno-unused-function -Wno-type-limits $<$<CXX_COMPILER_ID:GNU>:-Wno-literal-suffix -Wno-maybe-uninitialized>
         $<$<CXX_COMPILER_ID:Clang>:-Wno-user-defined-literals -Wno-unused-const-variable>
-        $<$<BOOL:${SMELT_HOST_HAS_FMA}>:-mavx2> $<$<BOOL:${SMELT_HOST_HAS_FMA}>:-mfma> $<$<BOOL:${SMELT_HOST_HAS_FMA}>:-mf16c>)
+        "$<$<BOOL:${SMELT_HOST_HAS_FMA}>:-mavx2;-mfma>")
 endfunction()

@@ -54,6 +54,7 @@ class Rewriter:
     def __init__(self, tokens, name, mode):
         self.tokens, self.name, self.mode = tokens, name, mode
         self.kernels, self.instances, self.constants = {}, [], []
+        self.shared_variables = set()
 
     # --- Reading tokens ---
 
@@ -152,6 +153,8 @@ class Rewriter:
                 self.tokens[i][1] += "f"  # MSL has no double
             elif kind == "name" and text in ("thread", "kernel"):
                 self.replace(i, i + 1, "")
+            elif text == "&" and self.text(self.next(i)) in self.shared_variables and self.text(self.previous(i)) in "(,=":
+                self.replace(i, self.next(i) + 1, self.text(self.next(i)) + "_pointer")
             elif text == "is_function_constant_defined":
                 name = self.next(self.next(i))
                 self.replace(i, self.next(name) + 1, f"({self.text(name)}_is_defined)")
@@ -159,6 +162,15 @@ class Rewriter:
                 self.replace(i, i + 1, "softmetal::cast" if self.mode == "soft" else "reinterpret_cast")
             i += 1
         return "".join(t for _, t in self.tokens)
+
+    def namespaces(self):
+        """Named ones that the file opens, for the bindings behind it."""
+        names = []
+        for i, token in enumerate(self.tokens):
+            name = self.next(i)
+            if token == ["name", "namespace"] and self.text(self.next(name)) == "{" and self.text(name) not in names:
+                names.append(self.text(name))
+        return names
 
     def read_kernels(self):
         i = 0
@@ -341,6 +353,7 @@ class Rewriter:
                 out += (f"static const char {name}_site = 0; const auto {name + ('' if sizes else '_pointer')} = "
                         f"softmetal::shared<{row}>(&{name}_site, \"{name}\", {count});")
                 if not sizes:
+                    self.shared_variables.add(name)
                     out += f" auto&& {name} = *{name}_pointer;"
             if self.text(i) == ";":
                 break
@@ -440,7 +453,7 @@ def main():
         else:
             write(args.output, f"#include <metal_stdlib>\nnamespace {namespace} {{\n{body}\n}}\n"
                   f'#line 1 "bindings of {file_name}"\nnamespace {namespace} {{\n'
-                  + bind(rewriter, file_name) + "}\n")
+                  + "".join(f"using namespace {n};\n" for n in rewriter.namespaces()) + bind(rewriter, file_name) + "}\n")
     except BadKernel as error:
         sys.exit(f"{args.input}: {error}")
 

@@ -91,6 +91,7 @@ struct Registration {
 struct Place {
     const char* file;
     int line;
+    bool orders_memory = false;  // a barrier of the simdgroup
     bool operator==(const Place& other) const {
         return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
     }
@@ -110,6 +111,20 @@ bool arrive(const char* function, Place place);
 
 void threadgroup_barrier(Place place);
 void simdgroup_barrier(Place place);
+
+// A lane's two elements of three matrices, which lie at (row, column) and behind it; and a * b + c of all 32.
+struct MatrixOperands {
+    float a[2], b[2], c[2];
+    int row, column;
+};
+struct MatrixProduct {
+    alignas(32) float at[8][8];
+};
+void multiply_accumulate(const MatrixOperands* lanes, MatrixProduct& result);
+
+// Reads or writes threadgroup memory: an error when another thread of the threadgroup wrote there, or a write
+// when another thread read there, with no barrier between.
+void touch_threadgroup_memory(const void* data, size_t bytes, bool write);
 
 // Memory of the threadgroup: an argument, or a variable known by the address of its site.
 const Range& threadgroup_argument_range(int index);

@@ -32,7 +32,12 @@ void reject(const std::string& what) {
 ThreadgroupRunner::ThreadgroupRunner()
     : simdgroups_(new Simdgroup[max_threads / simd_width]),
       memory_(new char[max_threadgroup_memory + 16]),
+      words_(max_threadgroup_memory / 4),
       fibers_(fiber_entry, this) {}
+
+char* ThreadgroupRunner::memory() const {
+    return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.get()) + 15) / 16 * 16);
+}
 
 ThreadgroupRunner& ThreadgroupRunner::current() {
     thread_local ThreadgroupRunner runner;
@@ -43,12 +48,11 @@ void ThreadgroupRunner::begin(const Launch& launch) {
     launch_ = &launch;
     shared_.clear();
     memory_used_ = 0;
-    char* memory = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.get()) + 15) / 16 * 16);
     for (int i = 0; i < Launch::max_buffers; ++i) {
         const size_t bytes = launch.threadgroup_bytes[i];
         arguments_[i] = {};
         if (bytes == 0) continue;
-        arguments_[i] = {memory + memory_used_, bytes, "threadgroup memory " + std::to_string(i)};
+        arguments_[i] = {memory() + memory_used_, bytes, "threadgroup memory " + std::to_string(i)};
         memory_used_ += (bytes + 15) / 16 * 16;
     }
 }
@@ -62,12 +66,11 @@ const Range& ThreadgroupRunner::shared(const void* site, const char* name, size_
         reject(std::string("kernel ") + launch_->kernel->name + " needs " + std::to_string(offset + bytes) +
                " bytes of threadgroup memory with " + name + ", of at most " +
                std::to_string(max_threadgroup_memory));
-    char* memory = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.get()) + 15) / 16 * 16);
     memory_used_ = offset + bytes;
-    std::memset(memory + offset, 0xff, bytes);
+    std::memset(memory() + offset, 0xff, bytes);
     shared_.push_back(
         {site, offset,
-         std::make_unique<Range>(Range{memory + offset, bytes, std::string("threadgroup array ") + name})});
+         std::make_unique<Range>(Range{memory() + offset, bytes, std::string("threadgroup array ") + name})});
     return *shared_.back().range;
 }
 
@@ -89,9 +92,9 @@ void ThreadgroupRunner::run(const Dim3& position) {
         s.count = std::min(simd_width, n_threads_ - s.first);
         s.n_arrived = s.n_finished = s.n_at_barrier = 0;
     }
+    ++n_barriers_;
     // What a threadgroup finds in its memory is undefined: NaN here.
-    char* memory = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory_.get()) + 15) / 16 * 16);
-    std::memset(memory, 0xff, memory_used_);
+    std::memset(memory(), 0xff, memory_used_);
     fibers_.switch_to(fibers_.take());
     if (error_) {
         fibers_.reset();
@@ -219,6 +222,7 @@ bool ThreadgroupRunner::arrive(const char* function, Place place) {
     if (++s.n_arrived == s.count) {
         s.n_arrived = 0;
         ++s.operation;
+        if (place.orders_memory) ++s.n_barriers;
         return true;
     }
     switch_to_thread(next_lane());
@@ -240,6 +244,7 @@ void ThreadgroupRunner::barrier(Place place) {
     ++s.n_at_barrier;
     if (++n_at_barrier_ == n_threads_) {
         n_at_barrier_ = 0;
+        ++n_barriers_;
         for (uint32_t i = 0; i < n_simdgroups_; ++i) simdgroups_[i].n_at_barrier = 0;
         return;
     }
@@ -249,6 +254,36 @@ void ThreadgroupRunner::barrier(Place place) {
     else
         next_simdgroup(next);
     switch_to_thread(next);
+}
+
+bool ThreadgroupRunner::races(const Use& earlier, uint8_t byte) const {
+    if (earlier.barriers != n_barriers_ || earlier.thread == running_ || earlier.byte != byte) return false;
+    const bool ordered = earlier.thread / simd_width == running_ / simd_width &&
+                         earlier.simdgroup_barriers != simdgroups_[running_ / simd_width].n_barriers;
+    return !ordered;
+}
+
+void ThreadgroupRunner::touch(const void* data, size_t bytes, bool write) {
+    const size_t offset = static_cast<size_t>(static_cast<const char*>(data) - memory());
+    const Use now{n_barriers_, simdgroups_[running_ / simd_width].n_barriers, static_cast<uint16_t>(running_),
+                  static_cast<uint8_t>(offset % 4)};
+    for (size_t w = offset / 4; w * 4 < offset + bytes; ++w) {
+        Word& word = words_[w];
+        const Use* other = races(word.write, now.byte) ? &word.write : nullptr;
+        if (write)
+            for (const Use& read : word.reads)
+                if (races(read, now.byte)) other = &read;
+        if (other)
+            reject(where() + (write ? " writes" : " reads") + " byte " + std::to_string(offset) +
+                   " of threadgroup memory, which thread " + text(unravel(other->thread, size_)) +
+                   (other == &word.write ? " wrote" : " read") + " with no barrier between");
+        if (write) {
+            word.write = now;
+        } else {
+            if (word.reads[0].thread != now.thread) word.reads[1] = word.reads[0];
+            word.reads[0] = now;
+        }
+    }
 }
 
 std::string ThreadgroupRunner::where() const {
@@ -292,7 +327,11 @@ void threadgroup_barrier(Place place) {
     ThreadgroupRunner::current().barrier(place);
 }
 void simdgroup_barrier(Place place) {
+    place.orders_memory = true;
     ThreadgroupRunner::current().arrive("simdgroup_barrier", place);
+}
+void touch_threadgroup_memory(const void* data, size_t bytes, bool write) {
+    ThreadgroupRunner::current().touch(data, bytes, write);
 }
 const Range& threadgroup_argument_range(int index) {
     return ThreadgroupRunner::current().argument(index);

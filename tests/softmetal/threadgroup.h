@@ -26,6 +26,7 @@ class ThreadgroupRunner {
     Lanes lanes();
     bool arrive(const char* function, Place place);
     void barrier(Place place);
+    void touch(const void* data, size_t bytes, bool write);
     const Range& argument(int index) const { return arguments_[index]; }
     const Range& shared(const void* site, const char* name, size_t bytes, size_t alignment);
     std::string where() const;
@@ -35,17 +36,29 @@ class ThreadgroupRunner {
         uint32_t first = 0, count = 0;           // threads
         uint32_t n_arrived = 0, n_finished = 0;  // at the function that is under way; of the kernel
         uint32_t n_at_barrier = 0;
+        uint32_t n_barriers = 0;
         uint32_t operation = 0;  // parity chooses the slots: the fastest thread is one ahead at most
         const char* function = nullptr;
         Place place{};
         alignas(64) char slots[2][simd_width * slot_bytes];
         alignas(64) char result[2][2 * simd_width * slot_bytes];
     };
+    // Who used a word of threadgroup memory last, and when.
+    struct Use {
+        uint32_t barriers = 0, simdgroup_barriers = 0;  // before it
+        uint16_t thread = 0;
+        uint8_t byte = 0;  // of the word, for narrower types
+    };
+    struct Word {
+        Use write, reads[2];  // the last read, and the last by another thread
+    };
     struct Shared {
         const void* site;
         size_t offset;
         std::unique_ptr<Range> range;
     };
+    bool races(const Use& earlier, uint8_t byte) const;
+    char* memory() const;
     static void fiber_entry(void* self);
     [[noreturn]] void run_fiber();
     void run_thread(uint32_t thread);
@@ -66,6 +79,8 @@ class ThreadgroupRunner {
     Range arguments_[Launch::max_buffers];
     std::vector<Shared> shared_;
     size_t memory_used_ = 0;
+    std::vector<Word> words_;
+    uint32_t n_barriers_ = 0;  // since the runner was made; a threadgroup begins with one
     std::exception_ptr error_;
     Fibers fibers_;
 };

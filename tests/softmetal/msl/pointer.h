@@ -12,6 +12,33 @@ struct Device {};
 struct Constant {};
 struct Threadgroup {};
 
+// An element of threadgroup memory, whose reads and writes are looked at for races.
+template <class T>
+class Element {
+ public:
+    explicit Element(T* at) : at_(at) {}
+    operator T() const {
+        touch_threadgroup_memory(at_, sizeof(T), false);
+        return *at_;
+    }
+    T operator=(T value) const {
+        touch_threadgroup_memory(at_, sizeof(T), true);
+        return *at_ = value;
+    }
+    T operator=(const Element& other) const { return *this = static_cast<T>(other); }
+    T operator+=(T value) const { return *this = static_cast<T>(static_cast<T>(*this) + value); }
+    T operator-=(T value) const { return *this = static_cast<T>(static_cast<T>(*this) - value); }
+    T operator*=(T value) const { return *this = static_cast<T>(static_cast<T>(*this) * value); }
+    T operator/=(T value) const { return *this = static_cast<T>(static_cast<T>(*this) / value); }
+    T operator|=(T value) const { return *this = static_cast<T>(static_cast<T>(*this) | value); }
+    T operator++() const { return *this += 1; }
+
+ private:
+    T* at_;
+};
+template <class T>
+inline constexpr bool has_elements = std::is_arithmetic_v<T>;  // also the small floats, see small_float.h
+
 template <class Space, class T>
 class ptr {
  public:
@@ -76,6 +103,13 @@ class ptr {
     decltype(auto) at(T* place) const {
         if constexpr (std::is_array_v<T>) {  // a row of a two-dimensional array
             return ptr<Space, std::remove_extent_t<T>>(&(*place)[0], range_);
+        } else if constexpr (std::is_same_v<Space, Threadgroup> && std::is_const_v<T>) {
+            check(place);
+            touch_threadgroup_memory(place, sizeof(T), false);
+            return static_cast<T&>(*place);
+        } else if constexpr (std::is_same_v<Space, Threadgroup> && has_elements<T>) {
+            check(place);
+            return Element<T>(place);
         } else {
             check(place);
             return static_cast<T&>(*place);

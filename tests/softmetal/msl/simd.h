@@ -5,6 +5,9 @@
 #include "softmetal/msl/math.h"
 #include "softmetal/msl/pointer.h"
 
+template <class Bits>
+inline constexpr bool softmetal::has_elements<metal::small_float<Bits>> = true;
+
 namespace metal {
 
 enum class mem_flags : uint { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4 };

@@ -45,7 +45,7 @@ void simdgroup_load(simdgroup_matrix<T, 8, 8>& m, softmetal::ptr<Space, U> from,
     for (int i = 0; i < 2; ++i) {
         const ulong row = static_cast<ulong>(transpose ? c + i : r),
                     column = static_cast<ulong>(transpose ? r : c + i);
-        m.elements[i] = from[(origin.y + row) * per_row + origin.x + column];
+        m.elements[i] = T(static_cast<U>(from[(origin.y + row) * per_row + origin.x + column]));
     }
 }
 template <class T, class Space>
@@ -59,41 +59,23 @@ void simdgroup_store(simdgroup_matrix<T, 8, 8> m, softmetal::ptr<Space, T> to, u
     }
 }
 
-// d = a * b + c, products and sums in float.
+// d = a * b + c: each element a chain of fused multiply-adds from c on, k ascending.
 template <class D, class A, class B, class C>
 void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d, simdgroup_matrix<A, 8, 8> a,
                                    simdgroup_matrix<B, 8, 8> b, simdgroup_matrix<C, 8, 8> c, METAL_PLACE) {
-    struct Operands {
-        float a[2], b[2], c[2];
-        int row, column;
-    };
-    struct Product {
-        float at[8][8];
-    };
     const int row = a.row(), column = a.column();
-    const Operands mine{{a.elements[0], a.elements[1]},
-                        {b.elements[0], b.elements[1]},
-                        {c.elements[0], c.elements[1]},
-                        row,
-                        column};
-    const Product* product = simd_detail::collect<Product>(
+    const softmetal::MatrixOperands mine{{a.elements[0], a.elements[1]},
+                                         {b.elements[0], b.elements[1]},
+                                         {c.elements[0], c.elements[1]},
+                                         row,
+                                         column};
+    const softmetal::MatrixProduct* product = simd_detail::collect<softmetal::MatrixProduct>(
         "simdgroup_multiply_accumulate", {file, line}, mine,
-        [](const Operands* lanes, uint n, Product& result) {
+        [](const softmetal::MatrixOperands* lanes, uint n, softmetal::MatrixProduct& result) {
             if (n != 32)
                 softmetal::report_index("simdgroup_multiply_accumulate in a simdgroup of fewer than 32", n,
                                         32);
-            float left[8][8], right[8][8];
-            for (uint l = 0; l < 32; ++l) {
-                const Operands& o = lanes[l];
-                for (int i = 0; i < 2; ++i) {
-                    left[o.row][o.column + i] = o.a[i];
-                    right[o.row][o.column + i] = o.b[i];
-                    result.at[o.row][o.column + i] = o.c[i];
-                }
-            }
-            for (int i = 0; i < 8; ++i)
-                for (int k = 0; k < 8; ++k)
-                    for (int j = 0; j < 8; ++j) result.at[i][j] += left[i][k] * right[k][j];
+            softmetal::multiply_accumulate(lanes, result);
         });
     for (int i = 0; i < 2; ++i) d.elements[i] = D(product->at[row][column + i]);
 }
