@@ -8,7 +8,7 @@
 namespace softmetal {
 
 namespace {
-constexpr size_t page = 4096;
+constexpr size_t page = fiber_guard;
 // Room for the kernels' arrays. Sanitizers' frames are larger.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr size_t stack_bytes = 256 * 1024;
@@ -62,35 +62,6 @@ int Fibers::take() {
     const int fiber = free_.back();
     free_.pop_back();
     return fiber;
-}
-
-void Fibers::switch_to(int fiber) {
-    previous_ = current_;
-    Fiber& from = at(current_);
-    Fiber& to = at(fiber);
-    current_ = fiber;
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&from.fake_stack, to.stack ? to.stack + page : nullptr, to.stack_bytes);
-#endif
-#if defined(__SANITIZE_THREAD__)
-    if (main_.race_fiber == nullptr) main_.race_fiber = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(to.race_fiber, 0);
-#endif
-    const auto back = boost::context::detail::jump_fcontext(to.context, this);
-    at(previous_).context = back.fctx;
-    arrived(from.fake_stack);
-}
-
-void Fibers::arrived([[maybe_unused]] void* fake_stack) {
-#if defined(__SANITIZE_ADDRESS__)
-    const void* bottom = nullptr;
-    size_t size = 0;
-    __sanitizer_finish_switch_fiber(fake_stack, &bottom, &size);
-    if (previous_ == main) {  // whose stack is known from here
-        main_.stack = static_cast<char*>(const_cast<void*>(bottom)) - page;
-        main_.stack_bytes = size;
-    }
-#endif
 }
 
 void Fibers::reset() {

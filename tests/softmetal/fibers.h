@@ -15,6 +15,8 @@
 
 namespace softmetal {
 
+constexpr size_t fiber_guard = 4096;  // bytes below each stack that fault
+
 class Fibers {
  public:
     // Runs on a fiber until it switches to main; never returns.
@@ -55,5 +57,35 @@ class Fibers {
     std::vector<int> free_;
     int current_ = main, previous_ = main;
 };
+
+inline void Fibers::switch_to(int fiber) {
+    previous_ = current_;
+    Fiber& from = at(current_);
+    Fiber& to = at(fiber);
+    current_ = fiber;
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(&from.fake_stack, to.stack ? to.stack + fiber_guard : nullptr,
+                                   to.stack_bytes);
+#endif
+#if defined(__SANITIZE_THREAD__)
+    if (main_.race_fiber == nullptr) main_.race_fiber = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(to.race_fiber, 0);
+#endif
+    const auto back = boost::context::detail::jump_fcontext(to.context, this);
+    at(previous_).context = back.fctx;
+    arrived(from.fake_stack);
+}
+
+inline void Fibers::arrived([[maybe_unused]] void* fake_stack) {
+#if defined(__SANITIZE_ADDRESS__)
+    const void* bottom = nullptr;
+    size_t size = 0;
+    __sanitizer_finish_switch_fiber(fake_stack, &bottom, &size);
+    if (previous_ == main) {  // whose stack is known from here
+        main_.stack = static_cast<char*>(const_cast<void*>(bottom)) - fiber_guard;
+        main_.stack_bytes = size;
+    }
+#endif
+}
 
 }  // namespace softmetal

@@ -91,23 +91,52 @@ struct Registration {
 struct Place {
     const char* file;
     int line;
-    bool orders_memory = false;  // a barrier of the simdgroup
     bool operator==(const Place& other) const {
         return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
     }
 };
 
-// The simdgroup of the running thread, as its collective functions need it.
-struct Lanes {
-    uint32_t lane = 0, count = 0;
-    void* slots = nullptr;   // count values of at most slot_bytes, one each lane
-    void* result = nullptr;  // slot_bytes * 2
-};
+// The threads of a simdgroup, as its collective functions see them. Values of a call lie in slots; the
+// fastest thread is one call ahead of the slowest at most, so that there are two sets of them.
+constexpr uint32_t simd_width = 32;
 constexpr size_t slot_bytes = 32;
-Lanes lanes();
+struct Simdgroup {
+    uint32_t lane = 0, count = 0;  // of the thread that runs; of all
+    uint32_t n_arrived = 0;        // at the call that is under way
+    uint32_t n_calls = 0;
+    const char* function = nullptr;  // that is called ...
+    Place place{};                   // ... and where
+    uint32_t n_finished = 0, n_at_barrier = 0;
+    uint32_t n_barriers = 0;  // of the simdgroup alone
+    uint32_t first = 0;       // thread
+    class ThreadgroupRunner* runner = nullptr;
+    alignas(64) char slots[2][simd_width * slot_bytes];
+    alignas(64) char results[2][2 * simd_width * slot_bytes];
+};
+// Of the thread that runs.
+extern thread_local Simdgroup* simdgroup __attribute__((tls_model("initial-exec")));
+
 // All threads of the simdgroup arrive here; true in the last one, which runs on at once. The others go on
 // after it has arrived somewhere else.
-bool arrive(const char* function, Place place);
+[[noreturn]] void report_divergence(const char* function, Place place);
+void run_next_lane();
+inline bool arrive(Simdgroup& s, const char* function, Place place) {
+    if (s.n_arrived == 0) {
+        if (s.n_finished + s.n_at_barrier != 0) [[unlikely]]
+            report_divergence(function, place);
+        s.function = function;
+        s.place = place;
+    } else if (s.place.line != place.line || s.function != function) [[unlikely]] {
+        report_divergence(function, place);
+    }
+    if (++s.n_arrived == s.count) {
+        s.n_arrived = 0;
+        ++s.n_calls;
+        return true;
+    }
+    run_next_lane();
+    return false;
+}
 
 void threadgroup_barrier(Place place);
 void simdgroup_barrier(Place place);

@@ -25,6 +25,8 @@ Dim3 unravel(uint32_t i, const Dim3& box) {
 }
 }  // namespace
 
+thread_local Simdgroup* simdgroup = nullptr;
+
 void reject(const std::string& what) {
     throw Violation("Metal: " + what);
 }
@@ -88,6 +90,7 @@ void ThreadgroupRunner::run(const Dim3& position) {
     fiber_of_.assign(n_threads_, not_started);
     for (uint32_t i = 0; i < n_simdgroups_; ++i) {
         Simdgroup& s = simdgroups_[i];
+        s.runner = this;
         s.first = i * simd_width;
         s.count = std::min(simd_width, n_threads_ - s.first);
         s.n_arrived = s.n_finished = s.n_at_barrier = 0;
@@ -111,6 +114,7 @@ void ThreadgroupRunner::fiber_entry(void* self) {
 void ThreadgroupRunner::run_fiber() {
     for (;;) {
         const uint32_t thread = running_;
+        set_running(thread);
         fiber_of_[thread] = fibers_.current();
         try {
             run_thread(thread);
@@ -123,7 +127,7 @@ void ThreadgroupRunner::run_fiber() {
         }
         fiber_of_[thread] = finished;
         uint32_t next = thread;
-        if (simdgroup().n_finished < simdgroup().count)
+        if (simdgroup->n_finished < simdgroup->count)
             next = next_lane();
         else if (!next_simdgroup(next)) {
             fibers_.give_back(fibers_.current());
@@ -191,46 +195,36 @@ bool ThreadgroupRunner::next_simdgroup(uint32_t& thread) const {
     return false;
 }
 
+void ThreadgroupRunner::set_running(uint32_t thread) {
+    running_ = thread;
+    simdgroup = &simdgroups_[thread / simd_width];
+    simdgroup->lane = thread % simd_width;
+}
+
 void ThreadgroupRunner::switch_to_thread(uint32_t thread) {
     const uint32_t me = running_;
     running_ = thread;
     const int fiber = fiber_of_[thread];
     fibers_.switch_to(fiber == not_started ? fibers_.take() : fiber);
-    running_ = me;
+    set_running(me);
 }
 
-Lanes ThreadgroupRunner::lanes() {
-    Simdgroup& s = simdgroup();
-    return {running_ - s.first, s.count, s.slots[s.operation & 1], s.result[s.operation & 1]};
+void ThreadgroupRunner::run_next_lane() {
+    const Simdgroup& s = *simdgroup;
+    switch_to_thread(s.first + (s.lane + 1 == s.count ? 0 : s.lane + 1));
 }
 
-bool ThreadgroupRunner::arrive(const char* function, Place place) {
-    Simdgroup& s = simdgroup();
-    if (s.n_finished > 0)
-        reject(where() + " calls " + function + " at " + text(place) +
-               " after a thread of its simdgroup returned");
+void ThreadgroupRunner::report_divergence(const char* function, Place place) {
+    const Simdgroup& s = *simdgroup;
+    const std::string call = where() + " calls " + function + " at " + text(place);
+    if (s.n_finished > 0) reject(call + " after a thread of its simdgroup returned");
     if (s.n_at_barrier > 0)
-        reject(where() + " calls " + function + " at " + text(place) +
-               " while others of its simdgroup wait at the barrier at " + text(barrier_place_));
-    if (s.n_arrived == 0) {
-        s.function = function;
-        s.place = place;
-    } else if (!(s.place == place) || s.function != function) {
-        reject(where() + " calls " + function + " at " + text(place) +
-               " while others of its simdgroup call " + s.function + " at " + text(s.place));
-    }
-    if (++s.n_arrived == s.count) {
-        s.n_arrived = 0;
-        ++s.operation;
-        if (place.orders_memory) ++s.n_barriers;
-        return true;
-    }
-    switch_to_thread(next_lane());
-    return false;
+        reject(call + " while others of its simdgroup wait at the barrier at " + text(barrier_place_));
+    reject(call + " while others of its simdgroup call " + s.function + " at " + text(s.place));
 }
 
 void ThreadgroupRunner::barrier(Place place) {
-    Simdgroup& s = simdgroup();
+    Simdgroup& s = *simdgroup;
     if (n_finished_ > 0)
         reject(where() + " is at the barrier at " + text(place) + " after another thread returned");
     if (s.n_arrived > 0)
@@ -259,13 +253,13 @@ void ThreadgroupRunner::barrier(Place place) {
 bool ThreadgroupRunner::races(const Use& earlier, uint8_t byte) const {
     if (earlier.barriers != n_barriers_ || earlier.thread == running_ || earlier.byte != byte) return false;
     const bool ordered = earlier.thread / simd_width == running_ / simd_width &&
-                         earlier.simdgroup_barriers != simdgroups_[running_ / simd_width].n_barriers;
+                         earlier.simdgroup_barriers != simdgroup->n_barriers;
     return !ordered;
 }
 
 void ThreadgroupRunner::touch(const void* data, size_t bytes, bool write) {
     const size_t offset = static_cast<size_t>(static_cast<const char*>(data) - memory());
-    const Use now{n_barriers_, simdgroups_[running_ / simd_width].n_barriers, static_cast<uint16_t>(running_),
+    const Use now{n_barriers_, simdgroup->n_barriers, static_cast<uint16_t>(running_),
                   static_cast<uint8_t>(offset % 4)};
     for (size_t w = offset / 4; w * 4 < offset + bytes; ++w) {
         Word& word = words_[w];
@@ -317,21 +311,20 @@ void report_index(const char* what, int64_t index, int64_t size) {
            ", size " + std::to_string(size));
 }
 
-Lanes lanes() {
-    return ThreadgroupRunner::current().lanes();
+void run_next_lane() {
+    simdgroup->runner->run_next_lane();
 }
-bool arrive(const char* function, Place place) {
-    return ThreadgroupRunner::current().arrive(function, place);
+void report_divergence(const char* function, Place place) {
+    simdgroup->runner->report_divergence(function, place);
 }
 void threadgroup_barrier(Place place) {
-    ThreadgroupRunner::current().barrier(place);
+    simdgroup->runner->barrier(place);
 }
 void simdgroup_barrier(Place place) {
-    place.orders_memory = true;
-    ThreadgroupRunner::current().arrive("simdgroup_barrier", place);
+    if (arrive(*simdgroup, "simdgroup_barrier", place)) ++simdgroup->n_barriers;
 }
 void touch_threadgroup_memory(const void* data, size_t bytes, bool write) {
-    ThreadgroupRunner::current().touch(data, bytes, write);
+    simdgroup->runner->touch(data, bytes, write);
 }
 const Range& threadgroup_argument_range(int index) {
     return ThreadgroupRunner::current().argument(index);

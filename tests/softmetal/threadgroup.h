@@ -9,7 +9,6 @@
 
 namespace softmetal {
 
-constexpr uint32_t simd_width = 32;
 constexpr size_t max_threadgroup_memory = 32 * 1024;
 constexpr uint32_t max_threads = 1024;
 
@@ -23,8 +22,8 @@ class ThreadgroupRunner {
     void run(const Dim3& position);    // throws Violation
 
     // For the thread that runs.
-    Lanes lanes();
-    bool arrive(const char* function, Place place);
+    void run_next_lane();
+    [[noreturn]] void report_divergence(const char* function, Place place);
     void barrier(Place place);
     void touch(const void* data, size_t bytes, bool write);
     const Range& argument(int index) const { return arguments_[index]; }
@@ -32,17 +31,6 @@ class ThreadgroupRunner {
     std::string where() const;
 
  private:
-    struct Simdgroup {
-        uint32_t first = 0, count = 0;           // threads
-        uint32_t n_arrived = 0, n_finished = 0;  // at the function that is under way; of the kernel
-        uint32_t n_at_barrier = 0;
-        uint32_t n_barriers = 0;
-        uint32_t operation = 0;  // parity chooses the slots: the fastest thread is one ahead at most
-        const char* function = nullptr;
-        Place place{};
-        alignas(64) char slots[2][simd_width * slot_bytes];
-        alignas(64) char result[2][2 * simd_width * slot_bytes];
-    };
     // Who used a word of threadgroup memory last, and when.
     struct Use {
         uint32_t barriers = 0, simdgroup_barriers = 0;  // before it
@@ -63,7 +51,7 @@ class ThreadgroupRunner {
     [[noreturn]] void run_fiber();
     void run_thread(uint32_t thread);
     ThreadId id_of(uint32_t thread) const;
-    Simdgroup& simdgroup() { return simdgroups_[running_ / simd_width]; }
+    void set_running(uint32_t thread);
     // The next thread of the simdgroup, or of the simdgroups behind it that have threads to run.
     uint32_t next_lane() const;
     bool next_simdgroup(uint32_t& thread) const;

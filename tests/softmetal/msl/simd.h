@@ -29,11 +29,11 @@ namespace simd_detail {
 template <class Result, class T, class Compute>
 const Result* collect(const char* function, softmetal::Place place, const T& value, Compute compute) {
     static_assert(sizeof(T) <= softmetal::slot_bytes && sizeof(Result) <= 2 * 32 * softmetal::slot_bytes);
-    const softmetal::Lanes l = softmetal::lanes();
-    T* values = static_cast<T*>(l.slots);
-    Result* result = static_cast<Result*>(l.result);
-    values[l.lane] = value;
-    if (softmetal::arrive(function, place)) compute(values, l.count, *result);
+    softmetal::Simdgroup& s = *softmetal::simdgroup;
+    T* values = reinterpret_cast<T*>(s.slots[s.n_calls & 1]);
+    Result* result = reinterpret_cast<Result*>(s.results[s.n_calls & 1]);
+    values[s.lane] = value;
+    if (softmetal::arrive(s, function, place)) compute(values, s.count, *result);
     return result;
 }
 template <class T, class Combine>
@@ -46,17 +46,14 @@ T reduce(const char* function, softmetal::Place place, T value, Combine combine)
     });
 }
 template <class T>
-T read_lane(const char* function, softmetal::Place place, T value, int64_t from) {
-    struct All {
-        T value[32];
-    };
-    static_assert(sizeof(All) <= 32 * softmetal::slot_bytes);
-    const uint count = softmetal::lanes().count;
-    const All* all = collect<All>(function, place, value, [](T* values, uint n, All& result) {
-        for (uint i = 0; i < n; ++i) result.value[i] = values[i];
-    });
-    if (from < 0 || from >= count) softmetal::report_index(function, from, count);
-    return all->value[from];
+T read_lane(const char* function, softmetal::Place place, T value, uint from) {
+    softmetal::Simdgroup& s = *softmetal::simdgroup;
+    T* values = reinterpret_cast<T*>(s.slots[s.n_calls & 1]);
+    values[s.lane] = value;
+    if (from >= s.count) [[unlikely]]
+        softmetal::report_index(function, from, s.count);
+    softmetal::arrive(s, function, place);
+    return values[from];
 }
 }  // namespace simd_detail
 
@@ -86,7 +83,7 @@ T simd_prefix_inclusive_sum(T value, METAL_PLACE) {
     struct All {
         T value[32];
     };
-    const uint lane = softmetal::lanes().lane;
+    const uint lane = softmetal::simdgroup->lane;
     return simd_detail::collect<All>("simd_prefix_inclusive_sum", {file, line}, value,
                                      [](T* values, uint n, All& r) {
                                          T sum = T(0);
@@ -99,7 +96,7 @@ T simd_prefix_exclusive_sum(T value, METAL_PLACE) {
     struct All {
         T value[32];
     };
-    const uint lane = softmetal::lanes().lane;
+    const uint lane = softmetal::simdgroup->lane;
     return simd_detail::collect<All>("simd_prefix_exclusive_sum", {file, line}, value,
                                      [](T* values, uint n, All& r) {
                                          T sum = T(0);
@@ -125,19 +122,19 @@ T simd_broadcast_first(T value, METAL_PLACE) {
 }
 template <class T>
 T simd_shuffle_xor(T value, ushort mask, METAL_PLACE) {
-    return simd_detail::read_lane("simd_shuffle_xor", {file, line}, value, softmetal::lanes().lane ^ mask);
+    return simd_detail::read_lane("simd_shuffle_xor", {file, line}, value, softmetal::simdgroup->lane ^ mask);
 }
 // Lanes whose source is outside the simdgroup keep their value (MSL leaves it undefined for _up and _down;
 // the hardware does this).
 template <class T>
 T simd_shuffle_down(T value, ushort delta, METAL_PLACE) {
-    const softmetal::Lanes l = softmetal::lanes();
+    const softmetal::Simdgroup& l = *softmetal::simdgroup;
     const uint from = l.lane + delta < l.count ? l.lane + delta : l.lane;
     return simd_detail::read_lane("simd_shuffle_down", {file, line}, value, from);
 }
 template <class T>
 T simd_shuffle_up(T value, ushort delta, METAL_PLACE) {
-    const softmetal::Lanes l = softmetal::lanes();
+    const softmetal::Simdgroup& l = *softmetal::simdgroup;
     const uint from = l.lane >= delta ? l.lane - delta : l.lane;
     return simd_detail::read_lane("simd_shuffle_up", {file, line}, value, from);
 }
@@ -160,7 +157,7 @@ inline simd_vote simd_ballot(bool value, METAL_PLACE) {
         }));
 }
 inline bool simd_is_first() {
-    return softmetal::lanes().lane == 0;
+    return softmetal::simdgroup->lane == 0;
 }
 
 }  // namespace metal

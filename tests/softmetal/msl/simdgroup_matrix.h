@@ -19,11 +19,11 @@ struct simdgroup_matrix {
 
     // Where this lane's two elements lie, as on Apple's GPUs.
     static int row() {
-        const int lane = static_cast<int>(softmetal::lanes().lane);
+        const int lane = static_cast<int>(softmetal::simdgroup->lane);
         return (lane / 4 & 4) + lane / 2 % 4;
     }
     static int column() {
-        const int lane = static_cast<int>(softmetal::lanes().lane);
+        const int lane = static_cast<int>(softmetal::simdgroup->lane);
         return (lane / 4 & 2) * 2 + lane % 2 * 2;
     }
 };
