@@ -1,0 +1,3 @@
+#pragma once
+using CFTimeInterval = double;
+using CFStringRef = const struct __CFString*;

@@ -1,0 +1,6 @@
+#pragma once
+using CGFloat = double;
+struct CGSize {
+    CGFloat width, height;
+};
+struct CGRect;
