@@ -1,8 +1,12 @@
 // smelt serve: models behind HTTP and WebSocket, until it is told to end.
 #include <fmt/core.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 
 #include "apps/device_options.h"
 #include "apps/kv_option.h"
@@ -15,6 +19,7 @@
 #include "base/mapped_file.h"
 #include "base/truncation.h"
 #include "server/api_server.h"
+#include "server/read_request.h"
 
 namespace smelt {
 
@@ -26,7 +31,7 @@ struct Options {
     HttpOptions http;
     AccessOptions access;
     ModelSet::Options set;
-    std::string config, api_key_file, admin_key_file;
+    std::string config, api_key_file, admin_key_file, prefix_dir;
     int n_ctx = 0, max_seqs = 32, max_queue = 256;
     int64_t kv_tokens = 16384;
     KvFormats kv = {};
@@ -95,6 +100,25 @@ std::vector<ConfigModel> list_models(const Options& o, std::vector<ConfigModel> 
     return models;
 }
 
+// Names of models hold what a file's may not.
+std::string file_name(const std::string& name) {
+    std::string result;
+    for (const char c : name) {
+        const bool plain = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_';
+        result += plain ? std::string(1, c) : fmt::format("%{:02x}", static_cast<unsigned char>(c));
+    }
+    return result;
+}
+
+void make_prefix_dir(const std::string& path) {
+    if (path.empty()) return;
+    // For its owner alone: in it is what people wrote.
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+        throw Error("--prefix-cache-dir: {}: {}", path, std::strerror(errno));
+    }
+    keep_salt_secret(std::filesystem::path(path) / "salt-secret");
+}
+
 ModelSpec make_spec(Options& o, const ConfigModel& m) {
     ModelSpec spec{.name = m.name,
                    .path = m.path,
@@ -103,6 +127,9 @@ ModelSpec make_spec(Options& o, const ConfigModel& m) {
                    .idle_unload = std::chrono::seconds(m.idle_unload),
                    .best = m.role == "best",
                    .fast = m.role == "fast"};
+    if (!o.prefix_dir.empty()) {
+        spec.open.engine.prefixes = {std::filesystem::path(o.prefix_dir) / file_name(m.name), version()};
+    }
     read_keys(m.api_key_file, spec.keys);
     // Whoever may use a model may ask the server at all.
     for (const std::string& key : spec.keys) o.access.api_keys.push_back(key);
@@ -157,6 +184,7 @@ void run(Options& o, CLI::App& verb) {
     o.set.open = open_options(o, {});
     o.set.max_waiting = o.http.n_workers - 1;
 
+    make_prefix_dir(o.prefix_dir);
     guard_mapped_files();
     // Before the models: a port in use is known at once. It outlives them, because their engines post to it.
     HttpServer http(o.http);
@@ -180,7 +208,10 @@ void run(Options& o, CLI::App& verb) {
     spdlog::info("serving at {}; chat at {}/chat, Ctrl-C ends", context.address, context.address);
     const int code = http.run(server);
     notify_service_manager("STOPPING=1");
-    if (code != 0) throw CLI::RuntimeError(code);
+    if (code == 0) return;
+    // The second signal: a step under way, which may hang with its device, is not waited for.
+    spdlog::default_logger()->flush();
+    std::_Exit(code);
 }
 
 }  // namespace
@@ -214,6 +245,10 @@ Verb add_serve(CLI::App& smelt) {
     verb->add_flag("--strict", o->strict, "Refuse unknown fields instead of ignoring them");
     verb->add_flag("--shared-prefix-cache", o->shared_prefix_cache,
                    "API keys share cached prefixes; else each has its own");
+    verb->add_option(
+            "--prefix-cache-dir", o->prefix_dir,
+            "Folder that keeps cached prefixes from one start to the next; made where it is not there")
+        ->type_name("DIR");
     verb->add_option("-c,--ctx", o->n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();

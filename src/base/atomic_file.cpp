@@ -15,10 +15,11 @@
 
 namespace smelt {
 
-AtomicFile::AtomicFile(std::filesystem::path target) : target_(std::move(target)) {
+AtomicFile::AtomicFile(std::filesystem::path target, Readers readers) : target_(std::move(target)) {
     temporary_ = target_;
     temporary_ += fmt::format(".partial-{}", ::getpid());
-    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+                 readers == Readers::all ? 0644 : 0600);
     if (fd_ < 0) fail("cannot create");
 }
 

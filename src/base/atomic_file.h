@@ -12,8 +12,10 @@ namespace smelt {
 
 class AtomicFile {
  public:
+    // Who may read it, beside whoever writes it.
+    enum class Readers { all, nobody };
     // Throws Error when the folder is not writable.
-    explicit AtomicFile(std::filesystem::path target);
+    explicit AtomicFile(std::filesystem::path target, Readers readers = Readers::all);
     ~AtomicFile();
     AtomicFile(const AtomicFile&) = delete;
     AtomicFile& operator=(const AtomicFile&) = delete;

@@ -182,11 +182,30 @@ class IntactFileRunner final : public ModelRunner {
         }
     }
     void copy_blocks(std::span<const BlockCopy> copies) override { runner_->copy_blocks(copies); }
+    KvBlockBytes block_bytes() const override { return runner_->block_bytes(); }
+    void read_block(int32_t block, int32_t part, std::span<std::byte> bytes) override {
+        runner_->read_block(block, part, bytes);
+    }
+    void write_block(int32_t block, int32_t part, std::span<const std::byte> bytes) override {
+        runner_->write_block(block, part, bytes);
+    }
 
  private:
     std::unique_ptr<ModelRunner> runner_;
     const ModelFile& file_;
 };
+
+// What K and V depend on, but for the token ids. A file that is written anew has another time.
+std::string describe_owner(const ModelFile& file, const ChatModelOptions& options, const Backend& backend) {
+    std::string text = fmt::format("{} {} {} {} {}", options.engine.prefixes.owner, backend.name(),
+                                   backend.description(), to_string(options.kv), options.rope_scaling);
+    for (const auto& mapping : file.mappings) {
+        const auto& path = mapping->path();
+        text += fmt::format("\n{} {} {}", path.filename().string(), mapping->bytes().size(),
+                            std::filesystem::last_write_time(path).time_since_epoch().count());
+    }
+    return text;
+}
 
 }  // namespace
 
@@ -222,7 +241,9 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
     runner_ = device.get();
     std::unique_ptr<ModelRunner> runner = std::make_unique<IntactFileRunner>(std::move(device), *file_);
     if (options.wrap_runner) runner = options.wrap_runner(std::move(runner));
-    engine_ = std::make_unique<Engine>(std::move(runner), options.engine);
+    EngineOptions engine = options.engine;
+    engine.prefixes.owner = describe_owner(*file_, options, *backend_);
+    engine_ = std::make_unique<Engine>(std::move(runner), engine);
 }
 
 ChatModel::~ChatModel() = default;

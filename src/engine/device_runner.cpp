@@ -97,11 +97,66 @@ void DeviceRunner::copy_blocks(std::span<const BlockCopy> copies) {
     // One op a pair, because ops run in order and the pairs of one op need not.
     for (const BlockCopy& c : copies) {
         for (size_t layer = 0; layer < kv_.size(); ++layer) {
-            const bool apart =
-                shape_.windows.n_parts > 0 && model_.config().window_of(static_cast<int64_t>(layer)) > 0;
+            const bool apart = in_pool(layer);
             const int32_t from = apart ? c.part_from : c.from, to = apart ? c.part_to : c.to;
             backend_.copy_kv_blocks(kv_[layer], {&from, 1}, {&to, 1});
         }
+    }
+    backend_.submit_and_wait();
+}
+
+bool DeviceRunner::in_pool(size_t layer) const {
+    return shape_.windows.n_parts > 0 && model_.config().window_of(static_cast<int64_t>(layer)) > 0;
+}
+
+KvBlockBytes DeviceRunner::block_bytes() const {
+    // Its layers' storage is no plain memory of one device.
+    if (backend_.name() == "split") return {};
+    KvBlockBytes n;
+    for (size_t layer = 0; layer < kv_.size(); ++layer) {
+        const KvLayer& l = kv_[layer];
+        (in_pool(layer) ? n.windowed : n.full) += l.k.block_bytes() + (l.v_in_k() ? 0 : l.v.block_bytes());
+    }
+    return n;
+}
+
+std::vector<Tensor> DeviceRunner::pieces(int32_t block, int32_t part) const {
+    std::vector<Tensor> tensors;
+    const auto add = [&](const KvRows& rows, int32_t b) {
+        const size_t bytes = rows.block_bytes();
+        CHECK(bytes % 4 == 0, "{} bytes", bytes);
+        const auto n = static_cast<int64_t>(bytes / 4);
+        tensors.push_back({.storage = rows.storage,
+                           .offset = static_cast<size_t>(b) * bytes,
+                           .dtype = DType::I32,
+                           .rank = 2,
+                           .shape = {1, n},
+                           .row_stride = n});
+    };
+    // Windowed layers last, so that a block without them is a beginning of one with them.
+    for (const bool apart : {false, true}) {
+        const int32_t b = apart ? part : block;
+        for (size_t layer = 0; layer < kv_.size(); ++layer) {
+            if (in_pool(layer) != apart || b == WindowBlocks::none) continue;
+            add(kv_[layer].k, b);
+            if (!kv_[layer].v_in_k()) add(kv_[layer].v, b);
+        }
+    }
+    return tensors;
+}
+
+void DeviceRunner::read_block(int32_t block, int32_t part, std::span<std::byte> bytes) {
+    for (const Tensor& t : pieces(block, part)) {
+        backend_.read(t, bytes.data());
+        bytes = bytes.subspan(t.n_bytes());
+    }
+}
+
+void DeviceRunner::write_block(int32_t block, int32_t part, std::span<const std::byte> bytes) {
+    backend_.begin();
+    for (const Tensor& t : pieces(block, part)) {
+        backend_.write(t, bytes.data());
+        bytes = bytes.subspan(t.n_bytes());
     }
     backend_.submit_and_wait();
 }

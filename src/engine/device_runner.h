@@ -21,12 +21,7 @@ struct DeviceRunnerOptions {
     int n_window_parts = 0;
 };
 
-// Bytes of one KV block over all layers: what a memory budget is divided by.
-struct KvBlockBytes {
-    size_t full = 0, windowed = 0;  // layers that see all, layers with a window
-    size_t all() const { return full + windowed; }
-};
-// Throws Error where the model cannot have a cache in these formats.
+// What a memory budget is divided by. Throws Error where the model cannot have a cache in these formats.
 KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFormats& kv);
 
 class DeviceRunner : public ModelRunner {
@@ -38,11 +33,18 @@ class DeviceRunner : public ModelRunner {
     const RunnerShape& shape() const override { return shape_; }
     void run(const Batch& batch, std::vector<float>& logits) override;
     void copy_blocks(std::span<const BlockCopy> copies) override;
+    KvBlockBytes block_bytes() const override;
+    void read_block(int32_t block, int32_t part, std::span<std::byte> bytes) override;
+    void write_block(int32_t block, int32_t part, std::span<const std::byte> bytes) override;
 
     size_t kv_bytes() const { return kv_bytes_; }
     size_t activation_bytes() const { return arena_.n_bytes(); }
 
  private:
+    bool in_pool(size_t layer) const;  // its blocks are the parts of windowed layers
+    // The pieces of a block, layer after layer, as tensors of the storage.
+    std::vector<Tensor> pieces(int32_t block, int32_t part) const;
+
     const Model& model_;
     Backend& backend_;
     RunnerShape shape_;

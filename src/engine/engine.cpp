@@ -21,8 +21,12 @@ Engine::Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options
       loop_(*runner_, options.scheduler),
       limits_(loop_.limits()),
       max_queue_(options.max_queue),
+      prefixes_(options.prefixes),
       next_seed_(random_seed()) {
     if (options.max_queue < 1) throw Error("max_queue: expected 1 or more, found {}", options.max_queue);
+    if (!prefixes_.path.empty() && runner_->block_bytes().all() == 0) {
+        throw Error("prefixes cannot be kept on disk where layers are spread over devices");
+    }
     publish();
     thread_ = std::thread([this] { work(); });
 }
@@ -109,6 +113,8 @@ void Engine::stop() {
 }
 
 void Engine::work() {
+    if (!prefixes_.path.empty()) loop_.load_prefixes(prefixes_);
+    publish();
     while (take_commands()) {
         handle_commands();
         step_began_ = Sequence::Clock::now().time_since_epoch().count();
@@ -125,6 +131,7 @@ void Engine::work() {
     handle_commands();
     loop_.end_all(FinishReason::cancelled);
     publish();
+    if (!prefixes_.path.empty()) loop_.save_prefixes(prefixes_);
     const std::lock_guard lock(mutex_);
     busy_ = false;
     idle_.notify_all();

@@ -18,6 +18,7 @@ struct EngineOptions {
     // Requests that wait for their first step; more are refused. Those of priority below 0 may fill half of
     // it.
     int max_queue = 256;
+    PrefixFile prefixes = {};  // read at the beginning, written by stop()
 };
 
 // Why a request was not taken.
@@ -84,6 +85,7 @@ class Engine {
     StepLoop loop_;  // of the thread alone
     const RequestLimits limits_;
     const int max_queue_;
+    const PrefixFile prefixes_;
 
     mutable std::mutex mutex_;
     std::condition_variable wake_, idle_;

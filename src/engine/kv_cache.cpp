@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <unordered_map>
 
 #include "base/error.h"
 
@@ -138,6 +139,62 @@ void KvCache::release(KvSequence& s) {
     for (auto it = s.blocks.rbegin(); it != s.blocks.rend(); ++it) drop_ref(*it);
     s.blocks.clear();
     s.n_tokens = s.n_published = s.first_part = 0;
+}
+
+void KvCache::visit_cached(const VisitBlock& visit) const {
+    CHECK(n_used() == 0, "{} blocks are in use", n_used());
+    std::unordered_map<uint64_t, int32_t> index_of;
+    // A sequence gives its last block back first, so that parents are always the newer ones.
+    for (int32_t b = newest_; b != none; b = block(b).prev) {
+        const uint64_t parent = block(b).parent;
+        if (block(b).node == 0) continue;
+        CachedBlock cached;
+        if (parent >= salted) {
+            cached.salt = parent & ~salted;
+        } else if (parent != root) {
+            CHECK(index_of.contains(parent), "block {} is older than its child", parent);
+            cached.parent = index_of[parent];
+        }
+        const auto ids = ids_of(b);
+        cached.ids.assign(ids.begin(), ids.end());
+        const int32_t part = windows_ ? windows_->part_of(b) : WindowBlocks::none;
+        cached.has_part = part != WindowBlocks::none;
+        index_of.emplace(block(b).node, static_cast<int32_t>(index_of.size()));
+        visit(cached, b, part);
+    }
+}
+
+size_t KvCache::restore(std::span<const CachedBlock> list, const VisitBlock& fill) {
+    CHECK(n_used() == 0 && n_cached() == 0);
+    std::vector<int32_t> held;
+    held.reserve(std::min(list.size(), blocks_.size()));
+    const auto give_back = [&] {
+        for (size_t i = held.size(); i-- > 0;) {
+            if (windows_ && list[i].has_part) windows_->drop_ref(held[i], true);
+            drop_ref(held[i]);
+        }
+    };
+    for (size_t i = 0; i < list.size() && held.size() < blocks_.size(); ++i) {
+        if (windows_ && windows_->n_available() == 0) break;
+        const CachedBlock& cached = list[i];
+        const int32_t b = take_blank();
+        if (windows_ && !cached.has_part) windows_->drop_ref(b, false);
+        try {
+            fill(cached, b, windows_ ? windows_->part_of(b) : WindowBlocks::none);
+        } catch (...) {
+            if (windows_ && cached.has_part) windows_->drop_ref(b, false);
+            drop_ref(b);
+            give_back();
+            throw;
+        }
+        const uint64_t parent = cached.parent >= 0 ? block(held[static_cast<size_t>(cached.parent)]).node
+                                : cached.salt != 0 ? cached.salt | salted
+                                                   : root;
+        held.push_back(b);
+        publish(b, parent, cached.ids);
+    }
+    give_back();
+    return held.size();
 }
 
 std::span<const int32_t> KvCache::ids_of(int32_t b) const {

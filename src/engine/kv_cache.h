@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
@@ -36,6 +37,14 @@ struct WindowPool {
     int n_parts = 0;  // of blocks; 0: windowed layers keep all, as others do
 };
 
+// A cached block on its way out of a cache, or into one.
+struct CachedBlock {
+    int32_t parent = -1;  // index in the list of the block before it; -1: it begins a text
+    uint64_t salt = 0;
+    bool has_part = false;  // of windowed layers
+    std::vector<int32_t> ids = {};
+};
+
 class KvCache {
  public:
     // Of a pool's parts there must be enough for every sequence's window and the tokens of a step; see
@@ -61,6 +70,14 @@ class KvCache {
 
     // Cached blocks stay until their room is needed, the last ones of a sequence going first.
     void release(KvSequence& s);
+
+    // With the block's number, and that of its part or WindowBlocks::none.
+    using VisitBlock = std::function<void(const CachedBlock& cached, int32_t block, int32_t part)>;
+    // What can be reused, while no sequence holds anything: parents before children, last used first.
+    void visit_cached(const VisitBlock& visit) const;
+    // Fills an empty cache with the beginning of such a list, as much as there is room for. `fill` writes the
+    // K and V of each; what it throws leaves those in the cache that were written. Returns how many are.
+    size_t restore(std::span<const CachedBlock> list, const VisitBlock& fill);
 
     // Where windowed layers keep the block; 0 where the window has passed.
     int32_t part_of(const KvSequence& s, size_t i) const {

@@ -2,6 +2,7 @@
 // here.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -19,6 +20,12 @@ struct RunnerShape {
     WindowPool windows = {};  // of windowed layers
 };
 
+// Bytes of one KV block over all layers.
+struct KvBlockBytes {
+    size_t full = 0, windowed = 0;  // layers that see all, layers with a window
+    size_t all() const { return full + windowed; }
+};
+
 class ModelRunner {
  public:
     virtual ~ModelRunner() = default;
@@ -30,6 +37,13 @@ class ModelRunner {
 
     // In the order given: a block may be the target of one copy and the source of the next.
     virtual void copy_blocks(std::span<const BlockCopy> copies) = 0;
+
+    // What a block holds, out of the device and back: block_bytes().full bytes and, where the block has a
+    // part of windowed layers, as many as windowed; `part` is its number or WindowBlocks::none. Of a runner
+    // without such a way, block_bytes() is nothing.
+    virtual KvBlockBytes block_bytes() const { return {}; }
+    virtual void read_block(int32_t /*block*/, int32_t /*part*/, std::span<std::byte> /*bytes*/) {}
+    virtual void write_block(int32_t /*block*/, int32_t /*part*/, std::span<const std::byte> /*bytes*/) {}
 };
 
 }  // namespace smelt

@@ -45,6 +45,26 @@ StepLoop::StepLoop(ModelRunner& runner, const SchedulerOptions& options)
           "{} parts", windows.n_parts);
 }
 
+void StepLoop::load_prefixes(const PrefixFile& file) {
+    try {
+        const size_t n = smelt::load_prefixes(file, kv_, runner_);
+        spdlog::info("{}: {} tokens of prefixes", file.path.string(),
+                     n * static_cast<size_t>(kv_.block_len()));
+    } catch (const std::exception& e) {
+        spdlog::warn("the prefix cache begins empty: {}", e.what());
+    }
+}
+
+void StepLoop::save_prefixes(const PrefixFile& file) const {
+    try {
+        const size_t n = smelt::save_prefixes(file, kv_, runner_);
+        spdlog::info("{}: kept {} tokens of prefixes", file.path.string(),
+                     n * static_cast<size_t>(kv_.block_len()));
+    } catch (const std::exception& e) {
+        spdlog::error("the prefix cache is not kept: {}", e.what());
+    }
+}
+
 RequestLimits StepLoop::limits() const {
     const RunnerShape& shape = runner_.shape();
     return {.vocab_size = shape.vocab_size,

@@ -7,6 +7,7 @@
 
 #include "engine/kv_cache.h"
 #include "engine/model_runner.h"
+#include "engine/prefix_file.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
 
@@ -46,6 +47,11 @@ class StepLoop {
     void step();
     bool idle() const { return sequences_.empty(); }
     bool can_step() const { return !scheduler_.running().empty() || !scheduler_.waiting().empty(); }
+
+    // Of the prefix cache, before the first request and after the last one. Damaged files and full disks are
+    // logged: nothing but time depends on them.
+    void load_prefixes(const PrefixFile& file);
+    void save_prefixes(const PrefixFile& file) const;
 
     StepLoopStats stats() const;
     // CHECKs every invariant of the cache. For tests.

@@ -68,6 +68,10 @@ void LoadedModel::fail(const std::string& text) {
     spdlog::error("a model answers nothing any more: {}", text);
 }
 
+void LoadedModel::stop() {
+    for (const auto& r : replicas_) r->chat->engine().stop();
+}
+
 bool LoadedModel::file_is_damaged() const {
     return std::ranges::any_of(chat().file().mappings, [](const auto& m) { return is_damaged(*m); });
 }

@@ -45,6 +45,14 @@ void ServedModel::set_loaded(std::shared_ptr<LoadedModel> m) {
     loaded_.swap(m);
 }
 
+// A request holds its model and is held by the engine until its last event was read. Where nobody reads any
+// more, that would be for ever.
+ModelSet::~ModelSet() {
+    for (const auto& opened : opened_) {
+        if (const auto loaded = opened.lock()) loaded->stop();
+    }
+}
+
 size_t ModelSet::used_bytes() const {
     size_t n = 0;
     for (const auto& m : all()) {
@@ -64,14 +72,16 @@ void ModelSet::check_budget(const std::filesystem::path& path, size_t wanted) co
     }
 }
 
-std::shared_ptr<LoadedModel> ModelSet::open(ServedModel& m) const {
+std::shared_ptr<LoadedModel> ModelSet::open(ServedModel& m) {
     const ModelSpec& spec = m.spec;
     check_budget(spec.path, open_model(spec.path, Weights::listed)->n_bytes());
     const auto file = open_model(spec.path);
     std::vector<std::unique_ptr<Replica>> replicas;
     for (int i = 0; i < spec.replicas; ++i) {
         auto replica = std::make_unique<Replica>();
-        replica->chat = ChatModel::open(file, spec.open);
+        ChatModelOptions options = spec.open;
+        if (auto& kept = options.engine.prefixes.path; !kept.empty()) kept += fmt::format(".{}.kv", i);
+        replica->chat = ChatModel::open(file, options);
         replicas.push_back(std::move(replica));
         // Memory that is promised is not yet taken, so a budget is counted here.
         const ChatModel& chat = *replicas.front()->chat;
@@ -79,6 +89,11 @@ std::shared_ptr<LoadedModel> ModelSet::open(ServedModel& m) const {
         if (options_.memory_budget > 0) check_budget(spec.path, chat.model().weight_bytes() + kv);
     }
     auto loaded = std::make_shared<LoadedModel>(std::move(replicas));
+    {
+        const std::lock_guard lock(mutex_);
+        std::erase_if(opened_, [](const auto& gone) { return gone.expired(); });
+        opened_.push_back(loaded);
+    }
     m.tokens_per_second = measure_speed(loaded->chat());
     m.step_bytes = static_cast<int64_t>(loaded->chat().model().step_bytes());
     m.weight_bytes = static_cast<int64_t>(loaded->weight_bytes());

@@ -45,6 +45,8 @@ class LoadedModel {
 
     // A device that failed, or a file that was cut short, answers nothing any more.
     void fail(const std::string& text);
+    // Ends the engines' threads; requests under way end as cancelled.
+    void stop();
     bool has_failed() const { return failed_; }
     bool file_is_damaged() const;
 
@@ -106,6 +108,9 @@ class ModelSet {
     };
 
     explicit ModelSet(Options options) : options_(std::move(options)) {}
+    // Ends the engines of all models, those too that requests under way still hold: what they would call may
+    // go next.
+    ~ModelSet();
 
     // Opens a model, measures its speed, adds it. Throws Error: a bad file, a name in use, beyond the budget.
     std::shared_ptr<ServedModel> load(ModelSpec spec);
@@ -129,7 +134,7 @@ class ModelSet {
 
  private:
     std::shared_ptr<ServedModel> pick(const ModelChoice& choice) const;
-    std::shared_ptr<LoadedModel> open(ServedModel& m) const;
+    std::shared_ptr<LoadedModel> open(ServedModel& m);
     std::shared_ptr<LoadedModel> wake(ServedModel& m);
     void check_budget(const std::filesystem::path& path, size_t wanted) const;
     size_t used_bytes() const;
@@ -137,7 +142,8 @@ class ModelSet {
     Options options_;
     mutable std::mutex mutex_;
     std::vector<std::shared_ptr<ServedModel>> models_;
-    std::mutex loading_;  // one at a time, so that each sees what the others left
+    std::vector<std::weak_ptr<LoadedModel>> opened_;  // of models unloaded since, too
+    std::mutex loading_;                              // one at a time, so that each sees what the others left
     std::atomic<int> n_waiting_ = 0;
 };
 

@@ -3,8 +3,11 @@
 
 #include <array>
 #include <bit>
+#include <cstring>
 #include <random>
 
+#include "base/atomic_file.h"
+#include "base/mapped_file.h"
 #include "server/conversation.h"
 #include "server/routes.h"
 
@@ -12,13 +15,22 @@ namespace smelt {
 
 namespace {
 
-// SipHash-2-4 (Aumasson and Bernstein), with a key that this process drew: nobody can make two texts meet.
+using Secret = std::array<uint64_t, 2>;
+
+Secret draw_secret() {
+    std::random_device device;
+    const auto word = [&] { return (uint64_t{device()} << 32) | device(); };
+    return {word(), word()};
+}
+
+Secret& salt_secret() {
+    static Secret secret = draw_secret();
+    return secret;
+}
+
+// SipHash-2-4 (Aumasson and Bernstein), with a key that nobody knows: nobody can make two texts meet.
 uint64_t keyed_hash(std::string_view text) {
-    static const std::array<uint64_t, 2> secret = [] {
-        std::random_device device;
-        const auto word = [&] { return (uint64_t{device()} << 32) | device(); };
-        return std::array{word(), word()};
-    }();
+    const Secret secret = salt_secret();
     std::array<uint64_t, 4> v = {secret[0] ^ 0x736f6d6570736575u, secret[1] ^ 0x646f72616e646f6du,
                                  secret[0] ^ 0x6c7967656e657261u, secret[1] ^ 0x7465646279746573u};
     const auto rounds = [&](int n) {
@@ -64,6 +76,20 @@ ModelChoice read_choice(const Json& body, const std::string& key, int max_tokens
     const auto priority = body.find("priority");
     if (priority != body.end() && priority->is_string()) choice.priority = priority->get<std::string>();
     return choice;
+}
+
+void keep_salt_secret(const std::filesystem::path& file) {
+    if (!std::filesystem::exists(file)) {
+        AtomicFile out(file, AtomicFile::Readers::nobody);
+        out.write(std::as_bytes(std::span(salt_secret())));
+        out.commit();
+    }
+    const MappedFile kept(file);
+    if (kept.bytes().size() != sizeof(Secret)) {
+        throw Error("{}: expected {} bytes, found {}; without the file, a new one is made", file.string(),
+                    sizeof(Secret), kept.bytes().size());
+    }
+    std::memcpy(salt_secret().data(), kept.bytes().data(), sizeof(Secret));
 }
 
 uint64_t read_cache_salt(const Json& body, const std::string& key) {

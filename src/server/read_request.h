@@ -8,6 +8,9 @@ namespace smelt {
 ModelChoice read_choice(const Json& body, const std::string& key, int max_tokens);
 // Everything but logprobs, on top of the model's own sampling.
 GenerateOptions read_options(const Json& body, const ChatModel& model);
+// What makes salts unpredictable: drawn by each process, unless it is kept with cached prefixes on disk.
+// Before the first request. Throws Error.
+void keep_salt_secret(const std::filesystem::path& file);
 // Who shares cached prefixes with this request: those of the same API key and the same cache_salt.
 uint64_t read_cache_salt(const Json& body, const std::string& key);
 // max_tokens of any dialect's names; -1: none was given.

@@ -3,6 +3,7 @@
 #include <sys/un.h>
 
 #include "cli/serve_process.h"
+#include "sanitizer.h"
 
 namespace smelt {
 namespace {
@@ -31,6 +32,7 @@ TEST(Process, KilledAndStartedAgainOnTheSamePort) {
 
 // Whatever the limit, it serves or says in one line why not; no signal ends it.
 TEST(Process, LittleAddressSpace) {
+    if (has_shadow_memory) GTEST_SKIP() << "a sanitizer's memory does not fit";
     int n_served = 0, n_refused = 0;
     for (const rlim_t mib : {40, 64, 96, 128, 192, 256, 1024}) {
         Process p({model, "--port", "0", "-q"}, {.limits = {{RLIMIT_AS, mib << 20}}, .errors = ""});

@@ -9,6 +9,12 @@ namespace {
 const std::string model = SMELT_MODELS "/demo-23m";
 const std::string long_stream = R"({"prompt":"a","max_tokens":900,"ignore_eos":true,"stream":true})";
 
+void write_damage(const std::filesystem::path& path) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-100, std::ios::end);
+    file << "damage";
+}
+
 TEST(Serve, PrintsItsAddressAndEndsWithZeroWhenIdle) {
     for (const int number : {SIGTERM, SIGINT}) {
         Process p({model, "--port", "0", "-q"});
@@ -41,6 +47,49 @@ TEST(Serve, OneSignalLetsStreamsFinishAndASecondCutsThem) {
     EXPECT_NE(body.find("shutting_down"), std::string::npos);
     EXPECT_TRUE(body.ends_with("data: [DONE]\n\n"));
     EXPECT_EQ(hasty.wait(), 128 + SIGTERM);
+}
+
+TEST(Serve, CachedPrefixesSurviveARestart) {
+    namespace fs = std::filesystem;
+    const fs::path dir = fs::temp_directory_path() / fmt::format("smelt-prefixes-{}", ::getpid());
+    std::string prompt;
+    for (int i = 0; i < 60; ++i) prompt += fmt::format("number {} ", i);
+    const Json body = {{"prompt", prompt}, {"max_tokens", 8}, {"temperature", 0}};
+    const auto ask = [&](const Process& p, const char* key) {
+        const Reply r =
+            Client(p.port()).ask("POST", "/v1/completions", to_string(body),
+                                 fmt::format("Host: localhost\r\nAuthorization: Bearer {}\r\n", key));
+        EXPECT_EQ(r.status, 200) << r.body;
+        return r.json();
+    };
+    const auto n_cached = [](const Json& answer) {
+        return answer["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>();
+    };
+    const std::vector<std::string> arguments = {"a.b=" + model,       "--port", "0",         "-q",
+                                                "--api-key",          "one",    "--api-key", "two",
+                                                "--prefix-cache-dir", dir};
+    std::string text;
+    for (const bool again : {false, true}) {
+        Process p(arguments);
+        const Json answer = ask(p, "one");
+        EXPECT_EQ(n_cached(answer) > 100, again);
+        if (again) {
+            EXPECT_EQ(answer["choices"][0]["text"], text);
+        }
+        text = answer["choices"][0]["text"];
+        // What another key computed is no more to be seen than before.
+        if (again) {
+            EXPECT_EQ(n_cached(ask(p, "two")), 0);
+        }
+        p.signal(SIGTERM);
+        EXPECT_EQ(p.wait(), 0);
+    }
+    EXPECT_EQ(fs::status(dir).permissions(), fs::perms::owner_all);
+    EXPECT_TRUE(fs::exists(dir / "a%2eb.0.kv"));
+    write_damage(dir / "a%2eb.0.kv");
+    Process p(arguments);
+    EXPECT_EQ(n_cached(ask(p, "one")), 0);
+    fs::remove_all(dir);
 }
 
 TEST(Serve, RefusesWhatItCannotDo) {

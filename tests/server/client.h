@@ -10,6 +10,7 @@
 
 #include <thread>
 
+#include "sanitizer.h"
 #include "server/api_server.h"
 
 namespace smelt {
@@ -69,7 +70,7 @@ class Client {
     // More bytes into the buffer; false at the end of the connection or after `seconds` without one.
     bool receive(double seconds = 30) {
         pollfd p{fd_, POLLIN, 0};
-        if (::poll(&p, 1, static_cast<int>(seconds * 1000)) <= 0) return false;
+        if (::poll(&p, 1, static_cast<int>(seconds * patience * 1000)) <= 0) return false;
         char bytes[65536];
         const ssize_t n = ::recv(fd_, bytes, sizeof bytes, 0);
         if (n <= 0) return false;
@@ -83,7 +84,7 @@ class Client {
         return true;
     }
     bool closed_by_server(double seconds) {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+        const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds * patience);
         while (std::chrono::steady_clock::now() < end) {
             pollfd p{fd_, POLLIN, 0};
             if (::poll(&p, 1, 50) <= 0) continue;
@@ -217,9 +218,9 @@ class TestServer {
     ServedModel& model() { return *models_.all().front(); }
     size_t n_connections() const { return http_.n_connections(); }
 
-    // Until nothing runs and nothing waits, or five seconds have passed.
+    // Until nothing runs and nothing waits, or five seconds (and patience) have passed.
     bool becomes_idle() {
-        for (int i = 0; i < 500; ++i) {
+        for (int i = 0; i < 500 * patience; ++i) {
             bool idle = true;
             for (const auto& m : models_.all()) {
                 const auto loaded = m->loaded();

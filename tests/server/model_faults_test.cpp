@@ -219,7 +219,7 @@ TEST(ModelFile, DamagedOnesAreRefusedAndOthersAnswer) {
         const auto start = std::chrono::steady_clock::now();
         const Reply r = Client(server.port())
                             .ask("POST", "/admin/load", R"({"name":"x","path":")" + copy.path() + "\"}", key);
-        EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
+        EXPECT_LT(std::chrono::steady_clock::now() - start, 5s * patience);
         return r;
     };
     const std::string good = [&] {
@@ -275,7 +275,7 @@ TEST(ModelTemplate, BombsEndAsAnErrorOfTheRequest) {
         const auto start = std::chrono::steady_clock::now();
         const Reply r = post(server, R"({"messages":[{"role":"user","content":"a"}],"max_tokens":2})",
                              "/v1/chat/completions");
-        EXPECT_LT(std::chrono::steady_clock::now() - start, 3s);
+        EXPECT_LT(std::chrono::steady_clock::now() - start, 3s * patience);
         // What is not there is nothing, in Jinja's own words: no error, but nothing to see either.
         if (r.status == 200) {
             EXPECT_NE(bombs[i].find("__class__"), std::string::npos) << r.body;

@@ -52,7 +52,7 @@ TEST(Replicas, ShareTheFileAndTheLoad) {
         clients.back()->send(Client::request("POST", path, to_string(body)));
     }
     int most = 0;
-    for (int i = 0; i < 2000 && most < 12; ++i) {
+    for (int i = 0; i < 2000 * patience && most < 12; ++i) {
         most = std::max(most, loaded->stats().n_running);
         std::this_thread::sleep_for(1ms);
     }
@@ -86,7 +86,7 @@ TEST(Idle, ModelsAreUnloadedAndComeBackForTheNextRequest) {
     TestServer server(only(s));
     const Json body = {{"prompt", "a"}, {"max_tokens", 3}, {"temperature", 0}};
     const std::string text = ask(server, body)["choices"][0]["text"];
-    for (int i = 0; i < 400 && server.model().loaded(); ++i) std::this_thread::sleep_for(10ms);
+    for (int i = 0; i < 400 * patience && server.model().loaded(); ++i) std::this_thread::sleep_for(10ms);
     ASSERT_EQ(server.model().loaded(), nullptr);
     EXPECT_EQ(Client(server.port()).ask("GET", "/health").json()["models"][0]["status"], "idle");
     EXPECT_EQ(Client(server.port()).ask("GET", "/v1/models").json()["data"].size(), 1u);
@@ -192,7 +192,8 @@ TEST(Queue, InteractiveGoesBeforeBackground) {
         i % 2 == 0 ? body["priority"] = "background" : body["service_tier"] = "flex";
         background.back()->send(Client::request("POST", path, to_string(body)));
     }
-    for (int i = 0; i < 1000 && server.model().outstanding < 10; ++i) std::this_thread::sleep_for(2ms);
+    for (int i = 0; i < 1000 * patience && server.model().outstanding < 10; ++i)
+        std::this_thread::sleep_for(2ms);
     EXPECT_EQ(ask(server, {{"prompt", "b"}, {"max_tokens", 5}, {"priority", "interactive"}})["status"], 200);
     {
         const std::lock_guard lock(server.model().metrics.mutex);

@@ -135,7 +135,7 @@ TEST(Soak, AMixtureOfClientsLeavesTheServerAsItWas) {
     stop = true;
     for (std::thread& t : threads) t.join();
     EXPECT_TRUE(server.becomes_idle());
-    for (int i = 0; i < 1000 && server.n_connections() > 0; ++i) std::this_thread::sleep_for(10ms);
+    for (int i = 0; i < 1000 * patience && server.n_connections() > 0; ++i) std::this_thread::sleep_for(10ms);
     EXPECT_EQ(server.n_connections(), 0u);
     EXPECT_LT(n_open_files(), 40u);
     EXPECT_LT(at_the_end - after_warm_up, 32) << n_asked << " requests";

@@ -44,8 +44,8 @@ class TlsTest : public ::testing::Test {
     static TestServerOptions options(const Certificate& c) {
         TestServerOptions o;
         o.tls = c.files();
-        o.limits.header_timeout = 700ms;
-        o.limits.write_timeout = 700ms;
+        o.limits.header_timeout = 700ms * patience;
+        o.limits.write_timeout = 700ms * patience;
         return o;
     }
 
@@ -114,8 +114,9 @@ TEST_F(TlsTest, AStalledReaderIsCutAtTheWriteDeadline) {
     Connection c(server_.port(), context_);
     c.stream.next_layer().set_option(asio::socket_base::receive_buffer_size(2048));
     c.send(post(R"({"prompt":"a","max_tokens":900,"ignore_eos":true,"stream":true,"n":8,"logprobs":5})"));
-    for (int i = 0; i < 1000 && server_.n_connections() == 0; ++i) std::this_thread::sleep_for(5ms);
-    for (int i = 0; i < 4000 && server_.n_connections() > 0; ++i) std::this_thread::sleep_for(5ms);
+    for (int i = 0; i < 1000 * patience && server_.n_connections() == 0; ++i)
+        std::this_thread::sleep_for(5ms);
+    for (int i = 0; i < 4000 * patience && server_.n_connections() > 0; ++i) std::this_thread::sleep_for(5ms);
     EXPECT_EQ(server_.n_connections(), 0u);
     EXPECT_TRUE(server_.becomes_idle());
 }
