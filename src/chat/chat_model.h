@@ -126,6 +126,7 @@ class ChatModel {
     const ModelFile& file() const { return *file_; }
     const Tokenizer& tokenizer() const { return tokenizer_; }
     bool has_template() const { return template_.has_value(); }
+    const std::string& template_source() const { return template_->source(); }  // where there is one
     const Model& model() const { return *model_; }
     const Backend& backend() const { return *backend_; }
     const DeviceRunner& runner() const { return *runner_; }

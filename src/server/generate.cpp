@@ -11,30 +11,6 @@ namespace {
 constexpr int default_max_tokens = 100;
 constexpr size_t max_jobs_per_socket = 64;
 
-JobSpec read_job(ServerContext& server, const Json& body, const std::string& key) {
-    const int given = read_max_tokens(body);
-    const int max_tokens = given < 0 ? default_max_tokens : given;
-    const ModelUse model = server.models.choose(read_choice(body, key, max_tokens));
-    const ChatModel& chat = model.chat();
-    const bool raw = get<bool>(body, "raw").value_or(false) || !chat.has_template();
-    JobSpec job{.model = model, .prompt = {}, .options = read_options(body, chat)};
-    if (raw) {
-        job.prompt = make_plain_prompt(chat, body.at("prompt"), "prompt");
-    } else {
-        Json messages = Json::array();
-        if (const auto system = get<std::string>(body, "system")) {
-            messages.push_back({{"role", "system"}, {"content", *system}});
-        }
-        messages.push_back({{"role", "user"}, {"content", body.at("prompt")}});
-        job.prompt = make_chat_prompt(chat, messages, body);
-    }
-    job.options.max_tokens = max_tokens;
-    job.options.split_thinking = !raw;
-    job.options.cache_salt = read_cache_salt(body, server.shared_prefix_cache ? "" : key);
-    check_fits(chat, job.prompt, "prompt");
-    return job;
-}
-
 // Where events go: an HTTP answer or a WebSocket.
 struct EventSink {
     std::function<void(Json)> event;
@@ -253,7 +229,7 @@ void StreamSocket::parse(const std::string& text, Message& m) const {
     body.erase("type");
     body.erase("id");
     check_body(body, generate_schema, server_.strict);
-    m.job = read_job(server_, body, key_);
+    m.job = make_question_job(server_, body, key_, default_max_tokens);
 }
 
 void StreamSocket::act(Message& m) {
@@ -311,7 +287,8 @@ void StreamSocket::start(const std::string& id, JobSpec job) {
 }  // namespace
 
 void generate(Call& call) {
-    const auto job = std::make_shared<JobSpec>(read_job(call.server, call.body, call.key));
+    const auto job =
+        std::make_shared<JobSpec>(make_question_job(call.server, call.body, call.key, default_max_tokens));
     const bool stream = get<bool>(call.body, "stream").value_or(false);
     call.exchange->post([&server = call.server, exchange = call.exchange, job, stream] {
         answer_errors(server, *exchange, true, [&] {

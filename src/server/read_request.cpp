@@ -215,6 +215,31 @@ JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string
     return job;
 }
 
+JobSpec make_question_job(ServerContext& server, const Json& body, const std::string& key,
+                          int default_max_tokens) {
+    const int given = read_max_tokens(body);
+    const int max_tokens = given < 0 ? default_max_tokens : given;
+    const ModelUse model = server.models.choose(read_choice(body, key, max_tokens));
+    const ChatModel& chat = model.chat();
+    const bool raw = get<bool>(body, "raw").value_or(false) || !chat.has_template();
+    JobSpec job{.model = model, .prompt = {}, .options = read_options(body, chat)};
+    if (raw) {
+        job.prompt = make_plain_prompt(chat, body.at("prompt"), "prompt");
+    } else {
+        Json messages = Json::array();
+        if (const auto system = get<std::string>(body, "system")) {
+            messages.push_back({{"role", "system"}, {"content", *system}});
+        }
+        messages.push_back({{"role", "user"}, {"content", body.at("prompt")}});
+        job.prompt = make_chat_prompt(chat, messages, body);
+    }
+    job.options.max_tokens = max_tokens;
+    job.options.split_thinking = !raw;
+    job.options.cache_salt = read_cache_salt(body, server.shared_prefix_cache ? "" : key);
+    check_fits(chat, job.prompt, "prompt");
+    return job;
+}
+
 Json ToolCallText::object() const {
     try {
         Json value = parse_json(arguments, "arguments");

@@ -23,6 +23,10 @@ struct ServerContext;
 // A conversation in OpenAI's words, checked: what every chat dialect becomes. Throws RequestError.
 JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string& key);
 
+// One question: prompt, system, raw. max_tokens -1: until the context is full.
+JobSpec make_question_job(ServerContext& server, const Json& body, const std::string& key,
+                          int default_max_tokens = -1);
+
 // Text, or checked token ids, as they are.
 Prompt make_plain_prompt(const ChatModel& model, const Json& prompt, const std::string& param);
 

@@ -65,6 +65,15 @@ std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::share
 // anthropic.cpp
 void anthropic_messages(Call& call);
 void anthropic_count_tokens(Call& call);
+// ollama.cpp
+void ollama_chat(Call& call);
+void ollama_generate(Call& call);
+std::string ollama_time(std::chrono::system_clock::time_point t);
+// ollama_models.cpp
+void ollama_version(Call& call);
+void ollama_tags(Call& call);
+void ollama_ps(Call& call);
+void ollama_show(Call& call);
 // text_routes.cpp
 void tokenize(Call& call);
 void detokenize(Call& call);

@@ -88,8 +88,7 @@ void check_priority(const std::string& param, const Json& v) {
     check_integer(param, v, -100, 100);
 }
 
-void check_field(const Field& f, const Json& v) {
-    const std::string param(f.name);
+void check_field(const std::string& param, const Field& f, const Json& v) {
     switch (f.type) {
         case FieldType::boolean:
             return check_boolean(param, v);
@@ -219,22 +218,25 @@ const std::string& need_string(const std::string& param, const Json& object, con
 const CompoundType any_object = {
     .description = "object", .check = check_object, .openapi = R"({"type": "object"})"};
 
+void check_fields(const std::string& prefix, const Json& object, std::span<const Field> fields) {
+    for (const Field& f : fields) {
+        const auto it = object.find(f.name);
+        const std::string param = prefix + std::string(f.name);
+        if (it != object.end() && !it->is_null()) {
+            check_field(param, f, *it);
+        } else if (f.required) {
+            if (it != object.end()) wrong_type(param, describe_type(f), *it);
+            missing(param);
+        }
+    }
+}
+
 void check_body(const Json& body, const RequestSchema& schema, bool strict) {
     if (!body.is_object()) {
         throw bad_request("invalid_json", "", "expected a JSON object as the request body, found {}",
                           found(body));
     }
-    for (const Field& f : schema.fields) {
-        const auto it = body.find(f.name);
-        const bool absent = it == body.end() || it->is_null();
-        if (!absent) {
-            check_field(f, *it);
-        } else if (f.required) {
-            const std::string name(f.name);
-            if (it != body.end()) wrong_type(name, describe_type(f), *it);
-            missing(name);
-        }
-    }
+    check_fields("", body, schema.fields);
     if (!strict) return;
     for (const auto& [key, value] : body.items()) {
         const auto known = [&](const Field& f) { return f.name == key; };

@@ -77,6 +77,7 @@ std::optional<T> get(const Json& body, const char* name) {
 }
 
 extern const RequestSchema chat_schema, completion_schema, generate_schema, tokenize_schema,
-    detokenize_schema, template_schema, load_schema, unload_schema, messages_schema, count_tokens_schema;
+    detokenize_schema, template_schema, load_schema, unload_schema, messages_schema, count_tokens_schema,
+    ollama_chat_schema, ollama_generate_schema, ollama_show_schema;
 
 }  // namespace smelt

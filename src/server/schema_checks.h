@@ -26,6 +26,9 @@ const Json* find_member(const Json& object, const char* name);
 const Json& need_member(const std::string& param, const Json& object, const char* name);
 const std::string& need_string(const std::string& param, const Json& object, const char* name);
 
+// The members of an object that are fields; `prefix` stands before their names in errors.
+void check_fields(const std::string& prefix, const Json& object, std::span<const Field> fields);
+
 // Messages in OpenAI's form.
 void check_messages(const std::string& param, const Json& v);
 
