@@ -106,7 +106,8 @@ function(software_metal_device)
     endif()
     set(softmetal ${CMAKE_SOURCE_DIR}/tests/softmetal)
     add_library(softmetal STATIC ${softmetal}/commands.cpp ${softmetal}/device.cpp ${softmetal}/execute.cpp ${softmetal}/fibers.cpp
-        ${softmetal}/foundation.cpp ${softmetal}/matrix.cpp ${softmetal}/threadgroup.cpp)
+        ${softmetal}/foundation.cpp ${softmetal}/matrix.cpp ${softmetal}/memory.cpp ${softmetal}/registration.cpp
+        ${softmetal}/threadgroup.cpp)
     target_include_directories(softmetal PUBLIC ${softmetal}/include ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/src)
     target_compile_options(softmetal PRIVATE "$<$<BOOL:${SMELT_HOST_HAS_FMA}>:-mavx2;-mfma>")
     target_link_libraries(softmetal PRIVATE Boost::context fmt::fmt PUBLIC Threads::Threads)

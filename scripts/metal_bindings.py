@@ -63,7 +63,7 @@ class Rewriter:
 
     def skip(self, i, step=1):
         """The next token that is no space and no line marker."""
-        while 0 <= i < len(self.tokens) and self.tokens[i][0] in ("space", "line"):
+        while 0 <= i < len(self.tokens) and self.tokens[i][0] in ("space", "line", "mark"):
             i += step
         return i
 
@@ -141,6 +141,8 @@ class Rewriter:
         return found, i
 
     def run(self):
+        if self.mode == "cuda":
+            self.mark_functions()
         self.read_kernels()
         i = 0
         while i < len(self.tokens):
@@ -157,11 +159,47 @@ class Rewriter:
                 self.replace(i, self.next(i) + 1, self.text(self.next(i)) + "_pointer")
             elif text == "is_function_constant_defined":
                 name = self.next(self.next(i))
-                self.replace(i, self.next(name) + 1, f"({self.text(name)}_is_defined)")
+                known = f"({self.text(name)}_is_defined)" if self.mode == "soft" else "true"
+                self.replace(i, self.next(name) + 1, known)
             elif text == "reinterpret_cast" and self.text(self.next(self.next(i))) in (*SPACES, "const"):
                 self.replace(i, i + 1, "softmetal::cast" if self.mode == "soft" else "reinterpret_cast")
             i += 1
         return "".join(t for _, t in self.tokens)
+
+    def mark_functions(self):
+        """CUDA wants __device__ before every function of a namespace or class."""
+        i = 0
+        while i < len(self.tokens):
+            i = self.skip(i)
+            if i >= len(self.tokens):
+                return
+            if self.text(i) in ("}", ";", ":") or self.text(i) in ("public", "private"):
+                i += 1
+                continue
+            start = i
+            while self.text(start) == "template" and self.text(self.next(start)) == "<":
+                start = self.next(self.closing(self.next(start)))
+            words, end, value = [], start, False
+            while end < len(self.tokens) and self.text(end) not in ("{", ";"):
+                if self.text(end) in ("(", "[["):
+                    words.append(self.text(end))
+                    end = self.closing(end)
+                elif self.tokens[end][0] not in ("space", "line"):
+                    words.append(self.text(end))
+                    value = value or self.text(end) == "="
+                end += 1
+            scope = words and words[0] in ("namespace", "struct", "class", "union", "extern")
+            function = "(" in words and not (value and "operator" not in words) and words[0] not in (
+                "static_assert", "using", "typedef", "template")
+            if self.text(end) == "{" and scope and "(" not in words:
+                i = end + 1  # its declarations follow
+                continue
+            if self.text(end) == "{":
+                end = self.closing(end)
+            if function:
+                self.tokens.insert(start, ["mark", "__device__ "])
+                end += 1
+            i = end + 1
 
     def namespaces(self):
         """Named ones that the file opens, for the bindings behind it."""
@@ -328,7 +366,8 @@ class Rewriter:
                 size = self.joined(after + 1, closing)
                 self.replace(first, closing + 1, f"static constexpr softmetal::table<{of}, ({size})> {name}")
                 return first
-        self.replace(first, t, {"soft": "static constexpr ", "cuda": "static constexpr __device__ ",
+        array = self.text(after) == "["
+        self.replace(first, t, {"soft": "static constexpr ", "cuda": "static constexpr " + array * "__device__ ",
                                 "spaces": "static SPACE_Constant const "}[self.mode])
         return first
 
@@ -395,25 +434,26 @@ def soft_bindings(rewriter, file_name):
 
 
 def cuda_bindings(rewriter, file_name):
-    """A __global__ function for each kernel, with the arguments that are bound in the order of the signature."""
-    out = []
-    for host_name, kernel, template_args in rewriter.instances:
-        declared, passed = [], []
+    """A __global__ function for each kernel, and their registration."""
+    out, entries = [], []
+    for n, (host_name, kernel, template_args) in enumerate(rewriter.instances):
+        passed, slots, references = [], [], 0
         for kind, of, name, index, _ in rewriter.kernels[kernel]:
             if kind == "position":
-                passed.append(f"cuda_msl::position<{of}>(cuda_msl::{index}())")
-            elif kind == "threadgroup":
-                passed.append(f"cuda_msl::dynamic_shared({index})")
-            elif kind == "reference":
-                declared.append(f"cuda_msl::Bytes {name}")
-                passed.append(f"cuda_msl::ReferenceArgument{{&{name}}}")
-            else:
-                declared.append(f"void* {name}")
-                passed.append(f"cuda_msl::PointerArgument{{{name}}}")
+                passed.append(f"softmetal::position<{of}>(softmetal::{index}(l))")
+                continue
+            passed.append(f"softmetal::{kind}_argument(l, {references if kind == 'reference' else index})")
+            references += kind == "reference"
+            slots.append(f'{{softmetal::Slot::{kind}, {index}, "{name}", nullptr}}')
         call = f"{kernel}<{template_args}>" if template_args else kernel
-        out.append(f'extern "C" __global__ void {host_name}({", ".join(declared)}) {{\n'
+        out.append(f"__global__ void cuda_{n}(const __grid_constant__ softmetal::CudaLaunch l) {{\n"
                    f"    {call}({', '.join(passed)});\n}}\n")
-    return "".join(out)
+        entries.append(f'    {{"{host_name}", nullptr, {{{", ".join(slots)}}}, reinterpret_cast<const void*>(cuda_{n})}},\n')
+    constants = "".join(
+        f'    {{"{name}", {index}, softmetal::DataType::{DATA_TYPES[of]}, softmetal::symbol_address({name}), nullptr}},\n'
+        for name, of, index in rewriter.constants)
+    return ("".join(out) + f'static const softmetal::Registration registration("{file_name}",\n{{\n'
+            + "".join(entries) + "},\n{\n" + constants + "});\n")
 
 
 def write(path, text):
@@ -434,6 +474,8 @@ def main():
     stem = re.sub(r"\W", "_", os.path.splitext(file_name)[0])
     try:
         empty = os.path.join(os.path.dirname(os.path.abspath(args.output)), "empty_headers")
+        if args.mode == "cuda":
+            args.define.append("__CUDACC__=1")
         text = preprocess(args.input, args.cxx, args.include, args.define, empty)
         if args.mode == "source":
             plain = re.sub(r"^#[^\n]*\n", "", text, flags=re.M)

@@ -1,5 +1,4 @@
 // The software Metal device: buffers, libraries and pipelines.
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -23,18 +22,6 @@ NS::String* string_of(const std::string& text) {
 }
 size_t page_bytes() {
     return static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-}
-// Whole pages and one more, which stays out of reach.
-size_t mapped_bytes(size_t length) {
-    return (length + page_bytes() - 1) / page_bytes() * page_bytes() + page_bytes();
-}
-char* map_pages(size_t length) {
-    void* p = ::mmap(nullptr, mapped_bytes(length), PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) return nullptr;
-    char* memory = static_cast<char*>(p);
-    ::mprotect(memory + mapped_bytes(length) - page_bytes(), page_bytes(), PROT_NONE);
-    return memory;
 }
 }  // namespace
 
@@ -86,7 +73,7 @@ Buffer* Device::newBuffer(NS::UInteger length, ResourceOptions options) {
         reject("newBuffer: " + std::to_string(length) + " bytes are more than maxBufferLength, " +
                std::to_string(maxBufferLength()));
     if (softmetal::allocated + length > softmetal::settings().memory) return nullptr;
-    char* memory = softmetal::map_pages(length);
+    char* memory = softmetal::allocate(length);
     if (memory == nullptr) return nullptr;
     Buffer* b = new Buffer();
     b->memory_ = memory;
@@ -117,7 +104,7 @@ Buffer* Device::newBuffer(const void* pointer, NS::UInteger length, ResourceOpti
     if ((options >> 4 & 15) == StorageModePrivate)
         reject("newBufferWithBytesNoCopy: a private buffer cannot alias memory");
     Buffer* b = new Buffer();
-    b->memory_ = static_cast<char*>(const_cast<void*>(pointer));
+    b->memory_ = softmetal::adopt(static_cast<char*>(const_cast<void*>(pointer)), length);
     b->length_ = length;
     b->deallocator_ = deallocator;
     return b;
@@ -159,7 +146,7 @@ void Buffer::removeAllDebugMarkers() {
 }
 void Buffer::dispose() {
     if (owned_) {
-        ::munmap(memory_, softmetal::mapped_bytes(length_));
+        softmetal::free(memory_, length_);
         softmetal::allocated -= length_;
     }
     if (deallocator_) deallocator_(memory_, length_);

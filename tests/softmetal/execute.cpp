@@ -1,4 +1,4 @@
-// The threads of the host that run threadgroups, and the list of compiled kernels.
+// The threads of the host that run threadgroups.
 #include "softmetal/execute.h"
 
 #include <atomic>
@@ -14,11 +14,6 @@
 namespace softmetal {
 
 namespace {
-
-std::vector<const Registration*>& mutable_registrations() {
-    static std::vector<const Registration*> list;
-    return list;
-}
 
 // Workers that take threadgroups by number until none is left.
 class Workers {
@@ -126,15 +121,6 @@ void set(const FunctionConstant& c, uint32_t bits) {
 
 }  // namespace
 
-Registration::Registration(const char* name, std::vector<Kernel> all, std::vector<FunctionConstant> values)
-    : file(name), kernels(std::move(all)), constants(std::move(values)) {
-    mutable_registrations().push_back(this);
-}
-
-const std::vector<const Registration*>& registrations() {
-    return mutable_registrations();
-}
-
 void execute(const Launch& launch, const Registration& file, const Constants& constants) {
     static std::mutex one_at_a_time;
     const std::lock_guard lock(one_at_a_time);
@@ -149,15 +135,7 @@ void execute(const Launch& launch, const Registration& file, const Constants& co
         *c.is_defined = false;
     }
     for (const auto& [constant, bits] : constants) set(*constant, bits);
-    for (const Slot& slot : launch.kernel->slots) {
-        if (slot.condition != nullptr && !*slot.condition) continue;
-        const size_t size = slot.kind == Slot::threadgroup ? launch.threadgroup_bytes[slot.index]
-                                                           : launch.buffers[slot.index].size;
-        if (size == 0)
-            reject(std::string("kernel ") + launch.kernel->name + ": nothing is bound to " +
-                   (slot.kind == Slot::threadgroup ? "threadgroup(" : "buffer(") +
-                   std::to_string(slot.index) + "), " + slot.name);
-    }
+    check_bound(launch);
     workers.run(launch);
 }
 

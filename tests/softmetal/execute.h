@@ -10,7 +10,15 @@ namespace softmetal {
 
 using Constants = std::vector<std::pair<const FunctionConstant*, uint32_t>>;
 
+// Throws Violation when an argument is unbound.
+void check_bound(const Launch& launch);
 void execute(const Launch& launch, const Registration& file, const Constants& constants);
+
+// Memory that host and kernels share: zeroed; null when there is none. And memory of the host's own, from
+// where adopt() gives what kernels see of it.
+char* allocate(size_t bytes);
+void free(char* memory, size_t bytes);
+char* adopt(char* memory, size_t bytes);
 
 // All files with kernels.
 const std::vector<const Registration*>& registrations();

@@ -63,6 +63,7 @@ struct Kernel {
     const char* name;
     void (*run)(const Launch&, const ThreadId&);  // one thread
     std::vector<Slot> slots;
+    const void* function = nullptr;  // on a GPU instead of run
 };
 
 struct FunctionConstant {

@@ -27,10 +27,6 @@ Dim3 unravel(uint32_t i, const Dim3& box) {
 
 thread_local Simdgroup* simdgroup = nullptr;
 
-void reject(const std::string& what) {
-    throw Violation("Metal: " + what);
-}
-
 ThreadgroupRunner::ThreadgroupRunner()
     : simdgroups_(new Simdgroup[max_threads / simd_width]),
       memory_(new char[max_threadgroup_memory + 16]),

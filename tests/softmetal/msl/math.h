@@ -10,19 +10,19 @@
 namespace metal {
 
 // name(x) for float; for half and bfloat, rounded; for vectors, each element.
-#define METAL_UNARY(name, expression)             \
-    inline float name(float x) {                  \
-        return expression;                        \
-    }                                             \
-    template <class Bits>                         \
-    small_float<Bits> name(small_float<Bits> x) { \
-        return name(static_cast<float>(x));       \
-    }                                             \
-    template <VectorLike V>                       \
-    auto name(V v) {                              \
-        auto r = to_vector(v);                    \
-        for (auto& e : r.data) e = name(e);       \
-        return r;                                 \
+#define METAL_UNARY(name, expression)                 \
+    MSL inline float name(float x) {                  \
+        return expression;                            \
+    }                                                 \
+    template <class Bits>                             \
+    MSL small_float<Bits> name(small_float<Bits> x) { \
+        return name(static_cast<float>(x));           \
+    }                                                 \
+    template <VectorLike V>                           \
+    MSL auto name(V v) {                              \
+        auto r = to_vector(v);                        \
+        for (auto& e : r.data) e = name(e);           \
+        return r;                                     \
     }
 METAL_UNARY(exp, std::exp(x))
 METAL_UNARY(exp2, std::exp2(x))
@@ -46,15 +46,15 @@ METAL_UNARY(sign, x > 0 ? 1.0F : x < 0 ? -1.0F : x)
 #undef METAL_UNARY
 
 #define METAL_BINARY(name, expression)                                      \
-    inline float name(float x, float y) {                                   \
+    MSL inline float name(float x, float y) {                               \
         return expression;                                                  \
     }                                                                       \
     template <class Bits>                                                   \
-    small_float<Bits> name(small_float<Bits> x, small_float<Bits> y) {      \
+    MSL small_float<Bits> name(small_float<Bits> x, small_float<Bits> y) {  \
         return name(static_cast<float>(x), static_cast<float>(y));          \
     }                                                                       \
     template <class T, int n>                                               \
-    vec<T, n> name(vec<T, n> x, std::type_identity_t<vec<T, n>> y) {        \
+    MSL vec<T, n> name(vec<T, n> x, std::type_identity_t<vec<T, n>> y) {    \
         for (int i = 0; i < n; ++i) x.data[i] = name(x.data[i], y.data[i]); \
         return x;                                                           \
     }
@@ -66,21 +66,21 @@ METAL_BINARY(fmod, std::fmod(x, y))
 METAL_BINARY(ldexp_by, std::ldexp(x, static_cast<int>(y)))
 #undef METAL_BINARY
 
-inline float ldexp(float x, int e) {
+MSL inline float ldexp(float x, int e) {
     return std::ldexp(x, e);
 }
-inline float sincos(float x, float& c) {
+MSL inline float sincos(float x, float& c) {
     c = std::cos(x);
     return std::sin(x);
 }
-inline float fma(float a, float b, float c) {
+MSL inline float fma(float a, float b, float c) {
     return __builtin_fmaf(a, b, c);
 }
-inline half fma(half a, half b, half c) {
+MSL inline half fma(half a, half b, half c) {
     return __builtin_fmaf(a, b, c);
 }
 template <class T, int n>
-vec<T, n> fma(vec<T, n> a, std::type_identity_t<vec<T, n>> b, std::type_identity_t<vec<T, n>> c) {
+MSL vec<T, n> fma(vec<T, n> a, std::type_identity_t<vec<T, n>> b, std::type_identity_t<vec<T, n>> c) {
     for (int i = 0; i < n; ++i) a.data[i] = fma(a.data[i], b.data[i], c.data[i]);
     return a;
 }
@@ -89,139 +89,145 @@ template <class T>
 concept Scalar = std::is_arithmetic_v<T> || is_small_float<T>;
 
 template <Scalar T>
-T max(T a, T b) {
+MSL T max(T a, T b) {
     if constexpr (std::is_same_v<T, float>)
         return std::fmax(a, b);
     else
         return a < b ? b : a;
 }
 template <Scalar T>
-T min(T a, T b) {
+MSL T min(T a, T b) {
     if constexpr (std::is_same_v<T, float>)
         return std::fmin(a, b);
     else
         return b < a ? b : a;
 }
 template <Scalar T>
-T clamp(T x, T low, T high) {
+MSL T clamp(T x, T low, T high) {
     return min(max(x, low), high);
 }
 template <Scalar T>
-T abs(T x) {
+MSL T abs(T x) {
     return x < T(0) ? T(-x) : x;
 }
 template <class T, int n>
-vec<T, n> max(vec<T, n> a, std::type_identity_t<vec<T, n>> b) {
+MSL vec<T, n> max(vec<T, n> a, std::type_identity_t<vec<T, n>> b) {
     for (int i = 0; i < n; ++i) a.data[i] = max(a.data[i], b.data[i]);
     return a;
 }
 template <class T, int n>
-vec<T, n> min(vec<T, n> a, std::type_identity_t<vec<T, n>> b) {
+MSL vec<T, n> min(vec<T, n> a, std::type_identity_t<vec<T, n>> b) {
     for (int i = 0; i < n; ++i) a.data[i] = min(a.data[i], b.data[i]);
     return a;
 }
 template <class T, int n>
-vec<T, n> clamp(vec<T, n> x, std::type_identity_t<vec<T, n>> low, std::type_identity_t<vec<T, n>> high) {
+MSL vec<T, n> clamp(vec<T, n> x, std::type_identity_t<vec<T, n>> low, std::type_identity_t<vec<T, n>> high) {
     return min(max(x, low), high);
 }
 template <class T, int n>
-vec<T, n> abs(vec<T, n> x) {
+MSL vec<T, n> abs(vec<T, n> x) {
     for (auto& e : x.data) e = abs(e);
     return x;
 }
 template <class T>
-T mix(T a, T b, std::type_identity_t<T> t) {
+MSL T mix(T a, T b, std::type_identity_t<T> t) {
     return a + (b - a) * t;
 }
 template <Scalar T>
-T select(T a, T b, bool second) {
+MSL T select(T a, T b, bool second) {
     return second ? b : a;
 }
 template <class T, int n>
-vec<T, n> select(vec<T, n> a, vec<T, n> b, vec<bool, n> second) {
+MSL vec<T, n> select(vec<T, n> a, vec<T, n> b, vec<bool, n> second) {
     for (int i = 0; i < n; ++i) a.data[i] = second.data[i] ? b.data[i] : a.data[i];
     return a;
 }
 template <VectorLike A, VectorLike B>
-auto dot(A a, B b) {
+MSL auto dot(A a, B b) {
     const auto x = to_vector(a), y = to_vector(b);
     auto sum = x.data[0] * y.data[0];
     for (size_t i = 1; i < std::size(x.data); ++i) sum = sum + x.data[i] * y.data[i];
     return sum;
 }
 template <VectorLike V>
-auto length_squared(V v) {
+MSL auto length_squared(V v) {
     return dot(v, v);
 }
 template <VectorLike V>
-auto length(V v) {
+MSL auto length(V v) {
     return sqrt(dot(v, v));
 }
 template <int n>
-bool all(vec<bool, n> v) {
+MSL bool all(vec<bool, n> v) {
     for (bool e : v.data)
         if (!e) return false;
     return true;
 }
 template <int n>
-bool any(vec<bool, n> v) {
+MSL bool any(vec<bool, n> v) {
     return !all(!v);
 }
 
-inline bool isnan(float x) {
+MSL inline bool isnan(float x) {
     return std::isnan(x);
 }
-inline bool isinf(float x) {
+MSL inline bool isinf(float x) {
     return std::isinf(x);
 }
-inline bool isfinite(float x) {
+MSL inline bool isfinite(float x) {
     return std::isfinite(x);
 }
 template <std::integral T>
-T popcount(T x) {
+MSL T popcount(T x) {
     return static_cast<T>(std::popcount(std::make_unsigned_t<T>(x)));
 }
 template <std::integral T>
-T clz(T x) {
+MSL T clz(T x) {
     return static_cast<T>(std::countl_zero(std::make_unsigned_t<T>(x)));
 }
 template <std::integral T>
-T ctz(T x) {
+MSL T ctz(T x) {
     return static_cast<T>(std::countr_zero(std::make_unsigned_t<T>(x)));
 }
-inline uint mulhi(uint a, uint b) {
+MSL inline uint mulhi(uint a, uint b) {
     return static_cast<uint>((uint64_t{a} * b) >> 32);
 }
 template <std::integral T>
-T extract_bits(T x, uint offset, uint bits) {
-    if (offset + bits > sizeof(T) * 8) softmetal::report_index("extract_bits", offset + bits, sizeof(T) * 8);
+MSL void check_bits([[maybe_unused]] const char* function, [[maybe_unused]] uint end) {
+#if !defined(__CUDA_ARCH__)
+    if (end > sizeof(T) * 8) softmetal::report_index(function, end, sizeof(T) * 8);
+#endif
+}
+template <std::integral T>
+MSL T extract_bits(T x, uint offset, uint bits) {
+    check_bits<T>("extract_bits", offset + bits);
     if (bits == 0) return 0;
     const uint up = static_cast<uint>(sizeof(T) * 8) - offset - bits, down = up + offset;
     return static_cast<T>(static_cast<T>(x << up) >> down);
 }
 template <std::integral T>
-T insert_bits(T base, T insert, uint offset, uint bits) {
-    if (offset + bits > sizeof(T) * 8) softmetal::report_index("insert_bits", offset + bits, sizeof(T) * 8);
+MSL T insert_bits(T base, T insert, uint offset, uint bits) {
+    check_bits<T>("insert_bits", offset + bits);
     const T mask =
         bits == sizeof(T) * 8 ? static_cast<T>(~T{0}) : static_cast<T>(((T{1} << bits) - 1) << offset);
     return static_cast<T>((base & ~mask) | (static_cast<T>(insert << offset) & mask));
 }
 template <std::integral T>
-T rotate(T x, T by) {
+MSL T rotate(T x, T by) {
     return static_cast<T>(std::rotl(std::make_unsigned_t<T>(x), static_cast<int>(by)));
 }
 template <std::integral T>
-T mad24(T a, T b, T c) {
+MSL T mad24(T a, T b, T c) {
     return a * b + c;
 }
 template <std::integral T>
-T mul24(T a, T b) {
+MSL T mul24(T a, T b) {
     return a * b;
 }
-inline half2 unpack_half2(uint x) {
+MSL inline half2 unpack_half2(uint x) {
     return as_type<half2>(x);
 }
-inline float4 unpack_unorm4x8_to_float(uint x) {
+MSL inline float4 unpack_unorm4x8_to_float(uint x) {
     return float4(as_type<uchar4>(x)) / 255.0F;
 }
 
@@ -229,14 +235,14 @@ inline float4 unpack_unorm4x8_to_float(uint x) {
 namespace precise {
 using metal::cos, metal::exp, metal::exp2, metal::log, metal::log2, metal::pow, metal::rsqrt, metal::sin,
     metal::sqrt, metal::tanh, metal::fma, metal::max, metal::min, metal::clamp;
-inline float divide(float a, float b) {
+MSL inline float divide(float a, float b) {
     return a / b;
 }
 }  // namespace precise
 namespace fast {
 using namespace precise;
 }
-inline float divide(float a, float b) {
+MSL inline float divide(float a, float b) {
     return a / b;
 }
 

@@ -6,6 +6,13 @@
 
 #include "base/half.h"
 
+// Functions of the kernels' library, which nvcc has to be told that a GPU calls.
+#if defined(__CUDACC__)
+#define MSL __host__ __device__
+#else
+#define MSL
+#endif
+
 namespace metal {
 
 template <class Bits>
@@ -23,23 +30,23 @@ struct small_float {
     constexpr operator float() const { return Bits::widen(bits); }
 
     template <class T>
-    small_float& operator+=(T x) {
+    constexpr small_float& operator+=(T x) {
         return *this = small_float(static_cast<float>(*this) + static_cast<float>(x));
     }
     template <class T>
-    small_float& operator-=(T x) {
+    constexpr small_float& operator-=(T x) {
         return *this = small_float(static_cast<float>(*this) - static_cast<float>(x));
     }
     template <class T>
-    small_float& operator*=(T x) {
+    constexpr small_float& operator*=(T x) {
         return *this = small_float(static_cast<float>(*this) * static_cast<float>(x));
     }
     template <class T>
-    small_float& operator/=(T x) {
+    constexpr small_float& operator/=(T x) {
         return *this = small_float(static_cast<float>(*this) / static_cast<float>(x));
     }
     constexpr small_float operator-() const {
-        small_float r;
+        small_float r{};
         r.bits = static_cast<uint16_t>(bits ^ 0x8000u);
         return r;
     }
@@ -47,7 +54,17 @@ struct small_float {
 
 struct HalfBits {
     static constexpr uint16_t narrow(float x) { return smelt::f32_to_f16(x); }
-    static constexpr float widen(uint16_t b) { return smelt::f16_to_f32(b); }
+#if defined(__CUDA_ARCH__)
+    __device__ static float widen(uint16_t b) {
+        float f;
+        asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(b));
+        return f;
+    }
+#else
+    static constexpr float widen(uint16_t b) {
+        return smelt::f16_to_f32(b);
+    }
+#endif
 };
 struct BfloatBits {
     static constexpr uint16_t narrow(float x) { return smelt::f32_to_bf16(x); }

@@ -26,13 +26,13 @@ struct swizzle {
     T data[n];
     using vector = vec<T, sizeof...(I)>;
     constexpr operator vector() const { return vector(data[I]...); }
-    swizzle& operator=(vector v) {
+    constexpr swizzle& operator=(vector v) {
         int k = 0;
         ((data[I] = v[k++]), ...);
         return *this;
     }
-    swizzle& operator+=(vector v) { return *this = vector(*this) + v; }
-    swizzle& operator*=(vector v) { return *this = vector(*this) * v; }
+    constexpr swizzle& operator+=(vector v) { return *this = vector(*this) + v; }
+    constexpr swizzle& operator*=(vector v) { return *this = vector(*this) * v; }
 };
 
 template <class V>
@@ -131,17 +131,17 @@ struct alignas(sizeof(T) * (n == 3 ? 4 : n)) vec : components<T, n> {
     constexpr vec(A a, B b, More... more) {
         const int end = put(put(0, a), b);
         const int total = put_all(end, more...);
-        if (total != n) softmetal::report_index("a vector's constructor", total, n);
+        if (total != n) bad_index("a vector's constructor", total);
     }
 
     constexpr T& operator[](int i) {
         if (static_cast<unsigned>(i) >= n) [[unlikely]]
-            softmetal::report_index("a vector", i, n);
+            bad_index("a vector", i);
         return data[i];
     }
     constexpr const T& operator[](int i) const {
         if (static_cast<unsigned>(i) >= n) [[unlikely]]
-            softmetal::report_index("a vector", i, n);
+            bad_index("a vector", i);
         return data[i];
     }
 
@@ -197,6 +197,11 @@ struct alignas(sizeof(T) * (n == 3 ? 4 : n)) vec : components<T, n> {
 #undef METAL_VECTOR_OP
 
  private:
+    MSL static void bad_index([[maybe_unused]] const char* what, [[maybe_unused]] int i) {
+#if !defined(__CUDA_ARCH__)
+        softmetal::report_index(what, i, n);
+#endif
+    }
     template <class A>
     constexpr int put(int at, const A& a) {
         if constexpr (VectorLike<A>) {
@@ -248,8 +253,8 @@ template <class T>
 struct packed_vec3 {
     T x, y, z;
     packed_vec3() = default;
-    packed_vec3(vec<T, 3> v) : x(v.x), y(v.y), z(v.z) {}
-    operator vec<T, 3>() const { return {x, y, z}; }
+    constexpr packed_vec3(vec<T, 3> v) : x(v.x), y(v.y), z(v.z) {}
+    constexpr operator vec<T, 3>() const { return {x, y, z}; }
 };
 
 #define METAL_VECTORS(T)    \
@@ -284,7 +289,7 @@ constexpr To as_type(From from) {
 namespace softmetal {
 
 template <class T>
-T position(const Dim3& d) {
+MSL T position(const Dim3& d) {
     if constexpr (metal::VectorLike<T>) {
         T v;
         const uint32_t values[] = {d.x, d.y, d.z};
@@ -295,7 +300,7 @@ T position(const Dim3& d) {
     }
 }
 template <class T>
-T position(uint32_t value) {
+MSL T position(uint32_t value) {
     return static_cast<T>(value);
 }
 
