@@ -124,3 +124,44 @@ function(software_metal_kernels name)
         $<$<CXX_COMPILER_ID:Clang>:-Wno-user-defined-literals -Wno-unused-const-variable>
         "$<$<BOOL:${SMELT_HOST_HAS_FMA}>:-mavx2;-mfma>")
 endfunction()
+
+# With SMELT_NVCC, the path of nvcc: the same kernels on an NVIDIA GPU. Targets: metal_cuda (tests and benchmark);
+# bench/metal_on_cuda.sh runs them.
+function(metal_on_cuda)
+    set(nvcc ${SMELT_NVCC} -std=c++20 -arch=sm_90 -O3 -lineinfo -fmad=false --expt-relaxed-constexpr -x cu
+        # A thread-local attribute, a literal suffix, unused variables
+        -diag-suppress 1835,2506,177 -Xcompiler -fsigned-char,-fPIC -I${CMAKE_SOURCE_DIR}/tests/softmetal/cuda
+        -I${CMAKE_SOURCE_DIR}/tests/softmetal/include -I${CMAKE_SOURCE_DIR}/tests -I${CMAKE_SOURCE_DIR}/src)
+    set(softmetal ${CMAKE_SOURCE_DIR}/tests/softmetal)
+    metal_generated(cuda generated ${metal_kernels})
+    metal_generated(cuda generated_tests ${softmetal}/kernels/basic.metal)
+    foreach(source ${generated} ${generated_tests} ${softmetal}/cuda/execute.cu ${CMAKE_SOURCE_DIR}/bench/metal_cuda_bench.cu)
+        get_filename_component(stem ${source} NAME_WE)
+        set(object ${CMAKE_CURRENT_BINARY_DIR}/metal_cuda/${stem}.o)
+        add_custom_command(OUTPUT ${object} COMMAND ${nvcc} -c ${source} -o ${object}
+            DEPENDS ${source} ${softmetal}/cuda/metal_stdlib ${softmetal}/launch.h ${softmetal}/execute.h VERBATIM)
+        set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+        set(${stem}_object ${object})
+        list(APPEND objects ${object})
+    endforeach()
+    list(REMOVE_ITEM objects ${basic_object} ${metal_cuda_bench_object} ${execute_object})
+    get_filename_component(cuda_bin ${SMELT_NVCC} DIRECTORY)
+    set(cudart ${cuda_bin}/../lib64/libcudart_static.a rt dl Threads::Threads)
+    # The device, with a GPU in place of fibers.
+    add_library(softmetal_cuda STATIC EXCLUDE_FROM_ALL ${softmetal}/commands.cpp ${softmetal}/device.cpp ${softmetal}/foundation.cpp
+        ${softmetal}/registration.cpp ${execute_object})
+    target_include_directories(softmetal_cuda PUBLIC ${softmetal}/include ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/src)
+    target_link_libraries(softmetal_cuda PRIVATE fmt::fmt PUBLIC ${cudart})
+    add_executable(metal_cuda_bench EXCLUDE_FROM_ALL ${metal_cuda_bench_object} ${objects})
+    set_target_properties(metal_cuda_bench PROPERTIES LINKER_LANGUAGE CXX)
+    target_link_libraries(metal_cuda_bench PRIVATE softmetal_cuda smelt_quant)
+    set(tests ${CMAKE_SOURCE_DIR}/tests)
+    add_executable(metal_cuda_ops_test EXCLUDE_FROM_ALL ${tests}/conformance/ops_test.cpp ${tests}/conformance/attention_test.cpp
+        ${tests}/conformance/experts_test.cpp ${tests}/conformance/matmul_test.cpp ${tests}/conformance/rig.cpp ${objects}
+        $<TARGET_OBJECTS:smelt_metal>)
+    target_include_directories(metal_cuda_ops_test PRIVATE ${tests})
+    target_link_libraries(metal_cuda_ops_test PRIVATE smelt_backend softmetal_cuda GTest::gtest GTest::gtest_main)
+    add_executable(metal_cuda_device_test EXCLUDE_FROM_ALL ${softmetal}/softmetal_test.cpp ${basic_object})
+    target_link_libraries(metal_cuda_device_test PRIVATE softmetal_cuda GTest::gtest GTest::gtest_main)
+    add_custom_target(metal_cuda DEPENDS metal_cuda_bench metal_cuda_ops_test metal_cuda_device_test)
+endfunction()
