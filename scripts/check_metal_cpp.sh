@@ -9,6 +9,7 @@ dir=${1:-${METAL_CPP:-}}
 command -v clang++ >/dev/null || { echo "clang++ is not installed: skipped" >&2; exit 77; }
 status=0
 for file in src/backend/metal/*.cpp; do
+    [ -f "$file" ] || continue
     # Apple's headers use C's unsigned enums and unused parameters as they like: warnings of ours count, theirs do not.
     if clang++ -std=c++20 -fsyntax-only -fblocks -Wall -Wextra -Werror -isystem tests/softmetal/apple -isystem "$dir" \
         -include tests/softmetal/apple/prelude.h -I src "$file"; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes C++ of a Metal kernel file, for the software Metal device, CUDA, or a check of the address spaces.
+"""Makes C++ of a Metal kernel file, for the software Metal device, CUDA, or clang's check of the language.
 
-usage: metal_bindings.py {soft,cuda,spaces,source} IN.metal -o OUT --cxx COMPILER -I DIR...
+usage: metal_bindings.py {soft,cuda,dialect,source} IN.metal -o OUT --cxx COMPILER -I DIR...
 
 The file stays plain MSL. The C++ compiler's preprocessor expands it first (with empty headers of the standard
 library, so that only the kernels' own text is left); then pointers with an address space become checked ones,
@@ -24,6 +24,8 @@ POSITIONS = {
 TOKEN = re.compile(
     r'(?P<line>^[ \t]*\#[^\n]*)|(?P<space>\s+)|(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<char>\'(?:[^\'\\\n]|\\.)*\')'
     r"|(?P<name>[A-Za-z_]\w*)|(?P<number>\.?\d(?:[eEpP][+-]|[\w.])*)|(?P<op>::|->|\[\[|\]\]|.)", re.M | re.S)
+
+BUILTIN = r"(float|half|u?char|u?short|u?int|u?long|bool|u?int\d+_t)[234]?|atomic_u?int"
 
 
 class BadKernel(Exception):
@@ -153,6 +155,8 @@ class Rewriter:
                 self.replace(i, self.closing(i) + 1, "")
             elif kind == "number" and re.fullmatch(r"(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?", text):
                 self.tokens[i][1] += "f"  # MSL has no double
+            elif self.mode == "dialect" and re.fullmatch(r"(float|half|u?(char|short|int|long))[234]", text) and self.text(i + 1) == "(":
+                self.replace(i, i + 1, f"metal::construct<{text}>")
             elif kind == "name" and text in ("thread", "kernel"):
                 self.replace(i, i + 1, "")
             elif text == "&" and self.text(self.next(i)) in self.shared_variables and self.text(self.previous(i)) in "(,=":
@@ -340,12 +344,15 @@ class Rewriter:
     def pointer(self, space, element):
         if self.mode == "soft":
             return f"softmetal::ptr<softmetal::{space}, {element}>"
-        if self.mode == "spaces":
-            return f"SPACE_{space} {element}*"
-        return f"{element}*"
+        return f"{self.qualifier(space, element)}{element}*"
 
     def reference(self, space, element):
-        return f"SPACE_{space} {element}&" if self.mode == "spaces" else f"{element}&"
+        return f"{self.qualifier(space, element)}{element}&"
+
+    def qualifier(self, space, element):
+        """For clang. Its classes can only be copied within one space, Metal's from any: they go without."""
+        of = element.replace("const ", "")
+        return f"SPACE_{space} " if self.mode == "dialect" and re.fullmatch(BUILTIN, of) else ""
 
     def program_constant(self, first, t, end, of):
         """`constant bool x [[function_constant(0)]];` or `constant float table[4] = {...};`"""
@@ -357,7 +364,7 @@ class Rewriter:
                 raise BadKernel(f"{self.where(first)}: a function constant has no value")
             self.constants.append((name, of, int(attributes["function_constant"])))
             declaration = {"soft": "static {0} {1}; static bool {1}_is_defined;",
-                           "cuda": "__constant__ {0} {1};", "spaces": "extern const {0} {1};"}[self.mode]
+                           "cuda": "__constant__ {0} {1};", "dialect": "extern const {0} {1};"}[self.mode]
             self.replace(first, semicolon + 1, declaration.format(of, name))
             return first
         if self.text(after) == "[" and self.mode == "soft":
@@ -368,7 +375,7 @@ class Rewriter:
                 return first
         array = self.text(after) == "["
         self.replace(first, t, {"soft": "static constexpr ", "cuda": "static constexpr " + array * "__device__ ",
-                                "spaces": "static SPACE_Constant const "}[self.mode])
+                                "dialect": "static SPACE_Constant const "}[self.mode])
         return first
 
     def threadgroup_variables(self, first, i, of):
@@ -384,7 +391,7 @@ class Rewriter:
             subscript = "".join(f"[{s}]" for s in sizes)
             if self.mode == "cuda":
                 out += f"__shared__ {of} {name}{subscript};"
-            elif self.mode == "spaces":
+            elif self.mode == "dialect":
                 out += f"static SPACE_Threadgroup {of} {name}{subscript};"
             else:
                 row = of + "".join(f"[{s}]" for s in sizes[1:])
@@ -463,7 +470,7 @@ def write(path, text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", choices=("soft", "cuda", "spaces", "source"))
+    parser.add_argument("mode", choices=("soft", "cuda", "dialect", "source"))
     parser.add_argument("input")
     parser.add_argument("-o", dest="output", required=True)
     parser.add_argument("--cxx", default="c++")
@@ -489,9 +496,9 @@ def main():
         rewriter = Rewriter(tokenize(text), file_name, args.mode)
         body = rewriter.run()
         namespace = f"metal::kernels_{stem}"
-        bind = {"soft": soft_bindings, "cuda": cuda_bindings, "spaces": None}[args.mode]
-        if args.mode == "spaces":
-            write(args.output, f"#include <metal_spaces>\n{body}\n")
+        bind = {"soft": soft_bindings, "cuda": cuda_bindings, "dialect": None}[args.mode]
+        if args.mode == "dialect":
+            write(args.output, f"#include <metal_dialect>\n{body}\n")
         else:
             write(args.output, f"#include <metal_stdlib>\nnamespace {namespace} {{\n{body}\n}}\n"
                   f'#line 1 "bindings of {file_name}"\nnamespace {namespace} {{\n'
