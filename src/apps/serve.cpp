@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
+#include "base/memory_reserve.h"
 #include "base/truncation.h"
 #include "server/api_server.h"
 #include "server/read_request.h"
@@ -186,6 +187,7 @@ void run(Options& o, CLI::App& verb) {
 
     make_prefix_dir(o.prefix_dir);
     guard_mapped_files();
+    hold_memory_reserve();
     // Before the models: a port in use is known at once. It outlives them, because their engines post to it.
     HttpServer http(o.http);
     ModelSet models(o.set);

@@ -1,6 +1,8 @@
 // Guards first, then the route, then the body against its schema.
 #include "server/api_server.h"
 
+#include "base/memory_reserve.h"
+
 namespace smelt {
 
 namespace {
@@ -36,6 +38,11 @@ std::optional<HttpAnswer> ApiServer::refuse(const HttpRequest& head) {
         return answer;
     }
     if (const auto e = check_key(head, route->access, context_.access)) return error_answer(*e, style);
+    if (route->generates && !renew_memory_reserve()) {
+        return error_answer(
+            {.status = 503, .code = "insufficient_memory", .message = "too little memory", .retry_after = 1},
+            style);
+    }
     if (is_socket(*route) && !head.wants_websocket) {
         HttpAnswer answer = error_answer({.status = 426, .code = "", .message = "this is a WebSocket"});
         answer.headers.emplace_back("upgrade", "websocket");

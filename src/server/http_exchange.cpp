@@ -155,13 +155,15 @@ void HttpExchange::lose(Loss loss) {
     wake_.cancel();
 }
 
-void HttpExchange::fail() {
-    asio::dispatch(core_.io, [self = shared_from_this()] {
+void HttpExchange::fail(bool no_memory) {
+    asio::dispatch(core_.io, [self = shared_from_this(), no_memory] {
         if (self->started_) {
             self->about_.keep_alive = false;
             return self->end();
         }
-        self->send(self->core_.handler->error(500, "internal_error", "internal error"));
+        HttpHandler& handler = *self->core_.handler;
+        self->send(no_memory ? handler.error(503, "insufficient_memory", "too little memory")
+                             : handler.error(500, "internal_error", "internal error"));
     });
 }
 

@@ -30,7 +30,8 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
 
     // Of the session, on the I/O thread.
     void lose(Loss loss);
-    void fail();  // the handler threw
+    // The handler threw; or there was too little memory for what it did.
+    void fail(bool no_memory);
     bool lost() const { return gone_; }
     bool ended() const { return ended_; }
     bool keep_alive() const { return about_.keep_alive; }

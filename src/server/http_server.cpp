@@ -19,7 +19,7 @@ using boost::system::error_code;
 
 // After the drain deadline, what is cut may still write its last event.
 constexpr std::chrono::seconds farewell{2};
-// When no file descriptor is left: no busy loop until clients leave.
+// When no file descriptor or no memory is left: no busy loop until clients leave.
 constexpr std::chrono::milliseconds accept_pause{100};
 
 void log_failure(std::exception_ptr failure) {
@@ -32,28 +32,36 @@ void log_failure(std::exception_ptr failure) {
     }
 }
 
+void serve(const std::shared_ptr<ServerCore>& core, tcp::socket socket) {
+    if (core->connections.size() + core->n_handshakes >= core->options.limits.max_connections) return;
+    error_code ignored;
+    socket.set_option(tcp::no_delay(true), ignored);
+    socket.non_blocking(true, ignored);
+    // The system would hold megabytes for a client that does not read, beyond what is counted here.
+    const auto held = static_cast<int>(core->options.limits.max_buffered_bytes);
+    socket.set_option(tcp::socket::send_buffer_size(held), ignored);
+    if (core->tls) {
+        asio::co_spawn(core->io, serve_tls(core, std::move(socket)), log_failure);
+    } else {
+        asio::co_spawn(core->io, serve_http(core, std::move(socket)), log_failure);
+    }
+}
+
 asio::awaitable<void> accept_clients(std::shared_ptr<ServerCore> core) {
     asio::steady_timer pause(core->io);
+    error_code error;
     while (core->acceptor.is_open()) {
-        error_code error;
-        tcp::socket socket =
-            co_await core->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
-        if (!core->acceptor.is_open()) co_return;
-        if (error) {
-            pause.expires_after(accept_pause);
-            co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
-            continue;
-        }
-        if (core->connections.size() + core->n_handshakes >= core->options.limits.max_connections) continue;
-        socket.set_option(tcp::no_delay(true), error);
-        socket.non_blocking(true, error);
-        // The system would hold megabytes for a client that does not read, beyond what is counted here.
-        const auto held = static_cast<int>(core->options.limits.max_buffered_bytes);
-        socket.set_option(tcp::socket::send_buffer_size(held), error);
-        if (core->tls) {
-            asio::co_spawn(core->io, serve_tls(core, std::move(socket)), log_failure);
-        } else {
-            asio::co_spawn(core->io, serve_http(core, std::move(socket)), log_failure);
+        try {
+            if (error) {
+                pause.expires_after(accept_pause);
+                co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
+            }
+            tcp::socket socket =
+                co_await core->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+            if (!error) serve(core, std::move(socket));
+        } catch (const std::bad_alloc&) {
+            std::this_thread::sleep_for(accept_pause / 10);  // where not even the pause can be had
+            error = asio::error::no_memory;
         }
     }
 }

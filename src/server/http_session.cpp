@@ -89,11 +89,11 @@ HttpRequest make_head(const Parser& parser) {
 }
 
 // Without memory for an error, the client gets it a little later.
-void fail(HttpExchange& exchange) {
+void fail(HttpExchange& exchange, bool no_memory) {
     constexpr int max_tries = 1000;
     for (int i = 0; i < max_tries; ++i) {
         try {
-            return exchange.fail();
+            return exchange.fail(no_memory);
         } catch (const std::bad_alloc&) {
             std::this_thread::sleep_for(std::chrono::milliseconds(10));
         }
@@ -306,9 +306,11 @@ void HttpSession::hand_over(HttpRequest request) {
     const auto work = [handler = core_->handler, exchange = exchange_](HttpRequest r) {
         try {
             handler->handle(std::move(r), exchange);
+        } catch (const std::bad_alloc&) {
+            fail(*exchange, true);
         } catch (const std::exception& e) {
             spdlog::error("internal error: {}", e.what());
-            fail(*exchange);
+            fail(*exchange, false);
         }
     };
     if (core_->handler->is_short(request)) return work(std::move(request));

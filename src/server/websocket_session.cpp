@@ -2,7 +2,6 @@
 #include "server/websocket_session.h"
 
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -63,6 +62,8 @@ class WebSocketSession final : public Connection,
     }
 
  private:
+    void end();
+    asio::awaitable<void> read();
     asio::awaitable<void> write();
     asio::awaitable<void> take(std::string text);
     void sent(size_t n);
@@ -145,10 +146,32 @@ asio::awaitable<void> WebSocketSession::run(
     if (error) co_return;
 
     listener_ = core_->handler->open_websocket(head, shared_from_this());
+    // However this coroutine ends: where memory was too little to resume it, it is only destroyed.
+    struct AtTheEnd {
+        WebSocketSession& s;
+        ~AtTheEnd() { s.end(); }
+    };
+    const AtTheEnd at_the_end{*this};
+    // A connection that cannot be written to is none.
     asio::co_spawn(
-        core_->io, [self = shared_from_this()] { return self->write(); }, asio::detached);
+        core_->io, [self = shared_from_this()] { return self->write(); },
+        [self = shared_from_this()](std::exception_ptr failed) {
+            if (failed) self->abandon();
+        });
+    co_await read();
+}
+
+void WebSocketSession::end() {
+    closed_ = true;
+    abandon();
+    wake_.cancel();
+    if (const auto listener = std::exchange(listener_, nullptr)) listener->closed();
+}
+
+asio::awaitable<void> WebSocketSession::read() {
     boost::beast::flat_buffer buffer;
     while (true) {
+        error_code error;
         co_await ws_.async_read(buffer, asio::redirect_error(asio::use_awaitable, error));
         if (error) break;
         if (ws_.got_text()) {
@@ -164,10 +187,6 @@ asio::awaitable<void> WebSocketSession::run(
         // One large message does not keep its memory for good.
         if (buffer.capacity() > size_t{64} << 10) buffer.shrink_to_fit();
     }
-    closed_ = true;
-    wake_.cancel();
-    listener_->closed();
-    listener_.reset();
 }
 
 }  // namespace

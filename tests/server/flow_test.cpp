@@ -19,6 +19,7 @@ const Json endless = {
 TestServerOptions options(std::chrono::milliseconds write_timeout) {
     TestServerOptions o;
     o.limits.write_timeout = write_timeout;
+    o.limits.idle_timeout *= patience;  // pings, which these clients do not expect
     o.limits.max_buffered_bytes = size_t{16} << 10;
     o.max_seqs = 8;
     return o;
