@@ -46,6 +46,29 @@ TEST(Bench, ADecodeStepReadsTheChosenExpertsOnly) {
     EXPECT_GT(j["decode"]["tokens_per_s"]["median"].get<double>(), 0);
 }
 
+TEST(Bench, AServerUnderLoadIsMeasuredAsItsClientsSeeIt) {
+    const CommandResult r = smelt_command(
+        "bench --serve " SMELT_MODELS "/demo-5m --clients 1,4 --requests 3 --words 20 --tokens 24 --json");
+    ASSERT_EQ(r.status, 0) << r.err;
+    const Json loads = parse_json(r.out, "bench")["loads"];
+    ASSERT_EQ(loads.size(), 2u);
+    for (size_t i = 0; i < 2; ++i) {
+        const Json& load = loads[i];
+        const int clients = i == 0 ? 1 : 4;
+        EXPECT_EQ(load["clients"], clients);
+        EXPECT_EQ(load["requests"], 3 * clients);
+        // Every token of every answer was counted, whatever the time it took.
+        EXPECT_NEAR(load["output_tokens_per_second"].get<double>() * load["seconds"].get<double>(),
+                    3 * clients * 24, 0.5);
+        EXPECT_DOUBLE_EQ(load["goodput"].get<double>(), load["requests_per_second"].get<double>());
+        const auto median = [&](const char* name) { return load[name]["median_ms"].get<double>(); };
+        EXPECT_GT(median("ttft"), 0);
+        EXPECT_GT(median("e2el"), median("ttft") + median("itl"));
+        EXPECT_GE(load["itl"]["p99_ms"].get<double>(), median("itl"));
+        EXPECT_TRUE(load["added_by_server"]["ttft_ms"].is_number());
+    }
+}
+
 TEST(Bench, MoreLayersThanThereAreIsAUsageError) {
     const CommandResult r = smelt_command("bench --shape gpt-oss-20b --layers 25");
     EXPECT_EQ(r.status, 2);
