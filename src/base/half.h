@@ -1,8 +1,10 @@
 // IEEE half (F16) and bfloat16 (BF16) as bits, with exact widening and round-to-nearest-even narrowing.
-// Device-safe: no standard library beyond <cstdint>.
+// Device-safe: no standard library beyond <cstdint>. Metal has both as types of its language.
 #pragma once
 
+#ifndef __METAL_VERSION__
 #include <cstdint>
+#endif
 
 #include "base/device_fn.h"
 
@@ -11,9 +13,17 @@ namespace smelt {
 // std::bit_cast without a function of its own (see base/device_fn.h).
 template <class To, class From>
 DEVICE_FN constexpr To bit_cast_to(From from) {
+#ifdef __METAL_VERSION__
+    return as_type<To>(from);
+#else
     return __builtin_bit_cast(To, from);
+#endif
 }
 
+#ifdef __METAL_VERSION__
+using F16 = half;
+using BF16 = bfloat;
+#else
 DEVICE_FN constexpr float f16_to_f32(uint16_t h) {
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16;
     const uint32_t magnitude = h & 0x7fffu;
@@ -64,5 +74,6 @@ struct BF16 {
 };
 
 static_assert(sizeof(F16) == 2 && sizeof(BF16) == 2);
+#endif
 
 }  // namespace smelt

@@ -57,7 +57,7 @@ void reorder_nibbles(const RowView& row, std::byte* out) {
         std::memcpy(&from.scale, row.scales + i, sizeof(from.scale));
         std::memcpy(from.qs, row.data + i * static_cast<int64_t>(sizeof(from.qs)), sizeof(from.qs));
         BlockMXFP4 to{from.scale, {}};
-        for (int j = 0; j < BlockMXFP4::block_len; ++j) BlockMXFP4::set_code(to, j, from.code(from, j));
+        for (int j = 0; j < BlockMXFP4::block_len; ++j) BlockMXFP4::set_code(&to, j, from.code(&from, j));
         std::memcpy(out + i * static_cast<int64_t>(sizeof(to)), &to, sizeof(to));
     }
 }
@@ -68,7 +68,7 @@ void reorder_nibbles(const RowView& row, Plane plane, std::byte* out) {
         BlockMXFP4 from;
         std::memcpy(&from, row.data + i * static_cast<int64_t>(sizeof(from)), sizeof(from));
         BlockMXFP4_HF to{from.scale, {}};
-        for (int j = 0; j < BlockMXFP4::block_len; ++j) BlockMXFP4_HF::set_code(to, j, from.code(from, j));
+        for (int j = 0; j < BlockMXFP4::block_len; ++j) BlockMXFP4_HF::set_code(&to, j, from.code(&from, j));
         if (plane == Plane::scales) {
             std::memcpy(out + i, &to.scale, sizeof(to.scale));
         } else {

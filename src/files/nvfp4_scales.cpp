@@ -36,7 +36,7 @@ void apply(TensorView& t, const std::vector<float>& factors, ModelFile& model) {
         const float factor =
             factors[static_cast<size_t>(i * static_cast<int64_t>(factors.size()) / n_blocks)];
         for (int g = 0; g < 4; ++g) {
-            const float scale = BlockNVFP4::scale(from, g) * factor;
+            const float scale = BlockNVFP4::scale(&from, g) * factor;
             const auto group = static_cast<size_t>(4 * i + g);
             std::memcpy(scales.data() + group * sizeof(scale), &scale, sizeof(scale));
             for (int j = 0; j < 16; j += 2) {

@@ -1,9 +1,12 @@
 // Floats, and the formats of 32 or 64 integers with one scale: each a block of bytes that holds block_len
-// weights of one row, and its decode. Super-blocks are in block_k.h, OCP's Microscaling in block_mx.h.
-// Device-safe: host, Metal and CUDA compile this text.
+// weights of one row, and decode16: of 16 of them from 16 * part on, of the block that b points to, in any
+// memory of a device, or that something with the same members stands for. Super-blocks are in block_k.h,
+// OCP's Microscaling in block_mx.h. Device-safe: host, Metal and CUDA compile this text.
 #pragma once
 
+#ifndef __METAL_VERSION__
 #include <cstdint>
+#endif
 
 #include "base/half.h"
 
@@ -12,33 +15,21 @@ namespace smelt {
 // 32 bits/weight.
 struct BlockF32 {
     float value;
-    static constexpr int block_len = 1;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockF32& b, Out out) {
-        out[0] = b.value;
-    }
+    DEVICE_CONSTANT int block_len = 1;
 };
 static_assert(sizeof(BlockF32) == 4);
 
 // 16 bits/weight, IEEE half.
 struct BlockF16 {
     F16 value;
-    static constexpr int block_len = 1;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockF16& b, Out out) {
-        out[0] = b.value;
-    }
+    DEVICE_CONSTANT int block_len = 1;
 };
 static_assert(sizeof(BlockF16) == 2);
 
 // 16 bits/weight, bfloat16.
 struct BlockBF16 {
     BF16 value;
-    static constexpr int block_len = 1;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockBF16& b, Out out) {
-        out[0] = b.value;
-    }
+    DEVICE_CONSTANT int block_len = 1;
 };
 static_assert(sizeof(BlockBF16) == 2);
 
@@ -46,11 +37,11 @@ static_assert(sizeof(BlockBF16) == 2);
 struct BlockQ8_0 {
     F16 d;
     int8_t qs[32];
-    static constexpr int block_len = 32;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ8_0& b, Out out) {
-        const float d = b.d;
-        for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(b.qs[i]);
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d;
+        for (int i = 0; i < 16; ++i) out[i] = d * static_cast<float>(b->qs[16 * part + i]);
     }
 };
 static_assert(sizeof(BlockQ8_0) == 34);
@@ -59,14 +50,11 @@ static_assert(sizeof(BlockQ8_0) == 34);
 struct BlockQ4_0 {
     F16 d;
     uint8_t qs[16];
-    static constexpr int block_len = 32;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ4_0& b, Out out) {
-        const float d = b.d;
-        for (int i = 0; i < 16; ++i) {
-            out[i] = d * static_cast<float>((b.qs[i] & 15) - 8);
-            out[i + 16] = d * static_cast<float>((b.qs[i] >> 4) - 8);
-        }
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d;
+        for (int i = 0; i < 16; ++i) out[i] = d * static_cast<float>(((b->qs[i] >> (4 * part)) & 15) - 8);
     }
 };
 static_assert(sizeof(BlockQ4_0) == 18);
@@ -75,22 +63,20 @@ static_assert(sizeof(BlockQ4_0) == 18);
 struct BlockQ4_1 {
     F16 d, m;
     uint8_t qs[16];
-    static constexpr int block_len = 32;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ4_1& b, Out out) {
-        const float d = b.d, m = b.m;
-        for (int i = 0; i < 16; ++i) {
-            out[i] = d * static_cast<float>(b.qs[i] & 15) + m;
-            out[i + 16] = d * static_cast<float>(b.qs[i] >> 4) + m;
-        }
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d, m = b->m;
+        for (int i = 0; i < 16; ++i) out[i] = d * static_cast<float>((b->qs[i] >> (4 * part)) & 15) + m;
     }
 };
 static_assert(sizeof(BlockQ4_1) == 20);
 
 // Of weight i, in its place above a nibble; the bits of 32 weights lie in one little-endian word.
-DEVICE_FN constexpr uint32_t word_of(const uint8_t* bytes) {
-    return bytes[0] | static_cast<uint32_t>(bytes[1]) << 8 | static_cast<uint32_t>(bytes[2]) << 16 |
-           static_cast<uint32_t>(bytes[3]) << 24;
+template <class Bytes>
+DEVICE_FN constexpr uint32_t word_of(Bytes bytes) {
+    return static_cast<uint32_t>(bytes[0]) | static_cast<uint32_t>(bytes[1]) << 8 |
+           static_cast<uint32_t>(bytes[2]) << 16 | static_cast<uint32_t>(bytes[3]) << 24;
 }
 DEVICE_FN constexpr int fifth_bit(uint32_t word, int i) {
     return static_cast<int>((word >> i) & 1u) << 4;
@@ -102,14 +88,13 @@ struct BlockQ5_0 {
     F16 d;
     uint8_t qh[4];
     uint8_t qs[16];
-    static constexpr int block_len = 32;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ5_0& b, Out out) {
-        const float d = b.d;
-        const uint32_t qh = word_of(b.qh);
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d;
+        const uint32_t qh = word_of(b->qh) >> (16 * part);
         for (int i = 0; i < 16; ++i) {
-            out[i] = d * static_cast<float>(((b.qs[i] & 15) | fifth_bit(qh, i)) - 16);
-            out[i + 16] = d * static_cast<float>(((b.qs[i] >> 4) | fifth_bit(qh, i + 16)) - 16);
+            out[i] = d * static_cast<float>((((b->qs[i] >> (4 * part)) & 15) | fifth_bit(qh, i)) - 16);
         }
     }
 };
@@ -120,14 +105,13 @@ struct BlockQ5_1 {
     F16 d, m;
     uint8_t qh[4];
     uint8_t qs[16];
-    static constexpr int block_len = 32;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ5_1& b, Out out) {
-        const float d = b.d, m = b.m;
-        const uint32_t qh = word_of(b.qh);
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d, m = b->m;
+        const uint32_t qh = word_of(b->qh) >> (16 * part);
         for (int i = 0; i < 16; ++i) {
-            out[i] = d * static_cast<float>((b.qs[i] & 15) | fifth_bit(qh, i)) + m;
-            out[i + 16] = d * static_cast<float>((b.qs[i] >> 4) | fifth_bit(qh, i + 16)) + m;
+            out[i] = d * static_cast<float>(((b->qs[i] >> (4 * part)) & 15) | fifth_bit(qh, i)) + m;
         }
     }
 };
@@ -138,11 +122,12 @@ static_assert(sizeof(BlockQ5_1) == 24);
 struct BlockQ8_G64 {
     float d;
     int8_t qs[64];
-    static constexpr int block_len = 64;
-    static constexpr int planar_scale_bytes = sizeof(float);  // the scale is the first member
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ8_G64& b, Out out) {
-        for (int i = 0; i < 64; ++i) out[i] = b.d * static_cast<float>(b.qs[i]);
+    DEVICE_CONSTANT int block_len = 64;
+    DEVICE_CONSTANT int planar_scale_bytes = sizeof(float);  // the scale is the first member
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d;
+        for (int i = 0; i < 16; ++i) out[i] = d * static_cast<float>(b->qs[16 * part + i]);
     }
 };
 static_assert(sizeof(BlockQ8_G64) == 68);
@@ -152,14 +137,11 @@ static_assert(sizeof(BlockQ8_G64) == 68);
 struct BlockQ4_Z {
     F16 d, z;
     uint8_t qs[16];
-    static constexpr int block_len = 32;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ4_Z& b, Out out) {
-        const float d = b.d, z = b.z;
-        for (int i = 0; i < 16; ++i) {
-            out[i] = d * (static_cast<float>(b.qs[i] & 15) - z);
-            out[i + 16] = d * (static_cast<float>(b.qs[i] >> 4) - z);
-        }
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d, z = b->z;
+        for (int i = 0; i < 16; ++i) out[i] = d * (static_cast<float>((b->qs[i] >> (4 * part)) & 15) - z);
     }
 };
 static_assert(sizeof(BlockQ4_Z) == 20);
@@ -168,13 +150,25 @@ static_assert(sizeof(BlockQ4_Z) == 20);
 struct BlockQ8_Z {
     F16 d, z;
     uint8_t qs[32];
-    static constexpr int block_len = 32;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ8_Z& b, Out out) {
-        const float d = b.d, z = b.z;
-        for (int i = 0; i < 32; ++i) out[i] = d * (static_cast<float>(b.qs[i]) - z);
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d, z = b->z;
+        for (int i = 0; i < 16; ++i) out[i] = d * (static_cast<float>(b->qs[16 * part + i]) - z);
     }
 };
 static_assert(sizeof(BlockQ8_Z) == 36);
+
+#ifndef __METAL_VERSION__
+// All weights of a block.
+template <class Block, class Out>
+DEVICE_FN inline void decode_whole(const Block& b, Out out) {
+    if constexpr (Block::block_len == 1) {
+        out[0] = b.value;
+    } else {
+        for (int part = 0; part < Block::block_len / 16; ++part) Block::decode16(&b, part, out + 16 * part);
+    }
+}
+#endif
 
 }  // namespace smelt

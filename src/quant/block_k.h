@@ -2,16 +2,19 @@
 // under one or two halves. Device-safe.
 #pragma once
 
+#ifndef __METAL_VERSION__
 #include <cstdint>
+#endif
 
 #include "base/half.h"
 
 namespace smelt {
 
-// Weight i of quarter `quarter` of half `half` of a super-block with 2 bits each: the quarters lie in one
+// Weight i of quarter `quarter` of half `side` of a super-block with 2 bits each: the quarters lie in one
 // another's bytes. Loops go half by half and quarter by quarter, so that they become vector code.
-DEVICE_FN constexpr int quant_2bit(const uint8_t* qs, int half, int quarter, int i) {
-    return (qs[32 * half + i] >> (2 * quarter)) & 3;
+template <class Bytes>
+DEVICE_FN constexpr int quant_2bit(Bytes qs, int side, int quarter, int i) {
+    return (qs[32 * side + i] >> (2 * quarter)) & 3;
 }
 
 // 2.625 bits/weight: w = d * scale * q - dmin * min; scale and min of 16 weights are the nibbles of a byte.
@@ -19,18 +22,16 @@ struct BlockQ2_K {
     uint8_t scales[16];
     uint8_t qs[64];
     F16 d, dmin;
-    static constexpr int block_len = 256;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ2_K& b, Out out) {
-        const float d = b.d, dmin = b.dmin;
-        for (int g = 0; g < 16; ++g) {
-            const float scale = d * static_cast<float>(b.scales[g] & 15);
-            const float min = dmin * static_cast<float>(b.scales[g] >> 4);
-            const int half = g / 8, quarter = g / 2 % 4, first = g % 2 * 16;
-            for (int i = 0; i < 16; ++i) {
-                const int q = quant_2bit(b.qs, half, quarter, first + i);
-                out[16 * g + i] = scale * static_cast<float>(q) - min;
-            }
+    DEVICE_CONSTANT int block_len = 256;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d, dmin = b->dmin;
+        const float scale = d * static_cast<float>(b->scales[part] & 15);
+        const float min = dmin * static_cast<float>(b->scales[part] >> 4);
+        const int side = part / 8, quarter = part / 2 % 4, first = part % 2 * 16;
+        for (int i = 0; i < 16; ++i) {
+            const int q = quant_2bit(b->qs, side, quarter, first + i);
+            out[i] = scale * static_cast<float>(q) - min;
         }
     }
 };
@@ -43,22 +44,21 @@ struct BlockQ3_K {
     uint8_t qs[64];
     uint8_t scales[12];
     F16 d;
-    static constexpr int block_len = 256;
-    DEVICE_FN static constexpr int scale(const BlockQ3_K& b, int g) {
-        const int low = g < 8 ? b.scales[g] & 15 : b.scales[g - 8] >> 4;
-        return (low | (((b.scales[8 + g % 4] >> (g / 4 * 2)) & 3) << 4)) - 32;
+    DEVICE_CONSTANT int block_len = 256;
+    template <class Block>
+    DEVICE_FN static constexpr int scale(Block b, int g) {
+        const int low = g < 8 ? b->scales[g] & 15 : b->scales[g - 8] >> 4;
+        return (low | (((b->scales[8 + g % 4] >> (g / 4 * 2)) & 3) << 4)) - 32;
     }
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ3_K& b, Out out) {
-        const float d = b.d;
-        for (int g = 0; g < 16; ++g) {
-            const float group = d * static_cast<float>(scale(b, g));
-            const int half = g / 8, quarter = g / 2 % 4, first = g % 2 * 16;
-            for (int i = 0; i < 16; ++i) {
-                const int low = quant_2bit(b.qs, half, quarter, first + i);
-                const int high = (b.hmask[first + i] >> (g / 2)) & 1;
-                out[16 * g + i] = group * static_cast<float>((low | (high << 2)) - 4);
-            }
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d;
+        const float group = d * static_cast<float>(scale(b, part));
+        const int side = part / 8, quarter = part / 2 % 4, first = part % 2 * 16;
+        for (int i = 0; i < 16; ++i) {
+            const int low = quant_2bit(b->qs, side, quarter, first + i);
+            const int high = (b->hmask[first + i] >> (part / 2)) & 1;
+            out[i] = group * static_cast<float>((low | (high << 2)) - 4);
         }
     }
 };
@@ -69,7 +69,8 @@ static_assert(sizeof(BlockQ3_K) == 110);
 struct ScaleAndMin {
     int scale, min;
 };
-DEVICE_FN constexpr ScaleAndMin scale_and_min(const uint8_t* scales, int g) {
+template <class Bytes>
+DEVICE_FN constexpr ScaleAndMin scale_and_min(Bytes scales, int g) {
     if (g < 4) return {scales[g] & 63, scales[g + 4] & 63};
     return {(scales[g + 4] & 15) | (scales[g - 4] >> 6 << 4), (scales[g + 4] >> 4) | (scales[g] >> 6 << 4)};
 }
@@ -80,17 +81,15 @@ struct BlockQ4_K {
     F16 d, dmin;
     uint8_t scales[12];
     uint8_t qs[128];
-    static constexpr int block_len = 256;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ4_K& b, Out out) {
-        const float d = b.d, dmin = b.dmin;
-        for (int g = 0; g < 8; ++g) {
-            const ScaleAndMin s = scale_and_min(b.scales, g);
-            const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
-            const uint8_t* qs = b.qs + g / 2 * 32;
-            for (int i = 0; i < 32; ++i) {
-                out[32 * g + i] = scale * static_cast<float>((qs[i] >> (g % 2 * 4)) & 15) - min;
-            }
+    DEVICE_CONSTANT int block_len = 256;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d, dmin = b->dmin;
+        const int g = part / 2, first = g / 2 * 32 + part % 2 * 16;
+        const ScaleAndMin s = scale_and_min(b->scales, g);
+        const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
+        for (int i = 0; i < 16; ++i) {
+            out[i] = scale * static_cast<float>((b->qs[first + i] >> (g % 2 * 4)) & 15) - min;
         }
     }
 };
@@ -102,18 +101,16 @@ struct BlockQ5_K {
     uint8_t scales[12];
     uint8_t qh[32];
     uint8_t qs[128];
-    static constexpr int block_len = 256;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ5_K& b, Out out) {
-        const float d = b.d, dmin = b.dmin;
-        for (int g = 0; g < 8; ++g) {
-            const ScaleAndMin s = scale_and_min(b.scales, g);
-            const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
-            const uint8_t* qs = b.qs + g / 2 * 32;
-            for (int i = 0; i < 32; ++i) {
-                const int q = ((qs[i] >> (g % 2 * 4)) & 15) | (((b.qh[i] >> g) & 1) << 4);
-                out[32 * g + i] = scale * static_cast<float>(q) - min;
-            }
+    DEVICE_CONSTANT int block_len = 256;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d, dmin = b->dmin;
+        const int g = part / 2, low = part % 2 * 16, first = g / 2 * 32 + low;
+        const ScaleAndMin s = scale_and_min(b->scales, g);
+        const float scale = d * static_cast<float>(s.scale), min = dmin * static_cast<float>(s.min);
+        for (int i = 0; i < 16; ++i) {
+            const int q = ((b->qs[first + i] >> (g % 2 * 4)) & 15) | (((b->qh[low + i] >> g) & 1) << 4);
+            out[i] = scale * static_cast<float>(q) - min;
         }
     }
 };
@@ -126,19 +123,17 @@ struct BlockQ6_K {
     uint8_t qh[64];
     int8_t scales[16];
     F16 d;
-    static constexpr int block_len = 256;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ6_K& b, Out out) {
-        const float d = b.d;
-        for (int g = 0; g < 16; ++g) {
-            const float scale = d * static_cast<float>(b.scales[g]);
-            const int half = g / 8, quarter = g / 2 % 4, first = g % 2 * 16;
-            const uint8_t* ql = b.ql + 64 * half + quarter % 2 * 32 + first;
-            for (int i = 0; i < 16; ++i) {
-                const int low = (ql[i] >> (quarter / 2 * 4)) & 15;
-                const int high = quant_2bit(b.qh, half, quarter, first + i);
-                out[16 * g + i] = scale * static_cast<float>((low | (high << 4)) - 32);
-            }
+    DEVICE_CONSTANT int block_len = 256;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d;
+        const float scale = d * static_cast<float>(b->scales[part]);
+        const int side = part / 8, quarter = part / 2 % 4, first = part % 2 * 16;
+        const int in_ql = 64 * side + quarter % 2 * 32 + first;
+        for (int i = 0; i < 16; ++i) {
+            const int low = (b->ql[in_ql + i] >> (quarter / 2 * 4)) & 15;
+            const int high = quant_2bit(b->qh, side, quarter, first + i);
+            out[i] = scale * static_cast<float>((low | (high << 4)) - 32);
         }
     }
 };
@@ -149,10 +144,11 @@ struct BlockQ8_K {
     float d;
     int8_t qs[256];
     int16_t sums[16];  // of 16 quants each
-    static constexpr int block_len = 256;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockQ8_K& b, Out out) {
-        for (int i = 0; i < 256; ++i) out[i] = b.d * static_cast<float>(b.qs[i]);
+    DEVICE_CONSTANT int block_len = 256;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d;
+        for (int i = 0; i < 16; ++i) out[i] = d * static_cast<float>(b->qs[16 * part + i]);
     }
 };
 static_assert(sizeof(BlockQ8_K) == 292);
@@ -167,14 +163,11 @@ DEVICE_FN constexpr float iq4_value(int nibble) {
 struct BlockIQ4_NL {
     F16 d;
     uint8_t qs[16];
-    static constexpr int block_len = 32;
-    template <class Out>
-    DEVICE_FN static void decode(const BlockIQ4_NL& b, Out out) {
-        const float d = b.d;
-        for (int i = 0; i < 16; ++i) {
-            out[i] = d * iq4_value(b.qs[i] & 15);
-            out[i + 16] = d * iq4_value(b.qs[i] >> 4);
-        }
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d;
+        for (int i = 0; i < 16; ++i) out[i] = d * iq4_value((b->qs[i] >> (4 * part)) & 15);
     }
 };
 static_assert(sizeof(BlockIQ4_NL) == 18);
@@ -186,22 +179,19 @@ struct BlockIQ4_XS {
     uint8_t scales_h[2];
     uint8_t scales_l[4];
     uint8_t qs[128];
-    static constexpr int block_len = 256;
-    DEVICE_FN static constexpr int scale(const BlockIQ4_XS& b, int g) {
-        const int low = (b.scales_l[g / 2] >> (g % 2 * 4)) & 15,
-                  high = (b.scales_h[g / 4] >> (g % 4 * 2)) & 3;
+    DEVICE_CONSTANT int block_len = 256;
+    template <class Block>
+    DEVICE_FN static constexpr int scale(Block b, int g) {
+        const int low = (b->scales_l[g / 2] >> (g % 2 * 4)) & 15,
+                  high = (b->scales_h[g / 4] >> (g % 4 * 2)) & 3;
         return (low | (high << 4)) - 32;
     }
-    template <class Out>
-    DEVICE_FN static void decode(const BlockIQ4_XS& b, Out out) {
-        const float d = b.d;
-        for (int g = 0; g < 8; ++g) {
-            const float group = d * static_cast<float>(scale(b, g));
-            for (int i = 0; i < 16; ++i) {
-                out[32 * g + i] = group * iq4_value(b.qs[16 * g + i] & 15);
-                out[32 * g + i + 16] = group * iq4_value(b.qs[16 * g + i] >> 4);
-            }
-        }
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = b->d;
+        const int g = part / 2;
+        const float group = d * static_cast<float>(scale(b, g));
+        for (int i = 0; i < 16; ++i) out[i] = group * iq4_value((b->qs[16 * g + i] >> (part % 2 * 4)) & 15);
     }
 };
 static_assert(sizeof(BlockIQ4_XS) == 136);

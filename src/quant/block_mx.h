@@ -2,7 +2,9 @@
 // Device-safe.
 #pragma once
 
+#ifndef __METAL_VERSION__
 #include <cstdint>
+#endif
 
 #include "base/half.h"
 
@@ -10,12 +12,13 @@ namespace smelt {
 
 // A scale of eight exponent bits: 2^(bits - 127), exact in float down to 0's 2^-127. 255 is NaN, as OCP says:
 // every element of such a block is NaN. (ggml reads 255 as 2^128; no published file holds it.)
+DEVICE_FN inline float e8m0_to_f32(uint8_t bits) {
+    if (bits == 255) return bit_cast_to<float>(0x7fc00000u);
+    return bit_cast_to<float>(bits == 0 ? 0x00400000u : static_cast<uint32_t>(bits) << 23);
+}
 struct E8M0 {
     uint8_t bits;
-    DEVICE_FN operator float() const {
-        if (bits == 255) return bit_cast_to<float>(0x7fc00000u);
-        return bit_cast_to<float>(bits == 0 ? 0x00400000u : static_cast<uint32_t>(bits) << 23);
-    }
+    DEVICE_FN operator float() const { return e8m0_to_f32(bits); }
 };
 
 // condition ? a : b, with both of them computed: compilers do not turn ?: into vector code when one side has
@@ -30,15 +33,15 @@ enum class Specials { none, one_nan, ieee };
 
 template <int E, int M, Specials S>
 struct MiniFloat {
-    static constexpr int n_bits = 1 + E + M;
-    static constexpr int mantissa_bits = M;
-    static constexpr int bias = (1 << (E - 1)) - 1;
-    static constexpr int largest_code = (1 << (E + M)) - 1 -
-                                        (S == Specials::one_nan ? 1
-                                         : S == Specials::ieee  ? 1 << M
-                                                                : 0);
+    DEVICE_CONSTANT int n_bits = 1 + E + M;
+    DEVICE_CONSTANT int mantissa_bits = M;
+    DEVICE_CONSTANT int bias = (1 << (E - 1)) - 1;
+    DEVICE_CONSTANT int largest_code = (1 << (E + M)) - 1 -
+                                       (S == Specials::one_nan ? 1
+                                        : S == Specials::ieee  ? 1 << M
+                                                               : 0);
     // The exponent of the largest number: the emax of OCP's rule for scales.
-    static constexpr int largest_exponent = (largest_code >> M) - bias;
+    DEVICE_CONSTANT int largest_exponent = (largest_code >> M) - bias;
 
     // Without branches, so that loops over it become vector code.
     DEVICE_FN static constexpr float value(uint32_t code) {
@@ -48,7 +51,7 @@ struct MiniFloat {
         const uint32_t subnormal =
             bit_cast_to<uint32_t>(static_cast<float>(static_cast<int>(magnitude)) * step);
         uint32_t result = select(magnitude < (1u << M), subnormal, normal);
-        if constexpr (S != Specials::none) {
+        if (S != Specials::none) {
             constexpr uint32_t infinity = 0x7f800000u, nan = 0x7fc00000u;
             const bool infinite = S == Specials::ieee && magnitude == static_cast<uint32_t>(largest_code) + 1;
             const uint32_t special = select(infinite, infinity, nan);
@@ -68,20 +71,19 @@ struct BlockMXFP4 {
     using Element = E2M1;
     E8M0 scale;
     uint8_t qs[16];
-    static constexpr int block_len = 32;
-    DEVICE_FN static constexpr uint32_t code(const BlockMXFP4& b, int i) {
-        return i < 16 ? b.qs[i] & 15u : b.qs[i - 16] >> 4u;
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block>
+    DEVICE_FN static constexpr uint32_t code(Block b, int i) {
+        return i < 16 ? b->qs[i] & 15u : b->qs[i - 16] >> 4u;
     }
-    DEVICE_FN static constexpr void set_code(BlockMXFP4& b, int i, uint32_t c) {
-        b.qs[i % 16] |= static_cast<uint8_t>(c << (i / 16 * 4));
+    template <class Block>
+    DEVICE_FN static constexpr void set_code(Block b, int i, uint32_t c) {
+        b->qs[i % 16] |= static_cast<uint8_t>(c << (i / 16 * 4));
     }
-    template <class Out>
-    DEVICE_FN static void decode(const BlockMXFP4& b, Out out) {
-        const float scale = b.scale;
-        for (int i = 0; i < 16; ++i) {
-            out[i] = scale * Element::value(b.qs[i] & 15u);
-            out[i + 16] = scale * Element::value(b.qs[i] >> 4u);
-        }
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float scale = e8m0_to_f32(b->scale.bits);
+        for (int i = 0; i < 16; ++i) out[i] = scale * Element::value((b->qs[i] >> (4 * part)) & 15u);
     }
 };
 static_assert(sizeof(BlockMXFP4) == 17);
@@ -92,18 +94,20 @@ struct BlockMXFP4_HF {
     using Element = E2M1;
     E8M0 scale;
     uint8_t qs[16];
-    static constexpr int block_len = 32;
-    static constexpr int planar_scale_bytes = sizeof(E8M0);
-    DEVICE_FN static constexpr uint32_t code(const BlockMXFP4_HF& b, int i) {
-        return (b.qs[i / 2] >> (i % 2 * 4)) & 15u;
+    DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int planar_scale_bytes = sizeof(E8M0);
+    template <class Block>
+    DEVICE_FN static constexpr uint32_t code(Block b, int i) {
+        return (b->qs[i / 2] >> (i % 2 * 4)) & 15u;
     }
-    DEVICE_FN static constexpr void set_code(BlockMXFP4_HF& b, int i, uint32_t c) {
-        b.qs[i / 2] |= static_cast<uint8_t>(c << (i % 2 * 4));
+    template <class Block>
+    DEVICE_FN static constexpr void set_code(Block b, int i, uint32_t c) {
+        b->qs[i / 2] |= static_cast<uint8_t>(c << (i % 2 * 4));
     }
-    template <class Out>
-    DEVICE_FN static void decode(const BlockMXFP4_HF& b, Out out) {
-        const float scale = b.scale;
-        for (int i = 0; i < 32; ++i) out[i] = scale * Element::value(code(b, i));
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float scale = e8m0_to_f32(b->scale.bits);
+        for (int i = 0; i < 16; ++i) out[i] = scale * Element::value(code(b, 16 * part + i));
     }
 };
 static_assert(sizeof(BlockMXFP4_HF) == 17);
@@ -114,21 +118,24 @@ struct BlockMXFP6 {
     using Element = T;
     E8M0 scale;
     uint8_t qs[24];
-    static constexpr int block_len = 32;
-    DEVICE_FN static constexpr uint32_t code(const BlockMXFP6& b, int i) {
-        const uint8_t* three = b.qs + i / 4 * 3;  // bytes of four elements
-        const uint32_t four =
-            three[0] | static_cast<uint32_t>(three[1]) << 8 | static_cast<uint32_t>(three[2]) << 16;
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block>
+    DEVICE_FN static constexpr uint32_t code(Block b, int i) {
+        const int first = i / 4 * 3;  // of the bytes of four elements
+        const uint32_t four = static_cast<uint32_t>(b->qs[first]) |
+                              static_cast<uint32_t>(b->qs[first + 1]) << 8 |
+                              static_cast<uint32_t>(b->qs[first + 2]) << 16;
         return (four >> (i % 4 * 6)) & 63u;
     }
-    DEVICE_FN static constexpr void set_code(BlockMXFP6& b, int i, uint32_t c) {
+    template <class Block>
+    DEVICE_FN static constexpr void set_code(Block b, int i, uint32_t c) {
         const uint32_t bits = c << (i % 4 * 6);
-        for (int k = 0; k < 3; ++k) b.qs[i / 4 * 3 + k] |= static_cast<uint8_t>(bits >> (8 * k));
+        for (int k = 0; k < 3; ++k) b->qs[i / 4 * 3 + k] |= static_cast<uint8_t>(bits >> (8 * k));
     }
-    template <class Out>
-    DEVICE_FN static void decode(const BlockMXFP6& b, Out out) {
-        const float scale = b.scale;
-        for (int i = 0; i < 32; ++i) out[i] = scale * Element::value(code(b, i));
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float scale = e8m0_to_f32(b->scale.bits);
+        for (int i = 0; i < 16; ++i) out[i] = scale * Element::value(code(b, 16 * part + i));
     }
 };
 using BlockMXFP6_E2M3 = BlockMXFP6<E2M3>;
@@ -141,15 +148,19 @@ struct BlockMXFP8 {
     using Element = T;
     E8M0 scale;
     uint8_t qs[32];
-    static constexpr int block_len = 32;
-    DEVICE_FN static constexpr uint32_t code(const BlockMXFP8& b, int i) { return b.qs[i]; }
-    DEVICE_FN static constexpr void set_code(BlockMXFP8& b, int i, uint32_t c) {
-        b.qs[i] = static_cast<uint8_t>(c);
+    DEVICE_CONSTANT int block_len = 32;
+    template <class Block>
+    DEVICE_FN static constexpr uint32_t code(Block b, int i) {
+        return b->qs[i];
     }
-    template <class Out>
-    DEVICE_FN static void decode(const BlockMXFP8& b, Out out) {
-        const float scale = b.scale;
-        for (int i = 0; i < 32; ++i) out[i] = scale * Element::value(code(b, i));
+    template <class Block>
+    DEVICE_FN static constexpr void set_code(Block b, int i, uint32_t c) {
+        b->qs[i] = static_cast<uint8_t>(c);
+    }
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float scale = e8m0_to_f32(b->scale.bits);
+        for (int i = 0; i < 16; ++i) out[i] = scale * Element::value(code(b, 16 * part + i));
     }
 };
 using BlockMXFP8_E4M3 = BlockMXFP8<E4M3>;
@@ -162,19 +173,18 @@ static_assert(sizeof(BlockMXFP8_E4M3) == 33);
 struct BlockNVFP4 {
     uint8_t scales[4];
     uint8_t qs[32];
-    static constexpr int block_len = 64;
-    DEVICE_FN static constexpr float scale(const BlockNVFP4& b, int group) {
-        const uint32_t code = b.scales[group] & 127u;
+    DEVICE_CONSTANT int block_len = 64;
+    template <class Block>
+    DEVICE_FN static constexpr float scale(Block b, int group) {
+        const uint32_t code = b->scales[group] & 127u;
         return code == 127 ? 0.0f : E4M3::value(code);
     }
-    template <class Out>
-    DEVICE_FN static void decode(const BlockNVFP4& b, Out out) {
-        for (int g = 0; g < 4; ++g) {
-            const float d = scale(b, g);
-            for (int i = 0; i < 8; ++i) {
-                out[16 * g + i] = d * E2M1::value(b.qs[8 * g + i] & 15u);
-                out[16 * g + i + 8] = d * E2M1::value(b.qs[8 * g + i] >> 4u);
-            }
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        const float d = scale(b, part);
+        for (int i = 0; i < 8; ++i) {
+            out[i] = d * E2M1::value(b->qs[8 * part + i] & 15u);
+            out[i + 8] = d * E2M1::value(b->qs[8 * part + i] >> 4u);
         }
     }
 };
@@ -185,11 +195,13 @@ static_assert(sizeof(BlockNVFP4) == 36);
 struct BlockNVFP4_HF {
     float scale;
     uint8_t qs[8];
-    static constexpr int block_len = 16;
-    static constexpr int planar_scale_bytes = sizeof(float);
-    template <class Out>
-    DEVICE_FN static void decode(const BlockNVFP4_HF& b, Out out) {
-        for (int i = 0; i < 16; ++i) out[i] = b.scale * E2M1::value((b.qs[i / 2] >> (i % 2 * 4)) & 15u);
+    DEVICE_CONSTANT int block_len = 16;
+    DEVICE_CONSTANT int planar_scale_bytes = sizeof(float);
+    template <class Block, class Out>
+    DEVICE_FN static void decode16(Block b, int part, Out out) {
+        (void)part;
+        const float d = b->scale;
+        for (int i = 0; i < 16; ++i) out[i] = d * E2M1::value((b->qs[i / 2] >> (i % 2 * 4)) & 15u);
     }
 };
 static_assert(sizeof(BlockNVFP4_HF) == 12);

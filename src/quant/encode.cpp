@@ -94,7 +94,7 @@ void encode(std::span<const float> x, Block& b) {
     b.scale = {static_cast<uint8_t>(exponent + 127)};
     for (int i = 0; i < Block::block_len; ++i) {
         const float v = x[static_cast<size_t>(i)];
-        Block::set_code(b, i, nearest_code<Element>(std::ldexp(static_cast<double>(v), -exponent)));
+        Block::set_code(&b, i, nearest_code<Element>(std::ldexp(static_cast<double>(v), -exponent)));
     }
 }
 

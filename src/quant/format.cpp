@@ -42,7 +42,7 @@ void decode_blocks(const RowView& row, std::span<float> out) {
         } else {
             std::memcpy(&b, row.data + i * static_cast<int64_t>(sizeof(Block)), sizeof(Block));
         }
-        Block::decode(b, out.data() + i * Block::block_len);
+        decode_whole(b, out.data() + i * Block::block_len);
     }
 }
 

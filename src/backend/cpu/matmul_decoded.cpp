@@ -52,7 +52,7 @@ SIMD void decode_block(const BlockIQ4_NL& b, float* out) {
 SIMD void decode_block(const BlockIQ4_XS& b, float* out) {
     const float d = b.d;
     for (int g = 0; g < 8; ++g) {
-        const float scale = d * static_cast<float>(BlockIQ4_XS::scale(b, g));
+        const float scale = d * static_cast<float>(BlockIQ4_XS::scale(&b, g));
         decode_halves(b.qs + 16 * g, iq4_values.v, scale, out + 32 * g);
     }
 }
@@ -67,7 +67,7 @@ SIMD void decode_block(const BlockMXFP4_HF& b, float* out) {
 // All others as their format says it.
 template <class Block>
 SIMD void decode_block(const Block& b, float* out) {
-    Block::decode(b, out);
+    decode_whole(b, out);
 }
 
 template <class Block>
