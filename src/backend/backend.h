@@ -70,6 +70,16 @@ struct AttentionParams {
         nullptr;  // (n_heads) a logit each that the softmax has beside the scores; may be null
 };
 
+// What q, k and v go through before attention; what is not given is left out.
+struct PrepareParams {
+    const Weight* q_norm = nullptr;  // (dim), an RMS norm over each head
+    const Weight* k_norm = nullptr;
+    float eps = 0;
+    Tensor angles = {};  // of rope_table()
+    RopePairing pairing = RopePairing::half;
+    int64_t first = 0;  // value of each head that the rotation begins at
+};
+
 // One product of a matmul: out = x · wᵀ + bias.
 struct MatmulOut {
     Tensor out;                    // (n_rows, w.rows) F32
@@ -102,6 +112,9 @@ class Backend {
     // Bytes of the device that are free now.
     virtual uint64_t available_memory() const = 0;
 
+    // A mapped file that weights will be loaded from. Whoever keeps it mapped keeps the result: a device may
+    // let those weights alias it. May be null.
+    virtual std::unique_ptr<Storage> map_file(std::span<const std::byte> bytes);
     // Takes a weight into the device: may alias the bytes (which must then outlive the Weight), upload or
     // repack them.
     virtual Weight load(const WeightView& view, WeightUse use) = 0;
@@ -177,6 +190,9 @@ class Backend {
 
     // residual += x; out = rms_norm(residual)
     virtual void add_rms_norm(Tensor out, Tensor residual, Tensor x, const Weight& w, float eps);
+    // q (n_tokens, n_heads, kv.k.dim) in place, k and v to their slots. What is in k afterwards is open.
+    virtual void prepare_attention(const KvLayer& kv, Tensor q, Tensor k, Tensor v, const BatchView& batch,
+                                   const PrepareParams& p);
 };
 
 struct BackendOptions {

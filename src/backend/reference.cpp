@@ -16,6 +16,21 @@ void Backend::add_rms_norm(Tensor out, Tensor residual, Tensor x, const Weight& 
     rms_norm(out, residual, w, eps);
 }
 
+void Backend::prepare_attention(const KvLayer& kv, Tensor q, Tensor k, Tensor v, const BatchView& batch,
+                                const PrepareParams& p) {
+    if (p.q_norm != nullptr) rms_norm(q, q, *p.q_norm, p.eps);
+    if (p.k_norm != nullptr) rms_norm(k, k, *p.k_norm, p.eps);
+    if (p.angles.rank > 0) {
+        rope(q, p.angles, p.pairing, p.first);
+        rope(k, p.angles, p.pairing, p.first);
+    }
+    store_kv(kv, k, v, batch);
+}
+
+std::unique_ptr<Storage> Backend::map_file(std::span<const std::byte>) {
+    return nullptr;
+}
+
 namespace {
 
 struct HostStorage : Storage {

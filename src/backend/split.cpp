@@ -40,6 +40,10 @@ struct SplitStorage : Storage {
     }
 };
 
+struct SplitFile : Storage {
+    std::vector<std::unique_ptr<Storage>> parts;
+};
+
 template <class View>
 SplitStorage& storage_of(const View& v) {
     CHECK(v.storage != nullptr);
@@ -77,6 +81,11 @@ class SplitBackend : public Backend {
         return least;
     }
 
+    std::unique_ptr<Storage> map_file(std::span<const std::byte> bytes) override {
+        auto files = std::make_unique<SplitFile>();
+        for (Device& d : devices_) files->parts.push_back(d.backend->map_file(bytes));
+        return files;
+    }
     Weight load(const WeightView& view, WeightUse use) override {
         const int d = choose(view);
         Weight w = at(d).load(view, use);
@@ -170,6 +179,20 @@ class SplitBackend : public Backend {
         q = held(q, d);
         const BatchView own = held(batch, d);
         record(d).attention(written(out, d), q, layer_part(kv, d), own, p);
+    }
+    void prepare_attention(const KvLayer& kv, Tensor q, Tensor k, Tensor v, const BatchView& batch,
+                           const PrepareParams& p) override {
+        const int d = storage_of(kv.k).kv_device;
+        const bool elsewhere = (p.q_norm != nullptr && device_of(*p.q_norm) != d) ||
+                               (p.k_norm != nullptr && device_of(*p.k_norm) != d);
+        if (d < 0 || elsewhere) return Backend::prepare_attention(kv, q, k, v, batch, p);
+        PrepareParams own = p;
+        if (p.angles.rank > 0) own.angles = held(p.angles, d);
+        if (q.rank > 0) q = changed(q, d);
+        k = changed(k, d);
+        if (!kv.v_in_k()) v = held(v, d);
+        const BatchView own_batch = held(batch, d);
+        record(d).prepare_attention(layer_part(kv, d), q, k, v, own_batch, own);
     }
     void add(Tensor x, Tensor y) override {
         const int d = home({x, y});

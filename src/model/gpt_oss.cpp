@@ -74,15 +74,14 @@ class GptOss : public Model {
             const Step::Scope scope(s);
             const Layer& l = layers[static_cast<size_t>(il)];
             const Tensor h = s.rms_norm(x, l.attn_norm, c.rms_eps);
-            auto [q, k, v] = s.matmul3(
+            const auto [q, k, v] = s.matmul3(
                 {{{l.attn_q, l.attn_q_bias}, {l.attn_k, l.attn_k_bias}, {l.attn_v, l.attn_v_bias}}}, h);
-            q = s.rope(q.heads(c.n_heads), angles, rope.pairing);
-            k = s.rope(k.heads(c.n_kv_heads), angles, rope.pairing);
             AttentionParams attention = attention_params(c, il);
             attention.sinks = &l.attn_sinks;
-            const Tensor a = s.matmul(l.attn_output, s.attention(il, q, k, v.heads(c.n_kv_heads), attention),
-                                      l.attn_output_bias);
-            add_experts(s, x, s.add_rms_norm(x, a, l.post_attention_norm, c.rms_eps), l);
+            const Tensor a = s.attention(il, q.heads(c.n_heads), k.heads(c.n_kv_heads), v.heads(c.n_kv_heads),
+                                         attention, {.angles = angles, .pairing = rope.pairing});
+            const Tensor o = s.matmul(l.attn_output, a, l.attn_output_bias);
+            add_experts(s, x, s.add_rms_norm(x, o, l.post_attention_norm, c.rms_eps), l);
         }
         ends.logits(s, x, c.rms_eps);
     }

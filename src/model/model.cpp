@@ -37,11 +37,14 @@ std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend
     if (name == nullptr) throw Error("{}: general.architecture: missing", file->path.string());
     for (const Architecture& a : architectures) {
         if (a.name != *name) continue;
+        std::vector<std::unique_ptr<Storage>> mapped;
+        for (const auto& mapping : file->mappings) mapped.push_back(backend.map_file(mapping->bytes()));
         WeightLoader load(*file, backend);
         std::unique_ptr<Model> model = a.make(load, read_config(*file));
         model->weight_bytes_ = load.weight_bytes();
         model->step_bytes_ = load.step_bytes();
         model->made_ = load.take_made();
+        model->mapped_ = std::move(mapped);
         model->file_ = std::move(file);
         return model;
     }

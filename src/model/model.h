@@ -28,8 +28,9 @@ class Model {
 
  private:
     friend std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend& backend);
-    std::shared_ptr<const ModelFile> file_;     // weights may alias its mapped bytes
-    std::vector<std::vector<std::byte>> made_;  // and these
+    std::shared_ptr<const ModelFile> file_;         // weights may alias its mapped bytes
+    std::vector<std::vector<std::byte>> made_;      // and these
+    std::vector<std::unique_ptr<Storage>> mapped_;  // the files as the backend sees them
     size_t weight_bytes_ = 0, step_bytes_ = 0;
 };
 

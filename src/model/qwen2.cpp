@@ -46,13 +46,12 @@ class Qwen2 : public Model {
             const Step::Scope scope(s);
             const Layer& l = layers[static_cast<size_t>(il)];
             const Tensor h = s.rms_norm(x, l.attn_norm, c.rms_eps);
-            auto [q, k, v] = s.matmul3(
+            const auto [q, k, v] = s.matmul3(
                 {{{l.attn_q, l.attn_q_bias}, {l.attn_k, l.attn_k_bias}, {l.attn_v, l.attn_v_bias}}}, h);
-            q = s.rope(q.heads(c.n_heads), angles, rope.pairing);
-            k = s.rope(k.heads(c.n_kv_heads), angles, rope.pairing);
-            const Tensor a = s.matmul(l.attn_output,
-                                      s.attention(il, q, k, v.heads(c.n_kv_heads), attention_params(c, il)));
-            s.add(x, l.ffn(s, s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps)));
+            const Tensor a =
+                s.attention(il, q.heads(c.n_heads), k.heads(c.n_kv_heads), v.heads(c.n_kv_heads),
+                            attention_params(c, il), {.angles = angles, .pairing = rope.pairing});
+            s.add(x, l.ffn(s, s.add_rms_norm(x, s.matmul(l.attn_output, a), l.ffn_norm, c.rms_eps)));
         }
         ends.logits(s, x, c.rms_eps);
     }

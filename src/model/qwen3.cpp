@@ -47,13 +47,16 @@ class Qwen3 : public Model {
             const Step::Scope scope(s);
             const Layer& l = layers[static_cast<size_t>(il)];
             const Tensor h = s.rms_norm(x, l.attn_norm, c.rms_eps);
-            auto [q, k, v] = s.matmul3({{{l.attn_q}, {l.attn_k}, {l.attn_v}}}, h);
+            const auto [q, k, v] = s.matmul3({{{l.attn_q}, {l.attn_k}, {l.attn_v}}}, h);
             // norm over head_dim, before rope
-            q = s.rope(s.rms_norm(q.heads(c.n_heads), l.attn_q_norm, c.rms_eps), angles, rope.pairing);
-            k = s.rope(s.rms_norm(k.heads(c.n_kv_heads), l.attn_k_norm, c.rms_eps), angles, rope.pairing);
-            const Tensor a = s.matmul(l.attn_output,
-                                      s.attention(il, q, k, v.heads(c.n_kv_heads), attention_params(c, il)));
-            l.ffn.add_to(s, x, s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps));
+            const Tensor a = s.attention(il, q.heads(c.n_heads), k.heads(c.n_kv_heads), v.heads(c.n_kv_heads),
+                                         attention_params(c, il),
+                                         {.q_norm = &l.attn_q_norm,
+                                          .k_norm = &l.attn_k_norm,
+                                          .eps = c.rms_eps,
+                                          .angles = angles,
+                                          .pairing = rope.pairing});
+            l.ffn.add_to(s, x, s.add_rms_norm(x, s.matmul(l.attn_output, a), l.ffn_norm, c.rms_eps));
         }
         ends.logits(s, x, c.rms_eps);
     }

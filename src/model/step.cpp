@@ -141,10 +141,11 @@ Tensor Step::rope(Tensor x, Tensor table, RopePairing pairing, int64_t first) {
     return x;
 }
 
-Tensor Step::attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p) {
+Tensor Step::attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p,
+                       const PrepareParams& prepare) {
     const KvLayer& kv = kv_[static_cast<size_t>(layer)];
     const BatchView& batch = p.window > 0 ? windowed_ : batch_;
-    backend_.store_kv(kv, k, v, batch);
+    backend_.prepare_attention(kv, q, k, v, batch, prepare);
     const Tensor out = arena_.take(DType::F32, {q.n_rows(), q.shape[1], kv.v.dim});
     backend_.attention(out, q, kv, batch, p);
     return out.flat();

@@ -90,8 +90,10 @@ class Step {
     Tensor rope_table(const Weight& inv_freq, float scale);
     // In place, from value `first` of each head on; x (n_tokens, n_heads, head_dim).
     Tensor rope(Tensor x, Tensor table, RopePairing pairing, int64_t first = 0);
-    // Stores k and v, then attends. q (n_tokens, n_heads, k's dim) -> (n_tokens, n_heads * v's dim)
-    Tensor attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p);
+    // Norms and rotates q and k in place as `prepare` says, stores k and v, then attends. q (n_tokens,
+    // n_heads, k's dim) -> (n_tokens, n_heads * v's dim)
+    Tensor attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p,
+                     const PrepareParams& prepare = {});
     void add(Tensor x, Tensor y);             // x += y
     void copy(Tensor out, Tensor x);          // out = x
     Tensor silu_mul(Tensor gate, Tensor up);  // in gate's place, as the next

@@ -1,0 +1,122 @@
+// Buffers: made, aliased and shared out.
+#include "backend/metal/memory.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace smelt::metal {
+
+namespace {
+
+constexpr size_t buffer_alignment = 256;  // of pieces that are bound: the most any Metal device asks for
+constexpr size_t copies_chunk = size_t{8} << 20;  // bytes; small against a model, large against its vectors
+constexpr size_t smallest_scratch = size_t{1} << 20;  // bytes
+
+size_t round_up(size_t n, size_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+}  // namespace
+
+Buffer make_buffer(const Gpu& gpu, size_t bytes) {
+    // Loads of aligned words may begin before and end behind what they are after.
+    const size_t size = round_up(std::max<size_t>(bytes, 1), buffer_alignment);
+    const size_t largest = gpu.device().maxBufferLength();
+    if (size > largest) {
+        throw Error("device metal: {} bytes in one piece, at most {} are possible", bytes, largest);
+    }
+    Buffer buffer = NS::TransferPtr(gpu.device().newBuffer(size, MTL::ResourceStorageModeShared));
+    if (!buffer) throw Error("device metal: no memory for {} bytes", bytes);
+    std::memset(buffer->contents(), 0, size);
+    return buffer;
+}
+
+std::byte* host_bytes(const Binding& b) {
+    return static_cast<std::byte*>(b.buffer->contents()) + b.offset;
+}
+
+std::unique_ptr<Storage> WeightMemory::map(std::span<const std::byte> bytes) {
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    if (bytes.empty() || reinterpret_cast<uintptr_t>(bytes.data()) % page != 0) return nullptr;
+    std::erase_if(mappings_, [](const auto& m) { return m.expired(); });
+    auto storage = std::make_unique<MappingStorage>();
+    storage->mapping = std::make_shared<Mapping>(Mapping{bytes.data(), round_up(bytes.size(), page), {}});
+    mappings_.push_back(storage->mapping);
+    return storage;
+}
+
+Buffer WeightMemory::window(Mapping& m, size_t begin, size_t end, size_t& first) {
+    const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t largest = gpu_.device().maxBufferLength() / page * page;
+    size_t size = m.size;
+    first = 0;
+    if (m.size > largest) {
+        const size_t half = largest / 2 / page * page;
+        first = begin / half * half;
+        if (end > first + largest) first = begin / page * page;
+        size = std::min(largest, m.size - first);
+        if (end > first + size) return {};  // longer than a buffer may be
+    }
+    for (const auto& [start, buffer] : m.windows) {
+        if (start == first) return buffer;
+    }
+    // The backend never writes weights.
+    void* memory = const_cast<std::byte*>(m.begin + first);
+    Buffer buffer =
+        NS::TransferPtr(gpu_.device().newBuffer(memory, size, MTL::ResourceStorageModeShared, nullptr));
+    if (buffer) m.windows.emplace_back(first, buffer);
+    return buffer;
+}
+
+WeightBytes WeightMemory::place(std::span<const std::byte> bytes, size_t alignment) {
+    const bool aligned = reinterpret_cast<uintptr_t>(bytes.data()) % alignment == 0;
+    for (const auto& weak : mappings_) {
+        const std::shared_ptr<Mapping> m = weak.lock();
+        if (!aligned || m == nullptr || bytes.data() < m->begin ||
+            bytes.data() + bytes.size() > m->begin + m->size) {
+            continue;
+        }
+        const auto begin = static_cast<size_t>(bytes.data() - m->begin);
+        size_t first = 0;
+        if (Buffer buffer = window(*m, begin, begin + bytes.size(), first)) return {buffer, begin - first};
+    }
+    return copy(bytes);
+}
+
+WeightBytes WeightMemory::copy(std::span<const std::byte> bytes) {
+    const size_t size = round_up(std::max<size_t>(bytes.size(), 1), buffer_alignment);
+    WeightBytes to;
+    if (size > copies_chunk) {
+        to = {make_buffer(gpu_, size), 0};
+    } else {
+        if (!chunk_ || chunk_used_ + size > copies_chunk) {
+            chunk_ = make_buffer(gpu_, copies_chunk);
+            chunk_used_ = 0;
+        }
+        to = {chunk_, chunk_used_};
+        chunk_used_ += size;
+    }
+    if (!bytes.empty()) std::memcpy(host_bytes({to.buffer.get(), to.offset}), bytes.data(), bytes.size());
+    return to;
+}
+
+Binding Scratch::take(size_t bytes) {
+    const size_t size = round_up(std::max<size_t>(bytes, 1), buffer_alignment);
+    if (buffers_.empty() || used_ + size > buffers_.back()->length()) {
+        const size_t before = buffers_.empty() ? smallest_scratch / 2 : buffers_.back()->length();
+        buffers_.push_back(make_buffer(gpu_, std::max(size, 2 * before)));
+        used_ = 0;
+    }
+    used_ += size;
+    return {buffers_.back().get(), used_ - size};
+}
+
+void Scratch::reset() {
+    // The largest is the last; the others were too small for a step.
+    if (buffers_.size() > 1) buffers_.erase(buffers_.begin(), buffers_.end() - 1);
+    used_ = 0;
+}
+
+}  // namespace smelt::metal
