@@ -35,9 +35,21 @@ std::unique_ptr<AnswerParser> make_answer_parser(AnswerParserOptions options) {
     return std::make_unique<PlainParser>();
 }
 
+CallStyle call_style_of(std::string_view source, AnswerFormat format) {
+    if (format == AnswerFormat::harmony) return CallStyle::harmony;
+    const auto has = [&](std::string_view mark) { return source.find(mark) != std::string_view::npos; };
+    if (has(mistral_calls)) return CallStyle::mistral;
+    if (has("<tool_call>")) {
+        if (has("<arg_key>")) return CallStyle::glm;
+        return has("<function=") ? CallStyle::coder : CallStyle::json;
+    }
+    return has(python_tag) ? CallStyle::llama : CallStyle::none;
+}
+
 bool is_text_mark(std::string_view token) {
-    constexpr std::string_view marks[] = {think_open,  think_close,  "<tool_call>", "</tool_call>",
-                                          "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"};
+    constexpr std::string_view marks[] = {think_open,  think_close,   "<tool_call>", "</tool_call>",
+                                          "<arg_key>", "</arg_key>",  "<arg_value>", "</arg_value>",
+                                          python_tag,  mistral_calls, "[ARGS]"};
     return std::ranges::find(marks, token) != std::end(marks);
 }
 

@@ -13,6 +13,8 @@ namespace smelt {
 
 // Thinking marks of the models that have them.
 inline constexpr std::string_view think_open = "<think>", think_close = "</think>";
+// What opens the calls of Llama and of Mistral.
+inline constexpr std::string_view python_tag = "<|python_tag|>", mistral_calls = "[TOOL_CALLS]";
 
 struct ToolCallDelta {
     int index = 0;               // of the call in its answer
@@ -49,12 +51,27 @@ enum class AnswerFormat {
     harmony,  // gpt-oss: messages on channels
 };
 
+// How a model writes calls; its template shows it one.
+enum class CallStyle {
+    none,
+    json,     // Hermes, Qwen: <tool_call> with {"name", "arguments"}
+    glm,      // <tool_call> with a name, keys and values in marks
+    coder,    // Qwen3-Coder: <tool_call> with <function=NAME>, <parameter=KEY>
+    llama,    // the whole answer is {"name", "parameters"}, or several behind semicolons
+    mistral,  // [TOOL_CALLS] and an array of {"name", "arguments"}, or NAME[ARGS]{...}
+    harmony,  // gpt-oss: a message with a recipient
+};
+CallStyle call_style_of(std::string_view template_source, AnswerFormat format);
+
 struct AnswerParserOptions {
     AnswerFormat format = AnswerFormat::marks;
     bool starts_thinking = false;  // the prompt already opened the thinking mark
     bool starts_final = false;     // harmony: the prompt already opened the final channel
     // The request's tools, whose calls are taken out of the answer; null: calls stay text.
     Json tools = {};
+    CallStyle calls = CallStyle::json;
+    // A grammar holds the calls to their form: arguments are told as they come, not when they are complete.
+    bool calls_are_held = false;
     bool single_call = false;  // the answer ends behind its first call
 };
 std::unique_ptr<AnswerParser> make_answer_parser(AnswerParserOptions options);

@@ -225,6 +225,7 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
       tokenizer_(load_tokenizer(*file_)),
       template_(load_template(*file_, tokenizer_)),
       format_(format_of(tokenizer_)),
+      call_style_(call_style_of(template_ ? template_->source() : "", format_)),
       default_sampling_(read_sampling(file_->metadata)),
       stop_ids_(read_stop_ids(file_->metadata, tokenizer_, format_)),
       backend_(make_backend(options.device, options.backend)),
@@ -304,7 +305,8 @@ Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& opt
             .n_logprobs = options.n_logprobs,
             .n_prompt_logprobs = options.n_prompt_logprobs,
             .cache_salt = options.cache_salt,
-            .n = options.n};
+            .n = options.n,
+            .pooling = options.pooling};
 }
 
 TextStream ChatModel::make_text_stream(const Prompt& prompt, const GenerateOptions& options) const {
@@ -314,6 +316,7 @@ TextStream ChatModel::make_text_stream(const Prompt& prompt, const GenerateOptio
                         .starts_thinking = prompt.starts_thinking,
                         .starts_final = prompt.starts_final,
                         .tools = options.tools,
+                        .calls = call_style_,
                         .single_call = options.single_call}}};
 }
 

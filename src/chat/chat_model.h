@@ -59,6 +59,7 @@ struct GenerateOptions {
     int min_tokens = 0, priority = 0, n_logprobs = -1, n_prompt_logprobs = -1, n = 1;
     bool ignore_eos = false;
     uint64_t cache_salt = 0;
+    Pooling pooling = Pooling::none;
 };
 
 // "stop" (end of turn or stop string), "length", "cancelled" or "error".
@@ -140,6 +141,7 @@ class ChatModel {
     Tokenizer tokenizer_;
     std::optional<ChatTemplate> template_;
     AnswerFormat format_;
+    CallStyle call_style_;
     SamplingParams default_sampling_;
     std::vector<int32_t> stop_ids_;
     std::unique_ptr<Backend> backend_;

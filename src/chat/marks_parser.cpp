@@ -15,31 +15,71 @@ constexpr std::string_view call_open = "<tool_call>", call_close = "</tool_call>
 // Takes the calls out of the answer.
 class CallSplitter {
  public:
-    CallSplitter(Json tools, bool single_call) : tools_(std::move(tools)), single_call_(single_call) {}
+    CallSplitter(Json tools, CallStyle style, bool held, bool single_call)
+        : tools_(std::move(tools)),
+          is_held_(held && style == CallStyle::json),
+          open_(style == CallStyle::mistral ? mistral_calls : call_open),
+          close_(style == CallStyle::mistral ? "" : call_close),
+          at_start_(style == CallStyle::llama),
+          single_call_(single_call) {}
 
     bool done() const { return single_call_ && n_calls_ > 0; }
 
     void text(std::string_view text, TextDelta& out) {
         held_ += text;
-        while (!done() && step(out)) {
+        if (at_start_ && !decide()) return;
+        while (!done() && (is_held_ && inside_ ? held_step(out) : step(out))) {
         }
     }
 
     void finish(TextDelta& out) {
         if (done()) return;
+        if (is_held_ && inside_) return;  // cut off: what there was of it has been told
         // Some models end their turn instead of closing the mark.
         if (inside_) return call(held_, "", out);
         out.answer += held_;
     }
 
  private:
+    // Whether an answer of Llama's is a call shows at its beginning. False: not yet.
+    bool decide() {
+        const size_t start = held_.find_first_not_of(blank_chars);
+        if (start == std::string::npos) return false;
+        const std::string_view rest = std::string_view(held_).substr(start);
+        if (rest.size() < python_tag.size() && python_tag.starts_with(rest)) return false;
+        at_start_ = false;
+        if (rest.starts_with('{') || rest.starts_with(python_tag)) {
+            inside_ = true;
+            open_ = close_ = "";
+        }
+        return true;
+    }
+
+    bool held_step(TextDelta& out) {
+        if (!call_.complete()) {
+            call_.text(held_);
+            ToolCallDelta delta{n_calls_, call_.take_name(), call_.take_arguments()};
+            if (!delta.name.empty() || !delta.arguments.empty()) out.tool_calls.push_back(std::move(delta));
+            if (!call_.complete()) return false;
+        }
+        const size_t at = held_.find(call_close);
+        if (at == std::string::npos) return false;
+        held_.erase(0, at + call_close.size());
+        call_ = {};
+        ++n_calls_;
+        inside_ = false;
+        trim_ = true;
+        return true;
+    }
+
     bool step(TextDelta& out) {
         if (trim_) {
             held_.erase(0, std::min(held_.size(), held_.find_first_not_of(blank_chars)));
             if (held_.empty()) return false;
             trim_ = false;
         }
-        const std::string_view mark = inside_ ? call_close : call_open;
+        const std::string_view mark = inside_ ? close_ : open_;
+        if (mark.empty()) return false;  // to the end
         const size_t at = held_.find(mark, searched_);
         if (at == std::string::npos) {
             searched_ = held_.size() - overlap(held_, mark);
@@ -56,7 +96,7 @@ class CallSplitter {
         held_.erase(0, at + mark.size());
         searched_ = 0;
         if (inside_) {
-            call(before, call_close, out);
+            call(before, close_, out);
         } else {
             out.answer += std::string_view(before).substr(0, before.find_last_not_of(blank_chars) + 1);
         }
@@ -65,18 +105,35 @@ class CallSplitter {
     }
 
     void call(const std::string& text, std::string_view end, TextDelta& out) {
-        if (auto calls = parse_tool_calls(text, tools_)) {
+        auto calls = parse_tool_calls(text, tools_);
+        // JSON that is no call may well be the answer.
+        if (calls && open_.empty() &&
+            !std::ranges::all_of(*calls, [&](const ToolCall& c) { return is_known(c.name); })) {
+            calls.reset();
+        }
+        if (calls) {
             if (single_call_) calls->resize(1);
             for (ToolCall& c : *calls) {
                 out.tool_calls.push_back({n_calls_++, std::move(c.name), std::move(c.arguments)});
             }
             trim_ = true;
         } else {
-            out.answer.append(call_open).append(text).append(end);
+            out.answer.append(open_).append(text).append(end);
         }
     }
 
+    bool is_known(const std::string& name) const {
+        return std::ranges::any_of(tools_, [&](const Json& tool) {
+            const auto function = tool.find("function");
+            return function != tool.end() && function->is_object() && function->value("name", Json()) == name;
+        });
+    }
+
     Json tools_;
+    bool is_held_;
+    HeldCall call_;                  // that is being written
+    std::string_view open_, close_;  // marks around a call; no close: to the end
+    bool at_start_;                  // undecided whether all of the answer is a call
     bool single_call_;
     std::string held_;
     size_t searched_ = 0;  // no mark begins before it
@@ -89,7 +146,9 @@ class MarksParser : public AnswerParser {
  public:
     explicit MarksParser(AnswerParserOptions o)
         : state_(o.starts_thinking ? State::thinking : State::before_thinking) {
-        if (o.tools.is_array()) calls_ = std::make_unique<CallSplitter>(std::move(o.tools), o.single_call);
+        if (o.tools.is_array())
+            calls_ =
+                std::make_unique<CallSplitter>(std::move(o.tools), o.calls, o.calls_are_held, o.single_call);
     }
 
     // Some vocabularies call these control tokens, which are otherwise left out of the text.

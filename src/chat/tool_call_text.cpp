@@ -1,5 +1,5 @@
-// Hermes and Qwen write JSON, {"name": ..., "arguments": {...}}; GLM a name, then keys and values in marks;
-// Qwen3-Coder <function=NAME> with <parameter=KEY>.
+// Hermes, Qwen, Llama and Mistral write JSON, {"name": ..., "arguments": {...}}, or Mistral a name, [ARGS]
+// and JSON; GLM a name, then keys and values in marks; Qwen3-Coder <function=NAME> with <parameter=KEY>.
 #include "chat/tool_call_text.h"
 
 #include "base/error.h"
@@ -161,11 +161,78 @@ std::optional<std::vector<ToolCall>> parse_coder_calls(std::string_view rest, co
     return calls;
 }
 
+// Llama's: objects with semicolons between them, which cannot stand outside of a string in JSON.
+std::optional<std::vector<ToolCall>> parse_listed_calls(std::string_view text) {
+    if (auto calls = parse_json_calls(text)) return calls;
+    std::vector<ToolCall> all;
+    for (size_t from = 0, at = 0; at != std::string_view::npos;) {
+        at = text.find(';', at);
+        const auto calls = parse_json_calls(trimmed(text.substr(from, at - from)));
+        if (calls) all.insert(all.end(), calls->begin(), calls->end());
+        if (at != std::string_view::npos) ++at;
+        if (calls) from = at;
+        if (at == std::string_view::npos && !calls) return std::nullopt;
+    }
+    return all;
+}
+
+// NAME[ARGS]{...}[TOOL_CALLS]NAME[ARGS]{...}
+std::optional<std::vector<ToolCall>> parse_named_calls(std::string_view text) {
+    constexpr std::string_view args = "[ARGS]";
+    std::vector<ToolCall> calls;
+    for (size_t at = 0; at != std::string_view::npos;) {
+        at = text.find(mistral_calls);
+        const std::string_view one = text.substr(0, at);
+        text = at == std::string_view::npos ? "" : text.substr(at + mistral_calls.size());
+        const size_t middle = one.find(args);
+        if (middle == std::string_view::npos) return std::nullopt;
+        const std::string_view name = trimmed(one.substr(0, middle));
+        const auto arguments = json_of(one.substr(middle + args.size()));
+        if (!is_name(name) || !arguments || !arguments->is_object()) return std::nullopt;
+        calls.push_back({std::string(name), to_string(*arguments)});
+    }
+    return calls;
+}
+
 }  // namespace
+
+void HeldCall::text(std::string& text) {
+    constexpr std::string_view middle = ", \"arguments\": ";
+    if (state_ == State::head) {
+        head_ += std::exchange(text, {});
+        const size_t at = head_.find(middle);
+        if (at == std::string::npos) return;
+        const auto object = json_of(head_.substr(0, at) + "}");
+        if (const Json* name = object ? find_member(*object, "name") : nullptr;
+            name != nullptr && name->is_string()) {
+            name_ = name->get<std::string>();
+        }
+        text = head_.substr(at + middle.size());
+        state_ = State::arguments;
+    }
+    size_t n = 0;
+    while (state_ == State::arguments && n < text.size()) {
+        const char c = text[n++];
+        if (in_string_) {
+            in_string_ = escaped_ || c != '"';
+            escaped_ = !escaped_ && c == '\\';
+        } else if (c == '"') {
+            in_string_ = true;
+        } else if (c == '{' || c == '[') {
+            ++depth_;
+        } else if (c == '}' || c == ']') {
+            if (--depth_ == 0) state_ = State::complete;
+        }
+    }
+    arguments_ += text.substr(0, n);
+    text.erase(0, n);
+}
 
 std::optional<std::vector<ToolCall>> parse_tool_calls(std::string_view text, const Json& tools) {
     text = trimmed(text);
-    if (text.starts_with('{') || text.starts_with('[')) return parse_json_calls(text);
+    if (text.starts_with(python_tag)) text = trimmed(text.substr(python_tag.size()));
+    if (text.starts_with('{') || text.starts_with('[')) return parse_listed_calls(text);
+    if (text.find("[ARGS]") != std::string_view::npos) return parse_named_calls(text);
     if (text.starts_with("<function=")) return parse_coder_calls(text, tools);
     return parse_glm_call(text, tools);
 }

@@ -16,6 +16,7 @@ struct RunnerShape {
     int n_blocks = 0;   // KV blocks that it has
     int block_len = 0;  // tokens a block holds
     int vocab_size = 0;
+    int dim = 0;              // of a hidden state
     int n_ctx = 0;            // tokens of one sequence at most, prompt and answer together
     WindowPool windows = {};  // of windowed layers
 };
@@ -31,7 +32,8 @@ class ModelRunner {
     virtual ~ModelRunner() = default;
     virtual const RunnerShape& shape() const = 0;
 
-    // logits becomes (batch.logits_rows.size(), vocab_size). Throws what the device throws; the KV slots of
+    // logits becomes (batch.logits_rows.size(), vocab_size), and behind them come the hidden states,
+    // (batch.hidden_rows.size(), dim). Throws what the device throws; the KV slots of
     // the batch are then undefined, all others untouched.
     virtual void run(const Batch& batch, std::vector<float>& logits) = 0;
 

@@ -63,6 +63,9 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
         return fmt::format("min_tokens: expected at most max_tokens, {}, found {}", r.max_tokens,
                            r.min_tokens);
     }
+    if (r.pooling != Pooling::none && (r.max_tokens != 0 || r.n != 1 || r.n_prompt_logprobs >= 0)) {
+        return "pooling: expected no answer and no log-probabilities with it";
+    }
     std::string problem = check_ids("tokens", r.tokens, limits.vocab_size);
     if (problem.empty()) problem = check_ids("stop_ids", r.stop_ids, limits.vocab_size);
     if (problem.empty()) problem = check_sampling(r.sampling, limits.vocab_size);

@@ -36,6 +36,9 @@ const char* to_string(FinishReason reason);
 // What kind of error; a device that failed is not to be trusted again, the others concern one request.
 enum class Failure { none, numbers, memory, device };
 
+// What an embedding is made of: final hidden states of the prompt's tokens.
+enum class Pooling { none, last, mean };
+
 // The last event of an answer.
 struct FinishEvent {
     RequestId request = 0;
@@ -51,6 +54,7 @@ struct FinishEvent {
     int n_preemptions = 0;    // how often it made room for others and was computed again
     // Seconds: from submit() to the first step, to the first token, to the end.
     double queued = 0, prefill = 0, decode = 0;
+    std::vector<float> embedding = {};  // (dim), as Request::pooling says; not normalised
 };
 
 using Event = std::variant<TokenEvent, FinishEvent>;
@@ -69,6 +73,9 @@ struct Request {
     int n_prompt_logprobs = -1;
     uint64_t cache_salt = 0;  // prefixes are shared with requests of the same salt alone
     int n = 1;                // answers; the prompt is computed once
+    // An embedding of the prompt in place of an answer; needs max_tokens 0. For a mean the whole prompt is
+    // computed, whatever the cache holds.
+    Pooling pooling = Pooling::none;
 
     // Called on the engine thread between steps, so it must not block; it may call submit() and cancel(). One
     // FinishEvent per answer comes last. An answer whose sink throws is dropped.

@@ -130,7 +130,7 @@ bool Scheduler::has_seat(const Sequence& s) const {
 // to prefill, and one more for each of these?
 bool Scheduler::take_blocks(Sequence& s) {
     const bool held = !s.kv.blocks.empty();  // since before it was paused
-    if (!held && !s.scores(s.n_scored)) kv_.reuse_prefix(s.kv, s.ids);
+    if (!held && !s.needs_whole_prompt()) kv_.reuse_prefix(s.kv, s.ids);
     const auto n_missing = [&](const Sequence& r) {
         return kv_.n_blocks_for(static_cast<int>(r.ids.size())) - static_cast<int>(r.kv.blocks.size());
     };

@@ -26,6 +26,8 @@ struct Sequence {
     int64_t rank = 0;  // smaller runs first; set by the Scheduler
     bool forked = false;
     int n_scored = 0;  // leading positions whose following token of the prompt got its log-probability
+    std::vector<double> pooled = {};  // sum of the hidden states of the leading n_pooled positions
+    int n_pooled = 0;
     int n_cached_prompt = 0;
     int n_preemptions = 0;
     Clock::time_point submitted, admitted, first_token;  // the epoch: not yet
@@ -37,7 +39,17 @@ struct Sequence {
     bool scores(int pos) const {
         return request->n_prompt_logprobs >= 0 && index == 0 && pos >= n_scored && pos + 1 < n_prompt();
     }
-    bool wants_logits(int pos) const { return pos + 1 == static_cast<int>(ids.size()) || scores(pos); }
+    // Positions whose hidden state is part of the embedding.
+    bool pools(int pos) const {
+        if (request->pooling == Pooling::none || pos >= n_prompt()) return false;
+        return request->pooling == Pooling::mean ? pos >= n_pooled : pos + 1 == n_prompt();
+    }
+    bool wants_logits(int pos) const {
+        if (request->pooling != Pooling::none) return false;
+        return pos + 1 == static_cast<int>(ids.size()) || scores(pos);
+    }
+    // What the cache holds of the prompt is of no use.
+    bool needs_whole_prompt() const { return scores(n_scored) || request->pooling == Pooling::mean; }
     bool was_admitted() const { return admitted != Clock::time_point(); }
     // Sequences that it is or will be.
     int n_seats() const { return forked ? 1 : request->n; }

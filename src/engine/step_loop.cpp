@@ -2,6 +2,7 @@
 #include "engine/step_loop.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -132,13 +133,20 @@ void StepLoop::step() {
         kv_.commit(s.kv, s.ids, part.n_tokens);
     }
     const auto vocab_size = static_cast<size_t>(runner_.shape().vocab_size);
-    CHECK(logits_.size() == batch_.logits_rows.size() * vocab_size, "{} logits", logits_.size());
-    std::span<float> rows = logits_;
+    const auto dim = static_cast<size_t>(runner_.shape().dim);
+    const size_t n_logits = batch_.logits_rows.size() * vocab_size;
+    CHECK(logits_.size() == n_logits + batch_.hidden_rows.size() * dim, "{} logits", logits_.size());
+    std::span<float> rows = std::span(logits_).first(n_logits);
+    std::span<const float> hidden = std::span(logits_).subspan(n_logits);
     for (const StepPlan::Part& part : plan.parts) {
         Sequence& s = *part.sequence;
         std::span<float> logits;
         bool heard = true;
         for (int pos = s.kv.n_tokens - part.n_tokens; pos < s.kv.n_tokens; ++pos) {
+            if (s.pools(pos)) {
+                pool(s, pos, hidden.first(dim));
+                hidden = hidden.subspan(dim);
+            }
             if (!s.wants_logits(pos)) continue;
             logits = rows.first(vocab_size);
             rows = rows.subspan(vocab_size);
@@ -149,6 +157,10 @@ void StepLoop::step() {
             continue;
         }
         if (s.n_pending() > 0) continue;
+        if (s.request->pooling != Pooling::none) {
+            finish_pooled(s);
+            continue;
+        }
         if (!s.forked) {
             s.forked = true;
             for (int index = 1; index < s.request->n; ++index) advance(fork(s, index), logits);
@@ -165,6 +177,7 @@ void StepLoop::build_batch(const StepPlan& plan) {
     batch_.window_slots.clear();
     batch_.seq_start.assign(1, 0);
     batch_.logits_rows.clear();
+    batch_.hidden_rows.clear();
     batch_.max_blocks = batch_.max_kv_len = 0;
     for (const StepPlan::Part& part : plan.parts) {
         const Sequence& s = *part.sequence;
@@ -178,6 +191,7 @@ void StepLoop::build_batch(const StepPlan& plan) {
                 batch_.window_slots.push_back(kv_.part_of(s.kv, i) * block_len + pos % block_len);
             }
             if (s.wants_logits(pos)) batch_.logits_rows.push_back(batch_.n_tokens() - 1);
+            if (s.pools(pos)) batch_.hidden_rows.push_back(batch_.n_tokens() - 1);
         }
         batch_.seq_start.push_back(batch_.n_tokens());
         batch_.max_blocks = std::max(batch_.max_blocks, static_cast<int>(s.kv.blocks.size()));
@@ -254,6 +268,19 @@ bool StepLoop::score(Sequence& s, int pos, std::span<const float> logits) {
                                        .of_prompt = true});
 }
 
+// In the order of positions and in double, so that chunks do not change the sum.
+void StepLoop::pool(Sequence& s, int pos, std::span<const float> hidden) {
+    s.pooled.resize(hidden.size());
+    for (size_t i = 0; i < hidden.size(); ++i) s.pooled[i] += static_cast<double>(hidden[i]);
+    s.n_pooled = s.request->pooling == Pooling::mean ? pos + 1 : 1;
+}
+
+void StepLoop::finish_pooled(Sequence& s) {
+    const auto is_number = [](double sum) { return std::isfinite(sum); };
+    if (std::ranges::all_of(s.pooled, is_number)) return finish(s, FinishReason::length);
+    finish(s, FinishReason::error, "the hidden states are not numbers", Failure::numbers);
+}
+
 void StepLoop::advance(Sequence& s, std::span<float> logits) {
     const Request& r = *s.request;
     if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
@@ -301,6 +328,9 @@ void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error
                       .queued = seconds(admitted - s.submitted),
                       .prefill = seconds(first_token - admitted),
                       .decode = seconds(now - first_token)};
+    if (s.request->pooling != Pooling::none && reason == FinishReason::length) {
+        for (const double sum : s.pooled) event.embedding.push_back(static_cast<float>(sum / s.n_pooled));
+    }
     const std::shared_ptr<const Request> request = s.request;
     const int end = s.index + s.n_seats();  // a prompt that is not computed ends for all its answers
     drop(s);

@@ -61,6 +61,8 @@ class StepLoop {
     void build_batch(const StepPlan& plan);
     bool run(const StepPlan& plan);
     Sequence& fork(const Sequence& s, int index);
+    void pool(Sequence& s, int pos, std::span<const float> hidden);
+    void finish_pooled(Sequence& s);
     bool score(Sequence& s, int pos, std::span<const float> logits);
     void advance(Sequence& s, std::span<float> logits);
     void finish(Sequence& s, FinishReason reason, const std::string& error = "",

@@ -22,6 +22,7 @@ Ends::Ends(WeightLoader& load, const ModelConfig& c)
 }
 
 void Ends::logits(Step& s, Tensor residual, float eps) const {
+    if (s.wants_hidden()) s.set_hidden(s.rms_norm(s.hidden_rows(residual), output_norm, eps));
     if (!s.wants_logits()) return;
     s.set_logits(
         s.matmul(output ? output : token_embd, s.rms_norm(s.wanted_rows(residual), output_norm, eps)));

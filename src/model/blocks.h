@@ -24,7 +24,7 @@ struct Ends {
     Weight output;       // (vocab_size, dim); none: token_embd serves
 
     Ends(WeightLoader& load, const ModelConfig& c);
-    // Logits of the wanted rows; residual (n_tokens, dim).
+    // Logits, and hidden states, of the rows where they are wanted; residual (n_tokens, dim).
     void logits(Step& s, Tensor residual, float eps) const;
 };
 

@@ -67,6 +67,7 @@ class Gpt2 : public Model {
             const Tensor h = l.ffn_norm(s, x, c.layer_norm_eps);
             s.add(x, l.ffn_down(s, s.gelu(l.ffn_up(s, h))));
         }
+        if (s.wants_hidden()) s.set_hidden(output_norm(s, s.hidden_rows(x), c.layer_norm_eps));
         if (!s.wants_logits()) return;
         const Tensor last = output_norm(s, s.wanted_rows(x), c.layer_norm_eps);
         s.set_logits(s.matmul(output ? output : token_embd, last));

@@ -16,7 +16,8 @@ class Model {
     explicit Model(ModelConfig config) : config_(std::move(config)) {}
     virtual ~Model() = default;
 
-    // Records one step; where s.wants_logits(), the last thing it does is s.set_logits().
+    // Records one step; where s.wants_hidden(), it ends with s.set_hidden(), where s.wants_logits(), with
+    // s.set_logits().
     virtual void forward(Step& s) const = 0;
 
     const ModelConfig& config() const { return config_; }

@@ -63,6 +63,7 @@ Step::Step(Backend& backend, Arena& arena, const Batch& batch, std::span<const K
         windowed_.block_table = upload(batch.window_table);
     }
     if (!batch.logits_rows.empty()) logits_rows_ = upload(batch.logits_rows);
+    if (!batch.hidden_rows.empty()) hidden_rows_ = upload(batch.hidden_rows);
 }
 
 Tensor Step::upload(const std::vector<int32_t>& values) {
@@ -215,17 +216,28 @@ void Step::matmul_heads(Tensor out, std::span<const Weight> heads, Tensor x, Ten
     backend_.matmul_experts({&m, 1}, x, head_ids);
 }
 
-Tensor Step::wanted_rows(Tensor x) {
-    if (logits_rows_.n_rows() == x.n_rows()) return x;
-    const Tensor out = arena_.take(DType::F32, {logits_rows_.n_rows(), x.row_len()});
-    backend_.gather_rows(out, x, logits_rows_);
+Tensor Step::some_rows(Tensor x, Tensor rows) {
+    if (rows.n_rows() == x.n_rows()) return x;
+    const Tensor out = arena_.take(DType::F32, {rows.n_rows(), x.row_len()});
+    backend_.gather_rows(out, x, rows);
     return out;
 }
 
-void Step::run(std::vector<float>& logits) {
+Tensor Step::wanted_rows(Tensor x) {
+    return some_rows(x, logits_rows_);
+}
+
+Tensor Step::hidden_rows(Tensor x) {
+    return some_rows(x, hidden_rows_);
+}
+
+void Step::run(std::vector<float>& out) {
     backend_.submit_and_wait();
-    logits.resize(wants_logits() ? static_cast<size_t>(logits_.n_elements()) : 0);
-    if (wants_logits()) backend_.read(logits_, logits.data());
+    const size_t n_logits = wants_logits() ? static_cast<size_t>(logits_.n_elements()) : 0;
+    const size_t n_hidden = wants_hidden() ? static_cast<size_t>(hidden_.n_elements()) : 0;
+    out.resize(n_logits + n_hidden);
+    if (n_logits > 0) backend_.read(logits_, out.data());
+    if (n_hidden > 0) backend_.read(hidden_, out.data() + n_logits);
 }
 
 }  // namespace smelt

@@ -24,7 +24,8 @@ struct Batch {
     std::vector<int32_t> window_slots = {}, window_table = {};
     int max_blocks = 0;
     int max_kv_len = 0;
-    std::vector<int32_t> logits_rows;  // tokens whose logits are wanted, ascending
+    std::vector<int32_t> logits_rows;       // tokens whose logits are wanted, ascending
+    std::vector<int32_t> hidden_rows = {};  // tokens whose final hidden state is wanted, ascending
 
     int n_tokens() const { return static_cast<int>(ids.size()); }
     int n_seqs() const { return static_cast<int>(seq_start.size()) - 1; }
@@ -122,9 +123,14 @@ class Step {
     Tensor wanted_rows(Tensor x);  // rows whose logits are wanted
     bool wants_logits() const { return logits_rows_.rank > 0; }
     void set_logits(Tensor logits) { logits_ = logits; }
+    // The same for final hidden states: behind the last norm, before the output head.
+    Tensor hidden_rows(Tensor x);
+    bool wants_hidden() const { return hidden_rows_.rank > 0; }
+    void set_hidden(Tensor hidden) { hidden_ = hidden; }
 
-    // Runs the record and brings the logits of the wanted rows, (n_wanted, vocab_size), to the host.
-    void run(std::vector<float>& logits);
+    // Runs the record and brings to the host: logits, (n_wanted, vocab_size), and behind them hidden states,
+    // (n_wanted, dim).
+    void run(std::vector<float>& out);
 
     int n_tokens() const { return batch_.n_tokens; }
 
@@ -132,6 +138,7 @@ class Step {
 
  private:
     Tensor upload(const std::vector<int32_t>& values);
+    Tensor some_rows(Tensor x, Tensor rows);
     ExpertsOut expert_product(const ExpertLinear& w, Tensor x, const Routed& routed);
 
     Backend& backend_;
@@ -139,8 +146,8 @@ class Step {
     std::span<const KvLayer> kv_;
     BatchView batch_;
     BatchView windowed_;  // the same, as layers with a window see it
-    Tensor logits_rows_;
-    Tensor logits_;
+    Tensor logits_rows_, hidden_rows_;
+    Tensor logits_, hidden_;
 };
 
 }  // namespace smelt

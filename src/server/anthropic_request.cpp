@@ -116,6 +116,11 @@ void check_thinking(const std::string& param, const Json& v) {
     }
 }
 
+// Its client then goes on by sending the whole conversation.
+void check_thread(const std::string& param, const Json&) {
+    throw bad_request("thread_unsupported_request", param, "{}: conversations are not kept here", param);
+}
+
 const CompoundType messages_type = {
     .description = "array of {role, content}: strings, or blocks text, tool_use, tool_result, thinking",
     .check = check_anthropic_messages,
@@ -135,6 +140,9 @@ const CompoundType anthropic_choice_type = {.description = "{type: auto, any, to
 const CompoundType thinking_type = {.description = "{type: enabled, disabled or adaptive}",
                                     .check = check_thinking,
                                     .openapi = R"({"type": "object", "required": ["type"]})"};
+
+const CompoundType thread_type = {
+    .description = "not supported", .check = check_thread, .openapi = R"({"type": "null"})"};
 
 std::vector<Field> common_fields() {
     using enum FieldType;
@@ -185,6 +193,10 @@ RequestSchema make_messages_schema() {
              .type = string,
              .doc = "As in chat completions; not Anthropic's.",
              .max_length = 256},
+             {.name = "thread",
+             .type = compound,
+             .doc = "Not supported: each request brings its conversation.",
+             .compound = &thread_type},
              {.name = "metadata", .type = compound, .doc = "Accepted and not used.", .compound = &any_object},
              {.name = "service_tier",
              .type = string,

@@ -40,12 +40,17 @@ Json or_null(const std::string& text) {
 Json error_body(const ApiError& e, ErrorStyle style) {
     if (style == ErrorStyle::ollama) return {{"error", e.message}};
     if (style == ErrorStyle::anthropic) {
-        return {{"type", "error"},
-                {"error",
-                 {{"type", anthropic_error_type(e.status)},
-                  {"message", e.message},
-                  {"param", or_null(e.param)},
-                  {"code", or_null(e.code)}}}};
+        Json body = {{"type", "error"},
+                     {"error",
+                      {{"type", anthropic_error_type(e.status)},
+                       {"message", e.message},
+                       {"param", or_null(e.param)},
+                       {"code", or_null(e.code)}}}};
+        // Where Anthropic's own client looks before it goes on without threads.
+        if (e.code == "thread_unsupported_request") {
+            body["error"]["details"] = {{"error_code", e.code}, {"unsupported", {e.param}}};
+        }
+        return body;
     }
     return {{"error",
              {{"message", e.message},

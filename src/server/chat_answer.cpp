@@ -9,7 +9,8 @@ ChatAnswer::ChatAnswer(Setup setup)
       spec_(std::move(setup.job)),
       stream_(setup.stream),
       errors_(setup.errors),
-      model_(spec_->model.name()),
+      use_(spec_->model),
+      model_(use_.name()),
       n_prompt_(static_cast<int>(spec_->prompt.ids.size())) {}
 
 void ChatAnswer::start() {
@@ -45,6 +46,10 @@ void ChatAnswer::piece(int, TextDelta text, std::vector<TokenEvent>) {
     text_ += text.answer;
     for (const ToolCallDelta& d : text.tool_calls) calls_.add(d);
     if (stream_) more(text);
+}
+
+int ChatAnswer::n_thinking_tokens() const {
+    return static_cast<int>(use_.chat().tokenizer().encode(thinking_, {}).size());
 }
 
 void ChatAnswer::ended(const AnswerEnd& e) {

@@ -39,6 +39,7 @@ class ChatAnswer : public JobListener, public std::enable_shared_from_this<ChatA
     const ServerContext& server() const { return server_; }
     const std::string& model() const { return model_; }
     int n_prompt() const { return n_prompt_; }
+    int n_thinking_tokens() const;
     const std::string& thinking() const { return thinking_; }
     const std::string& text() const { return text_; }
     const ToolCallTexts& calls() const { return calls_; }
@@ -51,6 +52,7 @@ class ChatAnswer : public JobListener, public std::enable_shared_from_this<ChatA
     std::optional<JobSpec> spec_;  // until it started
     bool stream_;
     ErrorStyle errors_;
+    ModelUse use_;
     std::string model_;
     int n_prompt_;
     std::shared_ptr<Job> job_;

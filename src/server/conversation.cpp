@@ -52,9 +52,7 @@ void check_call(const std::string& at, const Json& call) {
     const std::string& name = need_string(at + ".function", function, "name");
     if (name.empty()) wrong_value(at + ".function.name", "a name", name);
     const Json* arguments = find_member(function, "arguments");
-    if (arguments != nullptr && !parsed_arguments(*arguments)) {
-        wrong_value(at + ".function.arguments", "a JSON object as text", *arguments);
-    }
+    if (arguments != nullptr) check_arguments(at + ".function.arguments", *arguments);
 }
 
 // What comes before a message: the calls that its results may belong to.
@@ -158,6 +156,10 @@ const CompoundType tool_choice_type = {
     .check = check_tool_choice,
     .openapi =
         R"({"oneOf": [{"type": "string", "enum": ["none", "auto", "required"]}, {"type": "object"}]})"};
+
+void check_arguments(const std::string& param, const Json& v) {
+    if (!parsed_arguments(v)) wrong_value(param, "a JSON object as text", v);
+}
 
 void check_messages(const std::string& param, const Json& v) {
     if (!v.is_array()) wrong_type(param, "an array of messages", v);

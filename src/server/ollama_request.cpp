@@ -122,9 +122,6 @@ const CompoundType think_type = {
     .description = "true, false, low, medium or high",
     .check = check_think,
     .openapi = R"({"oneOf": [{"type": "boolean"}, {"type": "string", "enum": ["low", "medium", "high"]}]})"};
-const CompoundType keep_alive_type = {.description = "duration, or number of seconds",
-                                      .check = check_keep_alive,
-                                      .openapi = R"({"type": ["string", "number"]})"};
 
 const Field model_field = {
     .name = "model", .type = string, .doc = "A name of GET /api/tags.", .max_length = 512};
@@ -149,7 +146,7 @@ std::vector<Field> with_common(std::vector<Field> fields) {
          {.name = "keep_alive",
           .type = compound,
           .doc = "Accepted and not used; idle models are smelt serve's matter.",
-          .compound = &keep_alive_type}});
+          .compound = &ollama_keep_alive_type}});
     return fields;
 }
 
@@ -172,6 +169,10 @@ Json common(const Json& body) {
 }
 
 }  // namespace
+
+const CompoundType ollama_keep_alive_type = {.description = "duration, or number of seconds",
+                                             .check = check_keep_alive,
+                                             .openapi = R"({"type": ["string", "number"]})"};
 
 const RequestSchema ollama_chat_schema = {
     .name = "OllamaChatRequest",

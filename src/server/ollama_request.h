@@ -5,6 +5,8 @@
 
 namespace smelt {
 
+extern const CompoundType ollama_keep_alive_type;
+
 // Of bodies that their schemas accepted. The first is what chat completions take, the second what /generate
 // takes; either may be empty of messages or prompt, which in Ollama's dialect only loads the model.
 Json from_ollama_chat(const Json& body);

@@ -62,6 +62,11 @@ void completions(Call& call);
 void generate(Call& call);
 std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::shared_ptr<WebSocketPeer> peer,
                                                std::string key);
+// responses.cpp
+void responses(Call& call);
+// embeddings.cpp
+void embeddings(Call& call);
+void ollama_embed(Call& call);
 // anthropic.cpp
 void anthropic_messages(Call& call);
 void anthropic_count_tokens(Call& call);

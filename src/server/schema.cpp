@@ -123,7 +123,7 @@ void check_field(const std::string& param, const Field& f, const Json& v) {
             for (const std::string_view allowed : f.choices) {
                 if (to_string(v) == allowed) return;
             }
-            throw bad_request("not_supported", param, "{} is not supported yet", param);
+            throw bad_request("not_supported", param, "{} is not supported here: {}", param, f.doc);
     }
 }
 

@@ -29,6 +29,8 @@ const std::string& need_string(const std::string& param, const Json& object, con
 // The members of an object that are fields; `prefix` stands before their names in errors.
 void check_fields(const std::string& prefix, const Json& object, std::span<const Field> fields);
 
+// A JSON object as text, or one; what is blank counts as one without members.
+void check_arguments(const std::string& param, const Json& v);
 // Messages in OpenAI's form.
 void check_messages(const std::string& param, const Json& v);
 

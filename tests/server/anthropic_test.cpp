@@ -168,6 +168,7 @@ TEST_F(AnthropicTest, ErrorsAreAnthropics) {
         {{{"tools", {{{"name", "f"}}}}}, "tools[0].input_schema"},
         {{{"tool_choice", {{"type", "any"}}}}, "tool_choice"},
         {{{"thinking", {{"type", "often"}}}}, "thinking.type"},
+        {{{"thread", {{"type", "create"}}}}, "thread"},
     };
     for (const auto& [more, param] : wrong) {
         const Reply r = post("/v1/messages", base(more));

@@ -135,7 +135,7 @@ TEST_F(OllamaTest, ModelsAreListedAndShown) {
     EXPECT_EQ(tags["models"][1]["details"]["quantization_level"], "BF16");
     EXPECT_EQ(tags["models"][1]["details"]["parameter_size"], "23.08M");
     const Json show = post("/api/show", {{"model", "demo-23m"}}).json();
-    EXPECT_EQ(show["capabilities"], Json({"completion", "tools", "thinking"}));
+    EXPECT_EQ(show["capabilities"], Json({"completion", "embedding", "tools", "thinking"}));
     EXPECT_EQ(show["model_info"]["qwen3.context_length"], 1024);
     EXPECT_NE(show["template"].get<std::string>().find("<tools>"), std::string::npos);
     const Json ps = get("/api/ps").json();

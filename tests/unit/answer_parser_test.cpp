@@ -250,6 +250,67 @@ TEST(Marks, HermesCalls) {
     expect_however_cut(call.substr(0, call.size() - 12), marks(), {"", "", {expected}});
 }
 
+TEST(Marks, HeldCallsAreTold) {
+    const AnswerParserOptions options{.tools = tools, .calls_are_held = true};
+    const std::string arguments = R"({"city": "R\"o]}me", "days": [{"n": 2}, {}]})";
+    const auto call = [&](const std::string& name) {
+        return "<tool_call>\n{\"name\": \"" + name + "\", \"arguments\": " + arguments + "}\n</tool_call>";
+    };
+    expect_however_cut("I look. " + call("weather") + "\n" + call("b"), options,
+                       {"", "I look.", {{"weather", arguments}, {"b", arguments}}});
+    // An answer that was cut off has what there was of the call.
+    expect_however_cut("<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Ro", options,
+                       {"", "", {{"weather", "{\"city\": \"Ro"}}});
+    expect_however_cut("<tool_call>\n{\"name\": \"wea", options, {"", ""});
+
+    const auto parser = make_answer_parser(options);
+    TextDelta delta;
+    parser->text("<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\"", delta);
+    ASSERT_EQ(delta.tool_calls.size(), 1u);
+    EXPECT_EQ(delta.tool_calls[0].name, "weather");
+    EXPECT_EQ(delta.tool_calls[0].arguments, "{\"city\"");
+    delta = {};
+    parser->text(": \"Rome", delta);
+    ASSERT_EQ(delta.tool_calls.size(), 1u);
+    EXPECT_EQ(delta.tool_calls[0].name, "");
+    EXPECT_EQ(delta.tool_calls[0].arguments, ": \"Rome");
+}
+
+TEST(Marks, MistralCalls) {
+    const AnswerParserOptions options{.tools = tools, .calls = CallStyle::mistral};
+    const std::string arguments = R"({"city":"Rome"})";
+    expect_however_cut("I look.\n[TOOL_CALLS][{\"name\": \"weather\", \"arguments\": " + arguments +
+                           ", \"id\": \"abcdefghi\"}, {\"name\": \"b\", \"arguments\": {}}]",
+                       options, {"", "I look.", {{"weather", arguments}, {"b", "{}"}}});
+    expect_however_cut("[TOOL_CALLS]weather[ARGS]" + arguments + "[TOOL_CALLS]b[ARGS]{}", options,
+                       {"", "", {{"weather", arguments}, {"b", "{}"}}});
+    expect_however_cut("[TOOL_CALLS] no call", options, {"", "[TOOL_CALLS] no call"});
+    expect_however_cut("<tool_call> [TOOL is text", options, {"", "<tool_call> [TOOL is text"});
+}
+
+TEST(Marks, LlamaCalls) {
+    const AnswerParserOptions options{.tools = tools, .calls = CallStyle::llama};
+    const std::string arguments = R"({"city":"Rome; or {"})";
+    const std::string call = R"({"name": "weather", "parameters": )" + arguments + "}";
+    expect_however_cut(call, options, {"", "", {{"weather", arguments}}});
+    expect_however_cut(" <|python_tag|>" + call + "; " + call, options,
+                       {"", "", {{"weather", arguments}, {"weather", arguments}}});
+    for (const char* text : {R"({"name": "Rome", "parameters": {}})", R"({"city": "Rome"})", "{ is a brace",
+                             "<|python", "Rome {\"name\": \"weather\", \"parameters\": {}}"}) {
+        expect_however_cut(text, options, {"", text});
+    }
+}
+
+TEST(Marks, TemplatesShowTheStyle) {
+    EXPECT_EQ(call_style_of("a <tool_call> {", AnswerFormat::marks), CallStyle::json);
+    EXPECT_EQ(call_style_of("a <tool_call><function=", AnswerFormat::marks), CallStyle::coder);
+    EXPECT_EQ(call_style_of("a <tool_call><arg_key>", AnswerFormat::marks), CallStyle::glm);
+    EXPECT_EQ(call_style_of("[TOOL_CALLS]", AnswerFormat::marks), CallStyle::mistral);
+    EXPECT_EQ(call_style_of("<|python_tag|>", AnswerFormat::marks), CallStyle::llama);
+    EXPECT_EQ(call_style_of("", AnswerFormat::harmony), CallStyle::harmony);
+    EXPECT_EQ(call_style_of("messages", AnswerFormat::marks), CallStyle::none);
+}
+
 TEST(Marks, ASingleCallEndsTheAnswer) {
     const std::string call = "<tool_call>{\"name\": \"a\", \"arguments\": {}}</tool_call>";
     expect_however_cut("Look: " + call + "\n" + call + " and more",
