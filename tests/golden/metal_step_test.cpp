@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <future>
 #include <map>
 #include <sstream>
 
 #include "backend/metal_entry.h"
+#include "engine/engine.h"
 #include "engine/forward.h"
 #include "softmetal/softmetal.h"
 
@@ -158,6 +160,32 @@ TEST(MetalStep, AFailedCommandBufferLosesTheDeviceAndNothingElse) {
     EXPECT_EQ(error_of(feed), lost);  // and stays so
     const auto another = make_metal_backend({});
     EXPECT_EQ(logits_of(*another), expected);
+}
+
+// The requests end with the device's error, and the engine goes on answering, with errors.
+TEST(MetalStep, AnEngineOutlivesItsDevice) {
+    const auto backend = make_metal_backend({});
+    const auto model = load_model(demo(), *backend);
+    Engine engine(
+        std::make_unique<DeviceRunner>(*model, *backend, DeviceRunnerOptions{.n_ctx = 64, .n_blocks = 16}));
+    const auto answer = [&] {
+        std::promise<FinishEvent> finished;
+        const auto taken = engine.submit({.tokens = prompt, .max_tokens = 3, .sink = [&](const Event& e) {
+                                              if (const auto* end = std::get_if<FinishEvent>(&e)) {
+                                                  finished.set_value(*end);
+                                              }
+                                          }});
+        EXPECT_TRUE(std::holds_alternative<RequestId>(taken));
+        return finished.get_future().get();
+    };
+    EXPECT_EQ(answer().reason, FinishReason::length);
+    softmetal::fail_command_buffer(0, MTL::CommandBufferErrorDeviceRemoved);
+    for (int i = 0; i < 2; ++i) {
+        const FinishEvent end = answer();
+        EXPECT_EQ(end.reason, FinishReason::error);
+        EXPECT_EQ(end.failure, Failure::device);
+        EXPECT_NE(end.error.find("device metal: lost: "), std::string::npos) << end.error;
+    }
 }
 
 TEST(MetalStep, TooLittleMemoryIsRefusedWithTheSize) {

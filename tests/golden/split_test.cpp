@@ -20,11 +20,14 @@ struct Case {
 
 std::vector<Case> list_cases() {
     std::vector<Case> cases;
+    bool metal = false;
+    for (const BackendInfo& b : list_backends()) metal = metal || (b.name == "metal" && b.missing.empty());
     for (const auto& entry : std::filesystem::directory_iterator(SMELT_TEST_DATA "/goldens")) {
         if (!entry.is_directory()) continue;
         const std::string model = entry.path().filename();
         cases.push_back({model, "reference,1=cpu"});
         cases.push_back({model, "0-1=cpu,2-=reference"});
+        if (metal) cases.push_back({model, "metal,1=cpu"});
         const auto file = open_model(entry.path());
         const std::string key = *file->metadata.get_string("general.architecture") + ".expert_count";
         if (file->metadata.find(key) != nullptr) cases.push_back({model, "reference,experts=cpu"});

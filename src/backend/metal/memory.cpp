@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/memory_error.h"
+
 namespace smelt::metal {
 
 namespace {
@@ -28,7 +30,7 @@ Buffer make_buffer(const Gpu& gpu, size_t bytes) {
         throw Error("device metal: {} bytes in one piece, at most {} are possible", bytes, largest);
     }
     Buffer buffer = NS::TransferPtr(gpu.device().newBuffer(size, MTL::ResourceStorageModeShared));
-    if (!buffer) throw Error("device metal: no memory for {} bytes", bytes);
+    if (!buffer) throw MemoryError("device metal: no memory for {} bytes", bytes);
     std::memset(buffer->contents(), 0, size);
     return buffer;
 }
