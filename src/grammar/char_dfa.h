@@ -1,0 +1,39 @@
+// Deterministic automata over characters: what intersections and complements of languages need. Only parts of
+// strings (patterns, lengths, names of members) are ever turned into one.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "grammar/expr.h"
+#include "grammar/grammar.h"
+
+namespace smelt::grammar {
+
+struct CharDfa {
+    struct Edge {
+        char32_t lo, hi;
+        int32_t to;
+    };
+    struct State {
+        std::vector<Edge> edges = {};  // ascending, disjoint; a character without an edge matches nothing
+        bool final = false;
+    };
+    std::vector<State> states = {};  // it begins in the first
+
+    bool accepts(std::u32string_view text) const;
+    bool empty() const;  // no text is accepted
+};
+
+// All of them throw Refused beyond the limits. The tree must be of chars, sequence, choice, repeat and dfa.
+CharDfa make_dfa(const Expr& e, const GrammarLimits& limits);
+CharDfa intersection(const CharDfa& a, const CharDfa& b, const GrammarLimits& limits);
+CharDfa complement(const CharDfa& a);
+// All texts but these.
+CharDfa all_but(std::span<const std::u32string> texts, const GrammarLimits& limits);
+// The texts in which none of these stands, and with `closed` those that end with the first one that does.
+CharDfa without(std::span<const std::u32string> texts, bool closed, const GrammarLimits& limits);
+
+}  // namespace smelt::grammar

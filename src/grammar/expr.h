@@ -1,0 +1,88 @@
+// What a text may be, as a tree over characters: what every front end makes of its input.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace smelt::grammar {
+
+// Unicode scalar values, as ascending ranges that neither touch nor overlap. Both ends belong to a range.
+class CharSet {
+ public:
+    struct Range {
+        char32_t lo, hi;
+        bool operator==(const Range&) const = default;
+        auto operator<=>(const Range&) const = default;
+    };
+
+    CharSet() = default;
+    CharSet(std::initializer_list<Range> ranges);
+    static CharSet all();
+    static CharSet one(char32_t c) { return {{c, c}}; }
+
+    void add(char32_t lo, char32_t hi);
+    void add(const CharSet& other);
+    CharSet complement() const;
+    CharSet intersection(const CharSet& other) const;
+
+    bool contains(char32_t c) const;
+    bool empty() const { return ranges_.empty(); }
+    const std::vector<Range>& ranges() const& { return ranges_; }
+    std::vector<Range> ranges() && { return std::move(ranges_); }
+    bool operator==(const CharSet&) const = default;
+    auto operator<=>(const CharSet&) const = default;
+
+ private:
+    std::vector<Range> ranges_;
+};
+
+inline constexpr uint32_t unlimited = UINT32_MAX;
+
+struct CharDfa;
+struct Expr;
+using ExprPtr = std::shared_ptr<const Expr>;
+
+struct Expr {
+    enum class Kind {
+        bytes,     // exactly these, as they are
+        chars,     // one character of a set
+        sequence,  // no parts: the empty text
+        choice,    // no parts: nothing matches
+        repeat,
+        call,  // of a rule
+        dfa,
+        json_text,  // its part, each character spelled as between the quotes of a JSON string
+    };
+    Kind kind;
+    std::string bytes = {};
+    CharSet chars = {};
+    std::vector<ExprPtr> parts = {};
+    uint32_t min = 0, max = 0;  // of repeat
+    int32_t rule = -1;          // of call
+    std::shared_ptr<const CharDfa> dfa = {};
+};
+
+ExprPtr bytes(std::string text);
+ExprPtr chars(CharSet set);
+ExprPtr literal(std::u32string_view text);  // a chars node for each character
+ExprPtr sequence(std::vector<ExprPtr> parts);
+ExprPtr choice(std::vector<ExprPtr> parts);
+ExprPtr repeat(ExprPtr part, uint32_t min, uint32_t max = unlimited);
+ExprPtr optional(ExprPtr part);
+ExprPtr call(int32_t rule);
+ExprPtr dfa(CharDfa d);
+ExprPtr json_text(ExprPtr part);
+
+// The fewest and the most characters of a text; `unlimited` where there is no end. Of trees without calls.
+struct LengthRange {
+    uint32_t min, max;
+};
+LengthRange length_range(const Expr& e);
+
+// JSON's white space aside, U+FFFD for each broken sequence.
+std::u32string decode_text(std::string_view utf8);
+
+}  // namespace smelt::grammar

@@ -1,0 +1,59 @@
+// Each format as a pattern: a part of what its definition allows that no validator refuses.
+#include "grammar/json_format.h"
+
+#include <fmt/core.h>
+
+#include "grammar/regex.h"
+
+namespace smelt::grammar {
+
+namespace {
+
+constexpr int max_depth = 32;
+
+// Without 29 February, which only some years have.
+constexpr std::string_view date =
+    R"((?:19|20)\d\d-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8])))";
+constexpr std::string_view time =
+    R"((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+\-](?:[01]\d|2[0-3]):[0-5]\d))";
+constexpr std::string_view duration =
+    R"(P(?:\d{1,4}W|(?:\d{1,4}Y(?:\d{1,2}M(?:\d{1,2}D)?)?|\d{1,2}M(?:\d{1,2}D)?|\d{1,2}D)(?:T(?:\d{1,2}H(?:\d{1,2}M(?:\d{1,2}S)?)?|\d{1,2}M(?:\d{1,2}S)?|\d{1,2}S))?|T(?:\d{1,2}H(?:\d{1,2}M(?:\d{1,2}S)?)?|\d{1,2}M(?:\d{1,2}S)?|\d{1,2}S)))";
+constexpr std::string_view label = R"([a-z0-9](?:[a-z0-9\-]{0,30}[a-z0-9])?)";
+constexpr std::string_view ipv4 =
+    R"((?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d))";
+constexpr std::string_view ipv6 =
+    R"((?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|(?:[0-9a-f]{1,4}:){1,6}:[0-9a-f]{1,4}|::(?:[0-9a-f]{1,4}:){0,6}[0-9a-f]{1,4}|::)";
+constexpr std::string_view uuid = R"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})";
+constexpr std::string_view byte = R"((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)";
+constexpr std::string_view path_chars = R"((?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*)";
+
+}  // namespace
+
+ExprPtr format_expr(std::string_view format) {
+    const auto pattern = [](const std::string& p) { return parse_regex(p, RegexMatch::whole, max_depth); };
+    const std::string host = fmt::format("{}(?:\\.{}){{0,4}}", label, label);
+    const std::string uri =
+        fmt::format("[a-z][a-z0-9]{{1,9}}://{}(?::[1-9]\\d{{0,3}})?(?:/{})?(?:\\?{})?(?:#{})?", host,
+                    path_chars, path_chars, path_chars);
+    if (format == "date") return pattern(std::string(date));
+    if (format == "time") return pattern(std::string(time));
+    if (format == "date-time") return pattern(fmt::format("{}T{}", date, time));
+    if (format == "duration") return pattern(std::string(duration));
+    if (format == "email" || format == "idn-email") {
+        return pattern(fmt::format(
+            "[A-Za-z0-9_+\\-]{{1,32}}(?:\\.[A-Za-z0-9_+\\-]{{1,32}}){{0,3}}@{}\\.[a-z]{{2,8}}", host));
+    }
+    if (format == "hostname" || format == "idn-hostname") return pattern(host);
+    if (format == "ipv4") return pattern(std::string(ipv4));
+    if (format == "ipv6") return pattern(std::string(ipv6));
+    if (format == "uri" || format == "url" || format == "iri" || format == "uri-reference" ||
+        format == "iri-reference") {
+        return pattern(uri);
+    }
+    if (format == "uuid") return pattern(std::string(uuid));
+    if (format == "json-pointer") return pattern(R"((?:/(?:[^~/]|~[01])*)*)");
+    if (format == "byte" || format == "base64") return pattern(std::string(byte));
+    return nullptr;
+}
+
+}  // namespace smelt::grammar

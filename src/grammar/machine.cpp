@@ -1,0 +1,268 @@
+// A step: read a byte at each active position, return from the rules that ended, call the rules that begin.
+#include "grammar/machine.h"
+
+#include <algorithm>
+#include <functional>
+
+namespace smelt::grammar {
+
+namespace {
+
+// Levels of callers that are compared when two contexts of one position become one; beyond, both stay.
+constexpr int max_united = 16;
+
+size_t hash(std::span<const Item> items, size_t seed) {
+    uint64_t h = seed + 0x9e3779b97f4a7c15u;
+    for (const Item& i : items) {
+        h = (h ^ static_cast<uint32_t>(i.state)) * 0xbf58476d1ce4e5b9u;
+        h = (h ^ i.count ^ (uint64_t{static_cast<uint32_t>(i.context)} << 32)) * 0x94d049bb133111ebu;
+        h ^= h >> 29;
+    }
+    return static_cast<size_t>(h);
+}
+
+}  // namespace
+
+Machine::Machine(const Automaton& a) : a_(&a), n_classes_(a.byte_of_class.size()), pending_(a.rules.size()) {
+    contexts_.resize(2);  // at_end, open
+    states_.emplace_back();
+    moves_.assign(n_classes_, dead);
+}
+
+std::span<const Item> Machine::callers(int32_t context) const {
+    const Context& c = contexts_[static_cast<size_t>(context)];
+    return std::span(callers_).subspan(c.first, c.n);
+}
+
+bool Machine::is_final(int32_t state, uint32_t count) const {
+    if (!a_->is_counter(state)) return a_->state_at(state).final;
+    return a_->is_open_counter(state) || count >= a_->rule_of(state).min;
+}
+
+bool Machine::has_edges(int32_t state, uint32_t count) const {
+    if (a_->is_counter(state)) {
+        const auto& rule = a_->rule_of(state);
+        return a_->is_open_counter(state) || rule.max == UINT32_MAX || count < rule.max;
+    }
+    return !a_->bytes_of(state).empty() || !a_->calls_of(state).empty();
+}
+
+int32_t Machine::begin() {
+    return begin({a_->rules[static_cast<size_t>(a_->root)].start, 0, at_end});
+}
+
+int32_t Machine::begin(Item item) {
+    positions_.assign(1, item);
+    return add_returns_and_keep(false, false);
+}
+
+int32_t Machine::returned(int32_t context) {
+    if (context == at_end) return add_returns_and_keep(true, false);
+    if (context == open) return add_returns_and_keep(false, true);
+    const auto c = callers(context);
+    positions_.assign(c.begin(), c.end());
+    return add_returns_and_keep(false, false);
+}
+
+int32_t Machine::move(int32_t state, uint8_t byte_class) {
+    positions_.clear();
+    const uint8_t byte = a_->byte_of_class[byte_class];
+    const State& from = at(state);
+    for (uint32_t i = from.first_active; i < from.first_active + from.n_active; ++i) {
+        const Item& item = active_[i];
+        for (const ByteEdge& e : a_->bytes_of(item.state)) {
+            if (e.lo <= byte && byte <= e.hi) add_position(e.to, 0, item.context);
+        }
+        work_ += 1 + a_->bytes_of(item.state).size();
+    }
+    if (exhausted()) return dead;
+    const int32_t to = add_returns_and_keep(false, false);
+    if (!exhausted()) moves_[static_cast<size_t>(state) * n_classes_ + byte_class] = to;
+    return to;
+}
+
+void Machine::add_position(int32_t state, uint32_t count, int32_t context) {
+    const Item item{state, count, context};
+    work_ += 1 + positions_.size() / 8;
+    if (std::ranges::find(positions_, item) == positions_.end()) positions_.push_back(item);
+}
+
+// From the positions that are in scratch: the state with them and all that their ends lead to.
+int32_t Machine::add_returns_and_keep(bool accepts, bool escapes) {
+    for (size_t i = 0; i < positions_.size() && !exhausted(); ++i) {
+        const Item item = positions_[i];
+        if (!is_final(item.state, item.count)) continue;
+        accepts = accepts || item.context == at_end;
+        escapes = escapes || item.context == open;
+        const Context c = contexts_[static_cast<size_t>(item.context)];
+        for (uint32_t k = c.first; k < c.first + c.n; ++k) {
+            add_position(callers_[k].state, callers_[k].count, callers_[k].context);
+        }
+    }
+    std::erase_if(positions_, [&](const Item& i) { return !has_edges(i.state, i.count); });
+    if (positions_.empty() && !accepts && !escapes) return dead;
+    unite_equal_positions(positions_, 0);
+
+    const size_t key = hash(positions_, accepts + 2u * escapes);
+    for (auto [it, end] = state_ids_.equal_range(key); it != end; ++it) {
+        const State& s = at(it->second);
+        if (s.accepts == accepts && s.escapes == escapes &&
+            std::ranges::equal(items(it->second), positions_)) {
+            return it->second;
+        }
+    }
+    State s{.first = static_cast<uint32_t>(items_.size()),
+            .n_items = static_cast<uint32_t>(positions_.size()),
+            .first_active = static_cast<uint32_t>(active_.size()),
+            .accepts = accepts,
+            .escapes = escapes};
+    items_.insert(items_.end(), positions_.begin(), positions_.end());
+    add_calls(positions_);
+    s.n_active = static_cast<uint32_t>(active_.size()) - s.first_active;
+    const auto id = static_cast<int32_t>(states_.size());
+    states_.push_back(s);
+    moves_.resize(moves_.size() + n_classes_, -1);
+    state_ids_.emplace(key, id);
+    work_ += 4 + s.n_items + s.n_active + n_classes_ / 4;
+    return id;
+}
+
+void Machine::call(int32_t rule, int32_t state, uint32_t count, int32_t context) {
+    auto& callers = pending_[static_cast<size_t>(rule)];
+    if (callers.empty()) {
+        called_.emplace_back(a_->rules[static_cast<size_t>(rule)].rank, rule);
+        std::ranges::push_heap(called_, std::greater());
+    }
+    callers.push_back({state, count, context});
+    ++work_;
+}
+
+void Machine::add_active(int32_t state, int32_t context) {
+    if (!a_->bytes_of(state).empty()) active_.push_back({state, 0, context});
+    for (const CallEdge& c : a_->calls_of(state)) {
+        // Where nothing comes behind the call, the callee returns to the callers at once: recursion at the
+        // end of a rule needs no deeper context.
+        if (context <= open || has_edges(c.to, 0)) {
+            call(c.rule, c.to, 0, context);
+            continue;
+        }
+        for (const Item& i : callers(context)) call(c.rule, i.state, i.count, i.context);
+    }
+}
+
+void Machine::add_calls(std::span<const Item> items) {
+    const auto count_on = [&](int32_t state, uint32_t count, int32_t context) {
+        const auto& rule = a_->rule_of(state);
+        const uint32_t next =
+            !a_->is_open_counter(state) && rule.max == UINT32_MAX && count >= rule.min ? count : count + 1;
+        call(rule.body, state, next, context);
+    };
+    for (const Item& i : items) {
+        if (a_->is_counter(i.state)) {
+            count_on(i.state, i.count, i.context);
+        } else {
+            add_active(i.state, i.context);
+        }
+    }
+    // By rank: when a rule is looked at, all its callers are known.
+    while (!called_.empty()) {
+        std::ranges::pop_heap(called_, std::greater());
+        const int32_t rule = called_.back().second;
+        called_.pop_back();
+        auto& callers = pending_[static_cast<size_t>(rule)];
+        const int32_t context = keep_context(callers);
+        callers.clear();
+        const auto& r = a_->rules[static_cast<size_t>(rule)];
+        if (r.body >= 0) {
+            count_on(r.start, 0, context);
+        } else {
+            add_active(r.start, context);
+        }
+    }
+}
+
+int32_t Machine::keep_context(std::vector<Item>& c) {
+    unite_equal_positions(c, 0);
+    const size_t key = hash(c, 7);
+    for (auto [it, end] = context_ids_.equal_range(key); it != end; ++it) {
+        if (std::ranges::equal(callers(it->second), c)) return it->second;
+    }
+    const auto id = static_cast<int32_t>(contexts_.size());
+    contexts_.push_back({static_cast<uint32_t>(callers_.size()), static_cast<uint32_t>(c.size())});
+    callers_.insert(callers_.end(), c.begin(), c.end());
+    context_ids_.emplace(key, id);
+    work_ += 2 + c.size();
+    return id;
+}
+
+// Sorts; of a position with two contexts makes one whose callers are those of both.
+void Machine::unite_equal_positions(std::vector<Item>& items, int depth) {
+    std::ranges::sort(items);
+    const auto [first, last] = std::ranges::unique(items);
+    items.erase(first, last);
+    const auto same_position = [](const Item& a, const Item& b) {
+        return a.state == b.state && a.count == b.count;
+    };
+    if (std::ranges::adjacent_find(items, same_position) == items.end()) return;
+    std::vector<Item> united;
+    for (const Item& i : items) {
+        const bool again = !united.empty() && same_position(united.back(), i);
+        const int32_t both = again ? unite(united.back().context, i.context, depth + 1) : -1;
+        if (both >= 0) {
+            united.back().context = both;
+        } else {
+            united.push_back(i);
+        }
+    }
+    items = std::move(united);
+    std::ranges::sort(items);
+}
+
+// -1: they stay apart.
+int32_t Machine::unite(int32_t a, int32_t b, int depth) {
+    if (a <= open || b <= open || depth > max_united || exhausted()) return -1;
+    std::vector<Item> all(callers(a).begin(), callers(a).end());
+    all.insert(all.end(), callers(b).begin(), callers(b).end());
+    work_ += all.size();
+    unite_equal_positions(all, depth);
+    const size_t key = hash(all, 7);
+    for (auto [it, end] = context_ids_.equal_range(key); it != end; ++it) {
+        if (std::ranges::equal(callers(it->second), all)) return it->second;
+    }
+    const auto id = static_cast<int32_t>(contexts_.size());
+    contexts_.push_back({static_cast<uint32_t>(callers_.size()), static_cast<uint32_t>(all.size())});
+    callers_.insert(callers_.end(), all.begin(), all.end());
+    context_ids_.emplace(key, id);
+    return id;
+}
+
+int32_t Machine::compact(int32_t state) {
+    // Callers have smaller numbers than the contexts that name them.
+    std::vector<bool> needed(contexts_.size());
+    for (const Item& i : items(state)) needed[static_cast<size_t>(i.context)] = true;
+    for (size_t c = contexts_.size(); c-- > 2;) {
+        if (!needed[c]) continue;
+        for (const Item& i : callers(static_cast<int32_t>(c))) needed[static_cast<size_t>(i.context)] = true;
+    }
+    Machine kept(*a_);
+    std::vector<int32_t> new_id(contexts_.size());
+    new_id[open] = open;
+    const auto moved = [&](std::span<const Item> from) {
+        std::vector<Item> to(from.begin(), from.end());
+        for (Item& i : to) i.context = new_id[static_cast<size_t>(i.context)];
+        return to;
+    };
+    for (size_t c = 2; c < contexts_.size(); ++c) {
+        if (!needed[c]) continue;
+        std::vector<Item> of = moved(callers(static_cast<int32_t>(c)));
+        new_id[c] = kept.keep_context(of);
+    }
+    kept.positions_ = moved(items(state));
+    const State& s = at(state);
+    const int32_t id = kept.add_returns_and_keep(s.accepts, s.escapes);
+    kept.work_ = work_;
+    *this = std::move(kept);
+    return id;
+}
+
+}  // namespace smelt::grammar

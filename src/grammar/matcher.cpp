@@ -1,0 +1,175 @@
+// A grammar over tokens, and where one answer stands in it.
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "grammar/machine.h"
+#include "grammar/token_grammar.h"
+#include "grammar/token_sets.h"
+
+namespace smelt {
+
+using grammar::Machine;
+using grammar::PositionSet;
+
+namespace {
+
+constexpr size_t max_states = 4096;  // of a machine before it drops what the answer has passed
+constexpr size_t max_kept = 4;       // sets that a matcher keeps: inside of strings states come again
+
+void set_bit(std::vector<uint64_t>& bits, int32_t id) {
+    bits[static_cast<size_t>(id) / 64] |= uint64_t{1} << (id % 64);
+}
+
+void add_all(const PositionSet& set, std::vector<uint64_t>& bits) {
+    for (size_t i = 0; i < set.bits.size(); ++i) bits[i] |= set.bits[i];
+    for (const int32_t id : set.ids) set_bit(bits, id);
+}
+
+// The tokens that need at most so many turns of a counter.
+void add_up_to(const PositionSet& set, uint32_t turns, std::vector<uint64_t>& bits) {
+    const auto end = std::ranges::upper_bound(set.by_turns, turns, {}, &PositionSet::Turns::needed);
+    if (end == set.by_turns.end()) return add_all(set, bits);
+    if (set.bits.empty() || end - set.by_turns.begin() <= set.by_turns.end() - end) {
+        for (auto t = set.by_turns.begin(); t != end; ++t) set_bit(bits, t->id);
+        return;
+    }
+    std::vector<uint64_t> fewer = set.bits;
+    for (auto t = end; t != set.by_turns.end(); ++t) {
+        fewer[static_cast<size_t>(t->id) / 64] &= ~(uint64_t{1} << (t->id % 64));
+    }
+    for (size_t i = 0; i < fewer.size(); ++i) bits[i] |= fewer[i];
+}
+
+// The tokens of a subtree whose first byte led to `state`.
+void add_subtree(Machine& machine, const TokenTrie& trie, int32_t root, int32_t state,
+                 std::vector<int32_t>& path, std::vector<uint64_t>& bits) {
+    const auto& nodes = trie.nodes();
+    const auto end = static_cast<size_t>(nodes[static_cast<size_t>(root)].end);
+    path[nodes[static_cast<size_t>(root)].depth] = state;
+    for (auto i = static_cast<size_t>(root); i < end;) {
+        const TokenTrie::Node& node = nodes[i];
+        if (i != static_cast<size_t>(root)) path[node.depth] = machine.next(path[node.depth - 1u], node.byte);
+        if (path[node.depth] == Machine::dead) {
+            i = static_cast<size_t>(node.end);
+            continue;
+        }
+        for (int32_t id = node.token; id >= 0; id = trie.next_same(id)) set_bit(bits, id);
+        ++i;
+    }
+    machine.work(1);
+}
+
+}  // namespace
+
+TokenGrammar::TokenGrammar(Grammar grammar, std::shared_ptr<const TokenTrie> trie)
+    : grammar_(std::move(grammar)),
+      trie_(std::move(trie)),
+      sets_(std::make_unique<grammar::TokenSets>(*grammar_, *trie_)) {}
+
+TokenGrammar::~TokenGrammar() = default;
+
+std::variant<std::shared_ptr<TokenGrammar>, GrammarError> TokenGrammar::make(
+    Grammar grammar, std::shared_ptr<const TokenTrie> trie) {
+    for (const std::string& name : grammar->control_tokens) {
+        if (!trie->has_control_token(name)) {
+            return GrammarError{"", "", fmt::format("the vocabulary has no control token {}", name)};
+        }
+    }
+    for (size_t b = 0; b < 256; ++b) {
+        const auto byte = static_cast<uint8_t>(b);
+        if (!grammar->used[b] || byte == static_cast<uint8_t>(grammar::control_mark)) continue;
+        if (!trie->has_byte(byte)) {
+            return GrammarError{"", "",
+                                fmt::format("the vocabulary has no token for byte 0x{:02x} alone", b)};
+        }
+    }
+    return std::shared_ptr<TokenGrammar>(new TokenGrammar(std::move(grammar), std::move(trie)));
+}
+
+int TokenGrammar::n_tokens() const {
+    return trie_->n_tokens();
+}
+
+GrammarMatcher::GrammarMatcher(std::shared_ptr<TokenGrammar> g)
+    : grammar_(std::move(g)), machine_(std::make_unique<Machine>(*grammar_->grammar_)) {
+    state_ = machine_->begin();
+}
+
+GrammarMatcher::GrammarMatcher(const GrammarMatcher& other)
+    : grammar_(other.grammar_), machine_(std::make_unique<Machine>(*other.machine_)), state_(other.state_) {}
+
+GrammarMatcher::~GrammarMatcher() = default;
+
+std::span<const uint64_t> GrammarMatcher::allowed() {
+    for (const Kept& k : kept_) {
+        if (k.state == state_) return k.bits;
+    }
+    return compute();
+}
+
+std::span<const uint64_t> GrammarMatcher::compute() {
+    Machine& m = *machine_;
+    const TokenTrie& trie = *grammar_->trie_;
+    if (kept_.size() < max_kept) {
+        next_kept_ = kept_.size();
+        kept_.emplace_back();
+    } else {
+        next_kept_ = (next_kept_ + 1) % max_kept;
+    }
+    Kept& kept = kept_[next_kept_];
+    kept.state = -1;
+    kept.bits.assign(trie.n_words(), 0);
+    std::vector<int32_t> path(static_cast<size_t>(trie.max_depth()) + 1);
+
+    m.begin_step();
+    const auto span = m.items(state_);
+    const std::vector<grammar::Item> items(span.begin(), span.end());  // the machine's own move as it grows
+    for (const grammar::Item& item : items) {
+        const auto [set, min_turns, max_turns] = grammar_->sets_->at(item.state, item.count);
+        if (set->exhausted) return {};
+        if (max_turns == UINT32_MAX) {
+            add_all(*set, kept.bits);
+        } else {
+            add_up_to(*set, max_turns, kept.bits);
+        }
+        if (set->exits.empty()) continue;
+        const int32_t after = m.returned(item.context);
+        for (const PositionSet::Exits& exits : set->exits) {
+            const int32_t next = m.next(after, exits.byte);
+            if (next == Machine::dead) continue;
+            for (const grammar::Exit& e : exits.of) {
+                if (e.turns < min_turns || e.turns > max_turns) continue;
+                add_subtree(m, trie, e.node, next, path, kept.bits);
+            }
+        }
+        if (m.exhausted()) return {};
+    }
+    kept.state = state_;
+    return kept.bits;
+}
+
+bool GrammarMatcher::accept(int32_t id) {
+    if (id < 0 || id >= grammar_->n_tokens() || grammar_->trie_->bytes(id).empty()) return false;
+    machine_->begin_step();
+    int32_t state = state_;
+    for (const char c : grammar_->trie_->bytes(id)) state = machine_->next(state, static_cast<uint8_t>(c));
+    if (state == Machine::dead || machine_->exhausted()) return false;
+    state_ = state;
+    if (machine_->n_states() > max_states) {
+        state_ = machine_->compact(state_);
+        kept_.clear();
+        next_kept_ = 0;
+    }
+    return true;
+}
+
+bool GrammarMatcher::may_end() const {
+    return machine_->accepts(state_);
+}
+
+bool GrammarMatcher::must_end() const {
+    return machine_->stuck(state_);
+}
+
+}  // namespace smelt

@@ -1,0 +1,161 @@
+// Grammars over tokens: the set of each step is what asking token by token gives.
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "grammar/token_grammar.h"
+#include "grammar_support.h"
+
+namespace smelt {
+namespace {
+
+// All bytes, and texts that JSON and its strings are cut into.
+class Vocabulary {
+ public:
+    Vocabulary() {
+        for (int b = 0; b < 256; ++b) add(std::string(1, static_cast<char>(b)));
+        for (const char* t :
+             {"{\"",     "\":",         "\", \"",       "},",       "}}",   "]]",       "[[",       ": ",
+              ", ",      "\n",          "\n  ",         "    ",     "true", "false",    "null",     "tr",
+              "ue",      "\"a",         "a\"",          "\"name\"", "name", "me\": ",   "hello",    " world",
+              "héllo",   "é",           "\xc3\xa9\xc3", "\xa9",     "😀",    "\xf0\x9f", "\x98\x80", "\\u",
+              "\\ud83d", "\\n",         "\\\"",         "12",       "3.5",  "-1",       "e+",       "0.",
+              "999",     "aaaa",        "aaaaaaaaaaaa", "a\",\"b",  "\"}",  "\"]",      "abc\"}",   "<tool",
+              "_call>",  "<tool_call>", "x\ny",         "ab",       "ab"}) {
+            add(t);
+        }
+        add("<|end|>", true);
+        add("");
+        add("\xff\xfe");
+    }
+    std::vector<TokenText> texts() const {
+        std::vector<TokenText> result;
+        for (size_t i = 0; i < tokens_.size(); ++i) result.push_back({tokens_[i], control_[i]});
+        return result;
+    }
+    const std::string& operator[](int32_t id) const { return tokens_[static_cast<size_t>(id)]; }
+    int32_t size() const { return static_cast<int32_t>(tokens_.size()); }
+
+ private:
+    void add(std::string t, bool control = false) {
+        tokens_.push_back(std::move(t));
+        control_.push_back(control);
+    }
+    std::vector<std::string> tokens_;
+    std::vector<bool> control_;
+};
+
+bool contains(std::span<const uint64_t> bits, int32_t id) {
+    return ((bits[static_cast<size_t>(id) / 64] >> (id % 64)) & 1) != 0;
+}
+
+std::vector<GrammarSpec> specs() {
+    std::vector<GrammarSpec> all;
+    for (
+        const char* schema : {
+            R"({"type":"object"})",
+            R"(true)",
+            R"({"type":"string"})",
+            R"({"type":"string","minLength":3,"maxLength":9})",
+            R"({"type":"string","minLength":5})",
+            R"({"type":"string","pattern":"^a{2,30}\"?$"})",
+            R"({"type":"array","items":{"type":"integer"},"minItems":2,"maxItems":5})",
+            R"({"type":"array","items":{"type":"string","maxLength":4},"maxItems":3})",
+            R"({"properties":{"name":{"type":"string","maxLength":12},"a":{"type":"number"},"b":{"anyOf":[{"type":"null"},{"$ref":"#"}]}},"required":["b"],"additionalProperties":{"enum":["hello world",null,true]}})",
+            R"({"type":"number","minimum":-3.25,"maximum":1299.5})",
+            R"({"enum":["aaaa","aaaaab",[1,"a"]]})",
+        }) {
+        all.push_back(GrammarSpec::json_schema(Json::parse(schema)));
+    }
+    all.push_back(GrammarSpec::regex("([0-9]{1,2}){2,6}(a|aa){1,7}"));
+    all.push_back(GrammarSpec::regex(".{3,40}"));
+    all.push_back(GrammarSpec::gbnf("root ::= \"[\" (root (\",\" root)*)? \"]\" | \"a\"{3,5}"));
+    all.push_back(GrammarSpec::sequence({GrammarSpec::text_until({"<tool_call>"}),
+                                         GrammarSpec::control_token("<|end|>"), GrammarSpec::literal("ab")}));
+    return all;
+}
+
+TEST(TokenGrammar, SetsAreWhatTheTokensSay) {
+    const Vocabulary vocabulary;
+    const auto trie = make_token_trie(vocabulary.texts());
+    std::mt19937 rng(1);
+    for (const GrammarSpec& spec : specs()) {
+        const Grammar grammar = compiled(spec);
+        auto made = TokenGrammar::make(grammar, trie);
+        ASSERT_TRUE(std::holds_alternative<std::shared_ptr<TokenGrammar>>(made));
+        const auto tokens = std::get<std::shared_ptr<TokenGrammar>>(made);
+        for (int answer = 0; answer < 20; ++answer) {
+            GrammarMatcher matcher(tokens);
+            std::string text;
+            bool ended = false;
+            for (int step = 0; step < 60 && !ended; ++step) {
+                const auto span = matcher.allowed();
+                ASSERT_FALSE(span.empty());
+                const std::vector<uint64_t> bits(span.begin(), span.end());
+                std::vector<int32_t> allowed;
+                for (int32_t id = 0; id < vocabulary.size(); ++id) {
+                    GrammarMatcher ahead(matcher);
+                    ASSERT_EQ(contains(bits, id), ahead.accept(id))
+                        << spec.value << to_string(spec.schema) << "\n"
+                        << text << "|" << vocabulary[id];
+                    if (contains(bits, id)) allowed.push_back(id);
+                }
+                ASSERT_TRUE(!allowed.empty() || matcher.may_end()) << text;
+                EXPECT_EQ(allowed.empty(), matcher.must_end());
+                EXPECT_EQ(matcher.may_end(), accepts(grammar, text)) << text;
+                ended = allowed.empty() || (matcher.may_end() && rng() % 4 == 0);
+                if (ended) break;
+                const int32_t id = allowed[rng() % allowed.size()];
+                ASSERT_TRUE(matcher.accept(id));
+                text += vocabulary[id] == "<|end|>" ? "\xff<|end|>\xff" : vocabulary[id];
+            }
+            if (ended) EXPECT_TRUE(accepts(grammar, text)) << text;
+        }
+    }
+}
+
+// Thousands of states passed: what is dropped is not missed.
+TEST(TokenGrammar, LongAnswers) {
+    const Vocabulary vocabulary;
+    const auto tokens = std::get<std::shared_ptr<TokenGrammar>>(
+        TokenGrammar::make(compiled(GrammarSpec::json_schema(true)), make_token_trie(vocabulary.texts())));
+    GrammarMatcher matcher(tokens);
+    std::string text;
+    for (int i = 0; i < 20'000; ++i) {
+        const int32_t id = i < 10'000 ? '[' : ']';
+        ASSERT_FALSE(matcher.may_end());
+        ASSERT_TRUE(contains(matcher.allowed(), id)) << i;
+        ASSERT_TRUE(matcher.accept(id)) << i;
+        ASSERT_FALSE(i < 10'000 && matcher.accept('x'));
+    }
+    EXPECT_TRUE(matcher.must_end());
+}
+
+TEST(TokenGrammar, RefusesVocabulariesWithoutTheBytes) {
+    std::vector<std::string> tokens;
+    for (int b = 0; b < 128; ++b) tokens.emplace_back(1, static_cast<char>(b));
+    const std::vector<TokenText> texts(tokens.begin(), tokens.end());
+    const auto trie = make_token_trie(texts);
+    EXPECT_TRUE(std::holds_alternative<GrammarError>(
+        TokenGrammar::make(compiled(GrammarSpec::regex("[a-é]")), trie)));
+    EXPECT_TRUE(std::holds_alternative<GrammarError>(
+        TokenGrammar::make(compiled(GrammarSpec::control_token("<|call|>")), trie)));
+    EXPECT_FALSE(std::holds_alternative<GrammarError>(
+        TokenGrammar::make(compiled(GrammarSpec::regex("[a-z]")), trie)));
+}
+
+// A grammar whose states explode ends the answer instead of the machine.
+TEST(TokenGrammar, CostsABoundedAmount) {
+    const Vocabulary vocabulary;
+    const auto trie = make_token_trie(vocabulary.texts());
+    const auto made =
+        TokenGrammar::make(compiled(GrammarSpec::regex("(?:[ab]|a[ab]|ab[ab]){0,900}(?:.?.?a){900}x")), trie);
+    GrammarMatcher matcher(std::get<std::shared_ptr<TokenGrammar>>(made));
+    std::mt19937 rng(1);
+    for (int i = 0; i < 300; ++i) {
+        if (matcher.allowed().empty() || !matcher.accept(rng() % 2 == 0 ? 'a' : 'b')) break;
+    }
+}
+
+}  // namespace
+}  // namespace smelt
