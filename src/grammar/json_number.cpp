@@ -194,8 +194,9 @@ struct Bound {
     bool excluded;
 };
 
-// Numbers without a sign: 0 <= lo <= hi.
+// Numbers without a sign.
 ExprPtr natural_decimals(const Bound& lo, const Bound& hi, const GrammarLimits& limits) {
+    if (lo.integer > hi.integer) return nothing();
     const int n_digits = static_cast<int>(std::to_string(hi.integer).size());
     const auto longest = static_cast<int>(std::max(lo.fraction.size(), hi.fraction.size()));
     const int room = std::min(std::max(default_fraction, longest + 1), std::max(0, most_digits - n_digits));

@@ -1,6 +1,7 @@
 // Whether a value of the schema itself (of enum, const) is valid, and whether the branches of a oneOf exclude
 // each other.
 #include <algorithm>
+#include <cmath>
 
 #include "grammar/char_dfa.h"
 #include "grammar/json_schema.h"
@@ -19,8 +20,7 @@ uint32_t type_of(const Json& v) {
     if (v.is_string()) return j_string;
     if (v.is_array()) return j_array;
     if (v.is_object()) return j_object;
-    const bool whole = v.is_number_integer() ||
-                       v.get<double>() == static_cast<double>(static_cast<int64_t>(v.get<double>()));
+    const bool whole = v.is_number_integer() || v.get<double>() == std::floor(v.get<double>());
     return whole ? j_integer | j_number : j_number;
 }
 

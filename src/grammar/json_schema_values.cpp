@@ -122,7 +122,9 @@ ExprPtr JsonSchema::string_chars(const Conjunction& c) {
         const LengthRange own = length_range(*patterns[0]);
         measure = own.min < lengths.min || own.max > lengths.max;
     }
-    if (measure) patterns.push_back(repeat(chars(CharSet::all()), lengths.min, lengths.max));
+    if (measure || patterns.empty()) {
+        patterns.push_back(repeat(chars(CharSet::all()), lengths.min, lengths.max));
+    }
     if (patterns.size() == 1) return patterns[0];
     try {
         CharDfa all = make_dfa(*patterns[0], options_.limits);
@@ -281,7 +283,7 @@ std::vector<JsonSchema::Free> JsonSchema::free_members(const Conjunction& c,
     std::vector<std::u32string> taken;
     for (const std::string& n : names) taken.push_back(decode_text(n));
     const Conjunction name_rules = flatten(name_subs, c.path + "/propertyNames");
-    if (name_rules.never) return {};
+    if (name_rules.never || (types_of(name_rules) & j_string) == 0) return {};
     CharDfa allowed = all_but(taken, options_.limits);
     bool any_name = names.empty() && patterns.empty();
     if (!name_rules.all.empty()) {
@@ -327,7 +329,6 @@ std::vector<JsonSchema::Free> JsonSchema::free_members(const Conjunction& c,
 void JsonSchema::define_object(int32_t rule, const Conjunction& c) {
     uint32_t min = 0, max = unlimited;
     std::set<std::string> required;
-    std::vector<Sub> name_subs;
     for (const Sub& s : c.all) {
         min = std::max(min, count_of(*s.schema, "minProperties", 0, s.path));
         max = std::min(max, count_of(*s.schema, "maxProperties", unlimited, s.path));

@@ -1,8 +1,10 @@
-// Compiling in tests, where it must work or must be refused.
+// Compiling in tests, where it must work (or the test ends) or must be refused.
 #pragma once
 
 #include <fmt/core.h>
 #include <gtest/gtest.h>
+
+#include <stdexcept>
 
 #include "grammar/grammar.h"
 
@@ -11,8 +13,7 @@ namespace smelt {
 inline Grammar compiled(const GrammarSpec& spec, const GrammarOptions& options = {}) {
     const auto result = compile_grammar(spec, options);
     if (const auto* g = std::get_if<Grammar>(&result)) return *g;
-    ADD_FAILURE() << std::get<GrammarError>(result).message();
-    return *std::get_if<Grammar>(&result);
+    throw std::runtime_error(std::get<GrammarError>(result).message());
 }
 
 inline GrammarError refused(const GrammarSpec& spec) {

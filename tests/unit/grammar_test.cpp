@@ -55,21 +55,23 @@ TEST(Grammar, RegexRefused) {
 }
 
 TEST(Grammar, Gbnf) {
-    const Grammar g = compiled(GrammarSpec::gbnf(R"(# arithmetic
+    const Grammar g = compiled(GrammarSpec::gbnf(R"gbnf(# arithmetic
 root   ::= expr "=" ws term "\n"
 expr   ::= term ([-+*/] term)*   # no comment
 term   ::= ident | num | "(" ws expr ")" ws
 ident  ::= [a-z] [a-z0-9_]* ws
 num    ::= [0-9]+ ws
 ws     ::= [ \t\n]*
-)"));
+)gbnf"));
     EXPECT_TRUE(accepts(g, "a=1\n"));
-    EXPECT_TRUE(accepts(g, "(a + 12)*x_1 - 3 = y\n"));
-    EXPECT_FALSE(accepts(g, "(a + 12*x = y\n"));
+    EXPECT_TRUE(accepts(g, "(a +12)*x_1 -3 = y\n"));
+    EXPECT_FALSE(accepts(g, "(a +12*x = y\n"));
     EXPECT_FALSE(accepts(g, "a=1"));
 
-    const Grammar lines = compiled(GrammarSpec::gbnf("root ::= \"a\"{2,3}\n  | (\n \"x\" |\n \"\\u00e9\")\n  | .{4}\n"));
-    for (const char* text : {"aa", "aaa", "x", "é", "1234", "äöü€"}) EXPECT_TRUE(accepts(lines, text)) << text;
+    const Grammar lines =
+        compiled(GrammarSpec::gbnf("root ::= \"a\"{2,3}\n  | (\n \"x\" |\n \"\\u00e9\")\n  | .{4}\n"));
+    for (const char* text : {"aa", "aaa", "x", "é", "1234", "äöü€"})
+        EXPECT_TRUE(accepts(lines, text)) << text;
     for (const char* text : {"a", "xx", "12345"}) EXPECT_FALSE(accepts(lines, text)) << text;
 
     // Recursion on both sides and at the end, ambiguity.
@@ -78,7 +80,8 @@ ws     ::= [ \t\n]*
     EXPECT_FALSE(accepts(nested, "(()"));
     const Grammar tail = compiled(GrammarSpec::gbnf("root ::= [a-z] root | [a-z]"));
     EXPECT_TRUE(accepts(tail, std::string(50'000, 'q')));
-    const Grammar ambiguous = compiled(GrammarSpec::gbnf("root ::= \"a\" b \"x\" | \"a\" c \"y\" | \"\"\nb ::= root\nc ::= root"));
+    const Grammar ambiguous =
+        compiled(GrammarSpec::gbnf("root ::= \"a\" b \"x\" | \"a\" c \"y\" | \"\"\nb ::= root\nc ::= root"));
     std::string text = std::string(40, 'a');
     for (int i = 0; i < 40; ++i) text += i % 3 == 0 ? 'x' : 'y';
     EXPECT_TRUE(accepts(ambiguous, text));
@@ -154,7 +157,9 @@ TEST(Grammar, HostileSizes) {
     specs.push_back(GrammarSpec::gbnf("root ::= \"a\"" + std::string(900'000, '*')));
     for (const GrammarSpec& s : specs) {
         const auto result = compile_grammar(s);
-        if (const auto* e = std::get_if<GrammarError>(&result)) EXPECT_FALSE(e->text.empty());
+        if (const auto* e = std::get_if<GrammarError>(&result)) {
+            EXPECT_FALSE(e->text.empty());
+        }
     }
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
 }

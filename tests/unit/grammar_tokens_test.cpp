@@ -109,7 +109,9 @@ TEST(TokenGrammar, SetsAreWhatTheTokensSay) {
                 ASSERT_TRUE(matcher.accept(id));
                 text += vocabulary[id] == "<|end|>" ? "\xff<|end|>\xff" : vocabulary[id];
             }
-            if (ended) EXPECT_TRUE(accepts(grammar, text)) << text;
+            if (ended) {
+                EXPECT_TRUE(accepts(grammar, text)) << text;
+            }
         }
     }
 }
@@ -134,7 +136,8 @@ TEST(TokenGrammar, LongAnswers) {
 TEST(TokenGrammar, RefusesVocabulariesWithoutTheBytes) {
     std::vector<std::string> tokens;
     for (int b = 0; b < 128; ++b) tokens.emplace_back(1, static_cast<char>(b));
-    const std::vector<TokenText> texts(tokens.begin(), tokens.end());
+    std::vector<TokenText> texts;
+    for (const std::string& t : tokens) texts.push_back({.bytes = t});
     const auto trie = make_token_trie(texts);
     EXPECT_TRUE(std::holds_alternative<GrammarError>(
         TokenGrammar::make(compiled(GrammarSpec::regex("[a-é]")), trie)));
