@@ -60,6 +60,7 @@ TEST(Process, LittleAddressSpace) {
 }
 
 TEST(Process, FewFileDescriptors) {
+    if (has_shadow_memory) GTEST_SKIP() << "a sanitizer opens pipes to look at an object";
     Process p({model, "--port", "0"}, {.limits = {{RLIMIT_NOFILE, 40}}, .errors = ""});
     ASSERT_NE(p.address(), "") << p.errors();
     std::vector<std::unique_ptr<Client>> crowd;
@@ -91,6 +92,7 @@ TEST(Process, NothingToDoCostsNothing) {
 
 // The wall clock runs an hour ahead or back with every second; deadlines do not notice.
 TEST(Process, AClockThatJumps) {
+    if (has_shadow_memory) GTEST_SKIP() << "a sanitizer wants to be loaded first";
     Process p({model, "--port", "0", "--header-timeout", "5", "--body-timeout", "5", "--idle-timeout", "5"},
               {.environment = {{"LD_PRELOAD", SMELT_JUMPING_CLOCK}}, .errors = ""});
     ASSERT_NE(p.address(), "") << p.errors();
