@@ -519,7 +519,9 @@ TEST(StepLoop, NoAnswerJustFillsTheCache) {
 }
 
 TEST(StepLoop, TheContextEndsWithItsLastToken) {
-    for (const RunnerShape& shape : {RunnerShape{100, 4, 50, 30}, RunnerShape{6, 5, 50, 1000}}) {
+    for (const RunnerShape& shape :
+         {RunnerShape{.n_blocks = 100, .block_len = 4, .vocab_size = 50, .n_ctx = 30},
+          RunnerShape{.n_blocks = 6, .block_len = 5, .vocab_size = 50, .n_ctx = 1000}}) {
         Rig rig(shape, {});
         const RequestId id = rig.add({.tokens = iota_ids(29)});
         const RequestId other = rig.add({.tokens = iota_ids(3)});
