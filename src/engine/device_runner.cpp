@@ -38,8 +38,8 @@ RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
     RunnerShape shape{.n_blocks = static_cast<int>(n_blocks),
                       .block_len = o.block_len,
                       .vocab_size = static_cast<int>(config.vocab_size),
-                      .dim = static_cast<int>(config.dim),
-                      .n_ctx = static_cast<int>(n_ctx)};
+                      .n_ctx = static_cast<int>(n_ctx),
+                      .dim = static_cast<int>(config.dim)};
     if (config.window > 0 && o.n_window_parts < n_blocks) shape.windows = {config.window, o.n_window_parts};
     return shape;
 }

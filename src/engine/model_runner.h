@@ -16,9 +16,9 @@ struct RunnerShape {
     int n_blocks = 0;   // KV blocks that it has
     int block_len = 0;  // tokens a block holds
     int vocab_size = 0;
-    int dim = 0;              // of a hidden state
     int n_ctx = 0;            // tokens of one sequence at most, prompt and answer together
     WindowPool windows = {};  // of windowed layers
+    int dim = 0;              // of a hidden state
 };
 
 // Bytes of one KV block over all layers.
