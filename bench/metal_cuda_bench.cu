@@ -36,7 +36,7 @@ struct Format {
 
 template <class Block>
 void decode(const uint8_t* block, float* out) {
-    Block::decode(*reinterpret_cast<const Block*>(block), out);
+    for (int half = 0; half < 2; ++half) Block::decode16(reinterpret_cast<const Block*>(block), half, out + 16 * half);
 }
 void fill_bytes(uint8_t* block, int n, std::mt19937& random) {
     for (int i = 0; i < n; ++i) block[i] = static_cast<uint8_t>(random());

@@ -76,6 +76,8 @@ function(apple_metal name)
     list(REMOVE_ITEM sources backend/metal_none.cpp)
     set_target_properties(smelt_backend PROPERTIES SOURCES "${sources}")
     target_link_libraries(smelt_backend PUBLIC "-framework Foundation" "-framework Metal")
+    set_property(GLOBAL APPEND PROPERTY SMELT_ROOMS ${name})
+    set_property(GLOBAL APPEND PROPERTY SMELT_LIBS "-framework Foundation" "-framework Metal")
     # A kernel that does not compile shall fail the build, not the start; the compiler comes with Xcode.
     execute_process(COMMAND xcrun --sdk macosx --find metal OUTPUT_QUIET ERROR_QUIET RESULT_VARIABLE no_compiler)
     if(NOT no_compiler)
@@ -84,7 +86,7 @@ function(apple_metal name)
             set(output ${CMAKE_CURRENT_BINARY_DIR}/metal_air/${stem}.air)
             add_custom_command(OUTPUT ${output}
                 COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/metal_air
-                COMMAND xcrun --sdk macosx metal -std=metal3.1 -Wall -Werror -I ${CMAKE_SOURCE_DIR}/src -c ${kernel} -o ${output}
+                COMMAND xcrun --sdk macosx metal -std=metal3.1 -I ${CMAKE_SOURCE_DIR}/src -c ${kernel} -o ${output}
                 DEPENDS ${kernel} ${metal_kernel_headers} VERBATIM)
             list(APPEND compiled ${output})
         endforeach()

@@ -483,9 +483,11 @@ def main():
         empty = os.path.join(os.path.dirname(os.path.abspath(args.output)), "empty_headers")
         if args.mode == "cuda":
             args.define.append("__CUDACC__=1")
+        if args.mode == "source":  # for Apple's compiler alone
+            args.define.append("__METAL_MACOS__=1")
         text = preprocess(args.input, args.cxx, args.include, args.define, empty)
         if args.mode == "source":
-            plain = re.sub(r"^#[^\n]*\n", "", text, flags=re.M)
+            plain = re.sub(r'^# \d+ "[^\n]*\n', "", text, flags=re.M)  # line markers; pragmas stay
             plain = re.sub(r"\n{3,}", "\n\n", plain)
             literal = f"// {file_name}\n#include <metal_stdlib>\n#include <metal_simdgroup_matrix>\nusing namespace metal;\n" + plain
             chunks = [literal[i:i + 8000] for i in range(0, len(literal), 8000)]

@@ -26,7 +26,7 @@ struct Options {
     std::string model, shape, format = "q8_0";
     KvFormats kv = {};
     int n_prompt = 512, n_decode = 64, depth = 0, chunk = 512, n_runs = 5, n_layers = 0;
-    bool json = false, list_shapes = false;
+    bool json = false, list_shapes = false, report = false;
     DeviceOptions device;
     ServeBenchOptions serve;
 };
@@ -175,6 +175,61 @@ void print_shapes(bool as_json) {
     if (as_json) fmt::print("{}\n", list.dump(2));
 }
 
+std::shared_ptr<const ModelFile> make_shape(const Options& o, std::string& name) {
+    const auto format = format_from_name(o.format);
+    if (!format) throw CLI::ValidationError("--format", "not a number format: " + o.format);
+    Shape shape = find_shape(o.shape);
+    std::string cut;
+    if (o.n_layers > shape.n_layers) {
+        throw CLI::ValidationError("--layers", fmt::format("{} has {} layers", o.shape, shape.n_layers));
+    }
+    if (o.n_layers > 0) {
+        cut = fmt::format("{} of {} layers, ", o.n_layers, shape.n_layers);
+        shape.n_layers = o.n_layers;
+    }
+    name = fmt::format("{} {}, {}random weights", o.shape, o.format, cut);
+    return make_random_model(shape, *format);
+}
+
+// Rows of the tables in docs/METAL.md: models from small to large in the formats that people use, as far as
+// memory goes; or one shape.
+void report(Options o) {
+    const std::vector<std::string> shapes =
+        o.shape.empty()
+            ? std::vector<std::string>{"qwen3-0.6b", "qwen3-4b", "qwen3-8b", "qwen3-30b-a3b", "qwen3-32b"}
+            : std::vector<std::string>{o.shape};
+    fmt::print("smelt {}, {}\n\n", SMELT_VERSION, o.device.open()->description());
+    fmt::print(
+        "| model | format | prefill of {}, tok/s | decode, tok/s | weights read, GB/s "
+        "|\n|---|---|---|---|---|\n",
+        o.n_prompt);
+    for (const std::string& shape : shapes) {
+        for (const char* format : {"q8_0", "q4_0", "mxfp4"}) {
+            o.shape = shape;
+            o.format = format;
+            std::string name;
+            const auto backend = o.device.open();
+            const double needed = static_cast<double>(n_parameters(find_shape(shape))) / 32 *
+                                  static_cast<double>(data_bytes(*format_from_name(format), 32));
+            if (o.n_layers == 0 && needed > 0.9 * static_cast<double>(backend->available_memory())) {
+                fmt::print("| {} | {} | {:.1f} GB do not fit | | |\n", shape, format, needed / 1e9);
+                continue;
+            }
+            const auto model = load_model(make_shape(o, name), *backend);
+            const Result r = measure(o, *model, *backend);
+            const auto cell = [](const Series& s) {
+                return s.values.empty() ? ""
+                                        : fmt::format("{:.1f} ({:.1f}–{:.1f})", s.median(), s.min(), s.max());
+            };
+            const double bytes =
+                r.decode.values.empty() ? 0 : r.decode.median() * static_cast<double>(model->step_bytes());
+            fmt::print("| {} | {} | {} | {} | {:.1f} |\n", shape, format, cell(r.prefill), cell(r.decode),
+                       bytes / 1e9);
+            std::fflush(stdout);
+        }
+    }
+}
+
 void run(const Options& o) {
     if (o.list_shapes) return print_shapes(o.json);
     if (!o.serve.target.empty()) {
@@ -183,27 +238,17 @@ void run(const Options& o) {
         serve.device = o.device;
         return bench_serve(serve);
     }
-    if (o.model.empty() == o.shape.empty()) {
-        throw CLI::ValidationError("bench", "give a MODEL, --shape or --serve");
+    if (o.report && o.model.empty()) return report(o);
+    if (o.report || o.model.empty() == o.shape.empty()) {
+        throw CLI::ValidationError("bench", o.report ? "--report is for shapes, not for a MODEL"
+                                                     : "give a MODEL, --shape or --serve");
     }
     std::shared_ptr<const ModelFile> file;
     std::string name = o.model;
     if (o.shape.empty()) {
         file = open_model(o.model);
     } else {
-        const auto format = format_from_name(o.format);
-        if (!format) throw CLI::ValidationError("--format", "not a number format: " + o.format);
-        Shape shape = find_shape(o.shape);
-        std::string cut;
-        if (o.n_layers > shape.n_layers) {
-            throw CLI::ValidationError("--layers", fmt::format("{} has {} layers", o.shape, shape.n_layers));
-        }
-        if (o.n_layers > 0) {
-            cut = fmt::format("{} of {} layers, ", o.n_layers, shape.n_layers);
-            shape.n_layers = o.n_layers;
-        }
-        file = make_random_model(shape, *format);
-        name = fmt::format("{} {}, {}random weights", o.shape, o.format, cut);
+        file = make_shape(o, name);
     }
     const auto backend = o.device.open();
     const auto model = load_model(override_rope_scaling(file, o.device.rope_scaling), *backend);
@@ -224,6 +269,9 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_option("--format", o->format, "Number format of the random weights")->capture_default_str();
     verb->add_option("--layers", o->n_layers, "Of a shape only its first layers, where memory is short")
         ->check(CLI::Range(1, 1000));
+    verb->add_flag(
+        "--report", o->report,
+        "Measure shapes and formats from small to large and print them as a table, for docs/METAL.md");
     verb->add_flag("--list-shapes", o->list_shapes, "Print the shapes and their sizes, and nothing else");
     verb->add_option("-p,--prompt", o->n_prompt, "Tokens of prefill; 0: none")
         ->check(CLI::Range(0, 1 << 20))
@@ -271,6 +319,7 @@ Verb add_bench(CLI::App& smelt) {
         "64\n"
         "  smelt bench --shape qwen3-4b --format q4_0 -p 0 --depth 4096 --json\n"
         "  smelt bench --shape gpt-oss-20b --format mxfp4 --layers 4\n"
+        "  smelt bench --report --device metal\n"
         "  smelt bench --serve models/demo-23m --clients 1,8,32 --good-ttft 200");
     return {verb, [o] { run(*o); }};
 }

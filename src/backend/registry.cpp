@@ -13,8 +13,21 @@ std::vector<BackendInfo> list_backends() {
             {"reference", make_reference_backend()->description(), ""}};
 }
 
+namespace {
+
+// The build knows what is best on its system; the CPU is everywhere.
+std::string_view best_device() {
+    for (const BackendInfo& info : list_backends()) {
+        if (info.name == SMELT_BEST_DEVICE && info.missing.empty()) return SMELT_BEST_DEVICE;
+    }
+    return "cpu";
+}
+
+}  // namespace
+
 std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options) {
-    if (name == "cpu" || name == "auto") return make_cpu_backend(options);
+    if (name == "auto") name = best_device();
+    if (name == "cpu") return make_cpu_backend(options);
     if (name == "metal") return make_metal_backend(options);
     if (name == "reference") return make_reference_backend();
     if (name.find_first_of(",=") != std::string_view::npos) return make_split_backend(name, options);

@@ -69,6 +69,16 @@ TEST(Bench, AServerUnderLoadIsMeasuredAsItsClientsSeeIt) {
     }
 }
 
+TEST(Bench, TheReportIsATableOfFormats) {
+    const CommandResult r =
+        smelt_command("bench --report --shape qwen3-0.6b --layers 1 -p 4 -n 2 --runs 1 --threads 2");
+    ASSERT_EQ(r.status, 0) << r.err;
+    for (const char* format : {"q8_0", "q4_0", "mxfp4"}) {
+        EXPECT_NE(r.out.find(std::string("| qwen3-0.6b | ") + format + " | "), std::string::npos) << r.out;
+    }
+    EXPECT_EQ(smelt_command("bench --report models/demo-5m").status, 2);
+}
+
 TEST(Bench, MoreLayersThanThereAreIsAUsageError) {
     const CommandResult r = smelt_command("bench --shape gpt-oss-20b --layers 25");
     EXPECT_EQ(r.status, 2);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Kernels that mix address spaces do not compile, neither for the software device nor as clang's dialect check; the same
-# kernel without the mistake does. usage: address_spaces.sh SOURCE_DIR CXX
+# kernel without the mistake does. usage: refused_kernels.sh SOURCE_DIR CXX
 set -eu
 source=$1 cxx=$2
 work=$(mktemp -d)
@@ -36,4 +36,19 @@ for check in soft dialect; do
         fi
     done
 done
+# What the generator does not take is named with its line.
+refused() { # message, text
+    printf '#include <metal_stdlib>\nusing namespace metal;\n%s\n' "$2" >"$work/k.metal"
+    if python3 "$source/scripts/metal_bindings.py" soft "$work/k.metal" -o "$work/k.cpp" --cxx "$cxx" >"$work/log" 2>&1 ||
+        ! grep -q "k.metal:3.*$1" "$work/log"; then
+        echo "expected a refusal that says '$1' of: $2"
+        cat "$work/log"
+        status=1
+    fi
+}
+refused 'no attribute' 'kernel void k(device float* x) { x[0] = 1; }'
+refused 'returns void' 'kernel int k(device float* x [[buffer(0)]]) { return 1; }'
+refused 'pointers to pointers' 'kernel void k(device float** x [[buffer(0)]]) {}'
+refused 'no initial value' 'kernel void k(device float* x [[buffer(0)]]) { threadgroup float t = 1; }'
+refused 'host_name' 'template <typename T> kernel void k(device T* x [[buffer(0)]]) {} template kernel decltype(k<float>) k<float>;'
 exit $status
