@@ -358,7 +358,9 @@ TEST(Strict, UnknownFieldsAreRefusedOnlyThen) {
 }
 
 TEST(Shutdown, IdleAtOnceAndRunningStreamsToTheirEnd) {
-    TestServer server;
+    TestServerOptions options;
+    options.limits.drain_timeout *= patience;
+    TestServer server(options);
     Client idle(server.port()), streaming(server.port());
     EXPECT_EQ(idle.ask("GET", "/health").status, 200);
     streaming.send(Client::request("POST", "/v1/completions", long_stream));
