@@ -1,6 +1,7 @@
 // smelt run: a chat in the terminal, or one answer. Answers go to stdout, all else to stderr.
 #include <fmt/core.h>
 
+#include <filesystem>
 #include <iostream>
 #include <iterator>
 
@@ -17,6 +18,8 @@ namespace {
 
 struct Options {
     std::string model;
+    std::string json_schema, grammar, regex;
+    bool json_object = false;
     std::optional<std::string> prompt;
     std::string file;
     RunOptions run;
@@ -28,7 +31,24 @@ std::string read_file(const std::string& path) {
     return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
 }
 
-void run(const Options& o) {
+// The text itself, or the file that it names.
+std::string text_or_file(const std::string& text) {
+    std::error_code none;
+    return std::filesystem::is_regular_file(text, none) ? read_file(text) : text;
+}
+
+std::optional<GrammarSpec> grammar_of(const Options& o) {
+    if (!o.json_schema.empty()) {
+        return GrammarSpec::json_schema(parse_json(text_or_file(o.json_schema), "--json-schema"));
+    }
+    if (!o.grammar.empty()) return GrammarSpec::gbnf(text_or_file(o.grammar));
+    if (!o.regex.empty()) return GrammarSpec::regex(o.regex);
+    if (o.json_object) return GrammarSpec::json_object();
+    return std::nullopt;
+}
+
+void run(Options o) {
+    o.run.grammar = grammar_of(o);
     std::optional<std::string> prompt = o.prompt;
     if (!prompt && o.file.empty() && !is_terminal(stdin)) prompt = read_file("-");
     if (!o.file.empty()) prompt = (prompt ? *prompt + "\n\n" : "") + read_file(o.file);
@@ -72,6 +92,43 @@ Verb add_run(CLI::App& smelt) {
     verb->add_option("--min-p", o->run.min_p,
                      "Leave out tokens below this part of the likeliest's probability");
     verb->add_option("--repeat-penalty", o->run.repeat_penalty, "Penalty on tokens seen before; 1: none");
+    verb->add_option(
+        "--top-n-sigma", o->run.top_n_sigma,
+        "Leave out tokens whose logit is this many standard deviations below the largest; 0: none");
+    verb->add_option(
+        "--typical-p,--typical", o->run.typical_p,
+        "Draw from the tokens closest to the expected information with this probability together");
+    verb->add_option("--xtc-probability", o->run.xtc_probability,
+                     "How often all tokens above --xtc-threshold but the least likely are left out");
+    verb->add_option("--xtc-threshold", o->run.xtc_threshold, "See --xtc-probability")->capture_default_str();
+    verb->add_option("--dry-multiplier", o->run.dry_multiplier,
+                     "Penalty on lengthening a repetition; 0: none");
+    verb->add_option("--dry-base", o->run.dry_base, "Its growth with each token")->capture_default_str();
+    verb->add_option("--dry-allowed-length", o->run.dry_allowed_length,
+                     "Repetitions of fewer tokens are free")
+        ->capture_default_str();
+    verb->add_option("--dry-penalty-last-n", o->run.dry_last_n, "Tokens searched for repetitions; -1: all")
+        ->capture_default_str();
+    verb->add_option("--dry-sequence-breaker", o->run.dry_breakers,
+                     "No repetition goes across this text; may be repeated; default: line break : \" *");
+    auto* schema = verb->add_option("--json-schema", o->json_schema,
+                                    "The answer is JSON of this schema, a text or a file");
+    auto* gbnf = verb->add_option("--grammar", o->grammar,
+                                  "The answer is a text of this GBNF grammar, a text or a file");
+    auto* regex = verb->add_option("--regex", o->regex, "The whole answer matches this regular expression");
+    auto* object = verb->add_flag("--json-object", o->json_object, "The answer is a JSON object");
+    const std::vector<CLI::Option*> kinds = {schema, gbnf, regex, object};
+    for (auto* a : kinds) {
+        for (auto* b : kinds) {
+            if (a != b) a->excludes(b);
+        }
+    }
+    verb->add_option("--best-of", o->run.best_of, "Make this many answers and show the likeliest");
+    auto* beams = verb->add_option("--beams", o->run.beams.width, "Beam search with this many beams");
+    verb->add_option("--length-penalty", o->run.beams.length_penalty,
+                     "Beams: a text's log-probability is divided by its length to this power")
+        ->needs(beams)
+        ->capture_default_str();
     verb->add_option("-s,--seed", o->run.seed, "Same seed, same answer");
     verb->add_option("--stop", o->run.stop, "End the answer before this text; may be repeated");
     verb->add_option("-c,--ctx", o->run.n_ctx, "Context in tokens; 0: as trained, or what fits into memory")

@@ -84,7 +84,7 @@ RunSession::RunSession(const std::string& model, RunOptions options)
                                      .n_ctx = options_.n_ctx,
                                      .kv = options_.kv})) {}
 
-GenerateOptions RunSession::generate_options() const {
+GenerateOptions RunSession::generate_options(const Prompt& prompt) const {
     GenerateOptions g{
         .sampling = model_->default_sampling(), .max_tokens = options_.max_tokens, .stop = options_.stop};
     SamplingParams& s = g.sampling;
@@ -94,6 +94,27 @@ GenerateOptions RunSession::generate_options() const {
     s.min_p = options_.min_p.value_or(s.min_p);
     s.repetition_penalty = options_.repeat_penalty.value_or(s.repetition_penalty);
     s.seed = options_.seed;
+    s.top_n_sigma = options_.top_n_sigma;
+    s.typical_p = options_.typical_p;
+    s.xtc_probability = options_.xtc_probability;
+    s.xtc_threshold = options_.xtc_threshold;
+    s.dry_multiplier = options_.dry_multiplier;
+    s.dry_base = options_.dry_base;
+    s.dry_allowed_length = options_.dry_allowed_length;
+    s.dry_last_n = options_.dry_last_n;
+    if (s.dry_multiplier > 0) s.dry_breakers = model_->tokens_with(options_.dry_breakers);
+    g.best_of = options_.best_of;
+    g.beams = options_.beams;
+    if (options_.grammar) {
+        GrammarSpec spec = *options_.grammar;
+        if (prompt.starts_thinking) {
+            spec = GrammarSpec::sequence({GrammarSpec::text_until({std::string(think_close)}),
+                                          GrammarSpec::regex("\\n{0,2}"), std::move(spec)});
+        }
+        auto compiled = model_->compile(spec);
+        if (const auto* error = std::get_if<GrammarError>(&compiled)) throw Error("{}", error->message());
+        g.grammar = std::get<std::shared_ptr<TokenGrammar>>(std::move(compiled));
+    }
     return g;
 }
 
@@ -104,7 +125,7 @@ RunSession::Answer RunSession::generate(Show show) {
     const Prompt prompt = model_->make_prompt(messages, {.thinking = options_.thinking});
     const InterruptGuard guard;
     InterruptGuard::take();
-    const auto generation = model_->generate(prompt, generate_options());
+    const auto generation = model_->generate(prompt, generate_options(prompt));
     Answer answer;
     Printer printer;
     while (const auto delta = generation->next()) {
@@ -150,7 +171,8 @@ Json RunSession::answer_json(const std::string& prompt) {
             {"timings",
              {{"time_to_first_token_s", time_to_first_token(f)},
               {"prompt_tokens_per_s", prefill_rate(f)},
-              {"completion_tokens_per_s", decode_rate(f)}}},
+              {"completion_tokens_per_s", decode_rate(f)},
+              {"grammar_s", f.grammar}}},
             {"memory", memory_use(*model_).json()}};
 }
 

@@ -18,6 +18,13 @@ struct RunOptions {
     std::optional<float> temperature, top_p, min_p, repeat_penalty;
     std::optional<int> top_k;
     std::optional<uint64_t> seed;
+    float top_n_sigma = 0, typical_p = 1, xtc_probability = 0, xtc_threshold = 0.1f;
+    float dry_multiplier = 0, dry_base = 1.75f;
+    int dry_allowed_length = 2, dry_last_n = -1;
+    std::vector<std::string> dry_breakers = {"\n", ":", "\"", "*"};
+    std::optional<GrammarSpec> grammar;  // of the answer, behind the thinking
+    int best_of = 0;
+    BeamSearch beams;
     std::vector<std::string> stop;
     int n_ctx = 0;
     KvFormats kv = {};
@@ -42,7 +49,7 @@ class RunSession {
 
     Answer generate(Show show);
     void print_statistics(const Answer& answer) const;
-    GenerateOptions generate_options() const;
+    GenerateOptions generate_options(const Prompt& prompt) const;
 
     // Slash commands; false: leave.
     bool command(const std::string& line);

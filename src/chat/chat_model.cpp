@@ -306,7 +306,35 @@ Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& opt
             .n_prompt_logprobs = options.n_prompt_logprobs,
             .cache_salt = options.cache_salt,
             .n = options.n,
+            .best_of = options.best_of,
+            .beams = options.beams,
+            .grammar = options.grammar,
             .pooling = options.pooling};
+}
+
+std::variant<std::shared_ptr<TokenGrammar>, GrammarError> ChatModel::compile(
+    const GrammarSpec& spec, const GrammarOptions& options) const {
+    auto compiled = compile_grammar(spec, options);
+    if (const auto* error = std::get_if<GrammarError>(&compiled)) return *error;
+    std::call_once(trie_made_, [&] {
+        std::vector<TokenText> tokens(static_cast<size_t>(tokenizer_.n_tokens()));
+        for (int32_t id = 0; id < tokenizer_.n_tokens(); ++id) {
+            if (std::ranges::find(stop_ids_, id) != stop_ids_.end()) continue;
+            tokens[static_cast<size_t>(id)] = {tokenizer_.token_bytes(id), tokenizer_.is_special(id)};
+        }
+        trie_ = make_token_trie(tokens);
+    });
+    return TokenGrammar::make(std::get<Grammar>(std::move(compiled)), trie_);
+}
+
+std::vector<int32_t> ChatModel::tokens_with(const std::vector<std::string>& texts) const {
+    std::vector<int32_t> ids;
+    for (int32_t id = 0; id < tokenizer_.n_tokens(); ++id) {
+        const std::string_view bytes = tokenizer_.token_bytes(id);
+        const auto stands_in = [&](const std::string& t) { return bytes.find(t) != std::string_view::npos; };
+        if (std::ranges::any_of(texts, stands_in)) ids.push_back(id);
+    }
+    return ids;
 }
 
 TextStream ChatModel::make_text_stream(const Prompt& prompt, const GenerateOptions& options) const {
@@ -324,6 +352,7 @@ const char* finish_reason(FinishReason reason, bool met_stop_string) {
     if (met_stop_string) return "stop";
     switch (reason) {
         case FinishReason::stop_id:
+        case FinishReason::complete:
             return "stop";
         case FinishReason::length:
         case FinishReason::context:

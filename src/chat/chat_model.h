@@ -57,8 +57,11 @@ struct GenerateOptions {
     bool single_call = false;    // which ends behind the first
     // As in engine/request.h.
     int min_tokens = 0, priority = 0, n_logprobs = -1, n_prompt_logprobs = -1, n = 1;
+    int best_of = 0;
+    BeamSearch beams = {};
     bool ignore_eos = false;
     uint64_t cache_salt = 0;
+    std::shared_ptr<TokenGrammar> grammar = {};  // of ChatModel::compile()
     Pooling pooling = Pooling::none;
 };
 
@@ -120,6 +123,13 @@ class ChatModel {
     Request make_request(const Prompt& prompt, const GenerateOptions& options) const;
     TextStream make_text_stream(const Prompt& prompt, const GenerateOptions& options) const;
 
+    // A grammar over this model's tokens, or why it is refused. From any thread; costs milliseconds to
+    // seconds.
+    std::variant<std::shared_ptr<TokenGrammar>, GrammarError> compile(
+        const GrammarSpec& spec, const GrammarOptions& options = {}) const;
+    // Ascending ids of the tokens in whose text one of these stands, for SamplingParams::dry_breakers.
+    std::vector<int32_t> tokens_with(const std::vector<std::string>& texts) const;
+
     // generation_config.json's sampling; where a model has none: temperature 0.7, top-p 0.95, min-p 0.05.
     const SamplingParams& default_sampling() const { return default_sampling_; }
     const std::vector<int32_t>& stop_ids() const { return stop_ids_; }  // ends of turn
@@ -147,7 +157,9 @@ class ChatModel {
     std::unique_ptr<Backend> backend_;
     std::unique_ptr<Model> model_;
     std::unique_ptr<Engine> engine_;
-    const DeviceRunner* runner_ = nullptr;  // the engine's
+    mutable std::once_flag trie_made_;
+    mutable std::shared_ptr<const TokenTrie> trie_;  // made with the first grammar
+    const DeviceRunner* runner_ = nullptr;           // the engine's
 };
 
 }  // namespace smelt

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "base/log.h"
+#include "engine/best_of.h"
 
 namespace smelt {
 
@@ -39,7 +40,7 @@ std::variant<RequestId, Refusal> Engine::submit(Request request) {
     std::string problem = check_request(request, limits_);
     if (!problem.empty()) return Refusal{Refusal::Kind::bad_request, std::move(problem)};
     const auto seed = request.sampling.seed;
-    auto shared = std::make_shared<const Request>(std::move(request));
+    auto shared = std::make_shared<const Request>(with_best_of(std::move(request)));
 
     const std::lock_guard lock(mutex_);
     if (stop_ || draining_) return Refusal{Refusal::Kind::stopped, "the engine takes no more requests"};

@@ -1,6 +1,8 @@
 // Everything about a request that can be refused before it runs.
 #include "engine/request.h"
 
+#include <algorithm>
+
 namespace smelt {
 
 namespace {
@@ -32,12 +34,21 @@ const char* to_string(FinishReason reason) {
             return "length";
         case FinishReason::context:
             return "context";
+        case FinishReason::complete:
+            return "complete";
         case FinishReason::cancelled:
             return "cancelled";
         case FinishReason::error:
             return "error";
     }
     return "";
+}
+
+int RequestLimits::max_beam_tokens(int n_prompt, int width) const {
+    // Each text ends in a block of its own, begins in one, and needs one more as it grows.
+    const int n_shared = (n_prompt + block_len - 1) / block_len;
+    const int own = (kv_tokens / block_len - n_shared) / width - 3;
+    return std::min(n_ctx - n_prompt, own * block_len);
 }
 
 std::string check_request(const Request& r, const RequestLimits& limits) {
@@ -54,7 +65,8 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
           IntRange{"n_logprobs", r.n_logprobs, -1, max_logprobs},
           IntRange{"n_prompt_logprobs", r.n_prompt_logprobs, -1, max_logprobs},
           IntRange{"priority", r.priority, -max_priority, max_priority},
-          IntRange{"n", r.n, 1, limits.max_seqs}}) {
+          IntRange{"n", r.n, 1, limits.max_seqs}, IntRange{"best_of", r.best_of, 0, limits.max_seqs},
+          IntRange{"beam width", r.beams.width, 0, limits.max_seqs}}) {
         if (i.value >= i.min && i.value <= i.max) continue;
         if (i.max == max_int) return fmt::format("{}: expected {} or more, found {}", i.name, i.min, i.value);
         return fmt::format("{}: expected {} to {}, found {}", i.name, i.min, i.max, i.value);
@@ -65,6 +77,30 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
     }
     if (r.pooling != Pooling::none && (r.max_tokens != 0 || r.n != 1 || r.n_prompt_logprobs >= 0)) {
         return "pooling: expected no answer and no log-probabilities with it";
+    }
+    if (r.best_of != 0 && r.best_of < r.n) {
+        return fmt::format("best_of: expected at least n, {}, found {}", r.n, r.best_of);
+    }
+    if (r.beams.width > 0) {
+        if (r.n > r.beams.width)
+            return fmt::format("n: expected at most the beam width, {}, found {}", r.beams.width, r.n);
+        if (r.best_of != 0) return "best_of: expected none beside beam search";
+        if (r.grammar) return "grammar: expected none beside beam search";
+        if (r.n_logprobs > 0 || r.n_prompt_logprobs >= 0) return "logprobs: expected none beside beam search";
+        const int room = limits.max_beam_tokens(static_cast<int>(r.tokens.size()), r.beams.width);
+        if (room < 1 || r.max_tokens > room) {
+            return fmt::format(
+                "max_tokens: expected at most {} so that {} beams fit (context {}, KV cache {} tokens), "
+                "found {}",
+                std::max(room, 0), r.beams.width, limits.n_ctx, limits.kv_tokens, r.max_tokens);
+        }
+        if (!(r.beams.length_penalty >= -10 && r.beams.length_penalty <= 10)) {
+            return fmt::format("length_penalty: expected -10 to 10, found {}", r.beams.length_penalty);
+        }
+    }
+    if (r.grammar && r.grammar->n_tokens() > limits.vocab_size) {
+        return fmt::format("grammar: expected one for at most {} tokens, found {}", limits.vocab_size,
+                           r.grammar->n_tokens());
     }
     std::string problem = check_ids("tokens", r.tokens, limits.vocab_size);
     if (problem.empty()) problem = check_ids("stop_ids", r.stop_ids, limits.vocab_size);

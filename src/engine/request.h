@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "engine/model_runner.h"
 #include "engine/sampler.h"
+#include "grammar/token_grammar.h"
 
 namespace smelt {
 
@@ -27,6 +29,7 @@ enum class FinishReason {
     stop_id,    // one of the stop ids was drawn; it gets no TokenEvent
     length,     // max_tokens
     context,    // the context, or the whole KV cache, is full
+    complete,   // the grammar allows nothing more
     cancelled,  // by cancel() or stop()
     error,      // `error` says what: the device failed, the logits were not numbers
 };
@@ -48,16 +51,32 @@ struct FinishEvent {
     std::string error = {};
     Failure failure = Failure::none;
 
-    int n_prompt = 0;         // tokens
-    int n_cached_prompt = 0;  // of them, those whose K and V were in the cache already
-    int n_generated = 0;      // tokens drawn, with the stop id
-    int n_preemptions = 0;    // how often it made room for others and was computed again
+    int n_prompt = 0;               // tokens
+    int n_cached_prompt = 0;        // of them, those whose K and V were in the cache already
+    int n_generated = 0;            // tokens drawn, with the stop id
+    int n_preemptions = 0;          // how often it made room for others and was computed again
+    double grammar = 0;             // seconds spent on which tokens the grammar allows
+    double cumulative_logprob = 0;  // of all tokens drawn, where n_logprobs >= 0; of beams always
     // Seconds: from submit() to the first step, to the first token, to the end.
     double queued = 0, prefill = 0, decode = 0;
     std::vector<float> embedding = {};  // (dim), as Request::pooling says; not normalised
 };
 
 using Event = std::variant<TokenEvent, FinishEvent>;
+
+// Beam search in place of drawing; sampling parameters mean nothing then. The semantics are Hugging Face's:
+// a text that ends is kept when it is among the `width` best of a step; its score is the sum of its
+// log-probabilities divided by (tokens of the answer with the stop id)^length_penalty.
+struct BeamSearch {
+    int width = 0;  // 0: no beam search
+    float length_penalty = 1;
+    enum class Stop {
+        when_unbeatable,  // early_stopping false: the likeliest unfinished text, as long as it is, would
+                          // score less
+        when_full,        // true: `width` texts have ended
+        never,            // "never": no unfinished text could score better at any length
+    } stop = Stop::when_unbeatable;
+};
 
 struct Request {
     std::vector<int32_t> tokens = {};
@@ -73,6 +92,11 @@ struct Request {
     int n_prompt_logprobs = -1;
     uint64_t cache_salt = 0;  // prefixes are shared with requests of the same salt alone
     int n = 1;                // answers; the prompt is computed once
+    // So many are made, at least n, and the n with the highest log-probability a token are told, when all
+    // have ended, the best first. 0: n.
+    int best_of = 0;
+    BeamSearch beams = {};                       // the n best of `width` texts, at the end
+    std::shared_ptr<TokenGrammar> grammar = {};  // every answer is a text of it; null: any
     // An embedding of the prompt in place of an answer; needs max_tokens 0. For a mean the whole prompt is
     // computed, whatever the cache holds.
     Pooling pooling = Pooling::none;
@@ -87,7 +111,10 @@ struct RequestLimits {
     int n_ctx = 0;      // tokens of one sequence at most
     int kv_tokens = 0;  // that the whole KV cache holds
     int max_seqs = 0;
+    int block_len = 1;
 
+    // Tokens of an answer of beam search: its texts share the prompt's blocks alone.
+    int max_beam_tokens(int n_prompt, int width) const;
     int max_tokens() const { return n_ctx < kv_tokens ? n_ctx : kv_tokens; }  // prompt and answer
 };
 

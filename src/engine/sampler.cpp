@@ -20,6 +20,17 @@ uint64_t mix(uint64_t x) {  // finaliser of splitmix64
     return x ^ (x >> 31);
 }
 
+// The part of `logits` that stands for block `w` of 64 ids, and -inf for those that are not in the word.
+void copy_allowed(const float* from, uint64_t word, size_t n, float* to) {
+    if (word == 0) {
+        std::fill_n(to, n, -inf);
+    } else if (word == ~uint64_t{0}) {
+        std::copy_n(from, n, to);
+    } else {
+        for (size_t i = 0; i < n; ++i) to[i] = ((word >> i) & 1) != 0 ? from[i] : -inf;
+    }
+}
+
 bool is_greedy(const SamplingParams& p) {
     return p.temperature < greedy_below || p.top_k == 1;
 }
@@ -41,7 +52,10 @@ std::string check_sampling(const SamplingParams& p, int vocab_size) {
          {Range{"temperature", p.temperature, 0, 100}, Range{"top_p", p.top_p, 0, 1},
           Range{"min_p", p.min_p, 0, 1}, Range{"repetition_penalty", p.repetition_penalty, 0.01f, 100},
           Range{"presence_penalty", p.presence_penalty, -100, 100},
-          Range{"frequency_penalty", p.frequency_penalty, -100, 100}}) {
+          Range{"frequency_penalty", p.frequency_penalty, -100, 100},
+          Range{"top_n_sigma", p.top_n_sigma, 0, 1000}, Range{"typical_p", p.typical_p, 0, 1},
+          Range{"xtc_probability", p.xtc_probability, 0, 1}, Range{"xtc_threshold", p.xtc_threshold, 0, 1},
+          Range{"dry_multiplier", p.dry_multiplier, 0, 100}, Range{"dry_base", p.dry_base, 1, 100}}) {
         if (!(r.value >= r.min && r.value <= r.max)) {
             return fmt::format("{}: expected {} to {}, found {}", r.name, r.min, r.max, r.value);
         }
@@ -50,6 +64,11 @@ std::string check_sampling(const SamplingParams& p, int vocab_size) {
     if (p.penalty_last_n < -1) {
         return fmt::format("penalty_last_n: expected -1 (all) or more, found {}", p.penalty_last_n);
     }
+    if (p.dry_allowed_length < 1) {
+        return fmt::format("dry_allowed_length: expected 1 or more, found {}", p.dry_allowed_length);
+    }
+    if (p.dry_last_n < -1)
+        return fmt::format("dry_last_n: expected -1 (all) or more, found {}", p.dry_last_n);
     for (const auto& [id, bias] : p.logit_bias) {
         if (id < 0 || id >= vocab_size) {
             return fmt::format("logit_bias: expected ids 0 to {}, found {}", vocab_size - 1, id);
@@ -104,22 +123,33 @@ Drawn Sampler::draw(std::span<float> logits, const SamplingParams& p, const Draw
     Drawn drawn = begin(logits, o.n_logprobs);
     if (drawn.problem != nullptr) return drawn;
 
-    apply_bias_penalties_bans(logits, p, o);
+    const std::span<float> row = o.allowed.empty() ? logits : keep_allowed(logits, o.allowed);
+    apply_bias_penalties_bans(row, p, o);
     if (scan_.largest() == -inf) {
         drawn.problem = "every token is banned";
     } else if (scan_.largest() == inf) {
         drawn.problem = "logits contain infinity after penalties";
     } else {
-        drawn.id = choose(p, static_cast<double>(o.random >> 11) * 0x1p-53);
+        drawn.id = choose(row, p, o.random);
     }
     for (; !changed_.empty(); changed_.pop_back(), before_.pop_back()) {
-        logits[static_cast<size_t>(changed_.back())] = before_.back();
+        row[static_cast<size_t>(changed_.back())] = before_.back();
     }
     if (drawn.id >= 0 && o.n_logprobs >= 0) {
         drawn.logprob =
             static_cast<float>(static_cast<double>(logits[static_cast<size_t>(drawn.id)]) - log_sum_);
     }
     return drawn;
+}
+
+std::span<float> Sampler::keep_allowed(std::span<const float> logits, std::span<const uint64_t> allowed) {
+    masked_.resize(logits.size());
+    for (size_t first = 0; first < logits.size(); first += 64) {
+        const uint64_t word = first / 64 < allowed.size() ? allowed[first / 64] : 0;
+        copy_allowed(&logits[first], word, std::min<size_t>(64, logits.size() - first), &masked_[first]);
+    }
+    scan_.scan(masked_);
+    return masked_;
 }
 
 void Sampler::change(std::span<float> logits, int32_t id, float value) {
@@ -141,6 +171,7 @@ void Sampler::apply_bias_penalties_bans(std::span<float> logits, const SamplingP
             change(logits, id, x);
         }
     }
+    if (p.dry_multiplier > 0) apply_dry(logits, p, o.ids);
     for (const int32_t id : o.banned) change(logits, id, -inf);
     if (changed_.size() > logits.size() / VocabScan::block_len) {
         scan_.scan(logits);
@@ -149,36 +180,159 @@ void Sampler::apply_bias_penalties_bans(std::span<float> logits, const SamplingP
     }
 }
 
-int32_t Sampler::choose(const SamplingParams& p, double uniform) {
+// How far the end of the text is what stood before another token: matches_[i] for the token behind i + 1
+// others from the end. Each match is extended from what is known of those before, so that the whole is
+// linear.
+void Sampler::apply_dry(std::span<float> logits, const SamplingParams& p, std::span<const int32_t> ids) {
+    const size_t window = p.dry_last_n < 0 ? ids.size() : static_cast<size_t>(p.dry_last_n);
+    const auto n = static_cast<int>(std::min(ids.size(), window));
+    const auto from_end = [&](int i) { return ids[ids.size() - 1 - static_cast<size_t>(i)]; };
+    int longest = 0;  // no repetition goes across a breaker
+    while (longest < n && !std::ranges::binary_search(p.dry_breakers, from_end(longest))) ++longest;
+    if (longest < p.dry_allowed_length) return;
+    // The Z function of the text read from its end.
+    matches_.assign(static_cast<size_t>(n), 0);
+    for (int i = 1, left = 0, right = 0; i < n; ++i) {
+        int& z = matches_[static_cast<size_t>(i)];
+        if (i < right) z = std::min(right - i, matches_[static_cast<size_t>(i - left)]);
+        while (i + z < n && from_end(z) == from_end(i + z)) ++z;
+        if (i + z > right) {
+            left = i;
+            right = i + z;
+        }
+    }
+    std::unordered_map<int32_t, int> repeated;  // by the token that would lengthen it
+    for (int i = 1; i < n; ++i) {
+        const int length = std::min(matches_[static_cast<size_t>(i)], longest);
+        if (length < p.dry_allowed_length) continue;
+        int& known = repeated[from_end(i - 1)];
+        known = std::max(known, length);
+    }
+    constexpr float most = 1e6f;  // beyond any logit, and finite
+    for (const auto& [id, length] : repeated) {
+        const float penalty =
+            p.dry_multiplier * std::pow(p.dry_base, static_cast<float>(length - p.dry_allowed_length));
+        change(logits, id, logits[static_cast<size_t>(id)] - std::min(penalty, most));
+    }
+}
+
+int32_t Sampler::choose(std::span<const float> logits, const SamplingParams& p, uint64_t random) {
     if (is_greedy(p)) return scan_.argmax();
+    const double uniform = static_cast<double>(random >> 11) * 0x1p-53;
     const float inverse_temperature = 1 / p.temperature;
     const bool has_top_k = p.top_k > 0 && p.top_k < scan_.vocab_size();
-    const bool has_top_p = p.top_p < 1;
-    if (!has_top_k && !has_top_p && p.min_p <= 0) {
+    const bool has_top_p = p.top_p < 1, has_typical = p.typical_p < 1;
+    // A second draw, of which the first must not know.
+    const bool excludes = p.xtc_probability > 0 && static_cast<double>(mix(random) >> 11) * 0x1p-53 <
+                                                       static_cast<double>(p.xtc_probability);
+    if (!has_top_k && !has_top_p && !has_typical && !excludes && p.min_p <= 0 && p.top_n_sigma <= 0) {
         return scan_.find_mass(uniform * scan_.weigh(inverse_temperature));
     }
 
-    double sum = 0;  // of the weights that top-p is about
-    if (has_top_p && !has_top_k) {
+    double sum = 0;  // of the weights that the next stage is about
+    if (has_top_p && !has_top_k && !has_typical && p.top_n_sigma <= 0) {
         sum = scan_.weigh(inverse_temperature);
         // Weights below rest / vocab_size make less than the rest together, so none of them is in the set.
         const double rest = (1 - static_cast<double>(p.top_p)) * sum;
         scan_.take_heavier(static_cast<float>(0.99 * rest / scan_.vocab_size()), candidates_);
     } else {
-        if (has_top_k) {
-            scan_.take_top_k(p.top_k, candidates_);
-        } else {
-            // A little lower than the bar, which is applied to the weights below.
-            scan_.take_above(scan_.largest() + p.temperature * std::log(0.99f * p.min_p), candidates_);
-        }
-        for (Candidate& c : candidates_) {
-            c.weight = std::exp((c.logit - scan_.largest()) * inverse_temperature);
-            sum += static_cast<double>(c.weight);
-        }
+        collect(logits, p);
+        sum = weigh_candidates(inverse_temperature);
+    }
+    if (has_typical) {
+        keep_typical(static_cast<double>(p.typical_p) * sum, sum);
+        sum = weigh_candidates(inverse_temperature);
     }
     if (has_top_p) keep_top_p(static_cast<double>(p.top_p) * sum);
-    std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < p.min_p; });
+    if (p.min_p > 0) {
+        float largest = 0;
+        for (const Candidate& c : candidates_) largest = std::max(largest, c.weight);
+        std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < p.min_p * largest; });
+    }
+    if (excludes) exclude_top(p.xtc_threshold, weigh_candidates(inverse_temperature));
     return draw_candidate(uniform);
+}
+
+// What top-n-sigma and top-k leave; where neither is wanted, what min-p may leave, or all.
+void Sampler::collect(std::span<const float> logits, const SamplingParams& p) {
+    float bar = std::numeric_limits<float>::lowest();
+    if (p.top_n_sigma > 0) {
+        double n = 0, sum = 0, squares = 0;
+        for (const float x : logits) {
+            if (x == -inf) continue;
+            const double from_top = static_cast<double>(x) - static_cast<double>(scan_.largest());
+            n += 1;
+            sum += from_top;
+            squares += from_top * from_top;
+        }
+        const double mean = sum / n, deviation = std::sqrt(std::max(0.0, squares / n - mean * mean));
+        bar = scan_.largest() - static_cast<float>(static_cast<double>(p.top_n_sigma) * deviation);
+    }
+    if (p.top_k > 0 && p.top_k < scan_.vocab_size()) {
+        scan_.take_top_k(p.top_k, candidates_);
+        std::erase_if(candidates_, [&](const Candidate& c) { return c.logit < bar; });
+        return;
+    }
+    if (p.top_p >= 1 && p.typical_p >= 1 && p.min_p > 0) {
+        // A little lower than the bar, which is applied to the weights.
+        bar = std::max(bar, scan_.largest() + p.temperature * std::log(0.99f * p.min_p));
+    }
+    scan_.take_above(bar, candidates_);
+}
+
+double Sampler::weigh_candidates(float inverse_temperature) {
+    double sum = 0;
+    for (Candidate& c : candidates_) {
+        c.weight = std::exp((c.logit - scan_.largest()) * inverse_temperature);
+        sum += static_cast<double>(c.weight);
+    }
+    return sum;
+}
+
+// Keeps the tokens with this mass whose -log p is closest to the entropy; of equal ones the smaller ids.
+void Sampler::keep_typical(double mass, double sum) {
+    double entropy = 0;
+    const double log_sum = std::log(sum);
+    const auto information = [&](const Candidate& c) {
+        return log_sum - std::log(static_cast<double>(c.weight));
+    };
+    for (const Candidate& c : candidates_) {
+        if (c.weight > 0) entropy += static_cast<double>(c.weight) / sum * information(c);
+    }
+    typical_.clear();
+    for (const Candidate& c : candidates_) {
+        if (c.weight > 0) typical_.push_back({std::fabs(information(c) - entropy), c.id, c.weight});
+    }
+    const auto closer = [](const Typical& a, const Typical& b) {
+        return a.distance < b.distance || (a.distance == b.distance && a.id < b.id);
+    };
+    auto first = typical_.begin(), end = typical_.end();
+    while (end - first > 1) {  // quickselect by mass, as in keep_top_p
+        const auto middle = first + (end - first) / 2;
+        std::nth_element(first, middle, end, closer);
+        double before = 0;
+        for (auto c = first; c != middle; ++c) before += static_cast<double>(c->weight);
+        if (before >= mass) {
+            end = middle;
+        } else {
+            mass -= before;
+            first = middle;
+        }
+    }
+    std::erase_if(candidates_, [&, last = *first](const Candidate& c) {
+        return !(c.weight > 0) || closer(last, {std::fabs(information(c) - entropy), c.id, c.weight});
+    });
+}
+
+// Of the tokens with at least this probability, keeps the least likely.
+void Sampler::exclude_top(float threshold, double sum) {
+    const Candidate* last = nullptr;
+    for (const Candidate& c : candidates_) {
+        if (static_cast<double>(c.weight) < static_cast<double>(threshold) * sum) continue;
+        if (last == nullptr || ranks_before(*last, c)) last = &c;
+    }
+    if (last == nullptr) return;
+    std::erase_if(candidates_, [kept = *last](const Candidate& c) { return ranks_before(c, kept); });
 }
 
 // Keeps the first in rank that have this mass together, and the order of the list.

@@ -1,7 +1,9 @@
 // Draws the next token from a row of logits. The stages, in Hugging Face's and vLLM's order (llama.cpp's
 // stages are the same, but it applies the temperature last):
-//   logit bias -> repetition, frequency and presence penalty -> banned ids -> temperature -> top-k -> top-p
-//   (over what top-k left) -> min-p -> draw.
+//   logit bias -> repetition, frequency and presence penalty -> DRY -> banned ids -> temperature ->
+//   top-n-sigma -> top-k -> typical-p -> top-p -> min-p -> XTC -> draw. Each stage sees what the one before
+//   left.
+// What a grammar does not allow is out before all of it.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +30,20 @@ struct SamplingParams {
     // OpenAI's, over the answer alone: logit -= count * frequency + (count > 0) * presence.
     float presence_penalty = 0, frequency_penalty = 0;
     int penalty_last_n = -1;  // tokens at the end of prompt and answer that penalties look at; -1: all
+
+    // llama.cpp's top-n-sigma: logits at least the largest less so many standard deviations of all; 0: off.
+    float top_n_sigma = 0;
+    // Hugging Face's locally typical sampling: of the tokens whose information is closest to the entropy the
+    // smallest set with at least this probability; 1: off.
+    float typical_p = 1;
+    // XTC: with this probability, all tokens of at least the threshold but the least likely of them go.
+    float xtc_probability = 0, xtc_threshold = 0.1f;
+    // DRY: a token that would lengthen a repetition of n tokens, at least the allowed length, loses
+    // multiplier * base^(n - allowed length). 0: off.
+    float dry_multiplier = 0, dry_base = 1.75f;
+    int dry_allowed_length = 2;
+    int dry_last_n = -1;                     // tokens that are searched for repetitions; -1: all
+    std::vector<int32_t> dry_breakers = {};  // ascending ids that no repetition goes across
 
     std::vector<std::pair<int32_t, float>> logit_bias = {};  // (id, added to its logit)
     std::optional<uint64_t> seed = {};                       // none: a different text each time
@@ -67,6 +83,9 @@ struct TokenLogprob {
 struct DrawOptions {
     const TokenCounts* counts = nullptr;  // null: no penalties
     std::span<const int32_t> banned = {};
+    // A bit per id, 64 to a word, of the tokens that may be drawn; ids beyond it may not. Empty: all.
+    std::span<const uint64_t> allowed = {};
+    std::span<const int32_t> ids = {};  // prompt and answer, for DRY
     int n_logprobs = -1;  // that many best tokens with their logprobs; 0: of the drawn token alone; -1: none
     uint64_t random = 0;  // uniform bits
 };
@@ -91,10 +110,16 @@ class Sampler {
 
  private:
     Drawn begin(std::span<const float> logits, int n_logprobs);
+    std::span<float> keep_allowed(std::span<const float> logits, std::span<const uint64_t> allowed);
     void change(std::span<float> logits, int32_t id, float value);
+    void apply_dry(std::span<float> logits, const SamplingParams& p, std::span<const int32_t> ids);
     void apply_bias_penalties_bans(std::span<float> logits, const SamplingParams& p, const DrawOptions& o);
-    int32_t choose(const SamplingParams& p, double uniform);
+    int32_t choose(std::span<const float> logits, const SamplingParams& p, uint64_t random);
+    void collect(std::span<const float> logits, const SamplingParams& p);
+    double weigh_candidates(float inverse_temperature);
     void keep_top_p(double mass);
+    void keep_typical(double mass, double sum);
+    void exclude_top(float threshold, double sum);
     int32_t draw_candidate(double uniform) const;
 
     VocabScan scan_;
@@ -102,6 +127,14 @@ class Sampler {
     double log_sum_ = 0;            // of the exponentials of the raw logits, where logprobs are wanted
     std::vector<int32_t> changed_;  // ids, in order; one may be there twice
     std::vector<float> before_;     // their logits
+    std::vector<float> masked_;     // logits where a grammar allows few
+    std::vector<int> matches_;      // of DRY
+    struct Typical {
+        double distance;  // of information from the entropy
+        int32_t id;
+        float weight;
+    };
+    std::vector<Typical> typical_;
 };
 
 }  // namespace smelt

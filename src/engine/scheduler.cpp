@@ -116,7 +116,8 @@ void Scheduler::admit() {
             s.n_cached_prompt = s.kv.n_tokens;
             n_cached_prompt_ += s.n_cached_prompt;
         }
-        schedule(s, chunk(s));
+        // A beam that waits for the others has nothing to compute.
+        if (const int n = chunk(s); n > 0) schedule(s, n);
     }
 }
 

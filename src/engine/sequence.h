@@ -1,11 +1,14 @@
 // One answer in the making: its tokens, its blocks, its place in the order. Owned by the StepLoop.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <vector>
 
+#include "engine/beam_group.h"
 #include "engine/kv_cache.h"
 #include "engine/request.h"
 
@@ -22,6 +25,11 @@ struct Sequence {
     std::vector<int32_t> ids;  // prompt and answer
     KvSequence kv;
     TokenCounts counts;
+    std::optional<GrammarMatcher> grammar;
+    double grammar_seconds = 0;
+    double cumulative_logprob = 0;
+    std::shared_ptr<BeamGroup> beams;     // of all sequences of the request; null: no beam search
+    std::vector<TokenLogprob> likeliest;  // that may come next: what beam search waits for
 
     int64_t rank = 0;  // smaller runs first; set by the Scheduler
     bool forked = false;
@@ -52,7 +60,7 @@ struct Sequence {
     bool needs_whole_prompt() const { return scores(n_scored) || request->pooling == Pooling::mean; }
     bool was_admitted() const { return admitted != Clock::time_point(); }
     // Sequences that it is or will be.
-    int n_seats() const { return forked ? 1 : request->n; }
+    int n_seats() const { return forked ? 1 : std::max(request->n, request->beams.width); }
 };
 
 inline bool runs_before(const Sequence* a, const Sequence* b) {

@@ -71,7 +71,8 @@ RequestLimits StepLoop::limits() const {
     return {.vocab_size = shape.vocab_size,
             .n_ctx = shape.n_ctx,
             .kv_tokens = shape.n_blocks * shape.block_len,
-            .max_seqs = scheduler_.options().max_seqs};
+            .max_seqs = scheduler_.options().max_seqs,
+            .block_len = shape.block_len};
 }
 
 void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_t seed,
@@ -87,7 +88,9 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
     s->kv.blocks.reserve(static_cast<size_t>(kv_.n_blocks_for(static_cast<int>(s->ids.capacity()))));
     s->ids = request->tokens;
     s->kv.salt = request->cache_salt;
-    s->forked = request->n == 1;
+    s->forked = request->n == 1 && request->beams.width == 0;
+    if (request->grammar) s->grammar.emplace(request->grammar);
+    if (request->beams.width > 0) s->beams = std::make_shared<BeamGroup>();
     s->request = std::move(request);
     sequences_.push_back(std::move(s));
     try {
@@ -100,7 +103,9 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
 
 void StepLoop::cancel(RequestId id, int index) {
     for (size_t i = sequences_.size(); i-- > 0;) {
+        if (i >= sequences_.size()) continue;  // beams end together
         Sequence& s = *sequences_[i];
+        if (s.beams && index >= 0) continue;  // none of them is an answer yet
         if (s.id == id && (index < 0 || (s.forked && s.index == index))) finish(s, FinishReason::cancelled);
     }
 }
@@ -163,7 +168,7 @@ void StepLoop::step() {
         }
         if (!s.forked) {
             s.forked = true;
-            for (int index = 1; index < s.request->n; ++index) advance(fork(s, index), logits);
+            for (int index = 1; !s.beams && index < s.request->n; ++index) advance(fork(s, index), logits);
         }
         advance(s, logits);
     }
@@ -236,7 +241,11 @@ bool StepLoop::run(const StepPlan& plan) {
     }
     ++totals_.n_failed_steps;
     spdlog::error("a step of {} tokens failed: {}", batch_.n_tokens(), error);
-    for (const StepPlan::Part& part : plan.parts) finish(*part.sequence, FinishReason::error, error, failure);
+    for (const StepPlan::Part& part : plan.parts) {
+        const auto is_there = [&](const auto& owned) { return owned.get() == part.sequence; };
+        if (std::ranges::none_of(sequences_, is_there)) continue;  // beams end together
+        finish(*part.sequence, FinishReason::error, error, failure);
+    }
     return false;
 }
 
@@ -281,9 +290,30 @@ void StepLoop::finish_pooled(Sequence& s) {
     finish(s, FinishReason::error, "the hidden states are not numbers", Failure::numbers);
 }
 
+// Which tokens the grammar allows, into allowed_; false: it cannot be told.
+bool StepLoop::allow(Sequence& s, bool may_stop) {
+    const auto begin = Sequence::Clock::now();
+    const std::span<const uint64_t> allowed = s.grammar->allowed();
+    allowed_.assign(allowed.begin(), allowed.end());
+    if (allowed.empty()) return false;
+    allowed_.resize((static_cast<size_t>(runner_.shape().vocab_size) + 63) / 64);
+    const bool ends = may_stop && s.grammar->may_end();
+    for (const int32_t id : s.request->stop_ids) {
+        uint64_t& word = allowed_[static_cast<size_t>(id) / 64];
+        const uint64_t bit = uint64_t{1} << (id % 64);
+        word = ends ? word | bit : word & ~bit;
+    }
+    const double elapsed = seconds(Sequence::Clock::now() - begin);
+    s.grammar_seconds += elapsed;
+    totals_.grammar_seconds += elapsed;
+    ++totals_.n_constrained;
+    return true;
+}
+
 void StepLoop::advance(Sequence& s, std::span<float> logits) {
     const Request& r = *s.request;
     if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
+    if (s.beams) return advance_beam(s, logits);
 
     DrawOptions options{.n_logprobs = r.n_logprobs,
                         .random = random_bits(s.seed, static_cast<uint64_t>(s.index),
@@ -292,14 +322,27 @@ void StepLoop::advance(Sequence& s, std::span<float> logits) {
         s.counts.update(s.ids, s.n_prompt(), r.sampling.penalty_last_n);
         options.counts = &s.counts;
     }
-    if (r.ignore_eos || s.n_generated() < r.min_tokens) options.banned = r.stop_ids;
+    if (r.sampling.dry_multiplier > 0) options.ids = s.ids;
+    const bool may_stop = !r.ignore_eos && s.n_generated() >= r.min_tokens;
+    if (!may_stop) options.banned = r.stop_ids;
+    if (s.grammar) {
+        if (s.grammar->must_end()) return finish(s, FinishReason::complete);
+        if (!allow(s, may_stop)) {
+            return finish(s, FinishReason::error, "the grammar takes too much work", Failure::numbers);
+        }
+        options.allowed = allowed_;
+    }
     Drawn drawn = sampler_.draw(logits, r.sampling, options);
     if (drawn.id < 0) return finish(s, FinishReason::error, drawn.problem, Failure::numbers);
 
     s.ids.push_back(drawn.id);
+    s.cumulative_logprob += static_cast<double>(drawn.logprob);
     ++totals_.n_generated;
     if (s.n_generated() == 1) s.first_token = Sequence::Clock::now();
     if (contains(r.stop_ids, drawn.id)) return finish(s, FinishReason::stop_id);
+    if (s.grammar && !s.grammar->accept(drawn.id)) {
+        return finish(s, FinishReason::error, "the grammar takes too much work", Failure::numbers);
+    }
     if (!emit(r, TokenEvent{.request = s.id,
                             .index = s.index,
                             .id = drawn.id,
@@ -307,27 +350,35 @@ void StepLoop::advance(Sequence& s, std::span<float> logits) {
                             .top = std::move(drawn.top)})) {
         return drop(s);
     }
+    if (s.grammar && s.grammar->must_end()) return finish(s, FinishReason::complete);
     if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
     if (static_cast<int>(s.ids.size()) >= limits().max_tokens()) finish(s, FinishReason::context);
 }
 
-void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error, Failure failure) {
+FinishEvent StepLoop::finish_event(const Sequence& s, FinishReason reason) const {
     const auto now = Sequence::Clock::now(), never = Sequence::Clock::time_point();
     const auto admitted = s.admitted == never ? now : s.admitted;
     const auto first_token = s.first_token == never ? now : s.first_token;
-    FinishEvent event{.request = s.id,
-                      .index = s.index,
-                      .reason = reason,
-                      .stop_id = reason == FinishReason::stop_id ? s.ids.back() : -1,
-                      .error = error,
-                      .failure = failure,
-                      .n_prompt = s.n_prompt(),
-                      .n_cached_prompt = s.n_cached_prompt,
-                      .n_generated = s.n_generated(),
-                      .n_preemptions = s.n_preemptions,
-                      .queued = seconds(admitted - s.submitted),
-                      .prefill = seconds(first_token - admitted),
-                      .decode = seconds(now - first_token)};
+    return {.request = s.id,
+            .index = s.index,
+            .reason = reason,
+            .stop_id = reason == FinishReason::stop_id ? s.ids.back() : -1,
+            .n_prompt = s.n_prompt(),
+            .n_cached_prompt = s.n_cached_prompt,
+            .n_generated = s.n_generated(),
+            .n_preemptions = s.n_preemptions,
+            .grammar = s.grammar_seconds,
+            .cumulative_logprob = s.cumulative_logprob,
+            .queued = seconds(admitted - s.submitted),
+            .prefill = seconds(first_token - admitted),
+            .decode = seconds(now - first_token)};
+}
+
+void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error, Failure failure) {
+    if (s.beams) return finish_beams(s, reason, error, failure);
+    FinishEvent event = finish_event(s, reason);
+    event.error = error;
+    event.failure = failure;
     if (s.request->pooling != Pooling::none && reason == FinishReason::length) {
         for (const double sum : s.pooled) event.embedding.push_back(static_cast<float>(sum / s.n_pooled));
     }

@@ -25,6 +25,8 @@ struct StepLoopStats {
     int64_t n_generated = 0;
     int64_t n_preemptions = 0;
     int64_t n_failed_steps = 0;  // ended by an exception of the device
+    int64_t n_constrained = 0;   // tokens drawn under a grammar
+    double grammar_seconds = 0;  // spent on which tokens grammars allow
 };
 
 class StepLoop {
@@ -65,8 +67,15 @@ class StepLoop {
     void finish_pooled(Sequence& s);
     bool score(Sequence& s, int pos, std::span<const float> logits);
     void advance(Sequence& s, std::span<float> logits);
+    bool allow(Sequence& s, bool may_stop);
+    void advance_beam(Sequence& s, std::span<const float> logits);
+    void branch(std::span<Sequence* const> beams, const std::vector<BeamGroup::Step>& steps);
+    std::vector<Sequence*> beams_of(const BeamGroup& group) const;
+    int max_beam_tokens(const Request& request) const;
     void finish(Sequence& s, FinishReason reason, const std::string& error = "",
                 Failure failure = Failure::none);
+    void finish_beams(Sequence& s, FinishReason reason, const std::string& error, Failure failure);
+    FinishEvent finish_event(const Sequence& s, FinishReason reason) const;
     void drop(Sequence& s);
     static bool emit(const Request& request, Event event);
 
@@ -80,6 +89,7 @@ class StepLoop {
     // Reused from step to step.
     Batch batch_;
     std::vector<float> logits_;
+    std::vector<uint64_t> allowed_;  // by the grammar and, at its end, the stop ids
 };
 
 }  // namespace smelt
