@@ -2,7 +2,7 @@
 // together; compiled into an automaton over bytes before a token is made. What cannot be enforced is refused,
 // never left out. Knows nothing of tokens: see token_grammar.h.
 //
-// The language that is compiled is a part of what the schema allows, never more.
+// The language that is compiled is a part of what the schema allows, never more: docs/GRAMMARS.md says which.
 #pragma once
 
 #include <cstdint>
