@@ -40,14 +40,15 @@ class Workers {
                 const std::lock_guard lock(mutex_);
                 launch_ = &launch;
                 ++round_;
-                busy_ = static_cast<int>(threads_.size());
             }
             wake_.notify_all();
         }
         take_threadgroups(launch, n);
         if (shared) {
+            // Only for those who came: on a busy machine a worker may wake long after the work is done.
             std::unique_lock lock(mutex_);
-            done_.wait(lock, [this] { return busy_ == 0; });
+            launch_ = nullptr;
+            done_.wait(lock, [this] { return n_working_ == 0; });
         }
         if (error_) std::rethrow_exception(error_);
     }
@@ -60,11 +61,13 @@ class Workers {
             wake_.wait(lock, [&] { return stop_ || round_ != seen; });
             if (stop_) return;
             seen = round_;
+            if (launch_ == nullptr) continue;
             const Launch& launch = *launch_;
+            ++n_working_;
             lock.unlock();
             take_threadgroups(launch, launch.threadgroups.count());
             lock.lock();
-            if (--busy_ == 0) done_.notify_one();
+            if (--n_working_ == 0) done_.notify_one();
         }
     }
 
@@ -93,7 +96,7 @@ class Workers {
     std::condition_variable wake_, done_;
     const Launch* launch_ = nullptr;
     uint64_t round_ = 0;
-    int busy_ = 0;
+    int n_working_ = 0;
     bool stop_ = false;
     std::atomic<uint64_t> next_ = 0;
     std::exception_ptr error_;

@@ -41,6 +41,9 @@ void Fibers::prepare(int fiber) {
     // sets.
     const size_t shift = static_cast<size_t>(fiber) * 576 % page / 64 * 64;
     Fiber& f = at(fiber);
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(f.stack + page, f.stack_bytes);  // of frames that were left behind
+#endif
     f.context = boost::context::detail::make_fcontext(f.stack + page + f.stack_bytes - shift,
                                                       f.stack_bytes - shift, &begin);
     f.fake_stack = nullptr;

@@ -97,6 +97,31 @@ struct Place {
     }
 };
 
+// Who used a word of threadgroup memory last, and when: stamps, see Stamp.
+struct Word {
+    uint64_t write = 0, reads[2] = {};  // the last read, and the last by another thread
+};
+// Barriers of the threadgroup before a use, those of the simdgroup alone, the thread, and the byte of the
+// word for types that are narrower.
+struct Stamp {
+    static constexpr int barriers = 32, simdgroup_barriers = 16, simdgroup = 7, thread = 2;  // lowest bits
+    static constexpr uint64_t make(uint32_t n_barriers, uint32_t n_simdgroup_barriers,
+                                   uint32_t thread_index) {
+        return uint64_t{n_barriers} << barriers |
+               uint64_t{n_simdgroup_barriers & 0xffff} << simdgroup_barriers |
+               uint64_t{thread_index} << thread;
+    }
+    // Two uses, one of them a write, with nothing to order them.
+    static bool race(uint64_t earlier, uint64_t now) {
+        const uint64_t change = earlier ^ now;
+        if (change >> barriers != 0) return false;
+        if ((change & 3) != 0 || (change >> thread & 0x3ff) == 0)
+            return false;  // another byte, the same thread
+        const bool same_simdgroup = (change >> simdgroup & 0x1f) == 0;
+        return !(same_simdgroup && (change >> simdgroup_barriers & 0xffff) != 0);
+    }
+};
+
 // The threads of a simdgroup, as its collective functions see them. Values of a call lie in slots; the
 // fastest thread is one call ahead of the slowest at most, so that there are two sets of them.
 constexpr uint32_t simd_width = 32;
@@ -111,6 +136,9 @@ struct Simdgroup {
     uint32_t n_barriers = 0;  // of the simdgroup alone
     uint32_t first = 0;       // thread
     class ThreadgroupRunner* runner = nullptr;
+    uint64_t stamp = 0;            // of a use by the thread that runs
+    const char* memory = nullptr;  // of the threadgroup
+    Word* words = nullptr;
     alignas(64) char slots[2][simd_width * slot_bytes];
     alignas(64) char results[2][2 * simd_width * slot_bytes];
 };
@@ -154,7 +182,25 @@ void multiply_accumulate(const MatrixOperands* lanes, MatrixProduct& result);
 
 // Reads or writes threadgroup memory: an error when another thread of the threadgroup wrote there, or a write
 // when another thread read there, with no barrier between.
-void touch_threadgroup_memory(const void* data, size_t bytes, bool write);
+[[noreturn]] void report_race(const void* data, bool write, uint64_t earlier, bool earlier_wrote);
+inline void touch_threadgroup_memory(const void* data, size_t bytes, bool write) {
+    const Simdgroup& s = *simdgroup;
+    const auto offset = static_cast<size_t>(static_cast<const char*>(data) - s.memory);
+    const uint64_t now = s.stamp | (offset & 3);
+    for (Word *w = s.words + offset / 4, *end = s.words + (offset + bytes + 3) / 4; w != end; ++w) {
+        if (Stamp::race(w->write, now)) [[unlikely]]
+            report_race(data, write, w->write, true);
+        if (write) {
+            for (const uint64_t read : w->reads)
+                if (Stamp::race(read, now)) [[unlikely]]
+                    report_race(data, write, read, false);
+            w->write = now;
+        } else {
+            if (((w->reads[0] ^ now) >> Stamp::thread & 0x3ff) != 0) w->reads[1] = w->reads[0];
+            w->reads[0] = now;
+        }
+    }
+}
 
 // Memory of the threadgroup: an argument, or a variable known by the address of its site.
 const Range& threadgroup_argument_range(int index);

@@ -87,6 +87,8 @@ void ThreadgroupRunner::run(const Dim3& position) {
     for (uint32_t i = 0; i < n_simdgroups_; ++i) {
         Simdgroup& s = simdgroups_[i];
         s.runner = this;
+        s.memory = memory();
+        s.words = words_.data();
         s.first = i * simd_width;
         s.count = std::min(simd_width, n_threads_ - s.first);
         s.n_arrived = s.n_finished = s.n_at_barrier = 0;
@@ -195,6 +197,7 @@ void ThreadgroupRunner::set_running(uint32_t thread) {
     running_ = thread;
     simdgroup = &simdgroups_[thread / simd_width];
     simdgroup->lane = thread % simd_width;
+    renew_stamp();
 }
 
 void ThreadgroupRunner::switch_to_thread(uint32_t thread) {
@@ -236,6 +239,7 @@ void ThreadgroupRunner::barrier(Place place) {
         n_at_barrier_ = 0;
         ++n_barriers_;
         for (uint32_t i = 0; i < n_simdgroups_; ++i) simdgroups_[i].n_at_barrier = 0;
+        renew_stamp();
         return;
     }
     uint32_t next = running_;
@@ -246,34 +250,21 @@ void ThreadgroupRunner::barrier(Place place) {
     switch_to_thread(next);
 }
 
-bool ThreadgroupRunner::races(const Use& earlier, uint8_t byte) const {
-    if (earlier.barriers != n_barriers_ || earlier.thread == running_ || earlier.byte != byte) return false;
-    const bool ordered = earlier.thread / simd_width == running_ / simd_width &&
-                         earlier.simdgroup_barriers != simdgroup->n_barriers;
-    return !ordered;
+void ThreadgroupRunner::simdgroup_barrier(Place place) {
+    if (!arrive(*simdgroup, "simdgroup_barrier", place)) return;
+    ++simdgroup->n_barriers;
+    renew_stamp();
 }
 
-void ThreadgroupRunner::touch(const void* data, size_t bytes, bool write) {
-    const size_t offset = static_cast<size_t>(static_cast<const char*>(data) - memory());
-    const Use now{n_barriers_, simdgroup->n_barriers, static_cast<uint16_t>(running_),
-                  static_cast<uint8_t>(offset % 4)};
-    for (size_t w = offset / 4; w * 4 < offset + bytes; ++w) {
-        Word& word = words_[w];
-        const Use* other = races(word.write, now.byte) ? &word.write : nullptr;
-        if (write)
-            for (const Use& read : word.reads)
-                if (races(read, now.byte)) other = &read;
-        if (other)
-            reject(where() + (write ? " writes" : " reads") + " byte " + std::to_string(offset) +
-                   " of threadgroup memory, which thread " + text(unravel(other->thread, size_)) +
-                   (other == &word.write ? " wrote" : " read") + " with no barrier between");
-        if (write) {
-            word.write = now;
-        } else {
-            if (word.reads[0].thread != now.thread) word.reads[1] = word.reads[0];
-            word.reads[0] = now;
-        }
-    }
+void ThreadgroupRunner::renew_stamp() {
+    simdgroup->stamp = Stamp::make(n_barriers_, simdgroup->n_barriers, running_);
+}
+
+void ThreadgroupRunner::report_race(const void* data, bool write, uint64_t earlier, bool earlier_wrote) {
+    reject(fmt::format("{} {} byte {} of threadgroup memory, which thread {} {} with no barrier between",
+                       where(), write ? "writes" : "reads", static_cast<const char*>(data) - memory(),
+                       text(unravel(static_cast<uint32_t>(earlier >> Stamp::thread & 0x3ff), size_)),
+                       earlier_wrote ? "wrote" : "read"));
 }
 
 std::string ThreadgroupRunner::where() const {
@@ -317,10 +308,10 @@ void threadgroup_barrier(Place place) {
     simdgroup->runner->barrier(place);
 }
 void simdgroup_barrier(Place place) {
-    if (arrive(*simdgroup, "simdgroup_barrier", place)) ++simdgroup->n_barriers;
+    simdgroup->runner->simdgroup_barrier(place);
 }
-void touch_threadgroup_memory(const void* data, size_t bytes, bool write) {
-    simdgroup->runner->touch(data, bytes, write);
+void report_race(const void* data, bool write, uint64_t earlier, bool earlier_wrote) {
+    simdgroup->runner->report_race(data, write, earlier, earlier_wrote);
 }
 const Range& threadgroup_argument_range(int index) {
     return ThreadgroupRunner::current().argument(index);

@@ -25,27 +25,19 @@ class ThreadgroupRunner {
     void run_next_lane();
     [[noreturn]] void report_divergence(const char* function, Place place);
     void barrier(Place place);
-    void touch(const void* data, size_t bytes, bool write);
+    [[noreturn]] void report_race(const void* data, bool write, uint64_t earlier, bool earlier_wrote);
+    void simdgroup_barrier(Place place);
     const Range& argument(int index) const { return arguments_[index]; }
     const Range& shared(const void* site, const char* name, size_t bytes, size_t alignment);
     std::string where() const;
 
  private:
-    // Who used a word of threadgroup memory last, and when.
-    struct Use {
-        uint32_t barriers = 0, simdgroup_barriers = 0;  // before it
-        uint16_t thread = 0;
-        uint8_t byte = 0;  // of the word, for narrower types
-    };
-    struct Word {
-        Use write, reads[2];  // the last read, and the last by another thread
-    };
     struct Shared {
         const void* site;
         size_t offset;
         std::unique_ptr<Range> range;
     };
-    bool races(const Use& earlier, uint8_t byte) const;
+    void renew_stamp();
     char* memory() const;
     static void fiber_entry(void* self);
     [[noreturn]] void run_fiber();
