@@ -7,6 +7,18 @@ set(header_dir ${CMAKE_INSTALL_INCLUDEDIR}/smelt)
 install(TARGETS smelt libsmelt EXPORT smelt-targets)
 install(DIRECTORY src/ DESTINATION ${header_dir} FILES_MATCHING PATTERN "*.h" PATTERN "apps" EXCLUDE)
 install(EXPORT smelt-targets NAMESPACE smelt:: DESTINATION ${package_dir})
+# What the command says about itself: manual pages, and completion for the shells.
+install(CODE "
+    set(prefix \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}\")
+    execute_process(COMMAND \"$<TARGET_FILE:smelt>\" manual \"\${prefix}/${CMAKE_INSTALL_MANDIR}/man1\" COMMAND_ERROR_IS_FATAL ANY)
+    foreach(script bash|bash-completion/completions/smelt zsh|zsh/site-functions/_smelt fish|fish/vendor_completions.d/smelt.fish)
+        string(REPLACE \"|\" \";\" script \${script})
+        list(GET script 0 shell)
+        list(GET script 1 file)
+        execute_process(COMMAND \"$<TARGET_FILE:smelt>\" completion \${shell} OUTPUT_VARIABLE text COMMAND_ERROR_IS_FATAL ANY)
+        file(WRITE \"\${prefix}/${CMAKE_INSTALL_DATADIR}/\${file}\" \"\${text}\")
+    endforeach()
+")
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 configure_package_config_file(cmake/smelt-config.cmake.in smelt-config.cmake INSTALL_DESTINATION ${package_dir})

@@ -4,7 +4,7 @@
 set -eu
 
 debian="build-essential cmake ninja-build pkg-config libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
-libpcre2-dev libutf8proc-dev libedit-dev libboost1.81-dev libboost-context1.81-dev python3 python3-jsonschema libssl-dev libtomlplusplus-dev libgtest-dev"
+libpcre2-dev libutf8proc-dev libedit-dev libboost1.81-dev libboost-context1.81-dev python3 python3-jsonschema libssl-dev libcurl4-openssl-dev libtomlplusplus-dev libgtest-dev"
 homebrew="cmake ninja pkgconf fmt spdlog nlohmann-json cli11 pcre2 utf8proc libedit boost openssl@3 tomlplusplus googletest"
 
 case "$(uname -s)" in

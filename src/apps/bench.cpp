@@ -9,6 +9,7 @@
 
 #include "apps/bench_serve.h"
 #include "apps/device_options.h"
+#include "apps/hub_model.h"
 #include "apps/kv_option.h"
 #include "apps/shapes.h"
 #include "apps/verbs.h"
@@ -246,7 +247,7 @@ void run(const Options& o) {
     std::shared_ptr<const ModelFile> file;
     std::string name = o.model;
     if (o.shape.empty()) {
-        file = open_model(o.model);
+        file = open_model(local_model(o.model));
     } else {
         file = make_shape(o, name);
     }
@@ -263,7 +264,7 @@ Verb add_bench(CLI::App& smelt) {
     CLI::App* verb = smelt.add_subcommand("bench", "Measure prefill and decode speed");
     std::string shapes;
     for (const Shape& s : list_shapes()) shapes += (shapes.empty() ? "" : ", ") + s.name;
-    verb->add_option("model", o->model, "Model folder, .gguf or .bin");
+    add_model_argument(*verb, o->model);
     verb->add_option("--shape", o->shape,
                      "Instead of a model: random weights of a known shape (" + shapes + ")");
     verb->add_option("--format", o->format, "Number format of the random weights")->capture_default_str();

@@ -19,6 +19,7 @@
 #include <random>
 #include <thread>
 
+#include "apps/hub_model.h"
 #include "apps/version.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -310,7 +311,7 @@ void bench_serve(const ServeBenchOptions& o) {
     set.open.engine.scheduler.max_seqs = std::max(32, most);
     set.open.engine.max_queue = std::max(256, most);
     ModelSet models(set);
-    models.load("model", o.target);
+    models.load("model", local_model(o.target));
     ServerContext context{.models = models, .version = version()};
     ApiServer server(context);
     std::thread serving([&] { http.run(server); });

@@ -1,5 +1,6 @@
 // smelt convert: a model from one container into another, numbers unchanged where the target can hold them.
 #include "apps/conversion_job.h"
+#include "apps/hub_model.h"
 #include "apps/verbs.h"
 
 namespace smelt {
@@ -8,7 +9,7 @@ Verb add_convert(CLI::App& smelt) {
     auto job = std::make_shared<ConversionJob>();
     CLI::App* verb =
         smelt.add_subcommand("convert", "Write a model as GGUF, Hugging Face folder or qwen3.c file");
-    verb->add_option("in", job->in, "Model folder, .gguf or .bin")->required();
+    verb->add_option("in", job->in, "Model folder, .gguf, .bin or hub id")->required();
     verb->add_option("out", job->out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet")
         ->required();
     verb->add_option("-t,--threads", job->n_threads, "0: one per processor")->check(CLI::Range(0, 1024));
@@ -22,7 +23,10 @@ Verb add_convert(CLI::App& smelt) {
         "  smelt convert demo-5m.gguf demo-5m-folder\n"
         "  smelt convert models/demo-5m demo-5m.bin     writes demo-5m.bin.tokenizer and .template files "
         "too");
-    return {verb, [job] { run_conversion(*job); }};
+    return {verb, [job] {
+                job->in = local_model(job->in);
+                run_conversion(*job);
+            }};
 }
 
 }  // namespace smelt

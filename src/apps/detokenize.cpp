@@ -1,4 +1,5 @@
 // smelt detokenize: token ids as JSON on stdin -> text.
+#include "apps/hub_model.h"
 #include "apps/stdin_text.h"
 #include "apps/verbs.h"
 #include "base/error.h"
@@ -29,7 +30,7 @@ std::vector<int32_t> read_ids(const Tokenizer& tokenizer) {
 }
 
 void run(const Options& o) {
-    const Tokenizer tokenizer = load_tokenizer(std::filesystem::path(o.model));
+    const Tokenizer tokenizer = load_tokenizer(std::filesystem::path(local_model(o.model)));
     const std::string text = tokenizer.decode(read_ids(tokenizer), o.skip_special);
     std::fwrite(text.data(), 1, text.size(), stdout);
 }
@@ -39,7 +40,7 @@ void run(const Options& o) {
 Verb add_detokenize(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb = smelt.add_subcommand("detokenize", "Turn token ids on stdin (JSON) into text");
-    verb->add_option("model", o->model, "Model folder, .gguf, .bin or tokenizer.json")->required();
+    add_model_argument(*verb, o->model)->required();
     verb->add_flag("--skip-special", o->skip_special, "Leave control tokens out");
     verb->footer("Example:\n  echo '[5074,4149]' | smelt detokenize models/demo-5m");
     return {verb, [o] { run(*o); }};

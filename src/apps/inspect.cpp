@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "apps/hub_model.h"
 #include "apps/units.h"
 #include "apps/verbs.h"
 #include "base/error.h"
@@ -214,14 +215,14 @@ void print_text(const Report& r, bool with_tensors) {
 Verb add_inspect(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb = smelt.add_subcommand("inspect", "Show what a model file holds and what it lacks");
-    verb->add_option("model", o->model, "Model folder, .gguf or .bin")->required();
+    add_model_argument(*verb, o->model)->required();
     verb->add_flag("--tensors", o->tensors, "List every tensor");
     verb->add_flag("--json", o->json, "Print as JSON");
     verb->footer(
         "Examples:\n  smelt inspect models/demo-23m\n  smelt inspect model.gguf --tensors\n"
         "  smelt inspect model.gguf --json | python3 -m json.tool");
     return {verb, [o] {
-                const auto model = open_model(o->model, Weights::listed);
+                const auto model = open_model(local_model(o->model), Weights::listed);
                 const Report report = make_report(*model);
                 if (o->json) {
                     print_json(report, o->tensors);

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "apps/device_options.h"
+#include "apps/hub_model.h"
 #include "apps/kv_option.h"
 #include "apps/verbs.h"
 #include "base/atomic_file.h"
@@ -39,7 +40,7 @@ void write_npy(const std::string& path, const std::vector<float>& values, size_t
 void run(const Options& o) {
     const auto backend = o.device.open();
     const auto model =
-        load_model(override_rope_scaling(open_model(o.model), o.device.rope_scaling), *backend);
+        load_model(override_rope_scaling(open_model(local_model(o.model)), o.device.rope_scaling), *backend);
     const std::vector<float> logits = forward_logits(*model, *backend, o.ids, o.chunk, o.kv);
     write_npy(o.output, logits, o.ids.size(), static_cast<size_t>(model->config().vocab_size));
 }
@@ -49,7 +50,7 @@ void run(const Options& o) {
 Verb add_logits(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb = smelt.add_subcommand("logits", "Write the logits of a forward pass to a NumPy file");
-    verb->add_option("model", o->model, "Model folder, .gguf or .bin")->required();
+    add_model_argument(*verb, o->model)->required();
     verb->add_option("--ids", o->ids, "Token ids, comma-separated")->required()->delimiter(',');
     verb->add_option("-o,--output", o->output, "File to write: float32 (n ids, vocabulary)")->required();
     verb->add_option("--chunk", o->chunk, "Feed the ids in chunks of this many; 0: all at once")

@@ -1,10 +1,12 @@
 // The command `smelt`: parses the line, runs one verb, turns failures into one line and an exit code.
 // 0: done. 1: it failed. 2: the command line is wrong. Another: a verb's own, thrown as CLI::RuntimeError.
+#include <algorithm>
 #include <cstdio>
 #include <new>
 #include <string>
 #include <vector>
 
+#include "apps/peer_flags.h"
 #include "apps/verbs.h"
 #include "apps/version.h"
 #include "base/error.h"
@@ -39,8 +41,11 @@ int run(int argc, char** argv) {
 #undef X
 
     try {
-        app.parse(argc, argv);
+        Translation line = translate_peer_flags(app, {argv + 1, argv + argc});
+        std::ranges::reverse(line.arguments);  // as CLI11 wants them
+        app.parse(std::move(line.arguments));
         init_log(quiet ? LogLevel::quiet : verbose ? LogLevel::verbose : LogLevel::normal);
+        for (const std::string& warning : line.warnings) spdlog::warn("{}", warning);
         for (const Verb& verb : verbs) {
             if (verb.app->parsed()) verb.run();
         }

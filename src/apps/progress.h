@@ -22,6 +22,7 @@ class ProgressBar {
     std::string label_;
     bool enabled_;
     bool drawn_ = false;
+    uint64_t first_done_ = 0;  // the rate is of what came after it
     std::chrono::steady_clock::time_point started_, last_;
 };
 

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "apps/conversion_job.h"
+#include "apps/hub_model.h"
 #include "apps/verbs.h"
 
 namespace smelt {
@@ -26,7 +27,7 @@ Verb add_quantize(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb =
         smelt.add_subcommand("quantize", "Write a model with its weights in another number format");
-    verb->add_option("in", o->job.in, "Model folder, .gguf or .bin")->required();
+    verb->add_option("in", o->job.in, "Model folder, .gguf, .bin or hub id")->required();
     verb->add_option("out", o->job.out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet")
         ->required();
     verb->add_option("-f,--format", o->format, "Of the matrices; norms and biases stay floats")
@@ -45,6 +46,7 @@ Verb add_quantize(CLI::App& smelt) {
         "  smelt quantize models/demo-23m demo-23m.bin --format q8_0");
     return {verb, [o] {
                 o->job.format = format_from_name(o->format);
+                o->job.in = local_model(o->job.in);
                 run_conversion(o->job);
             }};
 }

@@ -5,6 +5,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "apps/hub_model.h"
 #include "apps/kv_option.h"
 #include "apps/run_session.h"
 #include "apps/terminal.h"
@@ -55,7 +56,7 @@ void run(Options o) {
     if (prompt && prompt->empty()) throw Error("the prompt is empty");
     if (o.json && !prompt) throw CLI::ValidationError("--json", "needs --prompt");
 
-    RunSession session(o.model, o.run);
+    RunSession session(local_model(o.model), o.run);
     if (!prompt) {
         session.chat();
     } else if (o.json) {
@@ -71,7 +72,7 @@ Verb add_run(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb = smelt.add_subcommand("run", "Chat with a model, or ask it one thing");
     verb->alias("chat");
-    verb->add_option("model", o->model, "Model folder, .gguf or .bin")->required();
+    add_model_argument(*verb, o->model)->required();
     verb->add_option("-p,--prompt,prompt", o->prompt, "Ask this and end; without it: a conversation");
     // Never read unasked beside --prompt: a program that starts smelt may leave its end of the pipe open.
     verb->add_option("-f,--file", o->file, "A file whose text stands behind the prompt; -: standard input");
@@ -130,7 +131,8 @@ Verb add_run(CLI::App& smelt) {
         ->needs(beams)
         ->capture_default_str();
     verb->add_option("-s,--seed", o->run.seed, "Same seed, same answer");
-    verb->add_option("--stop", o->run.stop, "End the answer before this text; may be repeated");
+    verb->add_option("--stop", o->run.stop, "End the answer before this text; may be repeated")
+        ->allow_extra_args(false);
     verb->add_option("-c,--ctx", o->run.n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str();

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "apps/device_options.h"
+#include "apps/hub_model.h"
 #include "apps/kv_option.h"
 #include "apps/serve_config.h"
 #include "apps/service_manager.h"
@@ -27,7 +28,7 @@ namespace smelt {
 namespace {
 
 struct Options {
-    std::vector<std::string> models;
+    std::vector<std::string> models, names;
     DeviceOptions device;
     HttpOptions http;
     AccessOptions access;
@@ -89,8 +90,11 @@ std::vector<ConfigModel> list_models(const Options& o, std::vector<ConfigModel> 
     for (ConfigModel& m : models) {
         if (m.name.empty()) m.name = split_model(m.path).first;
     }
-    for (const std::string& text : o.models) {
-        const auto [name, path] = split_model(text);
+    if (o.names.size() > o.models.size())
+        throw CLI::ValidationError("--name", "there are more names than models");
+    for (size_t i = 0; i < o.models.size(); ++i) {
+        auto [name, path] = split_model(o.models[i]);
+        if (i < o.names.size()) name = o.names[i];
         const auto known = std::ranges::find(models, name, &ConfigModel::name);
         if (known == models.end()) {
             models.push_back({.name = name, .path = path});
@@ -122,7 +126,7 @@ void make_prefix_dir(const std::string& path) {
 
 ModelSpec make_spec(Options& o, const ConfigModel& m) {
     ModelSpec spec{.name = m.name,
-                   .path = m.path,
+                   .path = local_model(m.path),
                    .open = open_options(o, m),
                    .replicas = m.replicas,
                    .idle_unload = std::chrono::seconds(m.idle_unload),
@@ -222,7 +226,13 @@ Verb add_serve(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb =
         smelt.add_subcommand("serve", "Serve models over HTTP and WebSocket, as OpenAI's API and more");
-    verb->add_option("models", o->models, "Models: PATH or NAME=PATH; requests choose one by name, or auto");
+    verb->add_option("-m,--model,models", o->models,
+                     "Models: PATH or NAME=PATH, where an id of the Hugging Face hub stands for a path; "
+                     "requests choose one by "
+                     "name, or auto");
+    verb->add_option("--name", o->names,
+                     "What requests call the models of the command line, in their order; may be repeated")
+        ->allow_extra_args(false);
     verb->add_option(
             "--config", o->config,
             "TOML file with these options in [server] and a [[model]] each; docs/SERVER.md has an example")
@@ -231,6 +241,7 @@ Verb add_serve(CLI::App& smelt) {
         ->capture_default_str();
     verb->add_option("--port", o->http.port, "Port; 0: a free one, printed on stdout")->capture_default_str();
     verb->add_option("--api-key", o->access.api_keys, "A key that requests must carry; may be repeated")
+        ->allow_extra_args(false)
         ->envname("SMELT_API_KEY");
     verb->add_option("--api-key-file", o->api_key_file, "File with a key a line")->type_name("FILE");
     verb->add_option("--admin-key-file", o->admin_key_file,

@@ -72,7 +72,8 @@ constexpr int max_int = std::numeric_limits<int>::max();
 
 const ModelKey model_keys[] = {
     {"name", [](const Value& v, ConfigModel& m) { m.name = v.text(); }},
-    {"path", [](const Value& v, ConfigModel& m) { m.path = v.file(); }},
+    {"path",
+     [](const Value& v, ConfigModel& m) { m.path = v.text().starts_with("hf:") ? v.text() : v.file(); }},
     {"context", [](const Value& v, ConfigModel& m) { m.context = static_cast<int>(v.integer(0, 1 << 30)); }},
     {"kv-tokens", [](const Value& v, ConfigModel& m) { m.kv_tokens = v.integer(0, 1 << 30); }},
     {"max-seqs", [](const Value& v, ConfigModel& m) { m.max_seqs = static_cast<int>(v.integer(1, 1024)); }},

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <ctime>
 
+#include "apps/hub_model.h"
 #include "apps/stdin_text.h"
 #include "apps/verbs.h"
 #include "base/error.h"
@@ -58,7 +59,7 @@ void run(const Options& o) {
     if (o.model.empty()) {
         source = MappedFile(o.template_file).text();
     } else {
-        const auto model = open_model(o.model);
+        const auto model = open_model(local_model(o.model));
         const std::string* text = model->metadata.get_string("tokenizer.chat_template");
         if (!text) throw Error("{}: the model has no chat template", o.model);
         source = *text;
@@ -74,7 +75,7 @@ Verb add_template(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb =
         smelt.add_subcommand("template", "Print the prompt that the chat template makes of a conversation");
-    verb->add_option("model", o->model, "Model folder or .gguf");
+    add_model_argument(*verb, o->model);
     verb->add_option("--template-file", o->template_file, "A Jinja file instead of a model's template");
     verb->add_option(
             "--input", o->input,

@@ -1,6 +1,7 @@
 // smelt tokenize: text on stdin -> token ids as JSON.
 #include <fmt/format.h>
 
+#include "apps/hub_model.h"
 #include "apps/stdin_text.h"
 #include "apps/verbs.h"
 #include "base/error.h"
@@ -19,7 +20,7 @@ struct Options {
 };
 
 void run(const Options& o) {
-    const Tokenizer tokenizer = load_tokenizer(std::filesystem::path(o.model));
+    const Tokenizer tokenizer = load_tokenizer(std::filesystem::path(local_model(o.model)));
     std::vector<int32_t> ids = tokenizer.encode(read_stdin(), {.parse_special = o.special});
     if (o.add_bos) {
         if (tokenizer.bos() < 0) throw Error("{}: the vocabulary has no BOS token", o.model);
@@ -46,7 +47,7 @@ void run(const Options& o) {
 Verb add_tokenize(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb = smelt.add_subcommand("tokenize", "Turn text on stdin into token ids (JSON)");
-    verb->add_option("model", o->model, "Model folder, .gguf, .bin or tokenizer.json")->required();
+    add_model_argument(*verb, o->model)->required();
     verb->add_flag("--special,!--no-special", o->special,
                    "Special tokens in the text become their id (default), or are text like any other");
     verb->add_flag("--add-bos", o->add_bos, "Put the vocabulary's BOS token in front");

@@ -8,6 +8,9 @@
 #define VERBS(X)  \
     X(run)        \
     X(serve)      \
+    X(pull)       \
+    X(list)       \
+    X(rm)         \
     X(inspect)    \
     X(convert)    \
     X(quantize)   \
@@ -16,7 +19,9 @@
     X(template)   \
     X(logits)     \
     X(bench)      \
-    X(doctor)
+    X(doctor)     \
+    X(completion) \
+    X(manual)
 
 namespace smelt {
 

@@ -302,9 +302,7 @@ uint32_t read_version(ByteReader& in) {
     return version;
 }
 
-}  // namespace
-
-void read_gguf(std::span<const std::byte> bytes, const std::string& source, ModelFile& model) {
+void read_file(std::span<const std::byte> bytes, const std::string& source, ModelFile& model) {
     ByteReader in(bytes, source);
     const uint32_t version = read_version(in);
     // Smallest entries: an empty name, and for a tensor no dimensions; for a key one byte.
@@ -344,6 +342,45 @@ void read_gguf(std::span<const std::byte> bytes, const std::string& source, Mode
     }
     model.container = Container::gguf;
     model.container_version = fmt::format("GGUF v{}", version);
+}
+
+// NAME-00001-of-00003.gguf has the metadata; the others lie beside it and hold tensors.
+void read_other_parts(const std::string& source, ModelFile& model) {
+    const int64_t n_parts = model.metadata.get_int("split.count").value_or(1);
+    if (n_parts <= 1) return;
+    const std::string ending = fmt::format("-00001-of-{:05}.gguf", n_parts);
+    if (model.metadata.get_int("split.no") != 0 || !source.ends_with(ending)) {
+        throw Error("{}: expected the first of {} parts, whose name ends in {}", source, n_parts, ending);
+    }
+    std::unordered_set<std::string> names;
+    for (const TensorView& t : model.tensors) names.insert(t.name);
+    for (const UnsupportedTensor& t : model.unsupported) names.insert(t.name);
+    for (int64_t i = 1; i < n_parts; ++i) {
+        const std::string path = fmt::format("{}-{:05}-of-{:05}.gguf",
+                                             source.substr(0, source.size() - ending.size()), i + 1, n_parts);
+        const auto file = std::make_shared<const MappedFile>(path);
+        ModelFile part;
+        read_file(file->bytes(), path, part);
+        if (part.metadata.get_int("split.no") != i) throw Error("{}: expected split.no {}", path, i);
+        const auto check_new = [&](const std::string& name) {
+            if (!names.insert(name).second)
+                throw Error("{}: tensor {} occurs in an earlier part as well", path, name);
+        };
+        for (const TensorView& t : part.tensors) check_new(t.name);
+        for (const UnsupportedTensor& t : part.unsupported) check_new(t.name);
+        std::ranges::move(part.tensors, std::back_inserter(model.tensors));
+        std::ranges::move(part.unsupported, std::back_inserter(model.unsupported));
+        std::ranges::move(part.owned, std::back_inserter(model.owned));
+        model.mappings.push_back(file);
+    }
+    model.container_version += fmt::format(", {} parts", n_parts);
+}
+
+}  // namespace
+
+void read_gguf(std::span<const std::byte> bytes, const std::string& source, ModelFile& model) {
+    read_file(bytes, source, model);
+    read_other_parts(source, model);
     translate_keys(model);
     fill_defaults(model);
 }

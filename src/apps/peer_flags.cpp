@@ -1,0 +1,260 @@
+// The table, and how a command line is rewritten by it. Flags that smelt spells the same way itself are not
+// in it.
+#include "apps/peer_flags.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <optional>
+
+namespace smelt {
+
+namespace {
+
+using enum PeerEffect;
+constexpr PeerValue flag = PeerValue::no, value = PeerValue::yes, maybe = PeerValue::maybe;
+constexpr const char* llama = "llama.cpp";
+constexpr const char* vllm = "vLLM";
+
+constexpr const char* requests_say =
+    "requests say it, and the model's generation_config.json has the defaults";
+constexpr const char* devices = "--device and --device-map say where layers are";
+constexpr const char* templates = "the template comes with the model, in its file or its folder";
+constexpr const char* one_process = "one process uses one machine; replicas in --config share the load";
+constexpr const char* always_prefix =
+    "prompts that begin alike are always computed once, which changes no result";
+constexpr const char* always_batch = "requests are always batched as they come";
+constexpr const char* chunks = "smelt chooses how much of a prompt a step takes";
+constexpr const char* parsers = "the parser follows from the model's template";
+
+// clang-format off
+const PeerFlag table[] = {
+    {"run",   "-hf,-hfr,--hf-repo",                          llama, value, same, "--model"},
+    {"serve", "-hf,-hfr,--hf-repo",                          llama, value, same, "--model"},
+    {"run",   "--ctx-size",                                  llama, value, same, "--ctx"},
+    {"serve", "--ctx-size",                                  llama, value, same, "--ctx"},
+    {"serve", "--max-model-len",                             vllm,  value, same, "--ctx"},
+    {"run",   "--predict,--n-predict",                       llama, value, same, "--max-tokens"},
+    {"run",   "-sys,--system-prompt",                        llama, value, same, "--system"},
+    {"run",   "-ctk,--cache-type-k",                         llama, value, same, "--kv"},
+    {"serve", "-ctk,--cache-type-k",                         llama, value, same, "--kv"},
+    {"run",   "-ctv,--cache-type-v",                         llama, value, same, "--kv"},
+    {"serve", "-ctv,--cache-type-v",                         llama, value, same, "--kv"},
+    {"serve", "--kv-cache-dtype",                            vllm,  value, same, "--kv", "auto"},
+    {"serve", "-np,--parallel",                              llama, value, same, "--max-seqs"},
+    {"serve", "--max-num-seqs",                              vllm,  value, same, "--max-seqs"},
+    {"serve", "-a,--alias",                                  llama, value, same, "--name"},
+    {"serve", "--served-model-name",                         vllm,  value, same, "--name"},
+    {"serve", "--ssl-cert-file",                             llama, value, same, "--tls-cert"},
+    {"serve", "--ssl-key-file",                              llama, value, same, "--tls-key"},
+    {"serve", "--ssl-certfile",                              vllm,  value, same, "--tls-cert"},
+    {"serve", "--ssl-keyfile",                               vllm,  value, same, "--tls-key"},
+    {"run",   "--log-disable",                               llama, flag,  same, "--quiet"},
+    {"serve", "--log-disable",                               llama, flag,  same, "--quiet"},
+    {"run",   "--log-verbose",                               llama, flag,  same, "--verbose"},
+    {"serve", "--log-verbose",                               llama, flag,  same, "--verbose"},
+
+    {"run",   "-ngl,--gpu-layers,--n-gpu-layers",            llama, value, none, devices, "all,auto"},
+    {"serve", "-ngl,--gpu-layers,--n-gpu-layers",            llama, value, none, devices, "all,auto"},
+    {"run",   "-sm,--split-mode,-mg,--main-gpu",             llama, value, none, devices, "none,layer"},
+    {"serve", "-sm,--split-mode,-mg,--main-gpu",             llama, value, none, devices, "none,layer"},
+    {"run",   "-fa,--flash-attn",                            llama, maybe, none, "attention always goes over blocks of the cache", "on,auto,1,true"},
+    {"serve", "-fa,--flash-attn",                            llama, maybe, none, "attention always goes over blocks of the cache", "on,auto,1,true"},
+    {"run",   "-b,--batch-size,-ub,--ubatch-size",           llama, value, none, chunks},
+    {"serve", "-b,--batch-size,-ub,--ubatch-size",           llama, value, none, chunks},
+    {"serve", "--max-num-batched-tokens",                    vllm,  value, none, chunks},
+    {"run",   "-tb,--threads-batch",                         llama, value, none, "--threads is for prompts and answers"},
+    {"serve", "-tb,--threads-batch",                         llama, value, none, "--threads is for prompts and answers"},
+    {"serve", "--threads-http",                              llama, value, none, "one thread serves all connections"},
+    {"run",   "--mlock,--no-mmap,--mmap",                    llama, flag,  none, "weights stay in the mapped file, which the system caches"},
+    {"serve", "--mlock,--no-mmap,--mmap",                    llama, flag,  none, "weights stay in the mapped file, which the system caches"},
+    {"run",   "--numa",                                      llama, value, none, "threads are not bound to nodes"},
+    {"serve", "--numa",                                      llama, value, none, "threads are not bound to nodes"},
+    {"run",   "--no-warmup,--warmup",                        llama, flag,  none, "there is no warm-up"},
+    {"serve", "--no-warmup,--warmup",                        llama, flag,  none, "there is no warm-up"},
+    {"run",   "-cnv,--conversation,-st,--single-turn,-i,--interactive,--color,--simple-io,--no-display-prompt,--perf,--no-perf,--jinja", llama, flag, none, "so it is here, or it is about looks"},
+    {"serve", "--jinja",                                     llama, flag,  none, "templates are always Jinja"},
+    {"serve", "-cb,--cont-batching",                         llama, flag,  none, always_batch},
+    {"serve", "--cache-prompt",                              llama, flag,  none, always_prefix},
+    {"serve", "--no-cache-prompt",                           llama, flag,  none, always_prefix},
+    {"serve", "--cache-reuse,-cram,--cache-ram",             llama, value, none, always_prefix},
+    {"serve", "--no-context-shift",                          llama, flag,  none, "the context is never shifted"},
+    {"serve", "--metrics,--slots,--no-slots,--props",        llama, flag,  none, "/metrics and /performance are always there"},
+    {"serve", "--reasoning-format",                          llama, value, none, "thinking goes to reasoning_content", "auto,deepseek"},
+    {"serve", "-md,--model-draft",                           llama, value, none, "there is no speculative decoding; answers are the same without"},
+    {"serve", "-lv,--verbosity,--log-verbosity",             llama, value, none, "-v and -q say how much is logged"},
+    {"serve", "--gpu-memory-utilization,--cpu-offload-gb,--swap-space", vllm, value, none, "--memory-budget takes GB, --kv-tokens the size of the KV cache"},
+    {"serve", "--enforce-eager",                             vllm,  flag,  none, "there are no graphs to capture"},
+    {"serve", "--trust-remote-code",                         vllm,  flag,  none, "code that comes with a model is never run"},
+    {"serve", "--enable-prefix-caching,--no-enable-prefix-caching", vllm, flag, none, always_prefix},
+    {"serve", "--enable-chunked-prefill,--no-enable-chunked-prefill", vllm, flag, none, chunks},
+    {"serve", "--disable-log-requests,--disable-log-stats,--no-enable-log-requests", vllm, flag, none, "requests are never logged"},
+    {"serve", "--uvicorn-log-level",                         vllm,  value, none, "-v and -q say how much is logged"},
+    {"serve", "--enable-auto-tool-choice,--enable-reasoning", vllm, flag,  none, parsers},
+    {"serve", "--tool-call-parser,--reasoning-parser",       vllm,  value, none, parsers},
+    {"serve", "--quantization",                              vllm,  value, none, "the model's files say how they are quantized"},
+    {"serve", "--load-format",                               vllm,  value, none, "the model's files say what they are", "auto"},
+    {"serve", "--block-size,--attention-backend,--max-logprobs", vllm, value, none, "it is fixed here"},
+    {"serve", "--scheduling-policy",                         vllm,  value, none, "requests say their priority"},
+    {"serve", "--generation-config",                         vllm,  value, none, "the model's own is used", "auto"},
+    {"serve", "--seed",                                      vllm,  value, none, "requests say their seed"},
+
+    {"serve", "-n,--predict,--n-predict",                    llama, value, refused, "requests say max_tokens", "-1"},
+    {"serve", "--temp,--top-k,--top-p,--min-p,--repeat-penalty,-s", llama, value, refused, requests_say},
+    {"run",   "--no-conversation,-no-cnv",                   llama, flag,  refused, "smelt run always speaks through the model's template; POST /generate has raw"},
+    {"run",   "-mu,--model-url",                             llama, value, refused, "smelt fetches from the Hugging Face hub only: -m ORG/NAME:FILE"},
+    {"serve", "-mu,--model-url",                             llama, value, refused, "smelt fetches from the Hugging Face hub only: -m ORG/NAME:FILE"},
+    {"run",   "-hff,--hf-file",                              llama, value, refused, "write -m ORG/NAME:FILE"},
+    {"serve", "-hff,--hf-file",                              llama, value, refused, "write -m ORG/NAME:FILE"},
+    {"run",   "-hft,--hf-token",                             llama, value, refused, "set HF_TOKEN: other users see what is on a command line"},
+    {"serve", "-hft,--hf-token",                             "both", value, refused, "set HF_TOKEN: other users see what is on a command line"},
+    {"run",   "--chat-template,--chat-template-file",        llama, value, refused, templates},
+    {"serve", "--chat-template,--chat-template-file",        "both", value, refused, templates},
+    {"run",   "--no-jinja",                                  llama, flag,  refused, templates},
+    {"serve", "--no-jinja",                                  llama, flag,  refused, templates},
+    {"run",   "--rope-scale,--yarn-orig-ctx,--rope-freq-base,--rope-freq-scale", llama, value, refused, "write --rope-scaling yarn,factor=4,original=32768"},
+    {"serve", "--rope-scale,--yarn-orig-ctx,--rope-freq-base,--rope-freq-scale", llama, value, refused, "write --rope-scaling yarn,factor=4,original=32768"},
+    {"run",   "-ts,--tensor-split,-ot,--override-tensor",    llama, value, refused, devices},
+    {"serve", "-ts,--tensor-split,-ot,--override-tensor",    llama, value, refused, devices},
+    {"run",   "--mmproj,--lora,--lora-scaled,--control-vector", llama, value, refused, "smelt has no images, adapters and control vectors"},
+    {"serve", "--mmproj,--lora,--lora-scaled,--control-vector", llama, value, refused, "smelt has no images, adapters and control vectors"},
+    {"serve", "--context-shift",                             llama, flag,  refused, "a conversation that fills the context ends with finish_reason length"},
+    {"serve", "-to,--timeout",                               llama, value, refused, "--header-timeout, --body-timeout, --idle-timeout and --write-timeout say which"},
+    {"serve", "--no-webui",                                  llama, flag,  refused, "the pages are always there; a proxy in front can withhold /chat"},
+    {"serve", "--dtype",                                     vllm,  value, refused, "weights stay as the file has them; smelt quantize and convert write others", "auto"},
+    {"serve", "-tp,--tensor-parallel-size,-pp,--pipeline-parallel-size,-dp,--data-parallel-size", vllm, value, refused, one_process, "1"},
+    {"serve", "--revision",                                  vllm,  value, refused, "write ORG/NAME@REVISION"},
+    {"serve", "--download-dir",                              vllm,  value, refused, "set HF_HUB_CACHE"},
+    {"serve", "--tokenizer,--hf-config-path,--hf-overrides,--rope-theta", vllm, value, refused, "everything about a model comes from its folder or file"},
+    {"serve", "--allowed-origins",                           vllm,  value, refused, "--cors-origins takes them, one after the other"},
+    {"serve", "--enable-lora",                               vllm,  flag,  refused, "smelt has no adapters"},
+    {"serve", "--speculative-config",                        vllm,  value, none,    "there is no speculative decoding; answers are the same without"},
+    {"serve", "--max-lora-rank,--max-loras",                 vllm,  value, refused, "smelt has no adapters"},
+};
+// clang-format on
+
+bool contains(std::string_view list, std::string_view word) {
+    while (!list.empty()) {
+        const size_t comma = std::min(list.find(','), list.size());
+        if (list.substr(0, comma) == word) return true;
+        list.remove_prefix(std::min(comma + 1, list.size()));
+    }
+    return false;
+}
+
+const PeerFlag* find_flag(const std::string& verb, const std::string& name) {
+    const auto it = std::ranges::find_if(
+        table, [&](const PeerFlag& f) { return verb == f.verb && contains(f.names, name); });
+    return it == std::end(table) ? nullptr : &*it;
+}
+
+const CLI::Option* own_option(const CLI::App& smelt, const CLI::App& verb, const std::string& name) {
+    const CLI::Option* option = verb.get_option_no_throw(name);
+    return option != nullptr ? option : smelt.get_option_no_throw(name);
+}
+
+// What is behind a flag, and how the line goes on with it.
+class Translator {
+ public:
+    Translator(const CLI::App& smelt, const CLI::App& verb, const std::vector<std::string>& in, size_t start)
+        : smelt_(smelt), verb_(verb), in_(in), at_(start) {}
+
+    void run(Translation& out) {
+        while (at_ < in_.size()) {
+            const std::string& word = in_[at_];
+            if (word == "--") break;
+            if (word.size() < 2 || word[0] != '-') {
+                out.arguments.push_back(in_[at_++]);
+                continue;
+            }
+            translate(out);
+        }
+        while (at_ < in_.size()) out.arguments.push_back(in_[at_++]);
+        // Each of llama.cpp's flags is about one half of what --kv says.
+        if (k_ || v_) {
+            out.arguments.push_back(fmt::format("--kv=k={},v={}", k_.value_or("f16"), v_.value_or("f16")));
+        }
+    }
+
+ private:
+    void translate(Translation& out) {
+        const std::string word = in_[at_++];
+        const size_t equals = word.starts_with("--") ? word.find('=') : std::string::npos;
+        const std::string name = word.substr(0, equals);
+        const bool has_value = equals != std::string::npos;
+        if (const CLI::Option* own = own_option(smelt_, verb_, name)) {
+            out.arguments.push_back(word);
+            const bool takes_one = own->get_items_expected_max() > 0 && !has_value;
+            if (takes_one && at_ < in_.size()) out.arguments.push_back(in_[at_++]);
+            return;
+        }
+        const PeerFlag* f = find_flag(verb_.get_name(), name);
+        if (f == nullptr) {
+            out.arguments.push_back(word);
+            return;
+        }
+        std::optional<std::string> given;
+        if (has_value) {
+            given = word.substr(equals + 1);
+        } else if (f->value == value) {
+            if (at_ == in_.size()) throw CLI::ArgumentMismatch(name + ": a value is missing");
+            given = in_[at_++];
+        } else if (f->value == maybe && at_ < in_.size() &&
+                   contains("on,off,auto,0,1,true,false", in_[at_])) {
+            given = in_[at_++];
+        }
+        apply(*f, name, given, out);
+    }
+
+    void apply(const PeerFlag& f, const std::string& name, const std::optional<std::string>& given,
+               Translation& out) {
+        if (given && contains(f.silent, *given)) return;
+        switch (f.effect) {
+            case same:
+                if (contains("-ctk,--cache-type-k", name)) return void(k_ = given);
+                if (contains("-ctv,--cache-type-v", name)) return void(v_ = given);
+                out.arguments.push_back(given ? fmt::format("{}={}", f.text, our_value(f, *given)) : f.text);
+                return;
+            case none:
+                out.warnings.push_back(fmt::format("{} has no effect: {}", name, f.text));
+                return;
+            case refused:
+                throw CLI::ValidationError(name, f.text);
+        }
+    }
+
+    static std::string our_value(const PeerFlag& f, const std::string& given) {
+        if (contains(f.names, "--hf-repo") && !given.starts_with("hf:")) return "hf:" + given;
+        if (contains(f.names, "--kv-cache-dtype")) {
+            if (given == "fp8_e4m3") return "fp8";
+            if (given == "bfloat16") return "bf16";
+        }
+        return given;
+    }
+
+    const CLI::App &smelt_, &verb_;
+    const std::vector<std::string>& in_;
+    size_t at_;
+    std::optional<std::string> k_, v_;
+};
+
+}  // namespace
+
+std::span<const PeerFlag> peer_flags() {
+    return table;
+}
+
+Translation translate_peer_flags(const CLI::App& smelt, const std::vector<std::string>& arguments) {
+    Translation out;
+    for (size_t i = 0; i < arguments.size(); ++i) {
+        out.arguments.push_back(arguments[i]);
+        const auto verbs =
+            smelt.get_subcommands([&](const CLI::App* v) { return v->check_name(arguments[i]); });
+        if (verbs.empty()) continue;
+        Translator(smelt, *verbs.front(), arguments, i + 1).run(out);
+        break;
+    }
+    return out;
+}
+
+}  // namespace smelt
