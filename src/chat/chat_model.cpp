@@ -294,6 +294,17 @@ std::unique_ptr<Generation> ChatModel::generate(const Prompt& prompt, const Gene
     return std::unique_ptr<Generation>(new Generation(*this, prompt, options));
 }
 
+AnswerForm ChatModel::answer_form(const Prompt& prompt) const {
+    const size_t end = prompt.text.find_last_not_of(blank_chars);
+    const bool has_thought =
+        end != std::string::npos && std::string_view(prompt.text).substr(0, end + 1).ends_with(think_close);
+    return {.style = call_style_,
+            .is_harmony = format_ == AnswerFormat::harmony,
+            .starts_thinking = prompt.starts_thinking,
+            .starts_final = prompt.starts_final,
+            .may_think = tokenizer_.find(think_open) >= 0 && !prompt.starts_thinking && !has_thought};
+}
+
 Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& options) const {
     return {.tokens = prompt.ids,
             .sampling = options.sampling,
@@ -320,7 +331,9 @@ std::variant<std::shared_ptr<TokenGrammar>, GrammarError> ChatModel::compile(
         std::vector<TokenText> tokens(static_cast<size_t>(tokenizer_.n_tokens()));
         for (int32_t id = 0; id < tokenizer_.n_tokens(); ++id) {
             if (std::ranges::find(stop_ids_, id) != stop_ids_.end()) continue;
-            tokens[static_cast<size_t>(id)] = {tokenizer_.token_bytes(id), tokenizer_.is_special(id)};
+            const std::string_view bytes = tokenizer_.token_bytes(id);
+            // Marks that answers are read by may stand in the text, whatever the vocabulary calls them.
+            tokens[static_cast<size_t>(id)] = {bytes, tokenizer_.is_special(id) && !is_text_mark(bytes)};
         }
         trie_ = make_token_trie(tokens);
     });
@@ -345,6 +358,7 @@ TextStream ChatModel::make_text_stream(const Prompt& prompt, const GenerateOptio
                         .starts_final = prompt.starts_final,
                         .tools = options.tools,
                         .calls = call_style_,
+                        .calls_are_held = options.grammar != nullptr,
                         .single_call = options.single_call}}};
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "chat/call_grammar.h"
 #include "chat/text_stream.h"
 #include "engine/device_runner.h"
 #include "engine/engine.h"
@@ -129,6 +130,8 @@ class ChatModel {
         const GrammarSpec& spec, const GrammarOptions& options = {}) const;
     // Ascending ids of the tokens in whose text one of these stands, for SamplingParams::dry_breakers.
     std::vector<int32_t> tokens_with(const std::vector<std::string>& texts) const;
+    // What an answer to the prompt is made of, for answer_grammar().
+    AnswerForm answer_form(const Prompt& prompt) const;
 
     // generation_config.json's sampling; where a model has none: temperature 0.7, top-p 0.95, min-p 0.05.
     const SamplingParams& default_sampling() const { return default_sampling_; }

@@ -119,8 +119,11 @@ class AnthropicAnswer final : public ChatAnswer {
 }  // namespace
 
 void anthropic_messages(Call& call) {
-    start_chat_answer<AnthropicAnswer>(call, make_chat_job(call.server, from_anthropic(call.body), call.key),
-                                       get<bool>(call.body, "stream").value_or(false), ErrorStyle::anthropic);
+    start_chat_answer<AnthropicAnswer>(
+        call,
+        make_chat_job(call.server, from_anthropic(call.body), call.key,
+                      {.answer = "output_config.format.schema", .parameters = "tools[{}].input_schema"}),
+        get<bool>(call.body, "stream").value_or(false), ErrorStyle::anthropic);
 }
 
 void anthropic_count_tokens(Call& call) {

@@ -116,6 +116,17 @@ void check_thinking(const std::string& param, const Json& v) {
     }
 }
 
+void check_output_config(const std::string& param, const Json& v) {
+    check_object(param, v);
+    const Json* format = find_member(v, "format");
+    if (format == nullptr) return;
+    const std::string at = param + ".format";
+    check_object(at, *format);
+    constexpr std::string_view types[] = {"json_schema"};
+    check_choice(at + ".type", need_string(at, *format, "type"), types);
+    check_object(at + ".schema", need_member(at, *format, "schema"));
+}
+
 // Its client then goes on by sending the whole conversation.
 void check_thread(const std::string& param, const Json&) {
     throw bad_request("thread_unsupported_request", param, "{}: conversations are not kept here", param);
@@ -141,6 +152,9 @@ const CompoundType thinking_type = {.description = "{type: enabled, disabled or 
                                     .check = check_thinking,
                                     .openapi = R"({"type": "object", "required": ["type"]})"};
 
+const CompoundType output_config_type = {.description = "{format: {type: json_schema, schema}}",
+                                         .check = check_output_config,
+                                         .openapi = R"({"type": "object"})"};
 const CompoundType thread_type = {
     .description = "not supported", .check = check_thread, .openapi = R"({"type": "null"})"};
 
@@ -193,6 +207,10 @@ RequestSchema make_messages_schema() {
              .type = string,
              .doc = "As in chat completions; not Anthropic's.",
              .max_length = 256},
+             {.name = "output_config",
+             .type = compound,
+             .doc = "The answer is JSON of a schema. An effort is not kept.",
+             .compound = &output_config_type},
              {.name = "thread",
              .type = compound,
              .doc = "Not supported: each request brings its conversation.",
@@ -285,6 +303,11 @@ Json from_anthropic(const Json& body) {
         if (get<bool>(*choice, "disable_parallel_tool_use").value_or(false)) {
             chat["parallel_tool_calls"] = false;
         }
+    }
+    const Json* config = find_member(body, "output_config");
+    const Json* format = config == nullptr ? nullptr : find_member(*config, "format");
+    if (format != nullptr) {
+        chat["response_format"] = {{"type", "json_object"}, {"schema", (*format)["schema"]}};
     }
     const Json* thinking = find_member(body, "thinking");
     const bool thinks = thinking != nullptr && (*thinking)["type"] != "disabled";

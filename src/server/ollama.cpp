@@ -116,7 +116,7 @@ std::string ollama_time(std::chrono::system_clock::time_point t) {
 void ollama_chat(Call& call) {
     const Json chat = from_ollama_chat(call.body);
     if (chat["messages"].empty()) return answer_loaded(call, chat, true);
-    start(call, make_chat_job(call.server, chat, call.key), true);
+    start(call, make_chat_job(call.server, chat, call.key, {.answer = "format"}), true);
 }
 
 void ollama_generate(Call& call) {

@@ -99,6 +99,11 @@ void check_options(const std::string& param, const Json& v) {
     check_fields(param + ".", v, option_fields);
 }
 
+// Some clients send an empty one for none.
+void check_format(const std::string& param, const Json& v) {
+    if (!v.is_object() && v != "json" && v != "") wrong_type(param, "json or a JSON schema", v);
+}
+
 void check_think(const std::string& param, const Json& v) {
     if (v.is_string()) return check_choice(param, v, efforts);
     check_boolean(param, v);
@@ -118,6 +123,10 @@ const CompoundType options_type = {
         "presence_penalty, frequency_penalty",
     .check = check_options,
     .openapi = R"({"type": "object"})"};
+const CompoundType format_type = {
+    .description = "json, or a JSON schema",
+    .check = check_format,
+    .openapi = R"({"oneOf": [{"type": "string", "enum": ["json", ""]}, {"type": "object"}]})"};
 const CompoundType think_type = {
     .description = "true, false, low, medium or high",
     .check = check_think,
@@ -133,7 +142,10 @@ std::vector<Field> with_common(std::vector<Field> fields) {
           .type = boolean,
           .doc = "A line of JSON for each piece of the answer.",
           .fallback = "true"},
-         {.name = "format", .type = unsupported, .doc = "Not supported yet.", .choices = {"\"\""}},
+         {.name = "format",
+          .type = compound,
+          .doc = "The answer is JSON, or JSON of a schema.",
+          .compound = &format_type},
          {.name = "options",
           .type = compound,
           .doc =
@@ -161,6 +173,12 @@ Json common(const Json& body) {
     }
     if (const Json* v = find_member(options, "repeat_penalty")) chat["repetition_penalty"] = *v;
     if (const auto n = get<int>(options, "num_predict"); n && *n >= 0) chat["max_tokens"] = *n;
+    const Json* format = find_member(body, "format");
+    if (format != nullptr && format->is_object()) {
+        chat["response_format"] = {{"type", "json_object"}, {"schema", *format}};
+    } else if (format != nullptr && *format == "json") {
+        chat["response_format"] = {{"type", "json_object"}};
+    }
     const Json* think = find_member(body, "think");
     if (think == nullptr) return chat;
     chat["chat_template_kwargs"] = {{"enable_thinking", think->is_string() || think->get<bool>()}};

@@ -58,6 +58,7 @@ void completions(Call& call) {
     const int max_tokens = given < 0 ? default_max_tokens : given;
     const ModelUse model = call.server.models.choose(read_choice(body, call.key, max_tokens));
 
+    const auto grammar = compile_text_constraint(model.chat(), body);
     const Json& prompt = body.at("prompt");
     const bool several = prompt.is_array() && !prompt[0].is_number();
     const Json prompts = several ? prompt : Json::array({prompt});
@@ -72,6 +73,7 @@ void completions(Call& call) {
         job.options.n_logprobs = logprobs.value_or(-1);
         if (request.echo) job.options.n_prompt_logprobs = job.options.n_logprobs;
         check_fits(model.chat(), job.prompt, param);
+        job.options.grammar = grammar;
         request.jobs.push_back(std::move(job));
     }
     start(call, std::move(request));

@@ -8,7 +8,6 @@
 
 #include "base/atomic_file.h"
 #include "base/mapped_file.h"
-#include "server/conversation.h"
 #include "server/routes.h"
 
 namespace smelt {
@@ -56,6 +55,20 @@ uint64_t keyed_hash(std::string_view text) {
     v[2] ^= 0xff;
     rounds(4);
     return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+void read_dry(const Json& body, const ChatModel& model, SamplingParams& s) {
+    s.dry_multiplier = get<float>(body, "dry_multiplier").value_or(s.dry_multiplier);
+    if (s.dry_multiplier == 0) return;
+    s.dry_base = get<float>(body, "dry_base").value_or(s.dry_base);
+    s.dry_allowed_length = get<int>(body, "dry_allowed_length").value_or(s.dry_allowed_length);
+    s.dry_last_n = get<int>(body, "dry_penalty_last_n").value_or(s.dry_last_n);
+    std::vector<std::string> breakers = {"\n", ":", "\"", "*"};  // llama.cpp's
+    if (const auto given = get<Json>(body, "dry_sequence_breakers")) {
+        breakers = given->is_string() ? std::vector{given->get<std::string>()}
+                                      : given->get<std::vector<std::string>>();
+    }
+    s.dry_breakers = model.tokens_with(breakers);
 }
 
 // Words of OpenAI's service_tier and of our priority; a number stays what it is.
@@ -125,7 +138,21 @@ GenerateOptions read_options(const Json& body, const ChatModel& model) {
         o.stop =
             stop->is_string() ? std::vector{stop->get<std::string>()} : stop->get<std::vector<std::string>>();
     }
+    s.typical_p = get<float>(body, "typical_p").value_or(s.typical_p);
+    s.top_n_sigma = std::max(0.0f, get<float>(body, "top_n_sigma").value_or(s.top_n_sigma));
+    s.xtc_probability = get<float>(body, "xtc_probability").value_or(s.xtc_probability);
+    s.xtc_threshold = get<float>(body, "xtc_threshold").value_or(s.xtc_threshold);
+    read_dry(body, model, s);
     o.n = get<int>(body, "n").value_or(1);
+    o.best_of = get<int>(body, "best_of").value_or(0);
+    if (o.best_of > 0 && o.best_of < o.n) {
+        throw bad_request("invalid_value", "best_of", "best_of: expected at least n, {}, found {}", o.n,
+                          o.best_of);
+    }
+    if (get<bool>(body, "use_beam_search").value_or(false)) {
+        o.beams = {.width = std::max(o.n, std::exchange(o.best_of, 0)),
+                   .length_penalty = get<float>(body, "length_penalty").value_or(1)};
+    }
     o.ignore_eos = get<bool>(body, "ignore_eos").value_or(false);
     o.min_tokens = get<int>(body, "min_tokens").value_or(0);
     if (o.max_tokens >= 0 && o.min_tokens > o.max_tokens) {
@@ -198,7 +225,8 @@ void check_fits(const ChatModel& model, const Prompt& prompt, const std::string&
         prompt.ids.size(), limit);
 }
 
-JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string& key) {
+JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string& key,
+                      const SchemaNames& names) {
     const ModelUse model = server.models.choose(read_choice(body, key, read_max_tokens(body)));
     JobSpec job{.model = model,
                 .prompt = make_chat_prompt(model.chat(), body.at("messages"), body),
@@ -208,10 +236,8 @@ JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string
     job.options.tools = rules.tools;
     job.options.single_call = !rules.parallel;
     job.drop_calls = !rules.may_call;
-    if (rules.must_call) {
-        throw bad_request("not_supported", "tool_choice", "tool_choice: auto and none are supported");
-    }
     check_fits(model.chat(), job.prompt, "messages");
+    job.options.grammar = compile_chat_constraint(model.chat(), job.prompt, body, rules, names);
     return job;
 }
 
@@ -237,6 +263,8 @@ JobSpec make_question_job(ServerContext& server, const Json& body, const std::st
     job.options.split_thinking = !raw;
     job.options.cache_salt = read_cache_salt(body, server.shared_prefix_cache ? "" : key);
     check_fits(chat, job.prompt, "prompt");
+    job.options.grammar =
+        raw ? compile_text_constraint(chat, body) : compile_chat_constraint(chat, job.prompt, body, {}, {});
     return job;
 }
 

@@ -1,6 +1,7 @@
 // What the dialects share: from a checked body to what the engine is asked for.
 #pragma once
 
+#include "server/constraints.h"
 #include "server/job.h"
 
 namespace smelt {
@@ -21,7 +22,8 @@ Prompt make_chat_prompt(const ChatModel& model, const Json& messages, const Json
                         bool add_generation_prompt = true);
 struct ServerContext;
 // A conversation in OpenAI's words, checked: what every chat dialect becomes. Throws RequestError.
-JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string& key);
+JobSpec make_chat_job(ServerContext& server, const Json& body, const std::string& key,
+                      const SchemaNames& names = {});
 
 // One question: prompt, system, raw. max_tokens -1: until the context is full.
 JobSpec make_question_job(ServerContext& server, const Json& body, const std::string& key,

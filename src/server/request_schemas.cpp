@@ -1,5 +1,5 @@
 // The fields of every request. A field that is not here does not reach the engine.
-#include "server/conversation.h"
+#include "server/constraints.h"
 
 namespace smelt {
 
@@ -68,6 +68,74 @@ std::vector<Field> sampling_fields() {
          .min = 1,
          .max = 16,
          .fallback = "1"},
+        {.name = "best_of",
+         .type = integer,
+         .doc = "So many answers are made, and the n likeliest a token are told when all have ended. "
+                "Default: n.",
+         .min = 1,
+         .max = 16},
+        {.name = "use_beam_search",
+         .type = boolean,
+         .doc = "The n likeliest answers by a search of best_of beams; nothing is drawn.",
+         .fallback = "false"},
+        {.name = "length_penalty",
+         .type = number,
+         .doc = "Of beam search: an answer's score is divided by its tokens to this power.",
+         .min = -10,
+         .max = 10,
+         .fallback = "1"},
+        {.name = "typical_p",
+         .type = number,
+         .doc = "Locally typical sampling: of the tokens nearest to the expected information those with this "
+                "probability together; 1: off.",
+         .min = 0,
+         .max = 1,
+         .fallback = "1"},
+        {.name = "top_n_sigma",
+         .type = number,
+         .doc = "Leave out logits so many standard deviations below the largest; 0 or less: off.",
+         .min = -1,
+         .max = 1000,
+         .fallback = "0"},
+        {.name = "xtc_probability",
+         .type = number,
+         .doc = "XTC: how often all likely tokens but the least likely of them are left out.",
+         .min = 0,
+         .max = 1,
+         .fallback = "0"},
+        {.name = "xtc_threshold",
+         .type = number,
+         .doc = "XTC: what likely means.",
+         .min = 0,
+         .max = 1,
+         .fallback = "0.1"},
+        {.name = "dry_multiplier",
+         .type = number,
+         .doc = "DRY: how strongly tokens are kept from lengthening a repetition; 0: off.",
+         .min = 0,
+         .max = 100,
+         .fallback = "0"},
+        {.name = "dry_base",
+         .type = number,
+         .doc = "DRY: growth of the penalty a token of repetition. 1 or more.",
+         .min = 1,
+         .max = 100,
+         .fallback = "1.75"},
+        {.name = "dry_allowed_length",
+         .type = integer,
+         .doc = "DRY: repetitions up to this many tokens cost nothing.",
+         .min = 0,
+         .max = max_count,
+         .fallback = "2"},
+        {.name = "dry_penalty_last_n",
+         .type = integer,
+         .doc = "DRY: tokens that are searched for repetitions; -1: all.",
+         .min = -1,
+         .max = max_count,
+         .fallback = "-1"},
+        {.name = "dry_sequence_breakers",
+         .type = FieldType::stop,
+         .doc = "DRY: no repetition goes across these. Default: line break, colon, quote, asterisk."},
         {.name = "ignore_eos",
          .type = boolean,
          .doc = "Go on to max_tokens even where the model would end.",
@@ -100,16 +168,6 @@ std::vector<Field> join(std::vector<Field> a, const std::vector<Field>& b) {
     return a;
 }
 
-// What clients may send and smelt cannot do yet is refused, never silently ignored.
-const std::vector<Field> constraint_fields = {
-    {.name = "response_format",
-     .type = unsupported,
-     .doc = "Not supported yet, but for {\"type\": \"text\"}.",
-     .choices = {"{\"type\":\"text\"}"}},
-    {.name = "grammar", .type = unsupported, .doc = "Not supported yet."},
-    {.name = "json_schema", .type = unsupported, .doc = "Not supported yet."},
-    {.name = "structured_outputs", .type = unsupported, .doc = "Not supported yet."},
-};
 const Field tools_field = {
     .name = "tools", .type = compound, .doc = "Functions that the model may call.", .compound = &tools_type};
 const std::vector<Field> tool_fields = {
@@ -174,7 +232,7 @@ const RequestSchema chat_schema = {
                           .doc = "none turns thinking off; the others are for the template.",
                           .choices = {"none", "minimal", "low", "medium", "high", "xhigh"}}},
                         sampling_fields()),
-                   join(tool_fields, constraint_fields)),
+                   join(tool_fields, constraint_fields())),
     .example = R"({"messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0})"};
 
 const RequestSchema completion_schema = {
@@ -203,9 +261,8 @@ const RequestSchema completion_schema = {
               "well.",
           .min = 0,
           .max = 5},
-         {.name = "best_of", .type = unsupported, .doc = "Not supported, but for 1.", .choices = {"1"}},
          {.name = "suffix", .type = unsupported, .doc = "Not supported.", .choices = {"\"\""}}},
-        join(sampling_fields(), constraint_fields)),
+        join(sampling_fields(), constraint_fields())),
     .example = R"({"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0})"};
 
 const RequestSchema generate_schema = {
@@ -231,7 +288,7 @@ const RequestSchema generate_schema = {
               {.name = "chat_template_kwargs",
                .type = template_kwargs,
                .doc = "Variables for the model's template, such as enable_thinking."}},
-             join(sampling_fields(), constraint_fields)),
+             join(sampling_fields(), constraint_fields())),
     .example = R"({"prompt": "What is 12 + 30?", "max_tokens": 50, "priority": "speed"})"};
 
 const RequestSchema tokenize_schema = {

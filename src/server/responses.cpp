@@ -207,7 +207,8 @@ class ResponsesAnswer final : public ChatAnswer {
 }  // namespace
 
 void responses(Call& call) {
-    JobSpec job = make_chat_job(call.server, from_responses(call.body), call.key);
+    JobSpec job = make_chat_job(call.server, from_responses(call.body), call.key,
+                                {.answer = "text.format.schema", .parameters = "tools[{}].parameters"});
     Asked asked{call.body, job.options.sampling.temperature, job.options.sampling.top_p};
     start_chat_answer<ResponsesAnswer>(call, std::move(job), get<bool>(call.body, "stream").value_or(false),
                                        ErrorStyle::openai, std::move(asked));

@@ -109,8 +109,11 @@ void check_text_options(const std::string& param, const Json& v) {
     const Json* format = find_member(v, "format");
     if (format == nullptr) return;
     check_object(param + ".format", *format);
-    constexpr std::string_view types[] = {"text"};
-    check_choice(param + ".format.type", need_string(param + ".format", *format, "type"), types);
+    constexpr std::string_view types[] = {"text", "json_object", "json_schema"};
+    const std::string& type = need_string(param + ".format", *format, "type");
+    check_choice(param + ".format.type", type, types);
+    if (type == "json_schema")
+        check_object(param + ".format.schema", need_member(param + ".format", *format, "schema"));
 }
 
 void check_include(const std::string& param, const Json& v) {
@@ -279,6 +282,12 @@ Json from_responses(const Json& body) {
         if (choice->is_object()) {
             chat["tool_choice"] = {{"type", "function"}, {"function", {{"name", (*choice)["name"]}}}};
         }
+    }
+    const Json* text = find_member(body, "text");
+    const Json* format = text == nullptr ? nullptr : find_member(*text, "format");
+    if (format != nullptr) {
+        chat["response_format"] = {{"type", (*format)["type"]}};
+        if ((*format)["type"] == "json_schema") chat["response_format"]["json_schema"] = *format;
     }
     const Json* reasoning = find_member(body, "reasoning");
     if (reasoning != nullptr) {

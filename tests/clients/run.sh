@@ -10,7 +10,7 @@ if ! command -v node >/dev/null || ! command -v npm >/dev/null || [ "$(node -p '
     exit 77
 fi
 mkdir -p "$work"
-cp "$here/package.json" "$here/package-lock.json" "$here/clients.mjs" "$here/tools.mjs" "$here/dialects.mjs" "$work/"
+cp "$here/package.json" "$here/package-lock.json" "$here/clients.mjs" "$here/tools.mjs" "$here/dialects.mjs" "$here/structured.mjs" "$work/"
 cd "$work"
 if ! cmp -s package-lock.json node_modules/.installed-lock; then
     if ! npm ping --fetch-retries=0 --fetch-timeout=10000 >/dev/null 2>&1; then
@@ -26,4 +26,4 @@ trap 'rm -f address.$$; [ -z "${server:-}" ] || kill "$server" 2>/dev/null || tr
 "$smelt" serve "$model" --port 0 -q >address.$$ &
 server=$!
 read -r address <address.$$
-for file in clients tools dialects; do node "$file.mjs" "$address"; done
+for file in clients tools dialects structured; do node "$file.mjs" "$address"; done

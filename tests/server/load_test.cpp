@@ -132,33 +132,30 @@ TEST(Load, TwoThousandConnections) {
     EXPECT_EQ(server.n_connections(), 0u);
 }
 
-// What clients may send and smelt does not do yet is refused at once, whatever is in it, and nothing is kept
-// of it.
-TEST(Load, SchemasAndGrammarsAreRefusedWithoutBeingLookedAt) {
+// Whatever is in them, they cost a bounded time, and what cannot be enforced is refused.
+TEST(Load, HostileSchemasAndGrammarsAreAnsweredInTime) {
     TestServer server;
     Client client(server.port());
-    const auto refused = [&](const std::string& field, const std::string& value) {
+    const auto expect = [&](int status, const std::string& field, const std::string& value) {
         const auto start = Clock::now();
-        const Reply r =
-            client.ask("POST", "/v1/chat/completions",
-                       R"({"messages":[{"role":"user","content":"a"}],")" + field + "\":" + value + "}");
-        EXPECT_LT(seconds_since(start), 1 * patience);
-        EXPECT_EQ(r.status, 400) << r.body.substr(0, 300);
-        EXPECT_EQ(r.code(), "not_supported") << value.substr(0, 100);
+        const Reply r = client.ask(
+            "POST", "/v1/chat/completions",
+            R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1,")" + field + "\":" + value + "}");
+        EXPECT_LT(seconds_since(start), 5 * patience) << value.substr(0, 100);
+        EXPECT_EQ(r.status, status) << value.substr(0, 100) << r.body.substr(0, 300);
     };
     const auto schema = [](const std::string& s) {
         return R"({"type":"json_schema","json_schema":{"name":"x","schema":)" + s + "}}";
     };
-    refused("response_format", R"({"type":"poem"})");
-    refused("response_format", R"({"type":"json_schema"})");
-    refused("response_format", schema(R"({"type":5})"));
-    refused("response_format", schema(R"({"type":"string","pattern":"^(a+)+$"})"));
-    refused("response_format", schema(R"({"type":"string","pattern":"("})"));
-    refused("response_format", schema(R"({"$ref":"http://127.0.0.1:1/schema.json"})"));
-    refused("response_format", schema(R"({"$ref":"#"})"));
-    refused("response_format", schema(R"({"type":"string","minLength":1000000000})"));
-    refused("grammar", "\"root ::= " + std::string(50'000, '(') + "\"");
-    for (int i = 0; i < 2000; ++i) refused("response_format", schema(fmt::format(R"({{"const":{}}})", i)));
+    expect(400, "response_format", schema(R"({"type":5})"));
+    expect(200, "response_format", schema(R"({"type":"string","pattern":"^(a+)+$"})"));
+    expect(400, "response_format", schema(R"({"type":"string","pattern":"("})"));
+    expect(400, "response_format", schema(R"({"$ref":"http://127.0.0.1:1/schema.json"})"));
+    expect(400, "response_format", schema(R"({"$ref":"#"})"));
+    // Counted, not unrolled: it can be held, if not filled.
+    expect(200, "response_format", schema(R"({"type":"string","minLength":1000000000})"));
+    expect(400, "grammar", "\"root ::= " + std::string(50'000, '(') + "\"");
+    for (int i = 0; i < 300; ++i) expect(200, "response_format", schema(fmt::format(R"({{"const":{}}})", i)));
 }
 
 }  // namespace

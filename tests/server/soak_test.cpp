@@ -64,18 +64,18 @@ TEST(Keys, AWrongKeyTakesAsLongAsAnAlmostRightOne) {
     EXPECT_LT(std::fabs(rank_difference(times[0], times[1])), 2.58);
 }
 
-TEST(Soak, AHundredThousandSchemasLeaveNothingBehind) {
+TEST(Soak, TenThousandSchemasLeaveNothingBehind) {
     TestServer server;
     Client client(server.port());
     const auto ask = [&](int i) {
         const std::string body = fmt::format(
-            R"({{"messages":[{{"role":"user","content":"a"}}],"response_format":{{"type":"json_schema","json_schema":{{"name":"n{}","schema":{{"const":{}}}}}}}}})",
+            R"({{"messages":[{{"role":"user","content":"a"}}],"max_tokens":1,"response_format":{{"type":"json_schema","json_schema":{{"name":"n{}","schema":{{"const":{}}}}}}}}})",
             i, i);
-        ASSERT_EQ(client.ask("POST", "/v1/chat/completions", body).code(), "not_supported");
+        ASSERT_EQ(client.ask("POST", "/v1/chat/completions", body).status, 200);
     };
     for (int i = 0; i < 2000; ++i) ask(i);
     const double before = resident_mib();
-    for (int i = 0; i < 100'000; ++i) ask(i);
+    for (int i = 2000; i < 10'000; ++i) ask(i);
     EXPECT_LT(resident_mib() - before, 8);
 }
 
