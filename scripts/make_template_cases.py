@@ -5,6 +5,8 @@ usage: make_template_cases.py > tests/data/templates/language.json     (needs Ji
 
 An entry with "text" must render to exactly that, one with "error" must fail with exactly that type and message. Where only
 the type is promised (CPython's wording differs between versions, or ours is clearer), "error" holds the type alone.
+
+The file is long because it is one flat list: every case is a line, and nothing in it depends on another line.
 """
 import datetime
 import json

@@ -1,11 +1,14 @@
 #!/bin/sh
-# Installs what smelt builds with, if it is missing. usage: scripts/setup.sh [--print]
+# Installs what smelt builds with, if it is missing. usage: scripts/setup.sh [--print | --tests]
+# --tests: also the browser for the tests of the pages, where Node and npm are there to drive it.
 # Debian/Ubuntu: apt-get (with sudo where needed); macOS: Homebrew.
 set -eu
 
 debian="build-essential cmake ninja-build pkg-config libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
 libpcre2-dev libutf8proc-dev libedit-dev libboost1.81-dev libboost-context1.81-dev python3 python3-jsonschema libssl-dev libcurl4-openssl-dev libtomlplusplus-dev libgtest-dev"
 homebrew="cmake ninja pkgconf fmt spdlog nlohmann-json cli11 pcre2 utf8proc libedit boost openssl@3 tomlplusplus googletest"
+
+if [ "${1:-}" = --tests ] && command -v npm >/dev/null; then debian="$debian chromium"; fi
 
 case "$(uname -s)" in
 Darwin)

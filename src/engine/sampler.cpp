@@ -35,6 +35,26 @@ bool is_greedy(const SamplingParams& p) {
     return p.temperature < greedy_below || p.top_k == 1;
 }
 
+// Of the first in order that have this mass together, the last one. Quickselect by mass; the list is
+// reordered.
+template <class Entry, class Order>
+Entry last_of_mass(std::vector<Entry>& entries, double mass, Order comes_before) {
+    auto first = entries.begin(), end = entries.end();
+    while (end - first > 1) {
+        const auto middle = first + (end - first) / 2;
+        std::nth_element(first, middle, end, comes_before);
+        double before = 0;
+        for (auto e = first; e != middle; ++e) before += static_cast<double>(e->weight);
+        if (before >= mass) {
+            end = middle;
+        } else {
+            mass -= before;
+            first = middle;
+        }
+    }
+    return *first;
+}
+
 }  // namespace
 
 uint64_t random_bits(uint64_t seed, uint64_t stream, uint64_t counter) {
@@ -306,20 +326,7 @@ void Sampler::keep_typical(double mass, double sum) {
     const auto closer = [](const Typical& a, const Typical& b) {
         return a.distance < b.distance || (a.distance == b.distance && a.id < b.id);
     };
-    auto first = typical_.begin(), end = typical_.end();
-    while (end - first > 1) {  // quickselect by mass, as in keep_top_p
-        const auto middle = first + (end - first) / 2;
-        std::nth_element(first, middle, end, closer);
-        double before = 0;
-        for (auto c = first; c != middle; ++c) before += static_cast<double>(c->weight);
-        if (before >= mass) {
-            end = middle;
-        } else {
-            mass -= before;
-            first = middle;
-        }
-    }
-    std::erase_if(candidates_, [&, last = *first](const Candidate& c) {
+    std::erase_if(candidates_, [&, last = last_of_mass(typical_, mass, closer)](const Candidate& c) {
         return !(c.weight > 0) || closer(last, {std::fabs(information(c) - entropy), c.id, c.weight});
     });
 }
@@ -337,22 +344,10 @@ void Sampler::exclude_top(float threshold, double sum) {
 
 // Keeps the first in rank that have this mass together, and the order of the list.
 void Sampler::keep_top_p(double mass) {
-    // Quickselect by mass: the last one kept is in ranked_[first, end).
     ranked_ = candidates_;
-    auto first = ranked_.begin(), end = ranked_.end();
-    while (end - first > 1) {
-        const auto middle = first + (end - first) / 2;
-        std::nth_element(first, middle, end, ranks_before);
-        double before = 0;
-        for (auto c = first; c != middle; ++c) before += static_cast<double>(c->weight);
-        if (before >= mass) {
-            end = middle;
-        } else {
-            mass -= before;
-            first = middle;
-        }
-    }
-    std::erase_if(candidates_, [last = *first](const Candidate& c) { return ranks_before(last, c); });
+    std::erase_if(candidates_, [last = last_of_mass(ranked_, mass, ranks_before)](const Candidate& c) {
+        return ranks_before(last, c);
+    });
 }
 
 int32_t Sampler::draw_candidate(double uniform) const {

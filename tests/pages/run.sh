@@ -7,22 +7,10 @@ smelt=$1 source=$2 work=$3 screenshots=${4:-}
 here=$(cd "$(dirname "$0")" && pwd)
 [ -z "$screenshots" ] || screenshots=$(cd "$screenshots" && pwd)
 
-if ! command -v node >/dev/null || ! command -v npm >/dev/null || [ "$(node -p 'process.versions.node.split(".")[0] >= 20')" != true ]; then
-    echo "Node 20 is not installed: skipped"
-    exit 77
-fi
-mkdir -p "$work"
-cp "$here/package.json" "$here/package-lock.json" "$here"/*.mjs "$work/"
+. "$here/../clients/npm.sh"
 smelt=$(realpath "$smelt") source=$(realpath "$source")
-cd "$work"
-if ! cmp -s package-lock.json node_modules/.installed-lock; then
-    if ! npm ping --fetch-retries=0 --fetch-timeout=10000 >/dev/null 2>&1; then
-        echo "npm cannot be reached: skipped"
-        exit 77
-    fi
-    npm ci --ignore-scripts --no-audit --no-fund
-    cp package-lock.json node_modules/.installed-lock
-fi
+npm_folder "$here" "$work"
+work=$PWD
 
 # The system's, or else the one that Playwright downloads.
 chromium=${CHROMIUM:-}
@@ -33,6 +21,11 @@ if [ -z "$chromium" ]; then
     export PLAYWRIGHT_BROWSERS_PATH="$work/browsers"
     if ! timeout 300 npx playwright-core install chromium-headless-shell >install.log 2>&1; then
         echo "no Chromium (Debian: apt-get install chromium), and Playwright could not download one: skipped"
+        exit 77
+    fi
+    missing=$(find "$work/browsers" -type f -name '*headless*shell' -exec ldd {} + 2>/dev/null | grep 'not found' || true)
+    if [ -n "$missing" ]; then
+        echo "no Chromium (Debian: apt-get install chromium), and the one of Playwright needs $missing: skipped"
         exit 77
     fi
 fi
