@@ -30,6 +30,8 @@ struct Automaton {
         uint32_t first_byte = 0, first_call = 0;  // up to those of the next state
         int32_t rule = 0;                         // that it belongs to
         bool final = false;                       // the rule may end here
+        // In rules that count: how many turns every way on from here to an end of the rule has at least.
+        uint32_t turns_on = UINT32_MAX;
     };
     struct Rule {
         int32_t start = 0;
@@ -38,6 +40,9 @@ struct Automaton {
         // same without bounds, which only the analysis of token sets uses.
         int32_t body = -1;
         uint32_t min = 0, max = 0;
+        // Each edge of its states is a turn, and as many as `min` to `max` may be made: a pattern whose
+        // characters are counted.
+        bool counts = false;
         ByteSet follow = {};  // bytes that may come behind it
     };
 
@@ -54,6 +59,8 @@ struct Automaton {
 
     const Rule& rule_of(int32_t state) const { return rules[static_cast<size_t>(state_at(state).rule)]; }
     const State& state_at(int32_t state) const { return states[static_cast<size_t>(state)]; }
+    // The fewest turns from a state of a rule that counts to the end of the rule.
+    uint32_t turns_left(int32_t state) const { return state_at(state).final ? 0 : state_at(state).turns_on; }
     bool is_counter(int32_t state) const { return rule_of(state).body >= 0; }
     bool is_open_counter(int32_t state) const { return is_counter(state) && rule_of(state).start != state; }
     std::span<const ByteEdge> bytes_of(int32_t state) const {

@@ -42,7 +42,8 @@ void Builder::find_nullable() {
         const int32_t q = todo.back();
         todo.pop_back();
         const Edges& e = edges(q);
-        if (q == rule(e.rule).end) set_nullable(e.rule, set_nullable);
+        const bool too_few = rule(e.rule).counts && rule(e.rule).min > 0;
+        if (q == rule(e.rule).end && !too_few) set_nullable(e.rule, set_nullable);
         for (const int32_t to : e.skips) reach(to);
         for (const auto& [callee, to] : e.calls) {
             if (rule(callee).nullable) {
@@ -153,10 +154,9 @@ Builder::Edges Builder::closed(int32_t state, bool& final) {
         }
     }
     all.bytes = std::move(merged);
-    const auto same = [](const CallEdge& c) { return std::pair(c.rule, c.to); };
-    std::ranges::sort(all.calls, {}, same);
-    const auto [first, last] = std::ranges::unique(all.calls, {}, same);
-    all.calls.erase(first, last);
+    std::ranges::sort(all.calls, {}, [](const CallEdge& c) { return std::pair(c.rule, c.to); });
+    const auto same = [](const CallEdge& x, const CallEdge& y) { return x.rule == y.rule && x.to == y.to; };
+    all.calls.erase(std::unique(all.calls.begin(), all.calls.end(), same), all.calls.end());
     return all;
 }
 
@@ -188,7 +188,10 @@ Automaton Builder::finish(int32_t root) {
         used[static_cast<size_t>(r)] = true;
         Automaton::Rule& to = a.rules[static_cast<size_t>(r)];
         if (rule(r).body < 0) {
-            to.start = id_of(rule(r).start);
+            to = {.start = id_of(rule(r).start),
+                  .min = rule(r).min,
+                  .max = rule(r).max,
+                  .counts = rule(r).counts};
             return;
         }
         to = {.start = static_cast<int32_t>(old_id.size()),
@@ -222,6 +225,7 @@ Automaton Builder::finish(int32_t root) {
                         .first_call = static_cast<uint32_t>(a.call_edges.size())});
     rank_rules(a);
     find_follow(a);
+    find_turns(a);
 
     std::bitset<257> cut;
     cut[0] = true;
@@ -306,8 +310,7 @@ void Builder::find_follow(Automaton& a) const {
     }
     for (size_t r = 0; r < n; ++r) {
         std::ranges::sort(inherits[r]);
-        const auto [from, to] = std::ranges::unique(inherits[r]);
-        inherits[r].erase(from, to);
+        inherits[r].erase(std::unique(inherits[r].begin(), inherits[r].end()), inherits[r].end());
         todo.push_back(r);
     }
     while (!todo.empty()) {
@@ -318,6 +321,27 @@ void Builder::find_follow(Automaton& a) const {
             const ByteSet before = follow;
             follow |= a.rules[r].follow;
             if (follow != before) todo.push_back(static_cast<size_t>(callee));
+        }
+    }
+}
+
+// From the ends of rules that count backwards, one turn at a time.
+void Builder::find_turns(Automaton& a) const {
+    std::vector<std::vector<int32_t>> back(a.states.size());
+    std::vector<int32_t> todo;
+    for (int32_t q = 0; q + 1 < static_cast<int32_t>(a.states.size()); ++q) {
+        if (!a.rule_of(q).counts) continue;
+        for (const ByteEdge& e : a.bytes_of(q)) back[static_cast<size_t>(e.to)].push_back(q);
+        for (const CallEdge& e : a.calls_of(q)) back[static_cast<size_t>(e.to)].push_back(q);
+        if (a.state_at(q).final) todo.push_back(q);
+    }
+    for (size_t i = 0; i < todo.size(); ++i) {
+        const uint32_t turns = a.turns_left(todo[i]) + 1;
+        for (const int32_t q : back[static_cast<size_t>(todo[i])]) {
+            auto& from = a.states[static_cast<size_t>(q)];
+            if (from.turns_on != UINT32_MAX) continue;
+            from.turns_on = turns;
+            if (!from.final) todo.push_back(q);
         }
     }
 }

@@ -43,8 +43,9 @@ class Builder {
     };
     struct Rule {
         int32_t start = -1, end = -1;
-        int32_t body = -1;  // of repeats
-        uint32_t min = 0, max = 0;
+        int32_t body = -1;          // of repeats
+        uint32_t min = 0, max = 0;  // of repeats and of rules that count
+        bool counts = false;
         bool nullable = false, productive = false;
     };
 
@@ -56,7 +57,7 @@ class Builder {
     void lower_bytes(std::string_view text, int32_t from, int32_t to);
     void lower_chars(const CharSet& set, int32_t from, int32_t to, bool json);
     void lower_repeat(const Expr& e, int32_t from, int32_t to, bool json);
-    void lower_dfa(const CharDfa& d, int32_t from, int32_t to, bool json);
+    int32_t dfa_rule(const CharDfa& d, bool json);
     void lower_utf8(const CharSet& set, int32_t from, int32_t to);
     void lower_escapes(const CharSet& set, int32_t from, int32_t to);
     int32_t chars_rule(const CharSet& set, bool json);
@@ -67,6 +68,7 @@ class Builder {
     void drop_unproductive();
     void rank_rules(Automaton& a) const;
     void find_follow(Automaton& a) const;
+    void find_turns(Automaton& a) const;
     Edges closed(int32_t state, bool& final);
 
     Edges& edges(int32_t state) { return states_[static_cast<size_t>(state)]; }

@@ -54,6 +54,10 @@ class Nfa {
                 }
                 return;
             }
+            case Expr::Kind::counted_dfa: {
+                const CharDfa lengths = make_dfa(*repeat(chars(CharSet::all()), e.min, e.max), limits_);
+                return add(*dfa(intersection(*e.dfa, lengths, limits_)), from, to);
+            }
             case Expr::Kind::bytes:
             case Expr::Kind::call:
             case Expr::Kind::json_text:
@@ -216,19 +220,30 @@ bool CharDfa::accepts(std::u32string_view text) const {
 }
 
 bool CharDfa::empty() const {
+    return shortest() == unlimited;
+}
+
+uint32_t CharDfa::shortest() const {
     std::vector<int32_t> reached = {0};
-    std::vector<bool> seen(states.size());
-    seen[0] = true;
+    std::vector<uint32_t> length(states.size(), unlimited);
+    length[0] = 0;
     for (size_t i = 0; i < reached.size(); ++i) {
-        const State& s = states[static_cast<size_t>(reached[i])];
-        if (s.final) return false;
-        for (const Edge& e : s.edges) {
-            if (seen[static_cast<size_t>(e.to)]) continue;
-            seen[static_cast<size_t>(e.to)] = true;
+        const auto at = static_cast<size_t>(reached[i]);
+        if (states[at].final) return length[at];
+        for (const Edge& e : states[at].edges) {
+            uint32_t& to = length[static_cast<size_t>(e.to)];
+            if (to != unlimited) continue;
+            to = length[at] + 1;
             reached.push_back(e.to);
         }
     }
-    return true;
+    return unlimited;
+}
+
+bool CharDfa::grows() const {
+    const auto ends = [&](const Edge& e) { return states[static_cast<size_t>(e.to)].final; };
+    return std::ranges::all_of(
+        states, [&](const State& s) { return !s.final || std::ranges::any_of(s.edges, ends); });
 }
 
 CharDfa make_dfa(const Expr& e, const GrammarLimits& limits) {

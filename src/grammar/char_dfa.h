@@ -24,7 +24,10 @@ struct CharDfa {
     std::vector<State> states = {};  // it begins in the first
 
     bool accepts(std::u32string_view text) const;
-    bool empty() const;  // no text is accepted
+    bool empty() const;         // no text is accepted
+    uint32_t shortest() const;  // characters of the shortest text; `unlimited` where there is none
+    // From each text that is accepted leads one more character to another: there are texts of all lengths.
+    bool grows() const;
 };
 
 // All of them throw Refused beyond the limits. The tree must be of chars, sequence, choice, repeat and dfa.

@@ -122,6 +122,13 @@ ExprPtr dfa(CharDfa d) {
     return make({.kind = Expr::Kind::dfa, .dfa = std::make_shared<const CharDfa>(std::move(d))});
 }
 
+ExprPtr counted_dfa(CharDfa d, LengthRange lengths) {
+    return make({.kind = Expr::Kind::counted_dfa,
+                 .min = lengths.min,
+                 .max = lengths.max,
+                 .dfa = std::make_shared<const CharDfa>(std::move(d))});
+}
+
 ExprPtr json_text(ExprPtr part) {
     return make({.kind = Expr::Kind::json_text, .parts = {std::move(part)}});
 }
@@ -154,6 +161,7 @@ LengthRange length_range(const Expr& e) {
         case Expr::Kind::bytes:
         case Expr::Kind::call:
         case Expr::Kind::dfa:
+        case Expr::Kind::counted_dfa:
         case Expr::Kind::json_text:
             break;
     }

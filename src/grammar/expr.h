@@ -41,6 +41,11 @@ class CharSet {
 
 inline constexpr uint32_t unlimited = UINT32_MAX;
 
+// The fewest and the most characters of a text; `unlimited` where there is no end.
+struct LengthRange {
+    uint32_t min, max;
+};
+
 struct CharDfa;
 struct Expr;
 using ExprPtr = std::shared_ptr<const Expr>;
@@ -54,13 +59,14 @@ struct Expr {
         repeat,
         call,  // of a rule
         dfa,
-        json_text,  // its part, each character spelled as between the quotes of a JSON string
+        counted_dfa,  // its texts of min to max characters
+        json_text,    // its part, each character spelled as between the quotes of a JSON string
     };
     Kind kind;
     std::string bytes = {};
     CharSet chars = {};
     std::vector<ExprPtr> parts = {};
-    uint32_t min = 0, max = 0;  // of repeat
+    uint32_t min = 0, max = 0;  // of repeat and counted_dfa
     int32_t rule = -1;          // of call
     std::shared_ptr<const CharDfa> dfa = {};
 };
@@ -74,12 +80,10 @@ ExprPtr repeat(ExprPtr part, uint32_t min, uint32_t max = unlimited);
 ExprPtr optional(ExprPtr part);
 ExprPtr call(int32_t rule);
 ExprPtr dfa(CharDfa d);
+ExprPtr counted_dfa(CharDfa d, LengthRange lengths);
 ExprPtr json_text(ExprPtr part);
 
-// The fewest and the most characters of a text; `unlimited` where there is no end. Of trees without calls.
-struct LengthRange {
-    uint32_t min, max;
-};
+// Of trees without calls.
 LengthRange length_range(const Expr& e);
 
 // JSON's white space aside, U+FFFD for each broken sequence.

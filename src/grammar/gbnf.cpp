@@ -1,24 +1,22 @@
 // A recursive-descent parser of grammar texts.
 #include "grammar/gbnf.h"
 
-#include <algorithm>
 #include <map>
 
 #include "grammar/refused.h"
+#include "grammar/text_cursor.h"
 
 namespace smelt::grammar {
 
 namespace {
 
-constexpr uint32_t most_turns = 1 << 20;  // of a quantifier
-
 bool is_name_char(char32_t c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
 }
 
-class Parser {
+class Parser final : private TextCursor {
  public:
-    Parser(std::string_view text, Builder& builder) : text_(decode_text(text)), builder_(builder) {}
+    Parser(std::string_view text, Builder& builder) : TextCursor(text), builder_(builder) {}
 
     ExprPtr parse() {
         for (skip_space(true); more(); skip_space(true)) rule();
@@ -38,34 +36,17 @@ class Parser {
         bool defined = false;
     };
 
-    [[noreturn]] void fail(const std::string& what) const {
+    [[noreturn]] void fail(const std::string& what) const override {
         refuse(fmt::format("line {}", line()), "", what);
-    }
-    int line() const {
-        return 1 +
-               static_cast<int>(std::count(
-                   text_.begin(), text_.begin() + static_cast<ptrdiff_t>(std::min(at_, text_.size())), '\n'));
-    }
-
-    bool more() const { return at_ < text_.size(); }
-    char32_t peek(size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : 0; }
-    bool take(char32_t c) {
-        if (!more() || text_[at_] != c) return false;
-        ++at_;
-        return true;
-    }
-    char32_t take_any() {
-        if (!more()) fail("the grammar ends too early");
-        return text_[at_++];
     }
 
     void skip_space(bool lines) {
         while (more()) {
             const char32_t c = peek();
             if (c == '#') {
-                while (more() && peek() != '\n') ++at_;
+                while (more() && peek() != '\n') take_any();
             } else if (c == ' ' || c == '\t' || (lines && (c == '\n' || c == '\r'))) {
-                ++at_;
+                take_any();
             } else {
                 return;
             }
@@ -111,10 +92,10 @@ class Parser {
     }
 
     bool next_alternative(bool nested) {
-        const size_t before = at_;
+        const size_t before = at();
         skip_space(true);
         if (take('|')) return true;
-        if (!nested) at_ = before;
+        if (!nested) go_to(before);
         return false;
     }
 
@@ -169,16 +150,6 @@ class Parser {
         }
     }
 
-    uint32_t number() {
-        if (peek() < '0' || peek() > '9') fail("expected a number");
-        uint32_t n = 0;
-        while (peek() >= '0' && peek() <= '9') {
-            n = n * 10 + (take_any() - '0');
-            if (n > most_turns) fail(fmt::format("a bound of more than {}", most_turns));
-        }
-        return n;
-    }
-
     ExprPtr quoted() {
         std::u32string value;
         while (!take('"')) {
@@ -217,23 +188,6 @@ class Parser {
         }
     }
 
-    char32_t hex(int n) {
-        char32_t value = 0;
-        for (int i = 0; i < n; ++i) {
-            const char32_t c = take_any();
-            const char32_t lower = c | 0x20;
-            if (c >= '0' && c <= '9') {
-                value = value * 16 + (c - '0');
-            } else if (lower >= 'a' && lower <= 'f') {
-                value = value * 16 + (lower - 'a' + 10);
-            } else {
-                fail("expected a hexadecimal digit");
-            }
-        }
-        if (value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff)) fail("no such character");
-        return value;
-    }
-
     CharSet char_class() {
         const bool negated = take('^');
         CharSet set;
@@ -242,7 +196,7 @@ class Parser {
             const char32_t lo = one_char();
             char32_t hi = lo;
             if (peek() == '-' && peek(1) != ']') {
-                ++at_;
+                take_any();
                 hi = one_char();
             }
             if (hi < lo) fail("a range in the wrong order");
@@ -251,10 +205,8 @@ class Parser {
         return negated ? set.complement() : set.intersection(CharSet::all());
     }
 
-    std::u32string text_;
     Builder& builder_;
     std::map<std::string, Rule> rules_;
-    size_t at_ = 0;
     int depth_ = 0;
 };
 

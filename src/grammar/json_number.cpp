@@ -268,7 +268,8 @@ ExprPtr integer_expr(const NumberBounds& b, const GrammarLimits& limits) {
     if (!b.max && lo > most_integer / 10) hi = largest_bound;
     if (!b.min && hi < -most_integer / 10) lo = -largest_bound;
     if (lo > hi) return nothing();
-    ExprPtr range = integer_range(std::max(lo, -largest_bound), std::min(hi, largest_bound));
+    CharDfa range =
+        make_dfa(*integer_range(std::max(lo, -largest_bound), std::min(hi, largest_bound)), limits);
     for (const Json& m : b.multiples_of) {
         const double divisor = m.get<double>();
         if (divisor == 1) continue;
@@ -276,9 +277,9 @@ ExprPtr integer_expr(const NumberBounds& b, const GrammarLimits& limits) {
             refuse("", "multipleOf",
                    fmt::format("expected an integer of at most {}, found {}", most_remainders, m.dump()));
         }
-        range = dfa(intersection(make_dfa(*range, limits), multiples(static_cast<int64_t>(divisor)), limits));
+        range = intersection(range, multiples(static_cast<int64_t>(divisor)), limits);
     }
-    return range;
+    return dfa(std::move(range));
 }
 
 }  // namespace

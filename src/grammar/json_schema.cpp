@@ -256,7 +256,7 @@ ExprPtr JsonSchema::rule_of(const std::vector<Sub>& subs, const std::string& pat
 ExprPtr JsonSchema::rule_of(Conjunction c) {
     if (c.never) return choice({});
     std::vector<const void*> key;
-    for (const Sub& s : c.all) key.push_back(s.schema);
+    for (const Sub& s : c.all) key.push_back(first_equal(s.schema));
     std::ranges::sort(key);
     key.push_back(nullptr);
     for (const auto& x : c.choices) key.push_back(x.branches);
@@ -268,6 +268,16 @@ ExprPtr JsonSchema::rule_of(Conjunction c) {
         to_define_.emplace_back(it->second, std::move(c));
     }
     return call(it->second);
+}
+
+// The first schema that says the same, so that a hundred integers are one rule. Of those without parts, which
+// are cheap to compare.
+const Json* JsonSchema::first_equal(const Json* schema) {
+    for (const auto& [key, value] : schema->items()) {
+        if (value.is_object() || (value.is_array() && std::ranges::any_of(value, &Json::is_structured)))
+            return schema;
+    }
+    return flat_schemas_.try_emplace(to_string(*schema), schema).first->second;
 }
 
 uint32_t JsonSchema::types_of(const Conjunction& c) const {

@@ -49,6 +49,7 @@ class JsonSchema {
     void define(int32_t rule, const Conjunction& c);
     ExprPtr branches(const Conjunction& c);
     ExprPtr enumerated(const Conjunction& c, const Json& values);
+    const Json* first_equal(const Json* schema);
     uint32_t types_of(const Conjunction& c) const;
     ExprPtr literal_json(const Json& value) const;
 
@@ -88,6 +89,7 @@ class JsonSchema {
     ExprPtr space_, comma_, colon_;
     ExprPtr any_string_ = nullptr;
     std::map<std::vector<const void*>, int32_t> rules_;
+    std::map<std::string, const Json*> flat_schemas_;
     std::deque<std::pair<int32_t, Conjunction>> to_define_;
     std::set<const Json*> checked_;
     std::map<const Json*, int> loop_marks_;

@@ -122,16 +122,20 @@ ExprPtr JsonSchema::string_chars(const Conjunction& c) {
         const LengthRange own = length_range(*patterns[0]);
         measure = own.min < lengths.min || own.max > lengths.max;
     }
-    if (measure || patterns.empty()) {
-        patterns.push_back(repeat(chars(CharSet::all()), lengths.min, lengths.max));
-    }
-    if (patterns.size() == 1) return patterns[0];
+    if (patterns.empty()) return repeat(chars(CharSet::all()), lengths.min, lengths.max);
+    if (patterns.size() == 1 && !measure) return patterns[0];
     try {
         CharDfa all = make_dfa(*patterns[0], options_.limits);
         for (size_t i = 1; i < patterns.size(); ++i) {
             all = intersection(all, make_dfa(*patterns[i], options_.limits), options_.limits);
         }
-        return dfa(std::move(all));
+        if (!measure) return dfa(std::move(all));
+        if (all.shortest() > lengths.max) return choice({});
+        // To stop at `max` keeps every text that can become long enough.
+        if (lengths.min == 0 || all.grows()) return counted_dfa(std::move(all), lengths);
+        const CharDfa any =
+            make_dfa(*repeat(chars(CharSet::all()), lengths.min, lengths.max), options_.limits);
+        return dfa(intersection(all, any, options_.limits));
     } catch (Refused& r) {
         r.error.path = c.path;
         throw;

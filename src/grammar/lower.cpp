@@ -137,8 +137,16 @@ void Builder::lower(const Expr& e, int32_t from, int32_t to, bool json) {
             call_edge(from, e.rule, to);
             break;
         case Expr::Kind::dfa:
-            lower_dfa(*e.dfa, from, to, json);
+            call_edge(from, dfa_rule(*e.dfa, json), to);
             break;
+        case Expr::Kind::counted_dfa: {
+            const int32_t r = dfa_rule(*e.dfa, json);
+            rule(r).counts = true;
+            rule(r).min = e.min;
+            rule(r).max = e.max;
+            call_edge(from, r, to);
+            break;
+        }
         case Expr::Kind::json_text:
             lower(*e.parts[0], from, to, true);
             break;
@@ -264,17 +272,22 @@ int32_t Builder::repeat_rule(int32_t body, uint32_t min, uint32_t max) {
     return r;
 }
 
-void Builder::lower_dfa(const CharDfa& d, int32_t from, int32_t to, bool json) {
+// A rule of its own: what may come inside of it does not depend on what stands around it.
+int32_t Builder::dfa_rule(const CharDfa& d, bool json) {
+    const int32_t r = new_rule();
+    const auto [start, end] = open(r);
     const auto first = static_cast<int32_t>(states_.size());
     for (size_t i = 0; i < d.states.size(); ++i) add_state();
-    skip(from, first);
+    skip(start, first);
     for (size_t i = 0; i < d.states.size(); ++i) {
         const int32_t state = first + static_cast<int32_t>(i);
         std::map<int32_t, CharSet> by_target;
         for (const CharDfa::Edge& e : d.states[i].edges) by_target[e.to].add(e.lo, e.hi);
         for (const auto& [target, set] : by_target) lower_chars(set, state, first + target, json);
-        if (d.states[i].final) skip(state, to);
+        if (d.states[i].final) skip(state, end);
     }
+    close();
+    return r;
 }
 
 }  // namespace smelt::grammar

@@ -34,17 +34,40 @@ std::span<const Item> Machine::callers(int32_t context) const {
     return std::span(callers_).subspan(c.first, c.n);
 }
 
-bool Machine::is_final(int32_t state, uint32_t count) const {
-    if (!a_->is_counter(state)) return a_->state_at(state).final;
-    return a_->is_open_counter(state) || count >= a_->rule_of(state).min;
+bool Machine::is_final(const Item& item) const {
+    if (a_->is_counter(item.state))
+        return a_->is_open_counter(item.state) || item.count >= a_->rule_of(item.state).min;
+    const auto& rule = a_->rule_of(item.state);
+    return a_->state_at(item.state).final && (!rule.counts || item.context == open || item.count >= rule.min);
 }
 
-bool Machine::has_edges(int32_t state, uint32_t count) const {
-    if (a_->is_counter(state)) {
-        const auto& rule = a_->rule_of(state);
-        return a_->is_open_counter(state) || rule.max == UINT32_MAX || count < rule.max;
+bool Machine::has_edges(const Item& item) const {
+    const auto& rule = a_->rule_of(item.state);
+    if (a_->is_counter(item.state)) {
+        return a_->is_open_counter(item.state) || rule.max == UINT32_MAX || item.count < rule.max;
     }
-    return !a_->bytes_of(state).empty() || !a_->calls_of(state).empty();
+    if (rule.counts) {
+        const uint32_t turns = a_->state_at(item.state).turns_on;
+        // What is counted in `open` is asked for at the end, too.
+        return item.context == open ||
+               (turns != UINT32_MAX && (rule.max == UINT32_MAX || uint64_t{item.count} + turns <= rule.max));
+    }
+    return !a_->bytes_of(item.state).empty() || !a_->calls_of(item.state).empty();
+}
+
+// Where an edge to `to` leads.
+Item Machine::after(const Item& item, int32_t to) const {
+    const auto& rule = a_->rule_of(item.state);
+    if (!rule.counts) return {to, 0, item.context};
+    const bool enough = rule.max == UINT32_MAX && item.count >= rule.min;
+    return {to, enough ? item.count : item.count + 1, item.context};
+}
+
+// The rule can end from there before it has made too many turns.
+bool Machine::fits(const Item& item) const {
+    const auto& rule = a_->rule_of(item.state);
+    return !rule.counts || item.context == open || rule.max == UINT32_MAX ||
+           uint64_t{item.count} + a_->turns_left(item.state) <= rule.max;
 }
 
 int32_t Machine::begin() {
@@ -71,7 +94,9 @@ int32_t Machine::move(int32_t state, uint8_t byte_class) {
     for (uint32_t i = from.first_active; i < from.first_active + from.n_active; ++i) {
         const Item& item = active_[i];
         for (const ByteEdge& e : a_->bytes_of(item.state)) {
-            if (e.lo <= byte && byte <= e.hi) add_position(e.to, 0, item.context);
+            if (byte < e.lo || byte > e.hi) continue;
+            const Item to = after(item, e.to);
+            if (fits(to)) add_position(to);
         }
         work_ += 1 + a_->bytes_of(item.state).size();
     }
@@ -81,8 +106,7 @@ int32_t Machine::move(int32_t state, uint8_t byte_class) {
     return to;
 }
 
-void Machine::add_position(int32_t state, uint32_t count, int32_t context) {
-    const Item item{state, count, context};
+void Machine::add_position(const Item& item) {
     work_ += 1 + positions_.size() / 8;
     if (std::ranges::find(positions_, item) == positions_.end()) positions_.push_back(item);
 }
@@ -91,15 +115,13 @@ void Machine::add_position(int32_t state, uint32_t count, int32_t context) {
 int32_t Machine::add_returns_and_keep(bool accepts, bool escapes) {
     for (size_t i = 0; i < positions_.size() && !exhausted(); ++i) {
         const Item item = positions_[i];
-        if (!is_final(item.state, item.count)) continue;
+        if (!is_final(item)) continue;
         accepts = accepts || item.context == at_end;
         escapes = escapes || item.context == open;
         const Context c = contexts_[static_cast<size_t>(item.context)];
-        for (uint32_t k = c.first; k < c.first + c.n; ++k) {
-            add_position(callers_[k].state, callers_[k].count, callers_[k].context);
-        }
+        for (uint32_t k = c.first; k < c.first + c.n; ++k) add_position(callers_[k]);
     }
-    std::erase_if(positions_, [&](const Item& i) { return !has_edges(i.state, i.count); });
+    std::erase_if(positions_, [&](const Item& i) { return !has_edges(i); });
     if (positions_.empty() && !accepts && !escapes) return dead;
     unite_equal_positions(positions_, 0);
 
@@ -127,41 +149,42 @@ int32_t Machine::add_returns_and_keep(bool accepts, bool escapes) {
     return id;
 }
 
-void Machine::call(int32_t rule, int32_t state, uint32_t count, int32_t context) {
+void Machine::call(int32_t rule, const Item& caller) {
     auto& callers = pending_[static_cast<size_t>(rule)];
     if (callers.empty()) {
         called_.emplace_back(a_->rules[static_cast<size_t>(rule)].rank, rule);
         std::ranges::push_heap(called_, std::greater());
     }
-    callers.push_back({state, count, context});
+    callers.push_back(caller);
     ++work_;
 }
 
-void Machine::add_active(int32_t state, int32_t context) {
-    if (!a_->bytes_of(state).empty()) active_.push_back({state, 0, context});
-    for (const CallEdge& c : a_->calls_of(state)) {
+void Machine::add_active(const Item& item) {
+    if (!a_->bytes_of(item.state).empty()) active_.push_back(item);
+    for (const CallEdge& c : a_->calls_of(item.state)) {
+        const Item caller = after(item, c.to);
+        if (!fits(caller)) continue;
         // Where nothing comes behind the call, the callee returns to the callers at once: recursion at the
         // end of a rule needs no deeper context.
-        if (context <= open || has_edges(c.to, 0)) {
-            call(c.rule, c.to, 0, context);
+        if (item.context <= open || has_edges(caller)) {
+            call(c.rule, caller);
             continue;
         }
-        for (const Item& i : callers(context)) call(c.rule, i.state, i.count, i.context);
+        for (const Item& i : callers(item.context)) call(c.rule, i);
     }
 }
 
 void Machine::add_calls(std::span<const Item> items) {
-    const auto count_on = [&](int32_t state, uint32_t count, int32_t context) {
-        const auto& rule = a_->rule_of(state);
-        const uint32_t next =
-            !a_->is_open_counter(state) && rule.max == UINT32_MAX && count >= rule.min ? count : count + 1;
-        call(rule.body, state, next, context);
+    const auto count_on = [&](const Item& i) {
+        const auto& rule = a_->rule_of(i.state);
+        const bool enough = !a_->is_open_counter(i.state) && rule.max == UINT32_MAX && i.count >= rule.min;
+        call(rule.body, {i.state, enough ? i.count : i.count + 1, i.context});
     };
     for (const Item& i : items) {
         if (a_->is_counter(i.state)) {
-            count_on(i.state, i.count, i.context);
+            count_on(i);
         } else {
-            add_active(i.state, i.context);
+            add_active(i);
         }
     }
     // By rank: when a rule is looked at, all its callers are known.
@@ -174,9 +197,9 @@ void Machine::add_calls(std::span<const Item> items) {
         callers.clear();
         const auto& r = a_->rules[static_cast<size_t>(rule)];
         if (r.body >= 0) {
-            count_on(r.start, 0, context);
+            count_on({r.start, 0, context});
         } else {
-            add_active(r.start, context);
+            add_active({r.start, 0, context});
         }
     }
 }
@@ -198,8 +221,7 @@ int32_t Machine::keep_context(std::vector<Item>& c) {
 // Sorts; of a position with two contexts makes one whose callers are those of both.
 void Machine::unite_equal_positions(std::vector<Item>& items, int depth) {
     std::ranges::sort(items);
-    const auto [first, last] = std::ranges::unique(items);
-    items.erase(first, last);
+    items.erase(std::unique(items.begin(), items.end()), items.end());
     const auto same_position = [](const Item& a, const Item& b) {
         return a.state == b.state && a.count == b.count;
     };

@@ -17,7 +17,7 @@ constexpr size_t max_step_work = 2'000'000;
 
 struct Item {
     int32_t state;   // of the automaton
-    uint32_t count;  // turns, in states of counters
+    uint32_t count;  // turns, in states of counters and of rules that count
     int32_t context;
     bool operator==(const Item&) const = default;
     auto operator<=>(const Item&) const = default;
@@ -26,7 +26,7 @@ struct Item {
 class Machine {
  public:
     // Contexts that are there from the beginning: nothing stands around, so that the end of the rule is the
-    // end of the text; or what stands around is not known.
+    // end of the text; or what stands around is not known. A rule that counts has no bounds there.
     static constexpr int32_t at_end = 0, open = 1;
     static constexpr int32_t dead = 0;  // the state without items
 
@@ -54,6 +54,7 @@ class Machine {
     void begin_step() { work_ = 0; }
     bool exhausted() const { return work_ > max_step_work; }  // what it says is not to be relied on
     void work(size_t n) { work_ += n; }
+    size_t worked() const { return work_; }
 
     size_t n_states() const { return states_.size(); }
     // Keeps what belongs to one state alone, whose new number is returned.
@@ -74,15 +75,17 @@ class Machine {
     const State& at(int32_t state) const { return states_[static_cast<size_t>(state)]; }
     int32_t move(int32_t state, uint8_t byte_class);
     int32_t add_returns_and_keep(bool accepts, bool escapes);
-    void add_position(int32_t state, uint32_t count, int32_t context);
+    void add_position(const Item& item);
     void add_calls(std::span<const Item> items);
-    void call(int32_t rule, int32_t state, uint32_t count, int32_t context);
-    void add_active(int32_t state, int32_t context);
+    void call(int32_t rule, const Item& caller);
+    void add_active(const Item& item);
+    Item after(const Item& item, int32_t to) const;
+    bool fits(const Item& item) const;
     int32_t keep_context(std::vector<Item>& callers);
     int32_t unite(int32_t a, int32_t b, int depth);
     void unite_equal_positions(std::vector<Item>& items, int depth);
-    bool is_final(int32_t state, uint32_t count) const;
-    bool has_edges(int32_t state, uint32_t count) const;
+    bool is_final(const Item& item) const;
+    bool has_edges(const Item& item) const;
 
     const Automaton* a_;
     size_t n_classes_;

@@ -84,7 +84,9 @@ std::variant<std::shared_ptr<TokenGrammar>, GrammarError> TokenGrammar::make(
                                 fmt::format("the vocabulary has no token for byte 0x{:02x} alone", b)};
         }
     }
-    return std::shared_ptr<TokenGrammar>(new TokenGrammar(std::move(grammar), std::move(trie)));
+    std::shared_ptr<TokenGrammar> bound(new TokenGrammar(std::move(grammar), std::move(trie)));
+    bound->sets_->prepare();
+    return bound;
 }
 
 int TokenGrammar::n_tokens() const {

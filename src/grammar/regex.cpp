@@ -2,12 +2,11 @@
 #include "grammar/regex.h"
 
 #include "grammar/refused.h"
+#include "grammar/text_cursor.h"
 
 namespace smelt::grammar {
 
 namespace {
-
-constexpr uint32_t most_turns = 1 << 20;  // of a quantifier
 
 const CharSet digits = {{'0', '9'}};
 const CharSet word = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
@@ -16,14 +15,14 @@ const CharSet space = {{9, 13},          {' ', ' '},       {0xa0, 0xa0},     {0x
                        {0x3000, 0x3000}, {0xfeff, 0xfeff}};
 const CharSet line_ends = {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
 
-class Parser {
+class Parser final : private TextCursor {
  public:
     Parser(std::string_view pattern, RegexMatch match, int max_depth)
-        : text_(decode_text(pattern)), match_(match), max_depth_(max_depth) {}
+        : TextCursor(pattern), match_(match), max_depth_(max_depth) {}
 
     ExprPtr parse() {
         const Alternatives all = alternatives();
-        if (at_ < text_.size()) fail("a group is closed that was not opened");
+        if (more()) fail("a group is closed that was not opened");
         return tied(all);
     }
 
@@ -44,20 +43,8 @@ class Parser {
         }
     };
 
-    [[noreturn]] void fail(const std::string& what) const {
-        refuse("", "pattern", fmt::format("{} (at character {} of the pattern)", what, at_));
-    }
-
-    bool more() const { return at_ < text_.size(); }
-    char32_t peek() const { return more() ? text_[at_] : 0; }
-    bool take(char32_t c) {
-        if (!more() || text_[at_] != c) return false;
-        ++at_;
-        return true;
-    }
-    char32_t take_any() {
-        if (!more()) fail("the pattern ends too early");
-        return text_[at_++];
+    [[noreturn]] void fail(const std::string& what) const override {
+        refuse("", "pattern", fmt::format("{} (at character {} of the pattern)", what, at()));
     }
 
     // What stands around a match is any text, unless ^ or $ forbid it.
@@ -104,10 +91,10 @@ class Parser {
             }
             std::shared_ptr<Alternatives> group;
             ExprPtr part = atom(group);
-            const size_t end = at_;
+            const size_t end = at();
             part = quantified(std::move(part));
             // A group with ^ or $ inside has to be the only part.
-            if (s.group || (group && (at_ != end || !s.parts.empty()))) fail("^ or $ within a group");
+            if (s.group || (group && (at() != end || !s.parts.empty()))) fail("^ or $ within a group");
             s.group = group;
             s.parts.push_back(std::move(part));
         }
@@ -127,33 +114,22 @@ class Parser {
         if (take('*')) return true;
         if (take('+')) return min = 1, true;
         if (take('?')) return max = 1, true;
-        const size_t before = at_;
-        if (peek() == '{' && braces(min, max)) return true;
-        at_ = before;
+        const size_t before = at();
+        if (take('{') && braces(min, max)) return true;
+        go_to(before);
         return false;
     }
 
     // False: the brace is a character.
     bool braces(uint32_t& min, uint32_t& max) {
-        ++at_;
-        uint32_t lo = 0, hi = 0;
-        if (!number(lo)) return false;
-        hi = lo;
-        if (take(',') && !number(hi)) hi = unlimited;
+        if (!at_digit()) return false;
+        const uint32_t lo = number();
+        uint32_t hi = lo;
+        if (take(',')) hi = at_digit() ? number() : unlimited;
         if (!take('}')) return false;
         if (hi < lo) fail("the bounds of a quantifier are in the wrong order");
         min = lo;
         max = hi;
-        return true;
-    }
-
-    bool number(uint32_t& n) {
-        if (peek() < '0' || peek() > '9') return false;
-        n = 0;
-        while (peek() >= '0' && peek() <= '9' && more()) {
-            n = n * 10 + (text_[at_++] - '0');
-            if (n > most_turns) fail(fmt::format("a quantifier of more than {}", most_turns));
-        }
         return true;
     }
 
@@ -200,12 +176,10 @@ class Parser {
         CharSet set;
         while (!take(']')) {
             const CharSet first = class_atom();
-            const bool range = peek() == '-' && at_ + 1 < text_.size() && text_[at_ + 1] != ']';
-            if (!range) {
+            if (peek() != '-' || peek(1) == ']' || !take('-')) {
                 set.add(first);
                 continue;
             }
-            ++at_;
             const CharSet last = class_atom();
             if (!is_one(first) || !is_one(last)) fail("a range of more than characters");
             const char32_t lo = first.ranges()[0].lo, hi = last.ranges()[0].lo;
@@ -254,12 +228,12 @@ class Parser {
             case 'x':
                 return CharSet::one(hex(2));
             case 'u':
-                return CharSet::one(take('{') ? hex(0) : hex(4));
+                return CharSet::one(take('{') ? hex_in_braces() : hex(4));
             case 'b':
                 if (in_class) return CharSet::one('\b');
                 break;
             case '0':
-                if (peek() < '0' || peek() > '9') return CharSet::one(0);
+                if (!at_digit()) return CharSet::one(0);
                 break;
             default:
                 break;
@@ -270,29 +244,8 @@ class Parser {
         return CharSet::one(c);
     }
 
-    // Digits up to a closing brace where n is 0.
-    char32_t hex(int n) {
-        char32_t value = 0;
-        for (int i = 0; n == 0 ? !take('}') : i < n; ++i) {
-            const char32_t c = take_any();
-            const char32_t lower = c | 0x20;
-            if (c >= '0' && c <= '9') {
-                value = value * 16 + (c - '0');
-            } else if (lower >= 'a' && lower <= 'f') {
-                value = value * 16 + (lower - 'a' + 10);
-            } else {
-                fail("expected a hexadecimal digit");
-            }
-            if (value > 0x10ffff) fail("no such character");
-        }
-        if (value >= 0xd800 && value <= 0xdfff) fail("surrogates are not characters");
-        return value;
-    }
-
-    std::u32string text_;
     RegexMatch match_;
     int max_depth_;
-    size_t at_ = 0;
     int depth_ = 0;
 };
 

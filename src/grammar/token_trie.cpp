@@ -8,7 +8,7 @@ namespace smelt {
 
 namespace {
 
-constexpr size_t max_kept_sets = 64;
+constexpr size_t max_kept_sets = 128;
 
 }  // namespace
 

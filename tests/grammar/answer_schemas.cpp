@@ -31,6 +31,7 @@ void print(Pending& p) {
         line["finish_reason"] = p.generation->finish_reason();
     }
     fmt::print("{}\n", to_string(line));
+    std::fflush(stdout);
 }
 
 void run(const char* path, int max_tokens) {

@@ -3,10 +3,15 @@
 
 usage: schemas.py ANSWER_SCHEMAS MODEL N [SEED]; exit 77 where jsonschema is not installed (Debian: python3-jsonschema)
 """
+import collections
+import contextlib
 import json
 import random
+import re
 import subprocess
 import sys
+import threading
+import time
 
 try:
     import jsonschema
@@ -14,6 +19,9 @@ except ImportError:
     print("skipped: python3-jsonschema is not installed")
     sys.exit(77)
 
+VALIDATOR = jsonschema.Draft202012Validator
+# Not FormatChecker(): there, the formats of other drafts shadow those of this one.
+FORMATS_OF_DRAFT = getattr(VALIDATOR, "FORMAT_CHECKER", None) or jsonschema.draft202012_format_checker
 MAX_TOKENS = 160
 FORMATS = ["date", "time", "date-time", "uuid", "ipv4", "ipv6", "email", "hostname", "duration", "json-pointer"]
 PATTERNS = ["^[a-z]+$", "[0-9]{2,4}", "^(yes|no|perhaps)$", "^.{0,5}x", "^[A-Z][a-z]*( [A-Z][a-z]*)*$", "a|b", "^\\d+(\\.\\d+)?$", "\"", "\\\\$",
@@ -137,36 +145,61 @@ class Schemas:
         return s
 
 
+def reason(text):
+    """A refusal without its place and its figures."""
+    parts = [p for p in text.split(": ") if not p.startswith("/")]
+    return re.sub(r'[0-9]+|"[^"]*"|#\S*', "_", ": ".join(parts))[:90]
+
+
+def check(schema, result):
+    """What is wrong with an answer that came to its end, or None."""
+    try:
+        if result["finish_reason"] != "stop":
+            return result["finish_reason"]
+        VALIDATOR(schema, format_checker=FORMATS_OF_DRAFT).validate(json.loads(result["answer"]))
+    except (ValueError, jsonschema.ValidationError) as e:
+        return str(e).splitlines()[0]
+    return None
+
+
 def main():
     program, model, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
     source = Schemas(int(sys.argv[4]) if len(sys.argv) > 4 else 1)
     schemas = [source.root() for _ in range(n)]
-    text = "".join(json.dumps(s) + "\n" for s in schemas)
-    answers = subprocess.run([program, model, str(MAX_TOKENS)], input=text, stdout=subprocess.PIPE, text=True)
-    lines = answers.stdout.splitlines()
-    if answers.returncode != 0 or len(lines) != n:
-        print(f"{program} ended with {answers.returncode} after {len(lines)} of {n} schemas")
-        return 1
-    refused = cut = valid = wrong = 0
-    for schema, line in zip(schemas, lines):
+    answers = subprocess.Popen([program, model, str(MAX_TOKENS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def feed():
+        with contextlib.suppress(BrokenPipeError), answers.stdin as pipe:
+            pipe.writelines(json.dumps(s) + "\n" for s in schemas)
+
+    threading.Thread(target=feed, daemon=True).start()
+    refused, done, begin = collections.Counter(), collections.Counter(), time.monotonic()
+    slowest = (0.0, None)  # the longest wait for an answer, and for which
+    for i, schema in enumerate(schemas):
+        asked = time.monotonic()
+        line = answers.stdout.readline()
+        if not line:
+            print(f"{program} ended with {answers.wait()} after {i} of {n} schemas, at {json.dumps(schema)}")
+            return 1
+        slowest = max(slowest, (time.monotonic() - asked, i))
         result = json.loads(line)
         if "refused" in result:
-            refused += 1
+            refused[reason(result["refused"])] += 1
         elif result["finish_reason"] == "length":
-            cut += 1
+            done["cut"] += 1
+        elif problem := check(schema, result):
+            done["wrong"] += 1
+            print(f"wrong: {json.dumps(schema)}\n  answer: {result['answer']!r}\n  {problem}", flush=True)
         else:
-            try:
-                if result["finish_reason"] != "stop":
-                    raise ValueError(result["finish_reason"])
-                value = json.loads(result["answer"])
-                jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker()).validate(value)
-                valid += 1
-            except (ValueError, jsonschema.ValidationError) as e:
-                wrong += 1
-                print(f"wrong: {json.dumps(schema)}\n  answer: {result['answer']!r}\n  {str(e).splitlines()[0]}")
-    print(f"{n} schemas: {refused} refused, {valid} answers valid, {cut} cut at {MAX_TOKENS} tokens, {wrong} wrong")
+            done["valid"] += 1
+        if (i + 1) % 500 == 0:
+            print(f"{i + 1} schemas in {time.monotonic() - begin:.0f} s, slowest {slowest[0]:.1f} s: {json.dumps(schemas[slowest[1]])[:300]}",
+                  file=sys.stderr, flush=True)
+    for text, count in refused.most_common():
+        print(f"{count:6} refused: {text}")
+    print(f"{n} schemas: {refused.total()} refused, {done['valid']} answers valid, {done['cut']} cut at {MAX_TOKENS} tokens, {done['wrong']} wrong")
     # A test in which hardly anything is followed to its end would say nothing.
-    return 1 if wrong or valid < n // 4 else 0
+    return 1 if done["wrong"] or done["valid"] < n // 4 else 0
 
 
 sys.exit(main())

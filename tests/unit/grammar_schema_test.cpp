@@ -344,5 +344,36 @@ TEST(SchemaRefused, HostileSizes) {
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
 }
 
+// What a pattern matches, of the lengths that are allowed, and nothing else.
+TEST(Schema, CountsTheCharactersOfPatterns) {
+    const std::string chars[] = {"a", "b", "é"};
+    std::vector<std::vector<std::string>> texts = {{""}};  // by length
+    for (int n = 1; n <= 6; ++n) {
+        std::vector<std::string>& longer = texts.emplace_back();
+        for (const std::string& t : texts[texts.size() - 2]) {
+            for (const std::string& c : chars) longer.push_back(t + c);
+        }
+    }
+    for (const char* pattern :
+         {"^a*b?$", "b", "^(ab|é)*$", "^(aab)*$", "^[^a]+$", "^(a|éa|bbbb)$", "^(é?b)*a$"}) {
+        const Grammar any = compiled(GrammarSpec::json_schema({{"type", "string"}, {"pattern", pattern}}));
+        for (size_t min = 0; min <= 4; ++min) {
+            for (size_t max = min; max <= 5; ++max) {
+                const auto result = compile_grammar(GrammarSpec::json_schema(
+                    {{"type", "string"}, {"pattern", pattern}, {"minLength", min}, {"maxLength", max}}));
+                for (size_t n = 0; n < texts.size(); ++n) {
+                    for (const std::string& t : texts[n]) {
+                        const std::string json = '"' + t + '"';
+                        const bool expected = n >= min && n <= max && accepts(any, json);
+                        const auto* grammar = std::get_if<Grammar>(&result);
+                        ASSERT_EQ(grammar != nullptr && accepts(*grammar, json), expected)
+                            << pattern << " " << min << " " << max << " " << json;
+                    }
+                }
+            }
+        }
+    }
+}
+
 }  // namespace
 }  // namespace smelt
