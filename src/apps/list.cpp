@@ -64,6 +64,10 @@ Verb add_list(CLI::App& smelt) {
                     }
                 }
                 if (o->json) fmt::print("{}\n", to_string(all));
+                if (models.empty() && !o->names && !o->json) {
+                    fmt::print(stderr, "no models in {}; smelt pull ORG/NAME fetches one\n",
+                               hub_options().cache.string());
+                }
             }};
 }
 

@@ -42,7 +42,9 @@ class PullTest : public ::testing::Test {
 };
 
 TEST_F(PullTest, PullListRunRemove) {
-    EXPECT_EQ(smelt_command("list").out, "");
+    const CommandResult none = smelt_command("list");
+    EXPECT_EQ(none.out, "");
+    EXPECT_NE(none.err.find("smelt pull ORG/NAME fetches one"), std::string::npos) << none.err;
     const CommandResult pulled = smelt_command("pull smelt/demo-5m");
     EXPECT_EQ(pulled.status, 0) << pulled.err;
     EXPECT_EQ(pulled.out, snapshot() + "\n");
