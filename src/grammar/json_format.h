@@ -7,7 +7,7 @@
 
 namespace smelt::grammar {
 
-// Null: not known.
-ExprPtr format_expr(std::string_view format);
+// Null: not known. Keeps to the lengths where it easily can.
+ExprPtr format_expr(std::string_view format, const LengthRange& lengths);
 
 }  // namespace smelt::grammar

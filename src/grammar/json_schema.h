@@ -59,15 +59,25 @@ class JsonSchema {
     std::vector<ExprPtr> string_patterns(const Conjunction& c) const;
     LengthRange string_lengths(const Conjunction& c) const;
     ExprPtr string_chars(const Conjunction& c);
+    ExprPtr of_lengths(CharDfa d, const LengthRange& lengths) const;
     ExprPtr any_string();
     void define_array(int32_t rule, const Conjunction& c);
+
+    // --- json_schema_objects.cpp ---
+    // In the order in which they come.
+    struct Members {
+        std::vector<ExprPtr> names = {}, values = {};
+        std::vector<bool> required = {};
+        ExprPtr free = nullptr;  // any number of others, behind them
+    };
+    void define_members(int32_t rule, const Members& m);
+    void define_counted_members(int32_t rule, const Members& m, uint32_t min, uint32_t max);
     void define_object(int32_t rule, const Conjunction& c);
     struct Free {
         ExprPtr key;
         std::vector<Sub> subs;
     };
     std::vector<Free> free_members(const Conjunction& c, const std::vector<std::string>& names);
-    ExprPtr member(ExprPtr key, ExprPtr value) const;
     ExprPtr named_value(const Conjunction& c, const std::string& name);
     std::vector<std::string> member_names(const Conjunction& c) const;
     bool is_open(const Conjunction& c) const;

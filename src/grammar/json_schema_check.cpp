@@ -136,7 +136,9 @@ bool JsonSchema::validates_object(const Json& value, const Sub& s) {
     const Json* patterns = find_member(*s.schema, "patternProperties");
     const Json* additional = find_member(*s.schema, "additionalProperties");
     const Json* names = find_member(*s.schema, "propertyNames");
-    for (const auto& [key, item] : value.items()) {
+    for (const auto& member : value.items()) {
+        const std::string& key = member.key();
+        const Json& item = member.value();
         if (names != nullptr && !validates(Json(key), {names, s.path + "/propertyNames"})) return false;
         bool said = false;
         const auto valid = [&](const Json& schema) {

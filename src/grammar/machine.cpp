@@ -161,6 +161,7 @@ void Machine::call(int32_t rule, const Item& caller) {
 
 void Machine::add_active(const Item& item) {
     if (!a_->bytes_of(item.state).empty()) active_.push_back(item);
+    work_ += 1 + a_->calls_of(item.state).size();
     for (const CallEdge& c : a_->calls_of(item.state)) {
         const Item caller = after(item, c.to);
         if (!fits(caller)) continue;

@@ -344,6 +344,44 @@ TEST(SchemaRefused, HostileSizes) {
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
 }
 
+// In the order of the schema, the required ones never left out, each at most once.
+TEST(Schema, MembersInOrder) {
+    constexpr size_t n = 6;
+    for (unsigned required = 0; required < 1u << n; required += 5) {
+        Json s = {{"type", "object"}, {"properties", Json::object()}, {"required", Json::array()}};
+        for (size_t i = 0; i < n; ++i) {
+            s["properties"][fmt::format("m{}", i)] = {{"type", "null"}};
+            if ((required >> i & 1) != 0) s["required"].push_back(fmt::format("m{}", i));
+        }
+        Json counted = s;
+        counted["maxProperties"] = n - 1;
+        const Grammar g = compiled(GrammarSpec::json_schema(s)),
+                      fewer = compiled(GrammarSpec::json_schema(counted));
+        for (unsigned set = 0; set < 1u << n; ++set) {
+            std::string text;
+            for (size_t i = 0; i < n; ++i) {
+                if ((set >> i & 1) != 0) text += fmt::format("{}\"m{}\":null", text.empty() ? "" : ",", i);
+            }
+            EXPECT_EQ(accepts(g, "{" + text + "}"), (set & required) == required) << text;
+            EXPECT_EQ(accepts(fewer, "{" + text + "}"), (set & required) == required && set != (1u << n) - 1)
+                << text;
+            if (set != 0) {
+                EXPECT_FALSE(accepts(g, "{" + text + ",\"m0\":null}")) << text;
+                EXPECT_FALSE(accepts(g, "{" + text + ",}")) << text;
+            }
+        }
+    }
+}
+
+TEST(Schema, HundredsOfMembers) {
+    Json s = {{"type", "object"}, {"properties", Json::object()}};
+    for (int i = 0; i < 1000; ++i)
+        s["properties"][fmt::format("property_{}", i)] = {{"type", i % 2 == 0 ? "string" : "integer"}};
+    const Grammar g = compiled(GrammarSpec::json_schema(s));
+    EXPECT_TRUE(accepts(g, R"({"property_3": 5, "property_998": "x"})"));
+    EXPECT_FALSE(accepts(g, R"({"property_998": "x", "property_3": 5})"));
+}
+
 // What a pattern matches, of the lengths that are allowed, and nothing else.
 TEST(Schema, CountsTheCharactersOfPatterns) {
     const std::string chars[] = {"a", "b", "é"};
