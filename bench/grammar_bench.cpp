@@ -122,6 +122,20 @@ std::vector<double> answer(const std::shared_ptr<TokenGrammar>& grammar, const T
     return times;
 }
 
+// Of three equal answers the least time of each step: what else runs on the machine does not count.
+std::vector<double> least(const auto& answer_times) {
+    std::vector<double> times = answer_times();
+    for (int again = 0; again < 2; ++again) {
+        const std::vector<double> other = answer_times();
+        for (size_t i = 0; i < times.size(); ++i) times[i] = std::min(times[i], other.at(i));
+    }
+    return times;
+}
+
+void add(std::vector<double>& all, const std::vector<double>& times) {
+    all.insert(all.end(), times.begin(), times.end());
+}
+
 std::string figures(std::vector<double> times) {
     std::ranges::sort(times);
     const size_t n = times.size();
@@ -138,27 +152,25 @@ void run(const char* path) {
     for (const Case& c : cases()) {
         std::vector<double> bind, first, later;
         std::shared_ptr<TokenGrammar> grammar;
-        for (uint32_t seed = 1; seed <= 5; ++seed) {
+        const auto fresh = [&] {
             const auto trie = make_token_trie(tokens);
             const double begin = cpu_micros();
             const auto compiled = compile_grammar(c.spec);
-            if (const auto* error = std::get_if<GrammarError>(&compiled)) {
-                fmt::print("{}: {}\n", c.name, error->message());
-                break;
-            }
             grammar = std::get<std::shared_ptr<TokenGrammar>>(
                 TokenGrammar::make(std::get<Grammar>(compiled), trie));
             bind.push_back(micros(begin) / 1000);
-            const auto times = answer(grammar, tokenizer, seed);
-            first.insert(first.end(), times.begin(), times.end());
+        };
+        for (uint32_t seed = 1; seed <= 5; ++seed) {
+            add(first, least([&] {
+                    fresh();
+                    return answer(grammar, tokenizer, seed);
+                }));
         }
-        if (bind.size() < 5) continue;
         for (uint32_t seed = 6; seed < 26; ++seed) {
-            const auto times = answer(grammar, tokenizer, seed);
-            later.insert(later.end(), times.begin(), times.end());
+            add(later, least([&] { return answer(grammar, tokenizer, seed); }));
         }
         std::ranges::sort(bind);
-        fmt::print("{:<32} {:5.1f} ms {} {}\n", c.name, bind[2], figures(std::move(first)),
+        fmt::print("{:<32} {:5.1f} ms {} {}\n", c.name, bind[bind.size() / 2], figures(std::move(first)),
                    figures(std::move(later)));
     }
 }

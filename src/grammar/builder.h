@@ -3,7 +3,9 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "grammar/automaton.h"
@@ -27,6 +29,8 @@ class Builder {
     int32_t add_state();
     void add(const Expr& e, int32_t from, int32_t to) { lower(e, from, to, false); }
     void skip(int32_t from, int32_t to);
+    // The states behind each of the texts, which share their beginnings.
+    std::vector<int32_t> add_texts(int32_t from, std::span<const std::string_view> texts);
     void close();
 
     void use_control_token(const std::string& name);
@@ -54,6 +58,7 @@ class Builder {
     void count_edge();
 
     void lower(const Expr& e, int32_t from, int32_t to, bool json);
+    void lower_choice(const Expr& e, int32_t from, int32_t to, bool json);
     void lower_bytes(std::string_view text, int32_t from, int32_t to);
     void lower_chars(const CharSet& set, int32_t from, int32_t to, bool json);
     void lower_repeat(const Expr& e, int32_t from, int32_t to, bool json);

@@ -115,7 +115,11 @@ ExprPtr natural_range(int64_t lo, int64_t hi) {
     int64_t first = 0, last = 9;
     for (int n = 1; n <= 18 && first <= hi; ++n) {
         const int64_t from = std::max(lo, first), to = std::min(hi, last);
-        if (from <= to) parts.push_back(digits_between(std::to_string(from), std::to_string(to)));
+        if (n > 1 && from == first && to == last) {
+            parts.push_back(sequence({digit('1', '9'), digits(n - 1, n - 1)}));
+        } else if (from <= to) {
+            parts.push_back(digits_between(std::to_string(from), std::to_string(to)));
+        }
         first = last + 1;
         last = last * 10 + 9;
     }

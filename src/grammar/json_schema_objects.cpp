@@ -199,18 +199,10 @@ void JsonSchema::define_members(int32_t rule, const Members& m) {
         if (!fresh) return it->second;
         it->second = builder_.new_rule();
         const auto [start, end] = builder_.open(it->second);
-        std::map<std::string_view, int32_t> states = {{"", start}};
-        for (size_t i = lo; i < hi; ++i) {
-            const std::string_view name = m.names[i]->bytes;
-            for (size_t k = 1; k <= name.size(); ++k) {
-                const auto [next, is_new] = states.try_emplace(name.substr(0, k), -1);
-                if (!is_new) continue;
-                next->second = builder_.add_state();
-                builder_.add(*bytes(std::string(1, name[k - 1])), states.at(name.substr(0, k - 1)),
-                             next->second);
-            }
-            builder_.add(*call(behind_name[i]), states.at(name), end);
-        }
+        std::vector<std::string_view> names;
+        for (size_t i = lo; i < hi; ++i) names.push_back(m.names[i]->bytes);
+        const std::vector<int32_t> behind = builder_.add_texts(start, names);
+        for (size_t i = lo; i < hi; ++i) builder_.add(*call(behind_name[i]), behind[i - lo], end);
         builder_.close();
         return it->second;
     };

@@ -128,7 +128,7 @@ void Builder::lower(const Expr& e, int32_t from, int32_t to, bool json) {
             break;
         }
         case Expr::Kind::choice:
-            for (const ExprPtr& p : e.parts) lower(*p, from, to, json);
+            lower_choice(e, from, to, json);
             break;
         case Expr::Kind::repeat:
             lower_repeat(e, from, to, json);
@@ -152,6 +152,37 @@ void Builder::lower(const Expr& e, int32_t from, int32_t to, bool json) {
             break;
     }
     --depth_;
+}
+
+void Builder::lower_choice(const Expr& e, int32_t from, int32_t to, bool json) {
+    std::vector<std::string_view> texts;
+    for (const ExprPtr& p : e.parts) {
+        if (p->kind == Expr::Kind::bytes) {
+            texts.push_back(p->bytes);
+        } else {
+            lower(*p, from, to, json);
+        }
+    }
+    for (const int32_t end : add_texts(from, texts)) skip(end, to);
+}
+
+std::vector<int32_t> Builder::add_texts(int32_t from, std::span<const std::string_view> texts) {
+    std::map<std::string_view, int32_t> states = {{"", from}};
+    std::vector<int32_t> ends;
+    for (const std::string_view text : texts) {
+        int32_t at = from;
+        for (size_t n = 1; n <= text.size(); ++n) {
+            const auto [next, fresh] = states.try_emplace(text.substr(0, n), -1);
+            if (fresh) {
+                next->second = add_state();
+                const auto byte = static_cast<uint8_t>(text[n - 1]);
+                byte_edge(at, byte, byte, next->second);
+            }
+            at = next->second;
+        }
+        ends.push_back(at);
+    }
+    return ends;
 }
 
 void Builder::lower_bytes(std::string_view text, int32_t from, int32_t to) {

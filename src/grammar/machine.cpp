@@ -70,6 +70,16 @@ bool Machine::fits(const Item& item) const {
            uint64_t{item.count} + a_->turns_left(item.state) <= rule.max;
 }
 
+ByteSet Machine::readable(int32_t state) const {
+    ByteSet set;
+    for (uint32_t i = at(state).first_active; i < at(state).first_active + at(state).n_active; ++i) {
+        for (const ByteEdge& e : a_->bytes_of(active_[i].state)) {
+            for (size_t b = e.lo; b <= e.hi; ++b) set[b] = true;
+        }
+    }
+    return set;
+}
+
 int32_t Machine::begin() {
     return begin({a_->rules[static_cast<size_t>(a_->root)].start, 0, at_end});
 }
@@ -77,6 +87,12 @@ int32_t Machine::begin() {
 int32_t Machine::begin(Item item) {
     positions_.assign(1, item);
     return add_returns_and_keep(false, false);
+}
+
+int32_t Machine::begin(Item item, Item caller) {
+    std::vector<Item> callers = {caller};
+    item.context = keep_context(callers);
+    return begin(item);
 }
 
 int32_t Machine::returned(int32_t context) {

@@ -34,6 +34,7 @@ class Machine {
 
     int32_t begin();  // of the root
     int32_t begin(Item item);
+    int32_t begin(Item item, Item caller);
     int32_t next(int32_t state, uint8_t byte) {
         const int32_t to = moves_[static_cast<size_t>(state) * n_classes_ + a_->class_of[byte]];
         return to >= 0 ? to : move(state, a_->class_of[byte]);
@@ -44,6 +45,7 @@ class Machine {
     bool accepts(int32_t state) const { return at(state).accepts; }      // a context ended that was at_end
     bool escapes(int32_t state) const { return at(state).escapes; }      // the same of `open`
     bool stuck(int32_t state) const { return at(state).n_active == 0; }  // no byte can follow
+    ByteSet readable(int32_t state) const;  // bytes of which one may follow
     // Positions after the last byte, each one's calls not yet made.
     std::span<const Item> items(int32_t state) const {
         return std::span(items_).subspan(at(state).first, at(state).n_items);

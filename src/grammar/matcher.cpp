@@ -30,15 +30,13 @@ void add_all(const PositionSet& set, std::vector<uint64_t>& bits) {
 void add_up_to(const PositionSet& set, uint32_t turns, std::vector<uint64_t>& bits) {
     const auto end = std::ranges::upper_bound(set.by_turns, turns, {}, &PositionSet::Turns::needed);
     if (end == set.by_turns.end()) return add_all(set, bits);
-    if (set.bits.empty() || end - set.by_turns.begin() <= set.by_turns.end() - end) {
-        for (auto t = set.by_turns.begin(); t != end; ++t) set_bit(bits, t->id);
-        return;
+    const size_t n = std::min(static_cast<size_t>(end - set.by_turns.begin()) / PositionSet::stride,
+                              set.bits_of_first.size());
+    if (n > 0) {
+        for (size_t i = 0; i < bits.size(); ++i) bits[i] |= set.bits_of_first[n - 1][i];
     }
-    std::vector<uint64_t> fewer = set.bits;
-    for (auto t = end; t != set.by_turns.end(); ++t) {
-        fewer[static_cast<size_t>(t->id) / 64] &= ~(uint64_t{1} << (t->id % 64));
-    }
-    for (size_t i = 0; i < fewer.size(); ++i) bits[i] |= fewer[i];
+    for (auto t = set.by_turns.begin() + static_cast<ptrdiff_t>(n * PositionSet::stride); t != end; ++t)
+        set_bit(bits, t->id);
 }
 
 // The tokens of a subtree whose first byte led to `state`.
@@ -124,27 +122,41 @@ std::span<const uint64_t> GrammarMatcher::compute() {
     kept.bits.assign(trie.n_words(), 0);
     std::vector<int32_t> path(static_cast<size_t>(trie.max_depth()) + 1);
 
-    m.begin_step();
-    const auto span = m.items(state_);
-    const std::vector<grammar::Item> items(span.begin(), span.end());  // the machine's own move as it grows
-    for (const grammar::Item& item : items) {
-        const auto [set, min_turns, max_turns] = grammar_->sets_->at(item.state, item.count);
-        if (set->exhausted) return {};
-        if (max_turns == UINT32_MAX) {
-            add_all(*set, kept.bits);
+    // The tokens of a set, and those that leave its rule for what stands around in `context`.
+    const auto add = [&](const grammar::TokenSets::Found& found, int32_t context) {
+        if (found.max_turns == UINT32_MAX) {
+            add_all(*found.set, kept.bits);
         } else {
-            add_up_to(*set, max_turns, kept.bits);
+            add_up_to(*found.set, found.max_turns, kept.bits);
         }
-        if (set->exits.empty()) continue;
-        const int32_t after = m.returned(item.context);
-        for (const PositionSet::Exits& exits : set->exits) {
+        if (found.set->exits.empty()) return;
+        const int32_t after = m.returned(context);
+        for (const PositionSet::Exits& exits : found.set->exits) {
             const int32_t next = m.next(after, exits.byte);
             if (next == Machine::dead) continue;
             for (const grammar::Exit& e : exits.of) {
-                if (e.turns < min_turns || e.turns > max_turns) continue;
+                if (e.turns < found.min_turns || e.turns > found.max_turns) continue;
                 add_subtree(m, trie, e.node, next, path, kept.bits);
             }
         }
+    };
+    m.begin_step();
+    // Copies, because the machine's own move as it grows.
+    const auto copy = [](std::span<const grammar::Item> items) {
+        return std::vector<grammar::Item>(items.begin(), items.end());
+    };
+    for (const grammar::Item& item : copy(m.items(state_))) {
+        const auto found = grammar_->sets_->at(item);
+        if (found.set->exhausted) return {};
+        bool by_caller = found.set->many_exits && item.context > Machine::open;
+        if (by_caller) {
+            for (const grammar::Item& caller : copy(m.callers(item.context))) {
+                const auto with_caller = grammar_->sets_->at(item, caller);
+                by_caller = by_caller && with_caller.set != nullptr && !with_caller.set->exhausted;
+                if (by_caller) add(with_caller, caller.context);
+            }
+        }
+        if (!by_caller) add(found, item.context);
         if (m.exhausted()) return {};
     }
     kept.state = state_;

@@ -13,6 +13,8 @@ constexpr size_t max_shared_states = 400;  // around a position whose set other 
 constexpr size_t short_walk = 2000;  // nodes of the trie; to look whether another has the set costs as much
 constexpr size_t max_prepared = 6'000'000;  // nodes of the trie: some 50 ms
 constexpr size_t max_bytes = 64 << 20;      // of sets that a grammar keeps
+constexpr size_t many_exits_part = 64;      // of the trie's nodes, behind exits: some 50 us
+constexpr uint32_t max_prepared_counts = 64;
 constexpr size_t max_machine_states = 10'000;
 
 // How many turns lie between a position and a machine's states: 0 as long as none is known. Of the open
@@ -63,77 +65,137 @@ class TurnCounter {
 
 size_t bytes_of(const PositionSet& s) {
     size_t n = sizeof s + s.bits.size() * sizeof s.bits[0] + s.ids.size() * sizeof s.ids[0] +
-               s.by_turns.size() * sizeof s.by_turns[0];
+               s.by_turns.size() * sizeof s.by_turns[0] +
+               s.bits_of_first.size() * s.bits.size() * sizeof s.bits[0];
     for (const auto& e : s.exits) n += sizeof e + e.of.size() * sizeof e.of[0];
     return n;
 }
 
 }  // namespace
 
-TokenSets::Found TokenSets::at(int32_t state, uint32_t count) {
+TokenSets::Found TokenSets::at(const Item& item) {
     const std::lock_guard lock(mutex_);
-    return find(state, count);
+    return find(item);
 }
 
-TokenSets::Found TokenSets::find(int32_t state, uint32_t count) {
-    const auto& rule = a_.rule_of(state);
-    const bool counter = a_.is_counter(state);
-    if (!counter && !rule.counts) return {get(state, 0)};
-    const SetPtr& by_turns = get(counter ? rule.start + 1 : state, 0);
-    const bool enough = rule.max == UINT32_MAX && count >= rule.min;
-    if (by_turns->ambiguous) return {get(state, enough ? rule.min : count)};
-    return {by_turns, rule.min > count ? rule.min - count : 0,
-            rule.max == UINT32_MAX ? UINT32_MAX : rule.max - count};
+TokenSets::Found TokenSets::at(const Item& item, const Item& caller) {
+    const std::lock_guard lock(mutex_);
+    return find(item, caller);
+}
+
+TokenSets::Found TokenSets::find(const Item& item) {
+    const auto& rule = a_.rule_of(item.state);
+    const bool counter = a_.is_counter(item.state);
+    if (!counter && !rule.counts) return {get({item.state, 0})};
+    const SetPtr& by_turns = get({counter ? rule.start + 1 : item.state, 0});
+    const bool enough = rule.max == UINT32_MAX && item.count >= rule.min;
+    if (by_turns->ambiguous) return {get({item.state, enough ? rule.min : item.count})};
+    return {by_turns, rule.min > item.count ? rule.min - item.count : 0,
+            rule.max == UINT32_MAX ? UINT32_MAX : rule.max - item.count};
+}
+
+TokenSets::Found TokenSets::find(const Item& item, const Item& caller) {
+    const auto& rule = a_.rule_of(caller.state);
+    const bool counter = a_.is_counter(caller.state);
+    const SetPtr& set = get({item.state, item.count, counter ? rule.start + 1 : caller.state});
+    if (set->ambiguous) return {};
+    if (!counter && !rule.counts) return {set};
+    // The walk begins with the first turn, not with none.
+    return {set, rule.min >= caller.count ? rule.min - caller.count + 1 : 0,
+            rule.max == UINT32_MAX ? UINT32_MAX : rule.max - caller.count + 1};
+}
+
+bool TokenSets::prepared_enough() const {
+    return n_walked_ >= max_prepared || n_bytes_ >= max_bytes / 2;
 }
 
 // The positions in which an answer can be between two tokens, in the order in which they were met from the
-// beginning.
+// beginning; then those with callers that are better known.
 void TokenSets::prepare() {
     const std::lock_guard lock(mutex_);
     std::vector<bool> is_position(a_.states.size());
     is_position[static_cast<size_t>(a_.rules[static_cast<size_t>(a_.root)].start)] = true;
     for (const ByteEdge& e : a_.byte_edges) is_position[static_cast<size_t>(e.to)] = true;
     for (const CallEdge& e : a_.call_edges) is_position[static_cast<size_t>(e.to)] = true;
-    const auto n_states = static_cast<int32_t>(a_.states.size()) - 1;
-    for (int32_t q = 0; q < n_states && n_walked_ < max_prepared && n_bytes_ < max_bytes / 2; ++q) {
+    std::vector<int32_t> many_exits;
+    for (int32_t q = 0; q + 1 < static_cast<int32_t>(a_.states.size()) && !prepared_enough(); ++q) {
         const bool counter = a_.is_counter(q) && !a_.is_open_counter(q);
-        if (counter || is_position[static_cast<size_t>(q)]) find(q, 0);
+        if (!counter && !is_position[static_cast<size_t>(q)]) continue;
+        if (find({q, 0, Machine::open}).set->many_exits) many_exits.push_back(q);
+    }
+    if (many_exits.empty()) return;
+    const auto callers = callers_by_rule();
+    for (const int32_t q : many_exits) {
+        const auto& rule = a_.rule_of(q);
+        const uint32_t most = a_.is_counter(q) ? std::min(rule.max, max_prepared_counts) : 1;
+        for (const int32_t caller : callers[static_cast<size_t>(a_.state_at(q).rule)]) {
+            for (uint32_t count = 0; count < most && !prepared_enough(); ++count)
+                find({q, count, Machine::open}, {caller, 1, Machine::open});
+        }
     }
 }
 
-const TokenSets::SetPtr& TokenSets::get(int32_t state, uint32_t count) {
-    const uint64_t key = uint64_t{static_cast<uint32_t>(state)} << 32 | count;
-    if (const auto it = sets_.find(key); it != sets_.end()) return it->second;
+std::vector<std::vector<int32_t>> TokenSets::callers_by_rule() const {
+    std::vector<std::vector<int32_t>> callers(a_.rules.size());
+    for (const CallEdge& e : a_.call_edges) {
+        // Where nothing comes behind a call, the callers' callers stand in the context.
+        const bool goes_on = !a_.bytes_of(e.to).empty() || !a_.calls_of(e.to).empty();
+        if (goes_on) callers[static_cast<size_t>(e.rule)].push_back(e.to);
+    }
+    for (const Automaton::Rule& rule : a_.rules) {
+        if (rule.body >= 0) callers[static_cast<size_t>(rule.body)].push_back(rule.start);
+    }
+    for (auto& of : callers) {
+        std::ranges::sort(of);
+        of.erase(std::unique(of.begin(), of.end()), of.end());
+    }
+    return callers;
+}
+
+const TokenSets::SetPtr& TokenSets::get(const Position& p) {
+    if (const auto it = sets_.find(p); it != sets_.end()) return it->second;
     if (n_bytes_ > max_bytes) {
         sets_.clear();
         n_bytes_ = 0;
     }
-    SetPtr set = make(state, count);
+    SetPtr set = make(p);
     n_bytes_ += bytes_of(*set);
-    return sets_[key] = std::move(set);
+    return sets_[p] = std::move(set);
 }
 
-TokenSets::SetPtr TokenSets::make(int32_t state, uint32_t count) {
+int32_t TokenSets::begin(const Position& p) {
+    if (p.caller < 0) return machine_.begin({p.state, p.count, Machine::open});
+    const bool counts = a_.is_counter(p.caller) || a_.rule_of(p.caller).counts;
+    return machine_.begin({p.state, p.count, Machine::open}, {p.caller, counts ? 1u : 0u, Machine::open});
+}
+
+TokenSets::SetPtr TokenSets::make(const Position& p) {
     if (machine_.n_states() > max_machine_states) machine_ = Machine(a_);
     machine_.begin_step();
     PositionSet set;
-    TurnCounter turns(machine_, state);
-    const ByteSet& follow = a_.rule_of(state).follow;
+    const int32_t outer = p.caller < 0 ? p.state : p.caller;
+    TurnCounter turns(machine_, outer);
+    const ByteSet& follow = a_.rule_of(outer).follow;
     std::map<uint8_t, std::vector<Exit>> exits;
     std::vector<int32_t> path(static_cast<size_t>(trie_.max_depth()) + 1);
-    path[0] = machine_.begin({state, count, Machine::open});
+    path[0] = begin(p);
     std::string shared_key;
 
     const auto& nodes = trie_.nodes();
-    const size_t begin = n_walked_;
-    for (size_t i = 1; i < nodes.size(); ++n_walked_) {
-        if (n_walked_ == begin + short_walk) {
-            shared_key = fingerprint(state, count);
+    const ByteSet readable = machine_.readable(path[0]);
+    const size_t before = n_walked_;
+    for (size_t i = 1; i < nodes.size();) {
+        const TokenTrie::Node& node = nodes[i];
+        if (node.depth == 1 && !readable[node.byte]) {
+            i = static_cast<size_t>(node.end);
+            continue;
+        }
+        if (++n_walked_ == before + short_walk) {
+            shared_key = fingerprint(p);
             if (!shared_key.empty()) {
                 if (SetPtr found = trie_.find_set(shared_key)) return found;
             }
         }
-        const TokenTrie::Node& node = nodes[i];
         const int32_t s = machine_.next(path[node.depth - 1u], node.byte);
         if (s == Machine::dead) {
             i = static_cast<size_t>(node.end);
@@ -166,19 +228,31 @@ TokenSets::SetPtr TokenSets::make(int32_t state, uint32_t count) {
     }
     if (turns.active()) {
         std::ranges::stable_sort(set.by_turns, {}, &PositionSet::Turns::needed);
+        std::vector<uint64_t> bits(trie_.n_words());
+        for (size_t i = 0; i < set.by_turns.size(); ++i) {
+            const auto id = static_cast<size_t>(set.by_turns[i].id);
+            bits[id / 64] |= uint64_t{1} << (id % 64);
+            if ((i + 1) % PositionSet::stride == 0) set.bits_of_first.push_back(bits);
+        }
     } else {
         set.by_turns = {};
     }
-    for (auto& [byte, of] : exits) set.exits.push_back({byte, std::move(of)});
+    size_t n_behind = 0;
+    for (auto& [byte, of] : exits) {
+        for (const Exit& e : of)
+            n_behind += static_cast<size_t>(nodes[static_cast<size_t>(e.node)].end - e.node);
+        set.exits.push_back({byte, std::move(of)});
+    }
+    set.many_exits = n_behind > nodes.size() / many_exits_part;
     auto shared = std::make_shared<const PositionSet>(std::move(set));
     if (!shared_key.empty()) trie_.keep_set(shared_key, shared);
     return shared;
 }
 
 // All that make() can meet, written down; empty where that is much.
-std::string TokenSets::fingerprint(int32_t state, uint32_t count) const {
-    std::map<int32_t, int32_t> numbers = {{state, 0}};
-    std::vector<int32_t> order = {state};
+std::string TokenSets::fingerprint(const Position& p) const {
+    std::map<int32_t, int32_t> numbers = {{p.state, 0}};
+    std::vector<int32_t> order = {p.state};
     std::string text;
     const auto put = [&](uint32_t n) { text.append(reinterpret_cast<const char*>(&n), sizeof n); };
     const auto put_state = [&](int32_t q) {
@@ -186,8 +260,10 @@ std::string TokenSets::fingerprint(int32_t state, uint32_t count) const {
         if (fresh) order.push_back(q);
         put(static_cast<uint32_t>(it->second));
     };
-    put(count);
-    text += a_.rule_of(state).follow.to_string();
+    put(p.count);
+    put(p.caller >= 0);
+    if (p.caller >= 0) put_state(p.caller);
+    text += a_.rule_of(p.caller < 0 ? p.state : p.caller).follow.to_string();
     for (size_t i = 0; i < order.size(); ++i) {
         if (order.size() > max_shared_states) return "";
         const int32_t q = order[i];

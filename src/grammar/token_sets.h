@@ -2,9 +2,10 @@
 // work, the others when they are first asked for.
 #pragma once
 
+#include <compare>
+#include <map>
 #include <memory>
 #include <mutex>
-#include <unordered_map>
 
 #include "grammar/machine.h"
 #include "grammar/token_trie.h"
@@ -23,22 +24,34 @@ class TokenSets {
         uint32_t min_turns = 0, max_turns = UINT32_MAX;
     };
     // For any number of threads.
-    Found at(int32_t state, uint32_t count);
+    Found at(const Item& item);
+    // The same where the caller is known, up to its rule's end. No set: there is none that fits all counts.
+    Found at(const Item& item, const Item& caller);
 
  private:
     using SetPtr = std::shared_ptr<const PositionSet>;
+    struct Position {
+        int32_t state;
+        uint32_t count;
+        int32_t caller = -1;  // the same of any number of turns, where they are counted; -1: not known
+        auto operator<=>(const Position&) const = default;
+    };
 
-    Found find(int32_t state, uint32_t count);
-    const SetPtr& get(int32_t state, uint32_t count);
-    SetPtr make(int32_t state, uint32_t count);
-    std::string fingerprint(int32_t state, uint32_t count) const;
+    Found find(const Item& item);
+    Found find(const Item& item, const Item& caller);
+    const SetPtr& get(const Position& p);
+    SetPtr make(const Position& p);
+    int32_t begin(const Position& p);
+    std::string fingerprint(const Position& p) const;
+    std::vector<std::vector<int32_t>> callers_by_rule() const;
+    bool prepared_enough() const;
 
     const Automaton& a_;
     const TokenTrie& trie_;
     std::mutex mutex_;
     Machine machine_;  // that walks
     size_t n_walked_ = 0, n_bytes_ = 0;
-    std::unordered_map<uint64_t, SetPtr> sets_;
+    std::map<Position, SetPtr> sets_;
 };
 
 }  // namespace smelt::grammar

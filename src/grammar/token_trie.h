@@ -31,7 +31,9 @@ struct PositionSet {
         uint32_t needed;
         int32_t id;
     };
-    std::vector<Turns> by_turns = {};  // of open counters: all of them, ascending
+    std::vector<Turns> by_turns = {};                       // where turns are counted: all of them, ascending
+    std::vector<std::vector<uint64_t>> bits_of_first = {};  // of so many times `stride` of by_turns, from one
+    static constexpr size_t stride = 8192;                  // some 20 us
     struct Exits {
         uint8_t byte;
         std::vector<Exit> of = {};
@@ -39,7 +41,8 @@ struct PositionSet {
     std::vector<Exits> exits = {};
     // Of open counters: turns cannot be told apart, so that each count needs a set of its own.
     bool ambiguous = false;
-    bool exhausted = false;  // it took too much work
+    bool exhausted = false;   // it took too much work
+    bool many_exits = false;  // so that it costs less to have a set for each caller
 };
 
 }  // namespace grammar

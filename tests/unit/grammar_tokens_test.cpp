@@ -75,6 +75,9 @@ std::vector<GrammarSpec> specs() {
     }
     all.push_back(GrammarSpec::regex("([0-9]{1,2}){2,6}(a|aa){1,7}"));
     all.push_back(GrammarSpec::regex(".{3,40}"));
+    all.push_back(GrammarSpec::regex("[a-z](?:[a-z ]{0,12}[a-z])?"));
+    all.push_back(GrammarSpec::regex("(?:(?:a|he|l+|o ){2,4}[^x]){1,5}"));
+    all.push_back(GrammarSpec::gbnf("root ::= word rest\nword ::= [a-z]+\nrest ::= [^x]*"));
     all.push_back(GrammarSpec::gbnf("root ::= \"[\" (root (\",\" root)*)? \"]\" | \"a\"{3,5}"));
     all.push_back(GrammarSpec::sequence({GrammarSpec::text_until({"<tool_call>"}),
                                          GrammarSpec::control_token("<|end|>"), GrammarSpec::literal("ab")}));
