@@ -100,6 +100,7 @@ const PeerFlag table[] = {
     {"serve", "--seed",                                      vllm,  value, none, "requests say their seed"},
 
     {"serve", "-n,--predict,--n-predict",                    llama, value, refused, "requests say max_tokens", "-1"},
+    {"serve", "--reasoning-budget",                          llama, value, refused, "requests say thinking_token_budget", "-1"},
     {"serve", "--temp,--top-k,--top-p,--min-p,--repeat-penalty,-s", llama, value, refused, requests_say},
     {"run",   "--no-conversation,-no-cnv",                   llama, flag,  refused, "smelt run always speaks through the model's template; POST /generate has raw"},
     {"run",   "-mu,--model-url",                             llama, value, refused, "smelt fetches from the Hugging Face hub only: -m ORG/NAME:FILE"},

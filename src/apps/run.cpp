@@ -80,6 +80,10 @@ Verb add_run(CLI::App& smelt) {
     verb->add_flag_function(
         "--think,!--no-think", [o](int64_t n) { o->run.thinking = n > 0; },
         "Think before answering, or not; default: as the model's template does");
+    verb->add_option("--thinking-budget,--reasoning-budget", o->run.thinking_budget,
+                     "Tokens of thinking at most, then the answer; -1: no limit")
+        ->check(CLI::Range(-1, 1 << 30))
+        ->capture_default_str();
     verb->add_option("-n,--max-tokens", o->run.max_tokens,
                      "Tokens of an answer at most; -1: no limit but the context")
         ->check(CLI::Range(-1, 1 << 30))

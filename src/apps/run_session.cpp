@@ -103,6 +103,7 @@ GenerateOptions RunSession::generate_options(const Prompt& prompt) const {
     s.dry_allowed_length = options_.dry_allowed_length;
     s.dry_last_n = options_.dry_last_n;
     if (s.dry_multiplier > 0) s.dry_breakers = model_->tokens_with(options_.dry_breakers);
+    g.thinking_budget = options_.thinking_budget;
     g.best_of = options_.best_of;
     g.beams = options_.beams;
     if (options_.grammar) {

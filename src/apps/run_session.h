@@ -14,6 +14,7 @@ namespace smelt {
 struct RunOptions {
     std::optional<std::string> system;
     std::optional<bool> thinking;
+    int thinking_budget = -1;
     int max_tokens = -1;
     std::optional<float> temperature, top_p, min_p, repeat_penalty;
     std::optional<int> top_k;

@@ -305,6 +305,19 @@ AnswerForm ChatModel::answer_form(const Prompt& prompt) const {
             .may_think = tokenizer_.find(think_open) >= 0 && !prompt.starts_thinking && !has_thought};
 }
 
+ThinkingLimit ChatModel::thinking_limit(const Prompt& prompt, int n_tokens) const {
+    ThinkingLimit limit{.n_tokens = n_tokens};
+    if (format_ == AnswerFormat::harmony) {
+        if (!prompt.starts_final) limit.open = tokenizer_.encode("<|channel|>analysis<|message|>");
+        limit.close = tokenizer_.find("<|end|>");
+    } else {
+        limit.is_open = prompt.starts_thinking;
+        if (const int32_t open = tokenizer_.find(think_open); open >= 0) limit.open = {open};
+        limit.close = tokenizer_.find(think_close);
+    }
+    return limit.close < 0 ? ThinkingLimit{} : limit;
+}
+
 Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& options) const {
     return {.tokens = prompt.ids,
             .sampling = options.sampling,
@@ -320,6 +333,7 @@ Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& opt
             .best_of = options.best_of,
             .beams = options.beams,
             .grammar = options.grammar,
+            .thinking = thinking_limit(prompt, options.thinking_budget),
             .pooling = options.pooling};
 }
 

@@ -63,6 +63,7 @@ struct GenerateOptions {
     bool ignore_eos = false;
     uint64_t cache_salt = 0;
     std::shared_ptr<TokenGrammar> grammar = {};  // of ChatModel::compile()
+    int thinking_budget = -1;                    // tokens; -1: no limit
     Pooling pooling = Pooling::none;
 };
 
@@ -122,6 +123,8 @@ class ChatModel {
     // For callers with a sink of their own: what generate() submits, and how it reads the tokens of an
     // answer.
     Request make_request(const Prompt& prompt, const GenerateOptions& options) const;
+    // None where the closing mark is no token of the vocabulary.
+    ThinkingLimit thinking_limit(const Prompt& prompt, int n_tokens) const;
     TextStream make_text_stream(const Prompt& prompt, const GenerateOptions& options) const;
 
     // A grammar over this model's tokens, or why it is refused. From any thread; costs milliseconds to

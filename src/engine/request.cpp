@@ -86,6 +86,7 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
             return fmt::format("n: expected at most the beam width, {}, found {}", r.beams.width, r.n);
         if (r.best_of != 0) return "best_of: expected none beside beam search";
         if (r.grammar) return "grammar: expected none beside beam search";
+        if (r.thinking.n_tokens >= 0) return "thinking: expected no limit beside beam search";
         if (r.n_logprobs > 0 || r.n_prompt_logprobs >= 0) return "logprobs: expected none beside beam search";
         const int room = limits.max_beam_tokens(static_cast<int>(r.tokens.size()), r.beams.width);
         if (room < 1 || r.max_tokens > room) {
@@ -97,6 +98,10 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
         if (!(r.beams.length_penalty >= -10 && r.beams.length_penalty <= 10)) {
             return fmt::format("length_penalty: expected -10 to 10, found {}", r.beams.length_penalty);
         }
+    }
+    if (r.thinking.n_tokens >= 0 && (r.thinking.close < 0 || r.thinking.close >= limits.vocab_size)) {
+        return fmt::format("thinking: expected a closing mark of 0 to {}, found {}", limits.vocab_size - 1,
+                           r.thinking.close);
     }
     if (r.grammar && r.grammar->n_tokens() > limits.vocab_size) {
         return fmt::format("grammar: expected one for at most {} tokens, found {}", limits.vocab_size,

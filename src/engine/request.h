@@ -10,6 +10,7 @@
 
 #include "engine/model_runner.h"
 #include "engine/sampler.h"
+#include "engine/thinking.h"
 #include "grammar/token_grammar.h"
 
 namespace smelt {
@@ -97,6 +98,7 @@ struct Request {
     int best_of = 0;
     BeamSearch beams = {};                       // the n best of `width` texts, at the end
     std::shared_ptr<TokenGrammar> grammar = {};  // every answer is a text of it; null: any
+    ThinkingLimit thinking = {};
     // An embedding of the prompt in place of an answer; needs max_tokens 0. For a mean the whole prompt is
     // computed, whatever the cache holds.
     Pooling pooling = Pooling::none;

@@ -26,6 +26,7 @@ struct Sequence {
     KvSequence kv;
     TokenCounts counts;
     std::optional<GrammarMatcher> grammar;
+    std::optional<ThinkingCount> thinking;
     double grammar_seconds = 0;
     double cumulative_logprob = 0;
     std::shared_ptr<BeamGroup> beams;     // of all sequences of the request; null: no beam search

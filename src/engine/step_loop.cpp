@@ -90,6 +90,7 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
     s->kv.salt = request->cache_salt;
     s->forked = request->n == 1 && request->beams.width == 0;
     if (request->grammar) s->grammar.emplace(request->grammar);
+    if (request->thinking.n_tokens >= 0) s->thinking.emplace(request->thinking);
     if (request->beams.width > 0) s->beams = std::make_shared<BeamGroup>();
     s->request = std::move(request);
     sequences_.push_back(std::move(s));
@@ -310,6 +311,11 @@ bool StepLoop::allow(Sequence& s, bool may_stop) {
     return true;
 }
 
+void StepLoop::allow_only(int32_t id) {
+    allowed_.assign((static_cast<size_t>(runner_.shape().vocab_size) + 63) / 64, 0);
+    allowed_[static_cast<size_t>(id) / 64] = uint64_t{1} << (id % 64);
+}
+
 void StepLoop::advance(Sequence& s, std::span<float> logits) {
     const Request& r = *s.request;
     if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
@@ -332,10 +338,16 @@ void StepLoop::advance(Sequence& s, std::span<float> logits) {
         }
         options.allowed = allowed_;
     }
+    if (const int32_t id = s.thinking ? s.thinking->forced(r.thinking) : -1; id >= 0) {
+        allow_only(id);
+        options.allowed = allowed_;
+        options.banned = {};
+    }
     Drawn drawn = sampler_.draw(logits, r.sampling, options);
     if (drawn.id < 0) return finish(s, FinishReason::error, drawn.problem, Failure::numbers);
 
     s.ids.push_back(drawn.id);
+    if (s.thinking) s.thinking->accept(r.thinking, drawn.id);
     s.cumulative_logprob += static_cast<double>(drawn.logprob);
     ++totals_.n_generated;
     if (s.n_generated() == 1) s.first_token = Sequence::Clock::now();

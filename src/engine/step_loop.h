@@ -68,6 +68,7 @@ class StepLoop {
     bool score(Sequence& s, int pos, std::span<const float> logits);
     void advance(Sequence& s, std::span<float> logits);
     bool allow(Sequence& s, bool may_stop);
+    void allow_only(int32_t id);
     void advance_beam(Sequence& s, std::span<const float> logits);
     void branch(std::span<Sequence* const> beams, const std::vector<BeamGroup::Step>& steps);
     std::vector<Sequence*> beams_of(const BeamGroup& group) const;

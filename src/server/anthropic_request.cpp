@@ -312,6 +312,9 @@ Json from_anthropic(const Json& body) {
     const Json* thinking = find_member(body, "thinking");
     const bool thinks = thinking != nullptr && (*thinking)["type"] != "disabled";
     chat["chat_template_kwargs"] = {{"enable_thinking", thinks}};
+    if (const Json* budget = thinks ? find_member(*thinking, "budget_tokens") : nullptr) {
+        chat["thinking_token_budget"] = *budget;
+    }
     return chat;
 }
 

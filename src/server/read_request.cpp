@@ -155,6 +155,7 @@ GenerateOptions read_options(const Json& body, const ChatModel& model) {
     }
     o.ignore_eos = get<bool>(body, "ignore_eos").value_or(false);
     o.min_tokens = get<int>(body, "min_tokens").value_or(0);
+    o.thinking_budget = get<int>(body, "thinking_token_budget").value_or(-1);
     if (o.max_tokens >= 0 && o.min_tokens > o.max_tokens) {
         throw bad_request("invalid_value", "min_tokens",
                           "min_tokens: expected at most max_tokens, {}, found {}", o.max_tokens,

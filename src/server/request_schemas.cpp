@@ -230,7 +230,12 @@ const RequestSchema chat_schema = {
                          {.name = "reasoning_effort",
                           .type = string,
                           .doc = "none turns thinking off; the others are for the template.",
-                          .choices = {"none", "minimal", "low", "medium", "high", "xhigh"}}},
+                          .choices = {"none", "minimal", "low", "medium", "high", "xhigh"}},
+                         {.name = "thinking_token_budget",
+                          .type = integer,
+                          .doc = "The model thinks so many tokens at most, then answers.",
+                          .min = 0,
+                          .max = max_count}},
                         sampling_fields()),
                    join(tool_fields, constraint_fields())),
     .example = R"({"messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0})"};

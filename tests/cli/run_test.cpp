@@ -122,6 +122,17 @@ TEST(Run, JsonCarriesAnswerThinkingAndCounts) {
     EXPECT_EQ(j.at("usage").at("completion_tokens"), 27);
 }
 
+TEST(Run, ThinkingHasABudget) {
+    for (const char* flag : {"--thinking-budget", "--reasoning-budget"}) {
+        const CommandResult r = smelt_command(
+            "run " + large_model + " -p 'What is 12 + 30?' --temp 0 --think --json -n 60 " + flag + " 4");
+        ASSERT_EQ(r.status, 0) << r.err;
+        const Json j = parse_json(r.out, "stdout");
+        EXPECT_EQ(j.at("thinking"), "12 +");
+        EXPECT_NE(j.at("answer"), "");
+    }
+}
+
 TEST(Run, SameSeedSameAnswer) {
     const std::string line = "run " + model + " -p 'Tell me something.' --temp 1.2 -n 24 --seed ";
     const std::string a = smelt_command(line + "7").out;

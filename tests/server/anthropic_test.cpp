@@ -45,6 +45,13 @@ TEST_F(AnthropicTest, ThinkingIsABlockWhereItIsAskedFor) {
     EXPECT_EQ(m["content"][1]["text"], "12 + 30 = 42");
 }
 
+TEST_F(AnthropicTest, ThinkingEndsWithItsBudget) {
+    const Json m = ask({{"thinking", {{"type", "enabled"}, {"budget_tokens", 4}}}});
+    ASSERT_EQ(m["content"].size(), 2u) << m;
+    EXPECT_EQ(m["content"][0]["thinking"], "12 +");
+    EXPECT_NE(m["content"][1]["text"], "");
+}
+
 TEST_F(AnthropicTest, StopSequencesAndLimits) {
     const Json stopped = ask({{"stop_sequences", {"=", "nix"}}});
     EXPECT_EQ(stopped["stop_reason"], "stop_sequence");

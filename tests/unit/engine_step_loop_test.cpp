@@ -487,6 +487,50 @@ TEST(StepLoop, MinTokensAndIgnoreEosHoldStopIdsBack) {
     for (const int32_t id : rig.answer(never).ids) EXPECT_GE(id, 40);
 }
 
+// Every thought ends in time, whoever opened it, and what comes behind is drawn as ever.
+TEST(StepLoop, ThinkingEndsAtItsLimit) {
+    const std::vector<int32_t> open = {7, 8};
+    constexpr int32_t close = 9;
+    Request r{.tokens = {1, 2, 3}, .sampling = {.seed = 1}, .max_tokens = 40};
+    r.thinking = {.n_tokens = 5, .is_open = true, .close = close};
+    // The opening mark is likely.
+    for (const int32_t id : {7, 8}) r.sampling.logit_bias.emplace_back(id, 5.0f);
+    Rig rig(roomy, {});
+    const RequestId opened = rig.add(r);
+    r.thinking.n_tokens = 0;
+    const RequestId none = rig.add(r);
+    r.thinking = {.n_tokens = 3, .open = open, .close = close};
+    r.n = 8;
+    const RequestId by_itself = rig.add(r);
+    rig.run();
+    const auto first_close = [&](const std::vector<int32_t>& ids) {
+        return std::ranges::find(ids, close) - ids.begin();
+    };
+    EXPECT_LE(first_close(rig.answer(opened).ids), 5);
+    EXPECT_EQ(first_close(rig.answer(none).ids), 0);
+    int n_thoughts = 0, n_forced = 0;
+    for (int index = 0; index < r.n; ++index) {
+        const std::vector<int32_t>& ids = rig.answers[{by_itself, index}].ids;
+        ASSERT_GT(ids.size(), 30u);
+        int n_tokens = 0;  // over all thoughts
+        bool thinks = false;
+        for (size_t i = 0; i < ids.size(); ++i) {
+            if (thinks && ids[i] == close) {
+                thinks = false;
+                n_forced += n_tokens == 3;
+            } else if (thinks) {
+                ++n_tokens;
+            } else if (i > 0 && ids[i - 1] == open[0] && ids[i] == open[1]) {
+                thinks = true;
+                ++n_thoughts;
+            }
+        }
+        EXPECT_LE(n_tokens, 3);
+    }
+    EXPECT_GT(n_thoughts, 2);
+    EXPECT_GT(n_forced, 0);
+}
+
 TEST(StepLoop, PenaltiesKnowPromptFromAnswer) {
     Request r{.tokens = iota_ids(30), .sampling = {.temperature = 0}, .max_tokens = 10};
     const auto n_of_prompt = [](const Answer& a) {
