@@ -74,6 +74,14 @@ class Printer {
     bool thinking_ = false;
 };
 
+// Of the KV cache: for the longest conversation, and for what each beam has of its own. 0: as for one answer.
+int64_t kv_tokens_for(const RunOptions& o) {
+    constexpr int default_answer = 1024, default_context = 4096;
+    if (o.beams.width < 2) return 0;
+    const int64_t answer = o.max_tokens >= 0 ? o.max_tokens : default_answer;
+    return (o.n_ctx > 0 ? o.n_ctx : default_context) + o.beams.width * (answer + 4 * default_block_len);
+}
+
 }  // namespace
 
 RunSession::RunSession(const std::string& model, RunOptions options)
@@ -82,6 +90,7 @@ RunSession::RunSession(const std::string& model, RunOptions options)
                                      .backend = {.n_threads = options_.device.n_threads},
                                      .rope_scaling = options_.device.rope_scaling,
                                      .n_ctx = options_.n_ctx,
+                                     .kv_tokens = kv_tokens_for(options_),
                                      .kv = options_.kv})) {}
 
 GenerateOptions RunSession::generate_options(const Prompt& prompt) const {
@@ -126,7 +135,10 @@ RunSession::Answer RunSession::generate(Show show) {
     const Prompt prompt = model_->make_prompt(messages, {.thinking = options_.thinking});
     const InterruptGuard guard;
     InterruptGuard::take();
-    const auto generation = model_->generate(prompt, generate_options(prompt));
+    GenerateOptions options = generate_options(prompt);
+    const bool beams = options.beams.width > 0;  // whose probabilities are known anyway
+    if (show == Show::nothing && !beams) options.n_logprobs = 0;
+    const auto generation = model_->generate(prompt, options);
     Answer answer;
     Printer printer;
     while (const auto delta = generation->next()) {
@@ -165,6 +177,7 @@ Json RunSession::answer_json(const std::string& prompt) {
     return {{"answer", a.text},
             {"thinking", a.thinking},
             {"finish_reason", a.finish_reason},
+            {"cumulative_logprob", f.cumulative_logprob},
             {"usage",
              {{"prompt_tokens", f.n_prompt},
               {"cached_prompt_tokens", f.n_cached_prompt},

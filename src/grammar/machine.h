@@ -45,7 +45,7 @@ class Machine {
     bool accepts(int32_t state) const { return at(state).accepts; }      // a context ended that was at_end
     bool escapes(int32_t state) const { return at(state).escapes; }      // the same of `open`
     bool stuck(int32_t state) const { return at(state).n_active == 0; }  // no byte can follow
-    ByteSet readable(int32_t state) const;  // bytes of which one may follow
+    ByteSet readable(int32_t state) const;                               // bytes of which one may follow
     // Positions after the last byte, each one's calls not yet made.
     std::span<const Item> items(int32_t state) const {
         return std::span(items_).subspan(at(state).first, at(state).n_items);

@@ -11,9 +11,9 @@ namespace {
 constexpr size_t few_ids = 512;            // a set of fewer is kept as a list
 constexpr size_t max_shared_states = 400;  // around a position whose set other grammars may have too
 constexpr size_t short_walk = 2000;  // nodes of the trie; to look whether another has the set costs as much
-constexpr size_t max_prepared = 6'000'000;  // nodes of the trie: some 50 ms
-constexpr size_t max_bytes = 64 << 20;      // of sets that a grammar keeps
-constexpr size_t many_exits_part = 64;      // of the trie's nodes, behind exits: some 50 us
+constexpr size_t max_prepared = 10'000'000;  // nodes of the trie: some 80 ms
+constexpr size_t max_bytes = 64 << 20;       // of sets that a grammar keeps
+constexpr size_t many_exits_part = 64;       // of the trie's nodes, behind exits: some 50 us
 constexpr uint32_t max_prepared_counts = 64;
 constexpr size_t max_machine_states = 10'000;
 
