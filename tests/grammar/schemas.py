@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Random schemas, each refused or followed: what a model answers under it is valid JSON of it, says jsonschema.
+"""Random schemas for a server, each refused with 400 or followed: the answer is valid JSON of it, says jsonschema.
 
-usage: schemas.py ANSWER_SCHEMAS MODEL N [SEED]; exit 77 where jsonschema is not installed (Debian: python3-jsonschema)
+usage: schemas.py SMELT MODEL N [SEED]; exit 77 where jsonschema is not installed (Debian: python3-jsonschema)
 """
 import collections
-import contextlib
+import concurrent.futures
+import http.client
 import json
 import random
 import re
@@ -23,6 +24,7 @@ VALIDATOR = jsonschema.Draft202012Validator
 # Not FormatChecker(): there, the formats of other drafts shadow those of this one.
 FORMATS_OF_DRAFT = getattr(VALIDATOR, "FORMAT_CHECKER", None) or jsonschema.draft202012_format_checker
 MAX_TOKENS = 160
+AT_ONCE = 24
 FORMATS = ["date", "time", "date-time", "uuid", "ipv4", "ipv6", "email", "hostname", "duration", "json-pointer"]
 PATTERNS = ["^[a-z]+$", "[0-9]{2,4}", "^(yes|no|perhaps)$", "^.{0,5}x", "^[A-Z][a-z]*( [A-Z][a-z]*)*$", "a|b", "^\\d+(\\.\\d+)?$", "\"", "\\\\$",
             "^(?:[^a-y]|\\n){1,3}$", "^\\w+@\\w+$", "(?=a)", "^[é-ü€]*$"]
@@ -146,60 +148,92 @@ class Schemas:
 
 
 def reason(text):
-    """A refusal without its place and its figures."""
-    parts = [p for p in text.split(": ") if not p.startswith("/")]
+    """A refusal without its field, its place and its figures."""
+    parts = [p for p in text.split(": ")[1:] if not p.startswith("/")]
     return re.sub(r'[0-9]+|"[^"]*"|#\S*', "_", ": ".join(parts))[:90]
 
 
-def check(schema, result):
-    """What is wrong with an answer that came to its end, or None."""
+def body_of(schema, n):
+    body = {"messages": [{"role": "user", "content": "Answer in JSON."}], "max_tokens": MAX_TOKENS, "temperature": 0 if n % 4 == 0 else 1,
+            "seed": n, "chat_template_kwargs": {"enable_thinking": False}}
+    if isinstance(schema, dict):
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "random", "strict": True, "schema": schema}}
+    else:
+        body["guided_json"] = schema
+    return json.dumps(body)
+
+
+class Client:
+    def __init__(self, address):
+        self.address = address
+        self.of_thread = threading.local()
+
+    def ask(self, schema, n):
+        """Status, answer and time."""
+        begin = time.monotonic()
+        if not hasattr(self.of_thread, "connection"):
+            self.of_thread.connection = http.client.HTTPConnection(self.address, timeout=600)
+        connection = self.of_thread.connection
+        connection.request("POST", "/v1/chat/completions", body_of(schema, n), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read()), time.monotonic() - begin
+
+
+def outcome(schema, status, result):
+    """refused, cut, valid or wrong, and why."""
+    if status == 400 and result["error"]["code"] == "invalid_schema":
+        return "refused", reason(result["error"]["message"])
+    if status != 200:
+        return "wrong", f"{status}: {result}"
+    choice = result["choices"][0]
+    answer = choice["message"]["content"]
+    if choice["finish_reason"] == "length":
+        return "cut", None
+    if choice["finish_reason"] != "stop":
+        return "wrong", f"ended by {choice['finish_reason']}: {answer!r}"
     try:
-        if result["finish_reason"] != "stop":
-            return result["finish_reason"]
-        VALIDATOR(schema, format_checker=FORMATS_OF_DRAFT).validate(json.loads(result["answer"]))
+        VALIDATOR(schema, format_checker=FORMATS_OF_DRAFT).validate(json.loads(answer))
     except (ValueError, jsonschema.ValidationError) as e:
-        return str(e).splitlines()[0]
-    return None
+        return "wrong", f"{str(e).splitlines()[0]}: {answer!r}"
+    return "valid", None
+
+
+def run(client, schemas):
+    refused, done, begin = collections.Counter(), collections.Counter(), time.monotonic()
+    slowest = (0.0, 0)
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        for i, (status, result, seconds) in enumerate(pool.map(client.ask, schemas, range(len(schemas)))):
+            kind, why = outcome(schemas[i], status, result)
+            done[kind] += 1
+            slowest = max(slowest, (seconds, i))
+            if kind == "refused":
+                refused[why] += 1
+            if kind == "wrong":
+                print(f"wrong: {json.dumps(schemas[i])}\n  {why}", flush=True)
+            if (i + 1) % 500 == 0:
+                print(f"{i + 1} schemas in {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+    for text, count in refused.most_common():
+        print(f"{count:6} refused: {text}")
+    print(f"slowest: {slowest[0]:.1f} s, {json.dumps(schemas[slowest[1]])[:200]}")
+    print(f"{len(schemas)} schemas in {time.monotonic() - begin:.0f} s: {done['refused']} refused, {done['valid']} answers valid, "
+          f"{done['cut']} cut at {MAX_TOKENS} tokens, {done['wrong']} wrong")
+    # A test in which hardly anything is followed to its end would say nothing.
+    return 1 if done["wrong"] or done["valid"] < len(schemas) // 4 else 0
 
 
 def main():
-    program, model, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    smelt, model, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
     source = Schemas(int(sys.argv[4]) if len(sys.argv) > 4 else 1)
     schemas = [source.root() for _ in range(n)]
-    answers = subprocess.Popen([program, model, str(MAX_TOKENS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def feed():
-        with contextlib.suppress(BrokenPipeError), answers.stdin as pipe:
-            pipe.writelines(json.dumps(s) + "\n" for s in schemas)
-
-    threading.Thread(target=feed, daemon=True).start()
-    refused, done, begin = collections.Counter(), collections.Counter(), time.monotonic()
-    slowest = (0.0, None)  # the longest wait for an answer, and for which
-    for i, schema in enumerate(schemas):
-        asked = time.monotonic()
-        line = answers.stdout.readline()
-        if not line:
-            print(f"{program} ended with {answers.wait()} after {i} of {n} schemas, at {json.dumps(schema)}")
-            return 1
-        slowest = max(slowest, (time.monotonic() - asked, i))
-        result = json.loads(line)
-        if "refused" in result:
-            refused[reason(result["refused"])] += 1
-        elif result["finish_reason"] == "length":
-            done["cut"] += 1
-        elif problem := check(schema, result):
-            done["wrong"] += 1
-            print(f"wrong: {json.dumps(schema)}\n  answer: {result['answer']!r}\n  {problem}", flush=True)
-        else:
-            done["valid"] += 1
-        if (i + 1) % 500 == 0:
-            print(f"{i + 1} schemas in {time.monotonic() - begin:.0f} s, slowest {slowest[0]:.1f} s: {json.dumps(schemas[slowest[1]])[:300]}",
-                  file=sys.stderr, flush=True)
-    for text, count in refused.most_common():
-        print(f"{count:6} refused: {text}")
-    print(f"{n} schemas: {refused.total()} refused, {done['valid']} answers valid, {done['cut']} cut at {MAX_TOKENS} tokens, {done['wrong']} wrong")
-    # A test in which hardly anything is followed to its end would say nothing.
-    return 1 if done["wrong"] or done["valid"] < n // 4 else 0
+    server = subprocess.Popen([smelt, "serve", model, "--port", "0", "-q"], stdout=subprocess.PIPE, text=True)
+    try:
+        status = run(Client(server.stdout.readline().strip().removeprefix("http://")), schemas)
+    finally:
+        server.terminate()
+    if server.wait() != 0:
+        print(f"the server ended with {server.returncode}")
+        return 1
+    return status
 
 
 sys.exit(main())
