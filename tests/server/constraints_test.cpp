@@ -196,6 +196,7 @@ TEST_F(ConstraintsTest, EveryDialectHasASpelling) {
     const Json tool = {{"name", "add"}, {"input_schema", tools[1]["function"]["parameters"]}};
     const Json use = post("/v1/messages", {{"model", "demo-23m"},
                                            {"max_tokens", 100},
+                                           {"temperature", 0},
                                            {"messages", question},
                                            {"tools", {tool}},
                                            {"tool_choice", {{"type", "any"}}}})
