@@ -40,11 +40,16 @@ void encode(std::span<const float> x, BlockBF16& b) {
     b.value = BF16::from(x[0]);
 }
 
+// Of a scale so small that 1 / d is infinite, and 0 as a half anyway: quants of 0, the same on every device.
+float inverse_of(float d) {
+    return std::fabs(d) < 0x1p-126f ? 0 : 1 / d;
+}
+
 // The quants are made with the unrounded scale, as the published encoder does, so that files are the same to
 // the byte.
 void encode(std::span<const float> x, BlockQ8_0& b) {
     const float d = largest_magnitude(x) / 127;
-    const float inverse = d == 0 ? 0 : 1 / d;
+    const float inverse = inverse_of(d);
     b.d = F16::from(d);
     for (size_t i = 0; i < x.size(); ++i) b.qs[i] = static_cast<int8_t>(std::round(x[i] * inverse));
 }
@@ -56,7 +61,7 @@ void encode(std::span<const float> x, BlockQ4_0& b) {
         if (std::fabs(v) > std::fabs(extreme)) extreme = v;
     }
     const float d = extreme / -8;
-    const float inverse = d == 0 ? 0 : 1 / d;
+    const float inverse = inverse_of(d);
     b.d = F16::from(d);
     const auto nibble = [&](float v) {
         return static_cast<uint8_t>(std::min(15, static_cast<int>(v * inverse + 8.5f)));

@@ -69,9 +69,13 @@ SIMD void decode(const BlockQ8_0& b, float* to) {
     const F d = splat(half_of(b.d));
     UNROLL for (int i = 0; i < 32; i += lanes) store(to + i, d * to_float(load_int8(b.qs + i)));
 }
+// Below the smallest normal number it would be infinite, see quant/encode.cpp.
+SIMD float inverse_of(float d) {
+    return (d < 0 ? -d : d) < 0x1p-126f ? 0 : 1 / d;
+}
 void encode(const float* x, BlockQ8_0& b) {
     const float d = largest_magnitude(x) / 127;
-    const F inverse = splat(d == 0 ? 0 : 1 / d);
+    const F inverse = splat(inverse_of(d));
     b.d = to_half(d);
     UNROLL for (int i = 0; i < 32; i += lanes) {
         store_bytes(b.qs + i, __builtin_convertvector(round_away(load(x + i) * inverse), I));
@@ -95,7 +99,7 @@ void encode(const float* x, BlockQ4_0& b) {
     float extreme = 0;
     for (int i = 31; i >= 0; --i) extreme = (x[i] < 0 ? -x[i] : x[i]) == top ? x[i] : extreme;
     const float d = (top == 0 ? 0.0f : extreme) / -8;
-    const F inverse = splat(d == 0 ? 0 : 1 / d);
+    const F inverse = splat(inverse_of(d));
     b.d = to_half(d);
     UNROLL for (int i = 0; i < 16; i += lanes) {
         store_bytes(b.qs + i, nibbles(load(x + i), inverse) | nibbles(load(x + i + 16), inverse) << 4);

@@ -23,10 +23,15 @@ inline void put_half(device uchar* to, float value) {
     *(device half*)to = half(value);
 }
 
+// Below the smallest normal number it would be infinite, see quant/encode.cpp.
+inline float inverse_of(float d) {
+    return abs(d) < 1.17549435e-38f ? 0.0f : 1.0f / d;
+}
+
 // The quants are made with the unrounded scale.
 inline void encode_q8_0(threadgroup const float* x, device uchar* block, uint lane) {
     const float d = simd_max(abs(x[lane])) / 127.0f;
-    const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
+    const float inverse = inverse_of(d);
     if (lane == 0) put_half(block, d);
     block[2 + lane] = uchar(int(round(x[lane] * inverse)));
 }
@@ -36,7 +41,7 @@ inline void encode_q4_0(threadgroup const float* x, device uchar* block, uint la
     const float largest = simd_max(abs(x[lane]));
     const uint first = simd_min(abs(x[lane]) == largest ? lane : 31u);
     const float d = x[first] / -8.0f;
-    const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
+    const float inverse = inverse_of(d);
     if (lane == 0) put_half(block, d);
     if (lane < 16) {
         const int low = min(15, int(x[lane] * inverse + 8.5f)), high = min(15, int(x[lane + 16] * inverse + 8.5f));
