@@ -108,7 +108,7 @@ function(software_metal_device)
     endif()
     set(softmetal ${CMAKE_SOURCE_DIR}/tests/softmetal)
     add_library(softmetal STATIC ${softmetal}/commands.cpp ${softmetal}/device.cpp ${softmetal}/execute.cpp ${softmetal}/fibers.cpp
-        ${softmetal}/foundation.cpp ${softmetal}/matrix.cpp ${softmetal}/memory.cpp ${softmetal}/registration.cpp
+        ${softmetal}/foundation.cpp ${softmetal}/matrix.cpp ${softmetal}/memory.cpp ${softmetal}/registration.cpp ${softmetal}/residency.cpp
         ${softmetal}/threadgroup.cpp)
     target_include_directories(softmetal PUBLIC ${softmetal}/include ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/src)
     target_compile_options(softmetal PRIVATE "$<$<BOOL:${SMELT_HOST_HAS_FMA}>:-mavx2;-mfma>")
@@ -151,7 +151,7 @@ function(metal_on_cuda)
     set(cudart ${cuda_bin}/../lib64/libcudart_static.a rt dl Threads::Threads)
     # The device, with a GPU in place of fibers.
     add_library(softmetal_cuda STATIC EXCLUDE_FROM_ALL ${softmetal}/commands.cpp ${softmetal}/device.cpp ${softmetal}/foundation.cpp
-        ${softmetal}/registration.cpp ${execute_object})
+        ${softmetal}/registration.cpp ${softmetal}/residency.cpp ${execute_object})
     target_include_directories(softmetal_cuda PUBLIC ${softmetal}/include ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/src)
     target_link_libraries(softmetal_cuda PRIVATE fmt::fmt PUBLIC ${cudart})
     add_executable(metal_cuda_bench EXCLUDE_FROM_ALL ${metal_cuda_bench_object} ${objects})

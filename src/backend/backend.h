@@ -170,6 +170,11 @@ class Backend {
     virtual void gelu(Tensor out, Tensor x) = 0;
     // out[i] = x[rows[i]]
     virtual void gather_rows(Tensor out, Tensor x, Tensor rows) = 0;
+    // The largest of each row of x (n_rows, n) in order, of equal ones the smaller id first, and NaN before
+    // all numbers: values (n_rows, k) and ids (n_rows, k) I32; k at most n.
+    virtual void top_k(Tensor values, Tensor ids, Tensor x) = 0;
+    // Whether that is the way to have the few that are needed of a long row, rather than to read all of it.
+    virtual bool prefers_top_k() const { return false; }
     // Copies whole KV blocks: block from[i] to to[i] (copy-on-write). Host-side lists; in order with the
     // recorded ops.
     virtual void copy_kv_blocks(const KvLayer& kv, std::span<const int32_t> from,

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <numbers>
+#include <numeric>
 
 #include "backend/backend.h"
 #include "base/cpu_info.h"
@@ -287,6 +288,21 @@ class ReferenceBackend : public Backend {
         for (int64_t i = 0; i < out.n_rows(); ++i) {
             std::memcpy(at<float>(out, i), at<float>(x, at<int32_t>(rows, 0)[i]),
                         static_cast<size_t>(x.row_len()) * sizeof(float));
+        }
+    }
+
+    void top_k(Tensor values, Tensor ids, Tensor x) override {
+        std::vector<int32_t> order(static_cast<size_t>(x.row_len()));
+        for (int64_t r = 0; r < x.n_rows(); ++r) {
+            const float* row = at<float>(x, r);
+            std::iota(order.begin(), order.end(), 0);
+            std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+                return std::isnan(row[b]) ? false : std::isnan(row[a]) || row[a] > row[b];
+            });
+            for (int64_t i = 0; i < ids.row_len(); ++i) {
+                at<int32_t>(ids, r)[i] = order[static_cast<size_t>(i)];
+                at<float>(values, r)[i] = row[order[static_cast<size_t>(i)]];
+            }
         }
     }
 

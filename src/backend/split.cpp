@@ -227,6 +227,12 @@ class SplitBackend : public Backend {
         rows = held(rows, d);
         record(d).gather_rows(written(out, d), x, rows);
     }
+    void top_k(Tensor values, Tensor ids, Tensor x) override {
+        const int d = home({x});
+        x = held(x, d);
+        ids = written(ids, d);
+        record(d).top_k(written(values, d), ids, x);
+    }
     void copy_kv_blocks(const KvLayer& kv, std::span<const int32_t> from,
                         std::span<const int32_t> to) override {
         const int d = storage_of(kv.k).kv_device;

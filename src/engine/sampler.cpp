@@ -100,6 +100,17 @@ std::string check_sampling(const SamplingParams& p, int vocab_size) {
     return "";
 }
 
+bool has_penalties(const SamplingParams& p) {
+    return p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
+}
+
+int n_best_of(const SamplingParams& p) {
+    constexpr int most = 64;  // more are hardly less than all
+    if (!p.logit_bias.empty() || has_penalties(p) || p.dry_multiplier > 0 || p.top_n_sigma > 0) return 0;
+    if (is_greedy(p)) return 1;
+    return p.top_k <= most ? p.top_k : 0;
+}
+
 void TokenCounts::add(std::span<const int32_t> ids, size_t at, int n_prompt, int amount) {
     Count& c = counts_[ids[at]];
     c.seen += amount;

@@ -52,6 +52,12 @@ struct SamplingParams {
 // What is wrong with the parameters: field, expected, found. Empty when nothing is.
 std::string check_sampling(const SamplingParams& params, int vocab_size);
 
+bool has_penalties(const SamplingParams& params);
+
+// So many of the largest logits draw() looks at, whatever the others are: none where it looks at all.
+// Penalties, bans, a grammar and logprobs are not counted in: they look at all.
+int n_best_of(const SamplingParams& params);
+
 // Uniform bits for draw number `counter` of a sequence: no state, so that nothing else that runs can disturb
 // it. `stream` tells the sequences of one request apart.
 uint64_t random_bits(uint64_t seed, uint64_t stream, uint64_t counter);

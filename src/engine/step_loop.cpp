@@ -16,8 +16,12 @@ double seconds(Sequence::Clock::duration d) {
     return std::chrono::duration<double>(d).count();
 }
 
-bool has_penalties(const SamplingParams& p) {
-    return p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
+// See Batch. What the draw behind this position needs: advance() has the same cases.
+int n_best_of(const Sequence& s, int pos) {
+    const Request& r = *s.request;
+    const bool bans = !r.stop_ids.empty() && (r.ignore_eos || s.n_generated() < r.min_tokens);
+    if (s.beams || s.grammar || bans || r.n_logprobs >= 0 || s.scores(pos)) return 0;
+    return n_best_of(r.sampling);
 }
 
 bool contains(const std::vector<int32_t>& ids, int32_t id) {
@@ -184,7 +188,8 @@ void StepLoop::build_batch(const StepPlan& plan) {
     batch_.seq_start.assign(1, 0);
     batch_.logits_rows.clear();
     batch_.hidden_rows.clear();
-    batch_.max_blocks = batch_.max_kv_len = 0;
+    batch_.max_blocks = batch_.max_kv_len = batch_.n_best = 0;
+    bool all = false;  // logits of some row
     for (const StepPlan::Part& part : plan.parts) {
         const Sequence& s = *part.sequence;
         const int end = s.kv.n_tokens + part.n_tokens;
@@ -196,13 +201,19 @@ void StepLoop::build_batch(const StepPlan& plan) {
             if (kv_.has_windows()) {
                 batch_.window_slots.push_back(kv_.part_of(s.kv, i) * block_len + pos % block_len);
             }
-            if (s.wants_logits(pos)) batch_.logits_rows.push_back(batch_.n_tokens() - 1);
+            if (s.wants_logits(pos)) {
+                batch_.logits_rows.push_back(batch_.n_tokens() - 1);
+                const int n_best = n_best_of(s, pos);
+                all = all || n_best == 0;
+                batch_.n_best = std::max(batch_.n_best, n_best);
+            }
             if (s.pools(pos)) batch_.hidden_rows.push_back(batch_.n_tokens() - 1);
         }
         batch_.seq_start.push_back(batch_.n_tokens());
         batch_.max_blocks = std::max(batch_.max_blocks, static_cast<int>(s.kv.blocks.size()));
         batch_.max_kv_len = std::max(batch_.max_kv_len, end);
     }
+    if (all) batch_.n_best = 0;
     batch_.block_table.assign(plan.parts.size() * static_cast<size_t>(batch_.max_blocks), 0);
     auto row = batch_.block_table.begin();
     for (const StepPlan::Part& part : plan.parts) {

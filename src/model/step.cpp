@@ -2,6 +2,8 @@
 #include "model/step.h"
 
 #include <algorithm>
+#include <bit>
+#include <limits>
 
 namespace smelt {
 
@@ -44,7 +46,7 @@ size_t Arena::n_bytes() const {
 }
 
 Step::Step(Backend& backend, Arena& arena, const Batch& batch, std::span<const KvLayer> kv)
-    : backend_(backend), arena_(arena), kv_(kv) {
+    : backend_(backend), arena_(arena), kv_(kv), n_best_(batch.n_best) {
     CHECK(batch.n_tokens() > 0 && batch.seq_start.back() == batch.n_tokens());
     arena.reset({0, 0});
     backend.begin();
@@ -232,12 +234,35 @@ Tensor Step::hidden_rows(Tensor x) {
 }
 
 void Step::run(std::vector<float>& out) {
-    backend_.submit_and_wait();
     const size_t n_logits = wants_logits() ? static_cast<size_t>(logits_.n_elements()) : 0;
     const size_t n_hidden = wants_hidden() ? static_cast<size_t>(hidden_.n_elements()) : 0;
+    const bool best = n_logits > 0 && n_best_ > 0 && n_best_ < logits_.row_len() && backend_.prefers_top_k();
+    Tensor values, ids;
+    if (best) {
+        values = arena_.take(DType::F32, {logits_.n_rows(), n_best_});
+        ids = arena_.take(DType::I32, {logits_.n_rows(), n_best_});
+        backend_.top_k(values, ids, logits_);
+    }
+    backend_.submit_and_wait();
     out.resize(n_logits + n_hidden);
-    if (n_logits > 0) backend_.read(logits_, out.data());
     if (n_hidden > 0) backend_.read(hidden_, out.data() + n_logits);
+    if (best) return read_best(values, ids, out);
+    if (n_logits > 0) backend_.read(logits_, out.data());
+}
+
+void Step::read_best(Tensor values, Tensor ids, std::vector<float>& out) {
+    // Both come to the end of `out` first: what is refilled every step shall allocate once.
+    const size_t end = out.size(), n = static_cast<size_t>(values.n_elements());
+    out.resize(end + 2 * n);
+    backend_.read(values, &out[end]);
+    backend_.read(ids, &out[end + n]);
+    std::fill_n(out.begin(), logits_.n_elements(), -std::numeric_limits<float>::infinity());
+    for (size_t i = 0; i < n; ++i) {
+        const size_t row = i / static_cast<size_t>(n_best_);
+        const auto id = static_cast<size_t>(std::bit_cast<int32_t>(out[end + n + i]));
+        out[row * static_cast<size_t>(logits_.row_len()) + id] = out[end + i];
+    }
+    out.resize(end);
 }
 
 }  // namespace smelt

@@ -26,6 +26,8 @@ struct Batch {
     int max_kv_len = 0;
     std::vector<int32_t> logits_rows;       // tokens whose logits are wanted, ascending
     std::vector<int32_t> hidden_rows = {};  // tokens whose final hidden state is wanted, ascending
+    // So many of the largest logits of each row are needed, 0: all. The others may come as -infinity.
+    int n_best = 0;
 
     int n_tokens() const { return static_cast<int>(ids.size()); }
     int n_seqs() const { return static_cast<int>(seq_start.size()) - 1; }
@@ -129,7 +131,8 @@ class Step {
     void set_hidden(Tensor hidden) { hidden_ = hidden; }
 
     // Runs the record and brings to the host: logits, (n_wanted, vocab_size), and behind them hidden states,
-    // (n_wanted, dim).
+    // (n_wanted, dim). Of a device that has top_k at hand, of the logits the best alone where these are
+    // enough.
     void run(std::vector<float>& out);
 
     int n_tokens() const { return batch_.n_tokens; }
@@ -139,6 +142,7 @@ class Step {
  private:
     Tensor upload(const std::vector<int32_t>& values);
     Tensor some_rows(Tensor x, Tensor rows);
+    void read_best(Tensor values, Tensor ids, std::vector<float>& out);
     ExpertsOut expert_product(const ExpertLinear& w, Tensor x, const Routed& routed);
 
     Backend& backend_;
@@ -148,6 +152,7 @@ class Step {
     BatchView windowed_;  // the same, as layers with a window see it
     Tensor logits_rows_, hidden_rows_;
     Tensor logits_, hidden_;
+    int n_best_;
 };
 
 }  // namespace smelt

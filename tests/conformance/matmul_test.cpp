@@ -142,6 +142,44 @@ TEST_P(EveryFormat, ATokenAloneHasTheBitsItHasInABatch) {
     }
 }
 
+// Rows of several rounds of every kernel, the last one not full; of powers of two as scales also those that
+// no model has.
+TEST(Matmul, ATokenAloneHasItsBitsInLongRowsToo) {
+    constexpr int64_t cols = 3520, rows = 9, n = 9;
+    constexpr uint8_t scales[] = {127, 120, 0, 60, 86, 87, 167, 168, 190};
+    const std::vector<float> x = normal(n * cols, 6);
+    for (const Format f : {Format::Q8_0, Format::Q4_0, Format::MXFP4, Format::BF16}) {
+        for (const bool extreme : {false, true}) {
+            if (extreme && f != Format::MXFP4) continue;
+            EncodedWeight w = random_weight(f, rows, cols, 4);
+            const auto block = static_cast<size_t>(format_info(f).block_bytes);
+            for (size_t b = 0; extreme && b * block < w.data.size(); ++b) {
+                w.data[b * block] = static_cast<std::byte>(scales[b * b % std::size(scales)]);
+            }
+            for (const Device& d : devices()) {
+                Rig rig(*d.backend);
+                const Weight weight = rig.matrix(w);
+                const auto product = [&](int64_t first, int64_t count) {
+                    const std::vector<float> part(x.begin() + first * cols,
+                                                  x.begin() + (first + count) * cols);
+                    const Tensor in = rig.floats({count, cols}, part), out = rig.empty({count, rows});
+                    const MatmulOut m{out, &weight, nullptr};
+                    d.backend->begin();
+                    d.backend->matmul({&m, 1}, in);
+                    d.backend->submit_and_wait();
+                    return rig.read(out);
+                };
+                const std::vector<float> all = product(0, n);
+                for (int64_t t = 0; t < n; ++t) {
+                    const std::vector<float> part(all.begin() + t * rows, all.begin() + (t + 1) * rows);
+                    ASSERT_TRUE(identical(product(t, 1), part))
+                        << d.label << " " << to_string(f) << " token " << t;
+                }
+            }
+        }
+    }
+}
+
 // As gpt-oss's files hold gate and up: by turns in one tensor.
 TEST_P(EveryFormat, EveryOtherRowHasTheBitsOfAMatrixOfItsOwn) {
     for (const int64_t rows : {1, 5, 83}) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "conformance/rig.h"
 
@@ -222,6 +223,38 @@ TEST(Ops, GatherRows) {
             return run(rig, out, [&] { rig.be.gather_rows(out, in, rows); });
         },
         0, 0, "gather");
+}
+
+// Equal values, zeros of both signs, infinities, NaN: the same order everywhere, and the values as they were.
+TEST(Ops, TopK) {
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    constexpr float odd[] = {0.0f, -0.0f, inf, -inf, std::numeric_limits<float>::quiet_NaN(), 1e-42f};
+    for (const int64_t n : {1, 5, 255, 256, 257, 1500}) {
+        for (const int64_t k : {1, 2, 5, 64}) {
+            if (k > n) continue;
+            std::vector<float> x = normal(4 * n, static_cast<unsigned>(n + k), 2);
+            for (int64_t i = n; i < 2 * n; ++i)
+                x[static_cast<size_t>(i)] = std::round(x[static_cast<size_t>(i)]);
+            for (int64_t i = 0; i < 2 * n; ++i) x[static_cast<size_t>(2 * n + i)] = odd[(i * i + k) % 6];
+            std::fill(x.end() - n, x.end() - n / 2, -inf);
+            const auto best = [&](Backend& backend) {
+                Rig rig(backend);
+                const Tensor values = rig.empty({4, k}), ids = rig.raw(DType::I32, {4, k});
+                backend.begin();
+                backend.top_k(values, ids, rig.floats({4, n}, x, 3));
+                backend.submit_and_wait();
+                std::vector<int32_t> chosen(static_cast<size_t>(4 * k));
+                backend.read(ids, chosen.data());
+                return std::pair(rig.read(values), chosen);
+            };
+            const auto expected = best(reference());
+            for (const Device& d : devices()) {
+                const auto got = best(*d.backend);
+                EXPECT_EQ(got.second, expected.second) << d.label << " " << k << " of " << n;
+                EXPECT_TRUE(identical(got.first, expected.first)) << d.label << " " << k << " of " << n;
+            }
+        }
+    }
 }
 
 // Ops see what ops before them in the same record wrote, and what write() did between them.

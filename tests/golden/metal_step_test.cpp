@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <future>
+#include <limits>
 #include <map>
 #include <sstream>
 
@@ -160,6 +162,114 @@ TEST(MetalStep, AFailedCommandBufferLosesTheDeviceAndNothingElse) {
     EXPECT_EQ(error_of(feed), lost);  // and stays so
     const auto another = make_metal_backend({});
     EXPECT_EQ(logits_of(*another), expected);
+}
+
+// Weights and the cache, as long as they are there; macOS 14 has no residency sets.
+TEST(MetalStep, AModelStaysResident) {
+    const auto before = softmetal::settings();
+    for (const int macos : {15, 14}) {
+        softmetal::settings().macos = macos;
+        const size_t nothing = softmetal::resident_bytes();
+        {
+            const auto backend = make_metal_backend({});
+            const auto file = demo();
+            const auto model = load_model(file, *backend);
+            const size_t weights = softmetal::resident_bytes() - nothing;
+            const DeviceRunner runner(*model, *backend, {.n_ctx = 64, .n_blocks = 4});
+            const size_t with_cache = softmetal::resident_bytes() - nothing;
+            if (macos == 14) {
+                EXPECT_EQ(with_cache, 0u);
+            } else {
+                EXPECT_GE(weights, file->mappings.at(0)->bytes().size());
+                EXPECT_GT(with_cache, weights);
+            }
+        }
+        EXPECT_EQ(softmetal::resident_bytes(), nothing);
+    }
+    softmetal::settings() = before;
+}
+
+// A step whose draws need few logits brings these alone to the host.
+TEST(MetalStep, GreedyAndTopKStepsReadFewLogits) {
+    const auto backend = make_metal_backend({});
+    const auto model = load_model(demo(), *backend);
+    DeviceRunner runner(*model, *backend, {.n_ctx = 16, .n_blocks = 1, .block_len = 16});
+    Batch batch;
+    batch.ids = {5, 17, 3};
+    batch.positions = batch.slots = {0, 1, 2};
+    batch.seq_start = {0, 3};
+    batch.block_table = {0};
+    batch.max_blocks = 1;
+    batch.max_kv_len = 3;
+    batch.logits_rows = {1, 2};
+    std::vector<float> all, best;
+    runner.run(batch, all);
+    batch.n_best = 4;
+    softmetal::trace() = {};
+    runner.run(batch, best);
+    EXPECT_EQ(softmetal::trace().kernels.back(), "top_k");
+    EXPECT_EQ(softmetal::trace().command_buffers, 1);
+    ASSERT_EQ(best.size(), all.size());
+    const auto vocab_size = static_cast<size_t>(model->config().vocab_size);
+    for (const size_t row : {0u, 1u}) {
+        std::vector<float> sorted(all.begin() + static_cast<ptrdiff_t>(row * vocab_size),
+                                  all.begin() + static_cast<ptrdiff_t>((row + 1) * vocab_size));
+        std::ranges::sort(sorted, std::greater());
+        size_t n_known = 0;
+        for (size_t i = row * vocab_size; i < (row + 1) * vocab_size; ++i) {
+            if (best[i] == -std::numeric_limits<float>::infinity()) continue;
+            ++n_known;
+            EXPECT_EQ(best[i], all[i]);
+            EXPECT_GE(best[i], sorted[3]);
+        }
+        EXPECT_EQ(n_known, 4u);
+    }
+}
+
+// Reads whole rows whatever is asked for.
+struct WholeRows : DeviceRunner {
+    using DeviceRunner::DeviceRunner;
+    void run(const Batch& batch, std::vector<float>& logits) override {
+        Batch whole = batch;
+        whole.n_best = 0;
+        DeviceRunner::run(whole, logits);
+    }
+};
+
+TEST(MetalStep, FewLogitsGiveTheSameTokens) {
+    const auto backend = make_metal_backend({});
+    const auto model = load_model(demo(), *backend);
+    const DeviceRunnerOptions options{.n_ctx = 64, .n_blocks = 16};
+    Engine few(std::make_unique<DeviceRunner>(*model, *backend, options));
+    const auto tokens = [&](Engine& engine, const SamplingParams& sampling) {
+        std::vector<int32_t> ids;
+        std::promise<void> finished;
+        const auto sink = [&](const Event& e) {
+            if (const auto* token = std::get_if<TokenEvent>(&e)) ids.push_back(token->id);
+            if (std::holds_alternative<FinishEvent>(e)) finished.set_value();
+        };
+        const auto taken =
+            engine.submit({.tokens = prompt, .sampling = sampling, .max_tokens = 5, .sink = sink});
+        EXPECT_TRUE(std::holds_alternative<RequestId>(taken));
+        finished.get_future().wait();
+        return ids;
+    };
+    const std::vector<SamplingParams> cases = {
+        {.temperature = 0},
+        {.top_k = 5, .seed = 7},
+        {.temperature = 1.5f, .top_k = 40, .top_p = 0.9f, .seed = 8},
+        {.temperature = 2, .top_k = 20, .min_p = 0.1f, .seed = 9},
+        {.top_k = 8, .typical_p = 0.8f, .xtc_probability = 0.5f, .seed = 10}};
+    softmetal::trace() = {};
+    std::vector<std::vector<int32_t>> got;
+    for (const SamplingParams& p : cases) got.push_back(tokens(few, p));
+    few.stop();
+    EXPECT_EQ(std::ranges::count(softmetal::trace().kernels, "top_k"), 5 * std::ssize(cases));
+    Engine whole(std::make_unique<WholeRows>(*model, *backend, options));
+    softmetal::trace() = {};
+    for (size_t i = 0; i < cases.size(); ++i) EXPECT_EQ(tokens(whole, cases[i]), got[i]) << i;
+    whole.stop();
+    EXPECT_EQ(std::ranges::count(softmetal::trace().kernels, "top_k"), 0);
 }
 
 // The requests end with the device's error, and the engine goes on answering, with errors.

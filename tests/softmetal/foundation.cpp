@@ -140,7 +140,15 @@ ProcessInfo* ProcessInfo::processInfo() {
 }
 
 String* ProcessInfo::operatingSystemVersionString() const {
-    return String::string("Version 14.0 (software Metal device)", UTF8StringEncoding);
+    const std::string version = std::to_string(softmetal::settings().macos) + ".0";
+    return String::string(("Version " + version + " (software Metal device)").c_str(), UTF8StringEncoding);
+}
+
+OperatingSystemVersion ProcessInfo::operatingSystemVersion() const {
+    return {softmetal::settings().macos, 0, 0};
+}
+bool ProcessInfo::isOperatingSystemAtLeastVersion(OperatingSystemVersion v) const {
+    return v.majorVersion <= softmetal::settings().macos;
 }
 
 UInteger ProcessInfo::physicalMemory() const {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -316,6 +317,48 @@ TEST(Sampler, BadParametersAreNamed) {
               "logit_bias of 9: expected -1e6 to 1e6, found nan");
     EXPECT_EQ(check_sampling({.penalty_last_n = -2}, 10),
               "penalty_last_n: expected -1 (all) or more, found -2");
+}
+
+// Whoever needs n_best_of() logits draws the same token from these alone.
+TEST(Sampler, TheBestLogitsAreEnough) {
+    constexpr int n = 500;
+    const std::vector<SamplingParams> cases = {{.temperature = 0},
+                                               {.top_k = 1},
+                                               {.top_k = 7},
+                                               {.temperature = 2, .top_k = 64, .top_p = 0.7f},
+                                               {.top_k = 20, .min_p = 0.2f},
+                                               {.top_k = 9, .typical_p = 0.6f},
+                                               {.top_k = 9, .xtc_probability = 1, .xtc_threshold = 0.05f}};
+    Sampler sampler(n);
+    for (const SamplingParams& p : cases) {
+        const int n_best = n_best_of(p);
+        ASSERT_GT(n_best, 0);
+        for (uint32_t seed = 0; seed < 200; ++seed) {
+            std::vector<float> all = random_logits(n, seed);
+            if (seed % 2 == 0)
+                std::ranges::transform(all, all.begin(), [](float x) { return std::round(x); });
+            std::vector<int32_t> order(n);
+            std::iota(order.begin(), order.end(), 0);
+            std::ranges::stable_sort(order, std::greater(),
+                                     [&](int32_t id) { return all[static_cast<size_t>(id)]; });
+            std::vector<float> best(n, -inf);
+            for (int i = 0; i < n_best; ++i) {
+                const auto id = static_cast<size_t>(order[static_cast<size_t>(i)]);
+                best[id] = all[id];
+            }
+            const DrawOptions options{.random = random_bits(seed, 0, 0)};
+            EXPECT_EQ(sampler.draw(best, p, options).id, sampler.draw(all, p, options).id);
+        }
+    }
+    for (const SamplingParams& p : std::vector<SamplingParams>{{},
+                                                               {.top_k = 65},
+                                                               {.top_p = 0.5f},
+                                                               {.temperature = 0, .repetition_penalty = 1.1f},
+                                                               {.temperature = 0, .logit_bias = {{3, 1.0f}}},
+                                                               {.temperature = 0, .dry_multiplier = 1},
+                                                               {.top_k = 5, .top_n_sigma = 1}}) {
+        EXPECT_EQ(n_best_of(p), 0);
+    }
 }
 
 }  // namespace

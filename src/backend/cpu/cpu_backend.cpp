@@ -219,6 +219,14 @@ class CpuBackend : public Backend {
                  });
     }
 
+    void top_k(Tensor values, Tensor ids, Tensor x) override {
+        CHECK(ids.row_len() <= x.row_len() && values.row_len() == ids.row_len());
+        each_row(x.n_rows(), x.row_len(),
+                 [=, from = rows_of<float>(x), to = rows_of<float>(values), chosen = rows_of<int32_t>(ids),
+                  n = x.row_len(),
+                  k = ids.row_len()](int64_t i) { cpu::top_k_row(from[i], n, to[i], chosen[i], k); });
+    }
+
     void route(Tensor expert_ids, Tensor expert_weights, Tensor logits, const RouteParams& p) override {
         const int64_t n_experts = logits.row_len();
         CHECK(expert_ids.row_len() <= n_experts && expert_weights.row_len() == expert_ids.row_len());

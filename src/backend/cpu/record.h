@@ -21,6 +21,8 @@ struct Recorder {
 void record_matmul(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x);
 void record_matmul_experts(Recorder& r, std::span<const ExpertsOut> outs, const Tensor& x,
                            const Tensor& expert_ids);
+// See Backend::top_k.
+void top_k_row(const float* x, int64_t n, float* values, int32_t* ids, int64_t k);
 // One token's experts; see Backend::route.
 void route_row(const float* logits, int64_t n_experts, const float* bias, const RouteParams& p, int32_t* ids,
                float* weights, int64_t n_used);

@@ -60,6 +60,24 @@ float score_of(float logit, float largest, const RouteParams& p) {
 
 }  // namespace
 
+// Insertion into a short sorted list.
+void top_k_row(const float* x, int64_t n, float* values, int32_t* ids, int64_t k) {
+    const auto larger = [](float a, float b) {
+        return b == b && (a != a || a > b);
+    };  // NaN is larger than all
+    int64_t n_known = 0;
+    for (int64_t e = 0; e < n; ++e) {
+        if (n_known == k && !larger(x[e], values[k - 1])) continue;
+        int64_t i = n_known < k ? n_known++ : k - 1;
+        for (; i > 0 && larger(x[e], values[i - 1]); --i) {
+            values[i] = values[i - 1];
+            ids[i] = ids[i - 1];
+        }
+        values[i] = x[e];
+        ids[i] = static_cast<int32_t>(e);
+    }
+}
+
 void route_row(const float* logits, int64_t n_experts, const float* bias, const RouteParams& p, int32_t* ids,
                float* weights, int64_t n_used) {
     const float largest = *std::max_element(logits, logits + n_experts);

@@ -64,12 +64,42 @@ std::string Gpu::describe_default() {
     return device ? describe(*device.get()) : "Apple GPU";
 }
 
+#ifdef SMELT_RESIDENCY_SETS
+ResidencySet::ResidencySet(MTL::Device& device, MTL::CommandQueue& queue) : queue_(NS::RetainPtr(&queue)) {
+    // Built with the headers of macOS 15, run on 14: the class is not there.
+    if (!NS::ProcessInfo::processInfo()->isOperatingSystemAtLeastVersion({15, 0, 0})) return;
+    const auto descriptor = NS::TransferPtr(MTL::ResidencySetDescriptor::alloc()->init());
+    NS::Error* error = nullptr;
+    set_ = NS::TransferPtr(device.newResidencySet(descriptor.get(), &error));
+    if (set_) queue.addResidencySet(set_.get());  // null: it goes without
+}
+ResidencySet::~ResidencySet() {
+    if (set_) queue_->removeResidencySet(set_.get());
+}
+void ResidencySet::add(const Buffer& buffer) {
+    if (!set_) return;
+    set_->addAllocation(buffer.get());
+    set_->commit();
+}
+void ResidencySet::remove(const Buffer& buffer) {
+    if (!set_) return;
+    set_->removeAllocation(buffer.get());
+    set_->commit();
+}
+#else
+ResidencySet::ResidencySet(MTL::Device&, MTL::CommandQueue&) {}
+ResidencySet::~ResidencySet() = default;
+void ResidencySet::add(const Buffer&) {}
+void ResidencySet::remove(const Buffer&) {}
+#endif
+
 Gpu::Gpu() {
     if (const std::string reason = missing(); !reason.empty()) throw Error("device metal: {}", reason);
     const Pool pool;
     device_ = NS::TransferPtr(MTL::CreateSystemDefaultDevice());
     queue_ = NS::TransferPtr(device_->newCommandQueue());
     if (!queue_) throw Error("device metal: {} has no command queue left", device_->name()->utf8String());
+    residency_ = std::make_shared<ResidencySet>(*device_.get(), *queue_.get());
 
     const auto options = NS::TransferPtr(MTL::CompileOptions::alloc()->init());
     // Results must not depend on how a compiler reorders floats.

@@ -2,7 +2,12 @@
 #pragma once
 
 #include <Metal/Metal.hpp>
+#if __has_include(<Metal/MTLResidencySet.hpp>)
+#include <Metal/MTLResidencySet.hpp>
+#define SMELT_RESIDENCY_SETS  // metal-cpp of macOS 15 or newer
+#endif
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -17,12 +22,34 @@ struct CacheFormats {
     Format k, v;
 };
 
+using Buffer = NS::SharedPtr<MTL::Buffer>;
+
+// Buffers that stay in the GPU's reach while their model is loaded, so that no step waits for the system to
+// map them again: from macOS 15 on. Elsewhere it does nothing.
+class ResidencySet {
+ public:
+    ResidencySet(MTL::Device& device, MTL::CommandQueue& queue);
+    ~ResidencySet();
+    ResidencySet(const ResidencySet&) = delete;
+    ResidencySet& operator=(const ResidencySet&) = delete;
+    void add(const Buffer& buffer);
+    void remove(const Buffer& buffer);
+
+#ifdef SMELT_RESIDENCY_SETS
+ private:
+    NS::SharedPtr<MTL::CommandQueue> queue_;
+    NS::SharedPtr<MTL::ResidencySet> set_;
+#endif
+};
+
 class Gpu {
  public:
     Gpu();  // throws Error with missing()
 
     MTL::Device& device() const { return *device_.get(); }
     MTL::CommandQueue& queue() const { return *queue_.get(); }
+    // May be kept longer than this object.
+    std::shared_ptr<ResidencySet> residency() const { return residency_; }
 
     const MTL::ComputePipelineState& pipeline(const std::string& kernel);
     const MTL::ComputePipelineState& pipeline(const std::string& kernel, CacheFormats formats);
@@ -39,6 +66,7 @@ class Gpu {
 
     NS::SharedPtr<MTL::Device> device_;
     NS::SharedPtr<MTL::CommandQueue> queue_;
+    std::shared_ptr<ResidencySet> residency_;
     std::vector<NS::SharedPtr<MTL::Library>> libraries_;
     std::unordered_map<std::string, MTL::Library*> library_of_;  // by kernel
     std::unordered_map<std::string, NS::SharedPtr<MTL::ComputePipelineState>> pipelines_;

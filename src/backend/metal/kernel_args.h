@@ -17,6 +17,7 @@ struct Geometry {
     DEVICE_CONSTANT int simd_width = 32;
     DEVICE_CONSTANT int matmul_simdgroups = 4;  // in a threadgroup; each has rows of its own
     DEVICE_CONSTANT int max_products = 3;       // of one matmul dispatch
+    DEVICE_CONSTANT int row_pitch = 36;         // of 32 columns in threadgroup memory: in different banks
     DEVICE_CONSTANT int attention_threads = 128;
     DEVICE_CONSTANT int attention_step = 32;   // positions of one round of the online softmax
     DEVICE_CONSTANT int attention_span = 512;  // positions whose sums are carried on together
@@ -75,6 +76,11 @@ struct EmbedArgs {
     uint32_t n_ids, cols, n_units, out_stride;
     uint32_t table_rows, aligned;
     uint64_t w_offset, w_row_bytes, s_offset, s_row_bytes;
+};
+
+struct TopKArgs {
+    uint32_t n, k;
+    uint32_t x_stride, values_stride, ids_stride;
 };
 
 struct CopyArgs {

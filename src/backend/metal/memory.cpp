@@ -49,7 +49,7 @@ std::unique_ptr<Storage> WeightMemory::map(std::span<const std::byte> bytes) {
     return storage;
 }
 
-Buffer WeightMemory::window(Mapping& m, size_t begin, size_t end, size_t& first) {
+std::shared_ptr<const Resident> WeightMemory::window(Mapping& m, size_t begin, size_t end, size_t& first) {
     const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     const size_t largest = gpu_.device().maxBufferLength() / page * page;
     size_t size = m.size;
@@ -61,15 +61,15 @@ Buffer WeightMemory::window(Mapping& m, size_t begin, size_t end, size_t& first)
         size = std::min(largest, m.size - first);
         if (end > first + size) return {};  // longer than a buffer may be
     }
-    for (const auto& [start, buffer] : m.windows) {
-        if (start == first) return buffer;
+    for (const auto& [start, resident] : m.windows) {
+        if (start == first) return resident;
     }
     // The backend never writes weights.
     void* memory = const_cast<std::byte*>(m.begin + first);
     Buffer buffer =
         NS::TransferPtr(gpu_.device().newBuffer(memory, size, MTL::ResourceStorageModeShared, nullptr));
-    if (buffer) m.windows.emplace_back(first, buffer);
-    return buffer;
+    if (!buffer) return {};
+    return m.windows.emplace_back(first, std::make_shared<Resident>(gpu_, buffer)).second;
 }
 
 WeightBytes WeightMemory::place(std::span<const std::byte> bytes, size_t alignment) {
@@ -82,7 +82,9 @@ WeightBytes WeightMemory::place(std::span<const std::byte> bytes, size_t alignme
         }
         const auto begin = static_cast<size_t>(bytes.data() - m->begin);
         size_t first = 0;
-        if (Buffer buffer = window(*m, begin, begin + bytes.size(), first)) return {buffer, begin - first};
+        if (const auto resident = window(*m, begin, begin + bytes.size(), first)) {
+            return {resident->buffer(), begin - first, resident};
+        }
     }
     return copy(bytes);
 }
@@ -91,13 +93,14 @@ WeightBytes WeightMemory::copy(std::span<const std::byte> bytes) {
     const size_t size = round_up(std::max<size_t>(bytes.size(), 1), buffer_alignment);
     WeightBytes to;
     if (size > copies_chunk) {
-        to = {make_buffer(gpu_, size), 0};
+        const auto own = std::make_shared<const Resident>(gpu_, make_buffer(gpu_, size));
+        to = {own->buffer(), 0, own};
     } else {
         if (!chunk_ || chunk_used_ + size > copies_chunk) {
-            chunk_ = make_buffer(gpu_, copies_chunk);
+            chunk_ = std::make_shared<const Resident>(gpu_, make_buffer(gpu_, copies_chunk));
             chunk_used_ = 0;
         }
-        to = {chunk_, chunk_used_};
+        to = {chunk_->buffer(), chunk_used_, chunk_};
         chunk_used_ += size;
     }
     if (!bytes.empty()) std::memcpy(host_bytes({to.buffer.get(), to.offset}), bytes.data(), bytes.size());

@@ -20,11 +20,29 @@ struct Binding {
     size_t offset = 0;
 };
 
-using Buffer = NS::SharedPtr<MTL::Buffer>;
+// A buffer that stays resident as long as this lives: what a model is loaded into and its cache.
+class Resident {
+ public:
+    Resident(const Gpu& gpu, Buffer buffer) : set_(gpu.residency()), buffer_(std::move(buffer)) {
+        set_->add(buffer_);
+    }
+    ~Resident() { set_->remove(buffer_); }
+    Resident(const Resident&) = delete;
+    Resident& operator=(const Resident&) = delete;
+    const Buffer& buffer() const { return buffer_; }
+
+ private:
+    std::shared_ptr<ResidencySet> set_;
+    Buffer buffer_;
+};
+
 // Throws Error naming the size when the device has no room, or no buffers that large.
 Buffer make_buffer(const Gpu& gpu, size_t bytes);
 
 struct DeviceStorage : Storage {
+    DeviceStorage(const Gpu& gpu, size_t bytes)
+        : resident(gpu, make_buffer(gpu, bytes)), buffer(resident.buffer()) {}
+    Resident resident;
     Buffer buffer;
 };
 
@@ -42,6 +60,7 @@ std::byte* host_bytes(const Binding& b);
 struct WeightBytes {
     Buffer buffer;
     size_t offset = 0;
+    std::shared_ptr<const Resident> resident = {};
 };
 
 struct DeviceWeight : Storage {
@@ -82,16 +101,16 @@ class WeightMemory {
     struct Mapping {
         const std::byte* begin;
         size_t size;
-        std::vector<std::pair<size_t, Buffer>> windows;  // by first byte
+        std::vector<std::pair<size_t, std::shared_ptr<const Resident>>> windows;  // by first byte
     };
     struct MappingStorage : Storage {
         std::shared_ptr<Mapping> mapping;
     };
-    Buffer window(Mapping& m, size_t begin, size_t end, size_t& first);
+    std::shared_ptr<const Resident> window(Mapping& m, size_t begin, size_t end, size_t& first);
 
     const Gpu& gpu_;
     std::vector<std::weak_ptr<Mapping>> mappings_;
-    Buffer chunk_;  // copies go behind one another
+    std::shared_ptr<const Resident> chunk_;  // copies go behind one another
     size_t chunk_used_ = 0;
 };
 

@@ -85,9 +85,7 @@ class MetalBackend : public Backend {
     }
 
     std::unique_ptr<Storage> allocate(size_t bytes) override {
-        auto storage = std::make_unique<metal::DeviceStorage>();
-        storage->buffer = metal::make_buffer(gpu_, bytes);
-        return storage;
+        return std::make_unique<metal::DeviceStorage>(gpu_, bytes);
     }
 
     void write(const Tensor& t, const void* bytes) override {
@@ -239,6 +237,18 @@ class MetalBackend : public Backend {
                                  .limit = 0};
         add("gather_rows", args, {bind(out), bind(x), bind(rows)},
             metal::each_element(out.row_len(), out.n_rows()));
+    }
+
+    bool prefers_top_k() const override { return true; }
+    void top_k(Tensor values, Tensor ids, Tensor x) override {
+        CHECK(ids.row_len() <= x.row_len() && values.row_len() == ids.row_len());
+        const gpu::TopKArgs args{.n = u32(x.row_len()),
+                                 .k = u32(ids.row_len()),
+                                 .x_stride = u32(x.row_stride),
+                                 .values_stride = u32(values.row_stride),
+                                 .ids_stride = u32(ids.row_stride)};
+        add("top_k", args, {bind(values), bind(ids), bind(x)},
+            {MTL::Size(u32(x.n_rows()), 1, 1), MTL::Size(gpu::Geometry::wide_threads, 1, 1)});
     }
 
     void copy_kv_blocks(const KvLayer& kv, std::span<const int32_t> from,

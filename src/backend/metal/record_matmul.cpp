@@ -14,15 +14,28 @@ constexpr int64_t unit = 16;  // weights that a lane has at a time
 // Rows of x and of w that a simdgroup has: what its registers hold, and few rows of w where there are few
 // simdgroups to keep a device busy. With simdgroup matrices it is a threadgroup that has them.
 struct Tile {
+    enum class Kernel { lanes, row, matrices };
     int64_t n_tokens, n_rows;
-    bool matrices = false;
+    Kernel kind = Kernel::lanes;
     std::string kernel(Format f) const {
-        return matrices ? fmt::format("matmul_tiles_{}", to_string(f))
-                        : fmt::format("matmul_{}_{}", to_string(f), n_tokens);
+        switch (kind) {
+            case Kernel::row:
+                return fmt::format("matmul_row_{}", to_string(f));
+            case Kernel::matrices:
+                return fmt::format("matmul_tiles_{}", to_string(f));
+            case Kernel::lanes:
+                break;
+        }
+        return fmt::format("matmul_{}_{}", to_string(f), n_tokens);
     }
 };
-constexpr Tile matrix_tile = {16, 16, true};
+constexpr Tile row_tile = {1, 4, Tile::Kernel::row};
+constexpr Tile matrix_tile = {16, 16, Tile::Kernel::matrices};
 constexpr int64_t matrix_rows = 8;  // of x: whole simdgroup matrices
+// The formats of matmul_row.metal.
+bool has_row_kernel(Format f) {
+    return f == Format::Q8_0 || f == Format::Q4_0 || f == Format::MXFP4;
+}
 Tile choose_tile(int64_t n_tokens) {
     if (n_tokens == 1) return {1, 2};
     if (n_tokens <= 4) return {4, 2};
@@ -83,7 +96,8 @@ void record_products(Recorder& r, std::span<const MatmulOut> outs, const Tensor&
     r.add(r.gpu.pipeline(tile.kernel(outs[0].w->format)), args,
           {bind(x), w[0], w[1], w[2], scales[0], scales[1], scales[2], bias[0], bias[1], bias[2], out[0],
            out[1], out[2]},
-          matmul_grid(divide_up(x.n_rows(), tile.n_tokens), args.n_blocks, tile.matrices));
+          matmul_grid(divide_up(x.n_rows(), tile.n_tokens), args.n_blocks,
+                      tile.kind == Tile::Kernel::matrices));
 }
 
 // --- Experts ---
@@ -220,6 +234,7 @@ Tensor rows_from(Tensor t, int64_t first, int64_t n) {
 // these.
 void record_rows(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x) {
     const int64_t n = x.n_rows();
+    if (n == 1 && has_row_kernel(outs[0].w->format)) return record_products(r, outs, x, row_tile);
     if (!r.matrices_add_in_order || n < matrix_tile.n_tokens || x.row_len() % unit != 0) {
         return record_products(r, outs, x, choose_tile(n));
     }

@@ -135,8 +135,8 @@ class ProcessInfo : public Referencing<ProcessInfo> {
  public:
     static ProcessInfo* processInfo();
     String* operatingSystemVersionString() const;
-    OperatingSystemVersion operatingSystemVersion() const { return {14, 0, 0}; }
-    bool isOperatingSystemAtLeastVersion(OperatingSystemVersion v) const { return v.majorVersion <= 14; }
+    OperatingSystemVersion operatingSystemVersion() const;
+    bool isOperatingSystemAtLeastVersion(OperatingSystemVersion v) const;
     UInteger physicalMemory() const;
 };
 

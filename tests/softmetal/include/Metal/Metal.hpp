@@ -20,6 +20,7 @@ class Device;
 class Function;
 class FunctionConstantValues;
 class Library;
+class ResidencySet;
 
 struct Size {
     Size() = default;
@@ -121,6 +122,7 @@ class Device : public NS::Referencing<Device> {
     bool supportsFamily(GPUFamily family);
     CommandQueue* newCommandQueue();
     CommandQueue* newCommandQueue(NS::UInteger maxCommandBufferCount);
+    ResidencySet* newResidencySet(const class ResidencySetDescriptor* descriptor, NS::Error** error);
     Buffer* newBuffer(NS::UInteger length, ResourceOptions options);  // zeroed; null when there is no memory
     Buffer* newBuffer(const void* pointer, NS::UInteger length, ResourceOptions options);  // a copy
     // The memory itself.
@@ -134,7 +136,12 @@ class Device : public NS::Referencing<Device> {
                                                   NS::UInteger options, void* reflection, NS::Error** error);
 };
 
-class Resource : public NS::Referencing<Resource> {
+class Allocation : public NS::Referencing<Allocation> {
+ public:
+    NS::UInteger allocatedSize() const;
+};
+
+class Resource : public NS::Referencing<Resource, Allocation> {
  public:
     NS::String* label() const;
     void setLabel(const NS::String* label);
@@ -149,7 +156,6 @@ class Buffer : public NS::Referencing<Buffer, Resource> {
  public:
     NS::UInteger length() const;
     void* contents();
-    NS::UInteger allocatedSize() const { return length(); }
     uint64_t gpuAddress() const;
     void didModifyRange(NS::Range range);
     // A piece that begins where a kernel's argument does bounds what the kernel may touch there.
@@ -158,6 +164,7 @@ class Buffer : public NS::Referencing<Buffer, Resource> {
 
  private:
     friend class Device;
+    friend class Allocation;
     friend class ComputeCommandEncoder;
     friend class BlitCommandEncoder;
     struct Marker {
@@ -170,6 +177,31 @@ class Buffer : public NS::Referencing<Buffer, Resource> {
     bool owned_ = false;
     std::function<void(void*, NS::UInteger)> deallocator_;
     std::vector<Marker> markers_;
+};
+
+class ResidencySetDescriptor : public NS::Copying<ResidencySetDescriptor> {
+ public:
+    static ResidencySetDescriptor* alloc() { return new ResidencySetDescriptor(); }
+    ResidencySetDescriptor* init() { return this; }
+    void setInitialCapacity(NS::UInteger) {}
+    void setLabel(const NS::String*) {}
+};
+
+// What is added and removed counts from the next commit() on. Holds what it contains.
+class ResidencySet : public NS::Referencing<ResidencySet> {
+ public:
+    void addAllocation(const Allocation* allocation);
+    void removeAllocation(const Allocation* allocation);
+    bool containsAllocation(const Allocation* allocation);
+    NS::UInteger allocationCount() const { return pending_.size(); }
+    uint64_t allocatedSize() const;  // committed
+    void commit();
+    void requestResidency();
+    void endResidency() {}
+
+ private:
+    void dispose() override;
+    std::vector<Allocation*> pending_, committed_;
 };
 
 class CompileOptions : public NS::Copying<CompileOptions> {
@@ -269,6 +301,8 @@ class CommandQueue : public NS::Referencing<CommandQueue> {
     void setLabel(const NS::String* label);
     CommandBuffer* commandBuffer();
     CommandBuffer* commandBufferWithUnretainedReferences();
+    void addResidencySet(const ResidencySet* set);
+    void removeResidencySet(const ResidencySet* set);
 
  private:
     friend class Device;
