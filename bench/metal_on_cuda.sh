@@ -28,7 +28,16 @@ if command -v compute-sanitizer >/dev/null; then
         check="compute-sanitizer --tool $tool --error-exitcode 9"
         step "$tool-device_test" 60 $check "$bin/metal_cuda_device_test" --gtest_filter="$device"
         step "$tool-bench_check" 100 $check "$bin/metal_cuda_bench" --check
-        step "$tool-ops_test" 200 $check "$bin/metal_cuda_ops_test" --gtest_filter="${OPS_FILTER:-*}"
+        # Minutes of the processor for the most part: in pieces beside each other.
+        export GTEST_TOTAL_SHARDS="${SHARDS:-7}"
+        pieces=""
+        for GTEST_SHARD_INDEX in $(seq 0 $((GTEST_TOTAL_SHARDS - 1))); do
+            export GTEST_SHARD_INDEX
+            (step "$tool-ops_test-$GTEST_SHARD_INDEX" 600 $check "$bin/metal_cuda_ops_test"; exit $status) &
+            pieces="$pieces $!"
+        done
+        for piece in $pieces; do wait "$piece" || status=1; done
+        unset GTEST_TOTAL_SHARDS GTEST_SHARD_INDEX
     done
 else
     echo "compute-sanitizer is not installed"
