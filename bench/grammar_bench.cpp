@@ -101,6 +101,7 @@ std::vector<double> answer(const std::shared_ptr<TokenGrammar>& grammar, const T
     for (int step = 0; step < 200 && !matcher.must_end(); ++step) {
         const double begin = cpu_micros();
         const auto bits = matcher.allowed();
+        if (bits.empty()) break;
         const double time = micros(begin);
         int32_t id = words[static_cast<size_t>(step) % words.size()];
         const auto may = [&](int32_t i) {

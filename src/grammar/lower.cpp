@@ -247,15 +247,17 @@ void Builder::lower_utf8(const CharSet& set, int32_t from, int32_t to) {
 // One spelling for each: the short one where JSON has it.
 void Builder::lower_escapes(const CharSet& set, int32_t from, int32_t to) {
     constexpr std::string_view shorts = "\"\"\\\\\bb\ff\nn\rr\tt";
+    std::vector<std::string> escapes;
     for (const auto& [lo, hi] : set.ranges()) {
         for (char32_t c = lo; c <= hi; ++c) {
             size_t at = 0;
             while (at < shorts.size() && static_cast<char32_t>(shorts[at]) != c) at += 2;
-            lower_bytes(at < shorts.size() ? std::string{'\\', shorts[at + 1]}
-                                           : fmt::format("\\u{:04x}", static_cast<uint32_t>(c)),
-                        from, to);
+            escapes.push_back(at < shorts.size() ? std::string{'\\', shorts[at + 1]}
+                                                 : fmt::format("\\u{:04x}", static_cast<uint32_t>(c)));
         }
     }
+    const std::vector<std::string_view> texts(escapes.begin(), escapes.end());
+    for (const int32_t end : add_texts(from, texts)) skip(end, to);
 }
 
 void Builder::lower_repeat(const Expr& e, int32_t from, int32_t to, bool json) {

@@ -147,11 +147,14 @@ std::span<const uint64_t> GrammarMatcher::compute() {
     };
     for (const grammar::Item& item : copy(m.items(state_))) {
         const auto found = grammar_->sets_->at(item);
-        if (found.set->exhausted) return {};
+        m.work(found.work);
+        if (found.set->exhausted || m.exhausted()) return {};
         bool by_caller = found.set->many_exits && item.context > Machine::open;
         if (by_caller) {
             for (const grammar::Item& caller : copy(m.callers(item.context))) {
                 const auto with_caller = grammar_->sets_->at(item, caller);
+                m.work(with_caller.work);
+                if (m.exhausted()) return {};
                 by_caller = by_caller && with_caller.set != nullptr && !with_caller.set->exhausted;
                 if (by_caller) add(with_caller, caller.context);
             }

@@ -12,6 +12,8 @@ constexpr size_t few_ids = 512;            // a set of fewer is kept as a list
 constexpr size_t max_shared_states = 400;  // around a position whose set other grammars may have too
 constexpr size_t short_walk = 2000;  // nodes of the trie; to look whether another has the set costs as much
 constexpr size_t max_prepared = 10'000'000;  // nodes of the trie: some 80 ms
+constexpr size_t nodes_per_walk = 100;       // what a walk costs that finds nothing
+constexpr size_t nodes_per_work = 8;         // so that a step may walk a tenth of a second
 constexpr size_t max_bytes = 64 << 20;       // of sets that a grammar keeps
 constexpr size_t many_exits_part = 64;       // of the trie's nodes, behind exits: some 50 us
 constexpr uint32_t max_prepared_counts = 64;
@@ -75,12 +77,18 @@ size_t bytes_of(const PositionSet& s) {
 
 TokenSets::Found TokenSets::at(const Item& item) {
     const std::lock_guard lock(mutex_);
-    return find(item);
+    const size_t before = n_walked_;
+    Found found = find(item);
+    found.work = (n_walked_ - before) / nodes_per_work;
+    return found;
 }
 
 TokenSets::Found TokenSets::at(const Item& item, const Item& caller) {
     const std::lock_guard lock(mutex_);
-    return find(item, caller);
+    const size_t before = n_walked_;
+    Found found = find(item, caller);
+    found.work = (n_walked_ - before) / nodes_per_work;
+    return found;
 }
 
 TokenSets::Found TokenSets::find(const Item& item) {
@@ -183,6 +191,7 @@ TokenSets::SetPtr TokenSets::make(const Position& p) {
 
     const auto& nodes = trie_.nodes();
     const ByteSet readable = machine_.readable(path[0]);
+    n_walked_ += nodes_per_walk;
     const size_t before = n_walked_;
     for (size_t i = 1; i < nodes.size();) {
         const TokenTrie::Node& node = nodes[i];

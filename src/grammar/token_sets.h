@@ -22,6 +22,7 @@ class TokenSets {
         std::shared_ptr<const PositionSet> set;
         // Where it is by turns: at most and at least so many may come. Otherwise all is allowed.
         uint32_t min_turns = 0, max_turns = UINT32_MAX;
+        size_t work = 0;  // that it took to make the set now, as a machine counts
     };
     // For any number of threads.
     Found at(const Item& item);
