@@ -129,7 +129,7 @@ uint32_t count_of(const Json& schema, const char* keyword, uint32_t fallback, co
     const Json* n = find_member(schema, keyword);
     if (n == nullptr) return fallback;
     const bool whole = n->is_number_integer() ||
-                       (n->is_number_float() && n->get<double>() < 1e15 &&
+                       (n->is_number_float() && *n >= 0 && *n < 1e15 &&
                         n->get<double>() == static_cast<double>(static_cast<int64_t>(n->get<double>())));
     if (!whole || *n < 0)
         refuse(path, keyword, fmt::format("expected an integer of 0 or more, found {}", n->dump()));

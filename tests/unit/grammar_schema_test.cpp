@@ -260,6 +260,7 @@ TEST(SchemaRefused, WhatCannotBeEnforced) {
         {R"({"properties":{"a":{"format":"regex"}}})", "/properties/a", "format"},
         {R"({"items":{"$ref":"http://x/y"}})", "/items", "$ref"},
         {R"({"items":{"$ref":"#/nowhere"}})", "/items", "$ref"},
+        {R"({"items":{"maxLength":-3.3e46}})", "/items", "maxLength"},
         {R"({"$ref":"#"})", "", "$ref"},
         {R"({"anyOf":[{"$ref":"#"},{"type":"null"}]})", "", "$ref"},
         {R"({"oneOf":[{"type":"integer"},{"type":"number"}]})", "/oneOf", "oneOf"},
