@@ -20,7 +20,8 @@ double seconds(Sequence::Clock::duration d) {
 int n_best_of(const Sequence& s, int pos) {
     const Request& r = *s.request;
     const bool bans = !r.stop_ids.empty() && (r.ignore_eos || s.n_generated() < r.min_tokens);
-    if (s.beams || s.grammar || bans || r.n_logprobs >= 0 || s.scores(pos)) return 0;
+    const bool is_forced = s.thinking && s.thinking->forced(r.thinking) >= 0;
+    if (s.beams || s.grammar || bans || is_forced || r.n_logprobs >= 0 || s.scores(pos)) return 0;
     return n_best_of(r.sampling);
 }
 

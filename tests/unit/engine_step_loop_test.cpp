@@ -499,6 +499,8 @@ TEST(StepLoop, ThinkingEndsAtItsLimit) {
     const RequestId opened = rig.add(r);
     r.thinking.n_tokens = 0;
     const RequestId none = rig.add(r);
+    const RequestId greedy =
+        rig.add({.tokens = {1, 2}, .sampling = {.temperature = 0}, .max_tokens = 5, .thinking = r.thinking});
     r.thinking = {.n_tokens = 3, .open = open, .close = close};
     r.n = 8;
     const RequestId by_itself = rig.add(r);
@@ -508,6 +510,7 @@ TEST(StepLoop, ThinkingEndsAtItsLimit) {
     };
     EXPECT_LE(first_close(rig.answer(opened).ids), 5);
     EXPECT_EQ(first_close(rig.answer(none).ids), 0);
+    EXPECT_EQ(first_close(rig.answer(greedy).ids), 0);
     int n_thoughts = 0, n_forced = 0;
     for (int index = 0; index < r.n; ++index) {
         const std::vector<int32_t>& ids = rig.answers[{by_itself, index}].ids;

@@ -6,9 +6,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
+#include <numeric>
 #include <set>
+#include <span>
 #include <stdexcept>
+#include <tuple>
 #include <vector>
 
 #include "engine/model_runner.h"
@@ -44,6 +48,7 @@ class FakeRunner : public ModelRunner {
             }
         }
         ASSERT_EQ(row, batch.logits_rows.size());
+        if (batch.n_best > 0) keep_best(batch.n_best, logits);
     }
 
     void copy_blocks(std::span<const BlockCopy> copies) override {
@@ -62,6 +67,26 @@ class FakeRunner : public ModelRunner {
     int32_t nan_id = -1;                // a context that ends with it gives NaN
 
  private:
+    // All that a device with top_k brings.
+    void keep_best(int n, std::vector<float>& logits) const {
+        const auto vocab_size = static_cast<size_t>(shape_.vocab_size);
+        for (size_t begin = 0; begin < logits.size(); begin += vocab_size) {
+            const std::span<float> row = std::span(logits).subspan(begin, vocab_size);
+            const std::vector<float> all(row.begin(), row.end());
+            const auto rank = [&](int32_t id) {
+                const float x = all[static_cast<size_t>(id)];
+                return std::tuple(!std::isnan(x), std::isnan(x) ? 0 : -x, id);
+            };
+            std::vector<int32_t> ids(vocab_size);
+            std::iota(ids.begin(), ids.end(), 0);
+            std::ranges::sort(ids, {}, rank);
+            std::ranges::fill(row, -std::numeric_limits<float>::infinity());
+            for (const int32_t id : std::span(ids).first(static_cast<size_t>(n))) {
+                row[static_cast<size_t>(id)] = all[static_cast<size_t>(id)];
+            }
+        }
+    }
+
     bool has_windows() const { return shape_.windows.n_parts > 0; }
     size_t slot(int32_t block, int offset) const {
         return static_cast<size_t>(block * shape_.block_len + offset);
