@@ -140,10 +140,11 @@ uint32_t count_of(const Json& schema, const char* keyword, uint32_t fallback, co
 JsonSchema::JsonSchema(const Json& root, Builder& builder, const GrammarOptions& options)
     : root_(root), builder_(builder), options_(options) {
     const ExprPtr blanks = repeat(chars({{'\t', '\t'}, {' ', ' '}}), 0, 20);
-    space_ = options.compact
-                 ? sequence({})
-                 : call(builder.add_rule(*choice(
-                       {sequence({}), bytes(" "), sequence({bytes("\n"), optional(bytes("\n")), blanks})})));
+    space_ = sequence({});
+    if (!options.compact) {
+        const ExprPtr lines = sequence({bytes("\n"), optional(bytes("\n")), blanks});
+        space_ = call(builder.add_rule(*choice({space_, bytes(" "), lines})));
+    }
     comma_ = sequence({bytes(","), space_});
     colon_ = sequence({bytes(":"), space_});
 }

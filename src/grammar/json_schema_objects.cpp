@@ -133,9 +133,9 @@ std::vector<JsonSchema::Free> JsonSchema::free_members(const Conjunction& c,
             says = true;
         }
         if (!says || key.empty()) continue;
-        const ExprPtr text =
-            any_name ? any_string()
-                     : sequence({bytes("\""), json_text(of_lengths(std::move(key), lengths)), bytes("\"")});
+        ExprPtr text = any_string();
+        if (!any_name)
+            text = sequence({bytes("\""), json_text(of_lengths(std::move(key), lengths)), bytes("\"")});
         kinds.push_back({text, std::move(subs)});
     }
     return kinds;
@@ -268,8 +268,9 @@ void JsonSchema::define_counted_members(int32_t rule, const Members& m, uint32_t
         before = next_before;
         behind = next_behind;
     }
+    const ExprPtr bare = bytes("}"), spaced = sequence({space_, bare});
     for (size_t k = 0; k <= n; ++k) {
-        if (k >= min) builder_.add(*(k == 0 ? bytes("}") : sequence({space_, bytes("}")})), last[k], end);
+        if (k >= min) builder_.add(k == 0 ? *bare : *spaced, last[k], end);
         if (m.free == nullptr || k >= max || k + 1 < min) continue;
         const uint32_t left = max == unlimited ? unlimited : max - static_cast<uint32_t>(k) - 1;
         builder_.add(*sequence({m.free, repeat(sequence({comma_, m.free}), 0, left), space_, bytes("}")}),

@@ -185,7 +185,10 @@ void JsonSchema::define_array(int32_t rule, const Conjunction& c) {
     if (min == 0) builder_.add(*bytes("]"), at, end);
     for (size_t i = 0; i < std::min<size_t>(n_prefix, max); ++i) {
         const int32_t next = builder_.add_state();
-        builder_.add(*(i == 0 ? item(i) : sequence({comma_, item(i)})), at, next);
+        // Not in one conditional: g++ 12 then destroys the list of the branch that was not taken.
+        ExprPtr part = item(i);
+        if (i > 0) part = sequence({comma_, part});
+        builder_.add(*part, at, next);
         at = next;
         if (i + 1 >= min) builder_.skip(at, close);
     }

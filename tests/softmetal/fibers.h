@@ -60,12 +60,11 @@ class Fibers {
 };
 
 inline void Fibers::switch_to(int fiber) {
-    previous_ = current_;
-    Fiber& from = at(current_);
+    const int me = previous_ = current_;
     Fiber& to = at(fiber);
     current_ = fiber;
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&from.fake_stack, to.stack ? to.stack + fiber_guard : nullptr,
+    __sanitizer_start_switch_fiber(&at(me).fake_stack, to.stack ? to.stack + fiber_guard : nullptr,
                                    to.stack_bytes);
 #endif
 #if defined(__SANITIZE_THREAD__)
@@ -74,7 +73,7 @@ inline void Fibers::switch_to(int fiber) {
 #endif
     const auto back = boost::context::detail::jump_fcontext(to.context, this);
     at(previous_).context = back.fctx;
-    arrived(from.fake_stack);
+    arrived(at(me).fake_stack);  // not a reference: others may have added fibers meanwhile
 }
 
 inline void Fibers::arrived([[maybe_unused]] void* fake_stack) {
