@@ -203,9 +203,11 @@ Function* Library::newFunction(const NS::String* name, const FunctionConstantVal
                     static constexpr DataType types[] = {DataTypeBool,  DataTypeChar,   DataTypeUChar,
                                                          DataTypeShort, DataTypeUShort, DataTypeInt,
                                                          DataTypeUInt,  DataTypeHalf,   DataTypeFloat};
-                    if (types[static_cast<int>(c.type)] != v.type)
+                    if (types[static_cast<int>(c.type)] != v.type) {
+                        f->release();
                         reject(std::string("newFunction: function constant ") + c.name +
                                " is of another type");
+                    }
                     f->constants_.emplace_back(&c, v.bits);
                 }
             }

@@ -21,6 +21,9 @@ Fibers::Fibers(Entry entry, void* argument) : entry_(entry), argument_(argument)
 
 Fibers::~Fibers() {
     for (const Fiber& f : fibers_) {
+#if defined(__SANITIZE_ADDRESS__)
+        __asan_unpoison_memory_region(f.stack + page, f.stack_bytes);  // for what is mapped there next
+#endif
         ::munmap(f.stack, f.stack_bytes + page);
 #if defined(__SANITIZE_THREAD__)
         __tsan_destroy_fiber(f.race_fiber);

@@ -59,7 +59,10 @@ void Object::release_() {
 
 void Object::autorelease_() {
     alive("autorelease");
-    if (pools.empty()) softmetal::reject("autorelease with no pool in place: the object would leak");
+    if (pools.empty()) {
+        release_();
+        softmetal::reject("autorelease with no pool in place: the object would leak");
+    }
     pools.back()->objects_.push_back(this);
 }
 
