@@ -52,7 +52,8 @@ Verb add_list(CLI::App& smelt) {
         "Other tools' models in the same cache are listed as well.\n\nExamples:\n  smelt list\n  smelt list "
         "--json");
     return {verb, [o] {
-                const auto models = list_cached(hub_options());
+                const HubOptions options = hub_options();
+                const auto models = list_cached(options);
                 Json all = Json::array();
                 for (const CachedModel& m : models) {
                     if (o->names) {
@@ -66,7 +67,7 @@ Verb add_list(CLI::App& smelt) {
                 if (o->json) fmt::print("{}\n", to_string(all));
                 if (models.empty() && !o->names && !o->json) {
                     fmt::print(stderr, "no models in {}; smelt pull ORG/NAME fetches one\n",
-                               hub_options().cache.string());
+                               options.cache.string());
                 }
             }};
 }

@@ -111,13 +111,11 @@ std::string zsh_script(const CommandTable& table) {
         for (const std::string& name : verb.names)
             verbs += fmt::format("        '{}:{}'\n", name, zsh_text(verb.doc));
         std::string options;
-        bool has_argument = false;
         for (const OptionRow& o : verb.options) {
             // MODEL may stand behind -m or alone.
             if (o.takes_model() && !o.is_argument)
                 options += fmt::format("                '1:model:{}' \\\n", zsh_values(o));
             options += fmt::format("                {} \\\n", zsh_option(o));
-            has_argument = has_argument || o.is_argument;
         }
         cases += fmt::format("            ({})\n                _arguments -s \\\n{}{}                ;;\n",
                              fmt::join(verb.names, "|"), options, "                $common\n");

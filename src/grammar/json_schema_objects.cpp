@@ -133,9 +133,12 @@ std::vector<JsonSchema::Free> JsonSchema::free_members(const Conjunction& c,
             says = true;
         }
         if (!says || key.empty()) continue;
-        ExprPtr text = any_string();
-        if (!any_name)
+        ExprPtr text;
+        if (any_name) {
+            text = any_string();
+        } else {
             text = sequence({bytes("\""), json_text(of_lengths(std::move(key), lengths)), bytes("\"")});
+        }
         kinds.push_back({text, std::move(subs)});
     }
     return kinds;

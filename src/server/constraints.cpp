@@ -116,17 +116,16 @@ std::shared_ptr<TokenGrammar> compile(const ChatModel& model, const GrammarSpec&
     throw bad_request("invalid_schema", param, "{}: {}", param, std::get<GrammarError>(result).message());
 }
 
-// Throws for the first tool that the model's calls cannot hold, or, where `compiled`, no grammar can.
+// Throws for the first tool that the model's calls or no grammar can hold.
 void check_tools_one_by_one(const ChatModel& model, const AnswerForm& form, const CallRules& rules,
-                            const char* name, bool compiled) {
+                            const char* name) {
     for (size_t i = 0; i < rules.tools.size(); ++i) {
         CallRules one = rules;
         one.tools = Json::array({rules.tools[i]});
         if (!one.only.empty() && rules.tools[i]["function"]["name"] != one.only) continue;
         const std::string param = fmt::format(fmt::runtime(name), i);
         try {
-            const GrammarSpec spec = answer_grammar(form, std::nullopt, one);
-            if (compiled) compile(model, spec, param);
+            compile(model, answer_grammar(form, std::nullopt, one), param);
         } catch (const RequestError&) {
             throw;
         } catch (const Error& e) {
@@ -222,13 +221,13 @@ std::shared_ptr<TokenGrammar> compile_chat_constraint(const ChatModel& model, co
         throw bad_request("not_supported", "tools",
                           "tools: the model's template knows no calls that could be enforced");
     }
-    check_tools_one_by_one(model, form, rules, names.parameters, false);
-    const GrammarSpec whole = answer_grammar(form, content.spec, rules);
-    auto result = model.compile(whole);
-    if (auto* grammar = std::get_if<std::shared_ptr<TokenGrammar>>(&result)) return std::move(*grammar);
-    // Whose fault is it?
-    check_tools_one_by_one(model, form, rules, names.parameters, true);
-    return compile(model, whole, content.spec ? content.param : "tools");
+    const std::string param = content.spec ? content.param : "tools";
+    try {
+        return compile(model, answer_grammar(form, content.spec, rules), param);
+    } catch (const Error&) {
+        check_tools_one_by_one(model, form, rules, names.parameters);  // whose fault is it?
+        throw;
+    }
 }
 
 std::shared_ptr<TokenGrammar> compile_text_constraint(const ChatModel& model, const Json& body) {
