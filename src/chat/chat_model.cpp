@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/truncation.h"
+#include "chat/untrusted.h"
 #include "model/rope.h"
 #include "text/vocabulary.h"
 
@@ -82,65 +83,17 @@ int window_parts(const ModelConfig& config, const SchedulerOptions& o) {
     return window_parts_for(config.window, default_block_len, o.max_seqs, o.max_batch_tokens);
 }
 
-// Control tokens in a prompt come from the template alone: in what people wrote they are broken by a mark
-// that nobody wrote, and where the mark comes out of the template, no control token is looked for.
-class Untrusted {
- public:
-    Untrusted(const Tokenizer& tokenizer, const Json& variables) : tokenizer_(tokenizer) {
-        const std::string all = to_string(variables);
-        // Unicode's characters for internal use.
-        for (char c = '\x90'; c <= '\xaf'; ++c) {
-            mark_ = {'\xef', '\xb7', c};
-            if (all.find(mark_) == std::string::npos) return;
-        }
+// What grammars see of a vocabulary.
+std::shared_ptr<const TokenTrie> make_trie(const Tokenizer& tokenizer, const std::vector<int32_t>& stop_ids) {
+    std::vector<TokenText> tokens(static_cast<size_t>(tokenizer.n_tokens()));
+    for (int32_t id = 0; id < tokenizer.n_tokens(); ++id) {
+        if (std::ranges::find(stop_ids, id) != stop_ids.end()) continue;
+        const std::string_view bytes = tokenizer.token_bytes(id);
+        // Marks that answers are read by may stand in the text, whatever the vocabulary calls them.
+        tokens[static_cast<size_t>(id)] = {bytes, tokenizer.is_special(id) && !is_text_mark(bytes)};
     }
-
-    Json broken(const Json& value) const {
-        if (value.is_string()) return broken_text(value.get_ref<const std::string&>());
-        if (!value.is_structured()) return value;
-        Json result = value.is_array() ? Json::array() : Json::object();
-        for (const auto& [key, item] : value.items()) {
-            if (value.is_array()) {
-                result.push_back(broken(item));
-            } else {
-                result[broken_text(key)] = broken(item);
-            }
-        }
-        return result;
-    }
-
-    // Takes the marks out of the text; where they were.
-    std::vector<size_t> take_marks(std::string& text) const {
-        std::vector<size_t> places;
-        std::string clean;
-        size_t begin = 0;
-        for (size_t at; (at = text.find(mark_, begin)) != std::string::npos; begin = at + mark_.size()) {
-            clean.append(text, begin, at - begin);
-            places.push_back(clean.size());
-        }
-        if (!places.empty()) text = clean.append(text, begin);
-        return places;
-    }
-
- private:
-    // Marks of thinking and calls stay whole, which templates look for in earlier answers.
-    std::string broken_text(std::string_view text) const {
-        constexpr size_t longest_mark = 16;
-        std::string result;
-        size_t done = 0;
-        for (size_t i = 0; (i = text.find('<', i)) != std::string_view::npos; ++i) {
-            const std::string_view near = text.substr(i, longest_mark);
-            const std::string_view mark = near.substr(0, near.find('>') + 1);
-            if (!is_text_mark(mark)) continue;
-            result.append(tokenizer_.break_special(text.substr(done, i - done), mark_)).append(mark);
-            done = i + mark.size();
-        }
-        return result + tokenizer_.break_special(text.substr(done), mark_);
-    }
-
-    const Tokenizer& tokenizer_;
-    std::string mark_;
-};
+    return make_token_trie(tokens);
+}
 
 // Tokens of context for which the KV cache fits into half of what memory is left once the weights are in.
 int choose_context(const ModelConfig& config, const ChatModelOptions& options, const Backend& backend,
@@ -228,6 +181,7 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
       call_style_(call_style_of(template_ ? template_->source() : "", format_)),
       default_sampling_(read_sampling(file_->metadata)),
       stop_ids_(read_stop_ids(file_->metadata, tokenizer_, format_)),
+      grammars_([this] { return make_trie(tokenizer_, stop_ids_); }),
       backend_(make_backend(options.device, options.backend)),
       model_(load_model(file_, *backend_)) {
     const int n_ctx = choose_context(model_->config(), options, *backend_, model_->weight_bytes());
@@ -339,19 +293,7 @@ Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& opt
 
 std::variant<std::shared_ptr<TokenGrammar>, GrammarError> ChatModel::compile(
     const GrammarSpec& spec, const GrammarOptions& options) const {
-    auto compiled = compile_grammar(spec, options);
-    if (const auto* error = std::get_if<GrammarError>(&compiled)) return *error;
-    std::call_once(trie_made_, [&] {
-        std::vector<TokenText> tokens(static_cast<size_t>(tokenizer_.n_tokens()));
-        for (int32_t id = 0; id < tokenizer_.n_tokens(); ++id) {
-            if (std::ranges::find(stop_ids_, id) != stop_ids_.end()) continue;
-            const std::string_view bytes = tokenizer_.token_bytes(id);
-            // Marks that answers are read by may stand in the text, whatever the vocabulary calls them.
-            tokens[static_cast<size_t>(id)] = {bytes, tokenizer_.is_special(id) && !is_text_mark(bytes)};
-        }
-        trie_ = make_token_trie(tokens);
-    });
-    return TokenGrammar::make(std::get<Grammar>(std::move(compiled)), trie_);
+    return grammars_.get(spec, options);
 }
 
 std::vector<int32_t> ChatModel::tokens_with(const std::vector<std::string>& texts) const {

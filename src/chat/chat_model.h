@@ -16,6 +16,7 @@
 #include "chat/text_stream.h"
 #include "engine/device_runner.h"
 #include "engine/engine.h"
+#include "grammar/grammar_cache.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -128,9 +129,10 @@ class ChatModel {
     TextStream make_text_stream(const Prompt& prompt, const GenerateOptions& options) const;
 
     // A grammar over this model's tokens, or why it is refused. From any thread; costs milliseconds to
-    // seconds.
+    // seconds where it is not one of the latest, which are kept.
     std::variant<std::shared_ptr<TokenGrammar>, GrammarError> compile(
         const GrammarSpec& spec, const GrammarOptions& options = {}) const;
+    GrammarCacheStats grammar_stats() const { return grammars_.stats(); }
     // Ascending ids of the tokens in whose text one of these stands, for SamplingParams::dry_breakers.
     std::vector<int32_t> tokens_with(const std::vector<std::string>& texts) const;
     // What an answer to the prompt is made of, for answer_grammar().
@@ -160,12 +162,11 @@ class ChatModel {
     CallStyle call_style_;
     SamplingParams default_sampling_;
     std::vector<int32_t> stop_ids_;
+    mutable GrammarCache grammars_;
     std::unique_ptr<Backend> backend_;
     std::unique_ptr<Model> model_;
     std::unique_ptr<Engine> engine_;
-    mutable std::once_flag trie_made_;
-    mutable std::shared_ptr<const TokenTrie> trie_;  // made with the first grammar
-    const DeviceRunner* runner_ = nullptr;           // the engine's
+    const DeviceRunner* runner_ = nullptr;  // the engine's
 };
 
 }  // namespace smelt

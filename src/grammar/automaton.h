@@ -16,6 +16,12 @@ using ByteSet = std::bitset<256>;
 // Stands before and behind the name of a control token; no UTF-8 text has this byte.
 constexpr char control_mark = '\xff';
 
+// That a vector holds, in use or not.
+template <class T>
+size_t bytes_held(const std::vector<T>& v) {
+    return v.capacity() * sizeof(T);
+}
+
 struct ByteEdge {
     uint8_t lo, hi;
     int32_t to;
@@ -70,6 +76,10 @@ struct Automaton {
     std::span<const CallEdge> calls_of(int32_t state) const {
         const auto* s = &states[static_cast<size_t>(state)];
         return std::span(call_edges).subspan(s->first_call, s[1].first_call - s->first_call);
+    }
+    size_t bytes() const {
+        return sizeof *this + bytes_held(states) + bytes_held(byte_edges) + bytes_held(call_edges) +
+               bytes_held(rules) + bytes_held(control_tokens);
     }
 };
 

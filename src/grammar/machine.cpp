@@ -275,6 +275,13 @@ int32_t Machine::unite(int32_t a, int32_t b, int depth) {
     return id;
 }
 
+size_t Machine::bytes() const {
+    // A node is a link, the key and the number; a bucket a pointer.
+    const auto of = [](const auto& ids) { return ids.size() * 32 + ids.bucket_count() * sizeof(void*); };
+    return bytes_held(states_) + bytes_held(items_) + bytes_held(active_) + bytes_held(moves_) +
+           bytes_held(contexts_) + bytes_held(callers_) + of(state_ids_) + of(context_ids_);
+}
+
 int32_t Machine::compact(int32_t state) {
     // Callers have smaller numbers than the contexts that name them.
     std::vector<bool> needed(contexts_.size());

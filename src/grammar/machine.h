@@ -59,6 +59,7 @@ class Machine {
     size_t worked() const { return work_; }
 
     size_t n_states() const { return states_.size(); }
+    size_t bytes() const;  // that it holds, but for its scratch
     // Keeps what belongs to one state alone, whose new number is returned.
     int32_t compact(int32_t state);
 

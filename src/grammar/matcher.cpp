@@ -91,6 +91,10 @@ int TokenGrammar::n_tokens() const {
     return trie_->n_tokens();
 }
 
+size_t TokenGrammar::bytes() const {
+    return grammar_->bytes() + sets_->bytes();
+}
+
 GrammarMatcher::GrammarMatcher(std::shared_ptr<TokenGrammar> g)
     : grammar_(std::move(g)), machine_(std::make_unique<Machine>(*grammar_->grammar_)) {
     state_ = machine_->begin();

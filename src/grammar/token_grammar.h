@@ -40,6 +40,8 @@ class TokenGrammar {
     ~TokenGrammar();
 
     int n_tokens() const;  // ids
+    // That it holds now: it grows while it is used, by sets that are shared with other grammars too.
+    size_t bytes() const;
 
  private:
     friend class GrammarMatcher;

@@ -15,6 +15,7 @@ constexpr size_t max_prepared = 10'000'000;  // nodes of the trie: some 80 ms
 constexpr size_t nodes_per_walk = 100;       // what a walk costs that finds nothing
 constexpr size_t nodes_per_work = 8;         // so that a step may walk a tenth of a second
 constexpr size_t max_bytes = 64 << 20;       // of sets that a grammar keeps
+constexpr size_t set_overhead = 96;          // of a set's place in the map
 constexpr size_t many_exits_part = 64;       // of the trie's nodes, behind exits: some 50 us
 constexpr uint32_t max_prepared_counts = 64;
 constexpr size_t max_machine_states = 10'000;
@@ -64,14 +65,6 @@ class TurnCounter {
     bool counts_ = false, active_ = false;
     std::vector<uint32_t> states_, contexts_;
 };
-
-size_t bytes_of(const PositionSet& s) {
-    size_t n = sizeof s + s.bits.size() * sizeof s.bits[0] + s.ids.size() * sizeof s.ids[0] +
-               s.by_turns.size() * sizeof s.by_turns[0] +
-               s.bits_of_first.size() * s.bits.size() * sizeof s.bits[0];
-    for (const auto& e : s.exits) n += sizeof e + e.of.size() * sizeof e.of[0];
-    return n;
-}
 
 }  // namespace
 
@@ -167,7 +160,8 @@ const TokenSets::SetPtr& TokenSets::get(const Position& p) {
         n_bytes_ = 0;
     }
     SetPtr set = make(p);
-    n_bytes_ += bytes_of(*set);
+    n_bytes_ += set_overhead + set->bytes();
+    n_held_ = n_bytes_ + machine_.bytes();
     return sets_[p] = std::move(set);
 }
 
@@ -244,12 +238,15 @@ TokenSets::SetPtr TokenSets::make(const Position& p) {
             if ((i + 1) % PositionSet::stride == 0) set.bits_of_first.push_back(bits);
         }
     } else {
-        set.by_turns = {};
+        set.by_turns.clear();
     }
+    set.by_turns.shrink_to_fit();
+    set.ids.shrink_to_fit();
     size_t n_behind = 0;
     for (auto& [byte, of] : exits) {
         for (const Exit& e : of)
             n_behind += static_cast<size_t>(nodes[static_cast<size_t>(e.node)].end - e.node);
+        of.shrink_to_fit();
         set.exits.push_back({byte, std::move(of)});
     }
     set.many_exits = n_behind > nodes.size() / many_exits_part;

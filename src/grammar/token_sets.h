@@ -2,6 +2,7 @@
 // work, the others when they are first asked for.
 #pragma once
 
+#include <atomic>
 #include <compare>
 #include <map>
 #include <memory>
@@ -17,6 +18,8 @@ class TokenSets {
     TokenSets(const Automaton& a, const TokenTrie& trie) : a_(a), trie_(trie), machine_(a) {}
 
     void prepare();
+    // That it holds now, and may share with the sets of other grammars. Never waits for a set that is made.
+    size_t bytes() const { return n_held_; }
 
     struct Found {
         std::shared_ptr<const PositionSet> set;
@@ -52,6 +55,7 @@ class TokenSets {
     std::mutex mutex_;
     Machine machine_;  // that walks
     size_t n_walked_ = 0, n_bytes_ = 0;
+    std::atomic<size_t> n_held_ = 0;  // n_bytes_ and the machine's
     std::map<Position, SetPtr> sets_;
 };
 

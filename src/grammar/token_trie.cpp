@@ -8,9 +8,17 @@ namespace smelt {
 
 namespace {
 
-constexpr size_t max_kept_sets = 128;
+constexpr size_t max_kept_sets = 128, max_kept_bytes = size_t{64} << 20;
 
 }  // namespace
+
+size_t grammar::PositionSet::bytes() const {
+    size_t n = sizeof *this + bytes_held(bits) + bytes_held(ids) + bytes_held(by_turns) +
+               bytes_held(bits_of_first) + bytes_held(exits);
+    for (const auto& b : bits_of_first) n += bytes_held(b);
+    for (const Exits& e : exits) n += bytes_held(e.of);
+    return n;
+}
 
 TokenTrie::TokenTrie(std::span<const TokenText> tokens) : same_(tokens.size(), -1) {
     std::vector<int32_t> order;
@@ -71,9 +79,14 @@ std::shared_ptr<const grammar::PositionSet> TokenTrie::find_set(const std::strin
 }
 
 void TokenTrie::keep_set(const std::string& key, std::shared_ptr<const grammar::PositionSet> set) const {
+    const size_t more = key.size() + set->bytes();
+    if (more > max_kept_bytes) return;
     const std::lock_guard lock(mutex_);
-    if (sets_.size() >= max_kept_sets) sets_.clear();
-    sets_.insert_or_assign(key, std::move(set));
+    if (sets_.size() >= max_kept_sets || n_bytes_ + more > max_kept_bytes) {
+        sets_.clear();
+        n_bytes_ = 0;
+    }
+    if (sets_.try_emplace(key, std::move(set)).second) n_bytes_ += more;
 }
 
 std::shared_ptr<const TokenTrie> make_token_trie(std::span<const TokenText> tokens) {

@@ -43,6 +43,8 @@ struct PositionSet {
     bool ambiguous = false;
     bool exhausted = false;   // it took too much work
     bool many_exits = false;  // so that it costs less to have a set for each caller
+
+    size_t bytes() const;  // that it holds
 };
 
 }  // namespace grammar
@@ -82,6 +84,7 @@ class TokenTrie {
 
     mutable std::mutex mutex_;
     mutable std::map<std::string, std::shared_ptr<const grammar::PositionSet>, std::less<>> sets_;
+    mutable size_t n_bytes_ = 0;  // of sets_, with their keys
 };
 
 }  // namespace smelt

@@ -48,6 +48,11 @@ EngineStats stats_of(const ServedModel& m) {
     return loaded == nullptr ? EngineStats() : loaded->stats();
 }
 
+GrammarCacheStats grammar_stats_of(const ServedModel& m) {
+    const auto loaded = m.loaded();
+    return loaded == nullptr ? GrammarCacheStats() : loaded->chat().grammar_stats();
+}
+
 Json model_performance(const ServedModel& m, const char* state, double uptime) {
     const EngineStats s = stats_of(m);
     const auto loaded = m.loaded();
@@ -162,6 +167,11 @@ void metrics_text(Call& call) {
             t.value(model_label(m->name), static_cast<double>(value(m->metrics, stats)));
         }
     };
+    const auto grammars = [&](const char* name, const char* type, const char* help, auto which) {
+        t.family(name, type, help);
+        for (const auto& m : models)
+            t.value(model_label(m->name), static_cast<double>(grammar_stats_of(*m).*which));
+    };
     const auto latencies = [&](const char* name, const char* help, Latency ModelMetrics::*which) {
         t.family(name, "histogram", help);
         for (const auto& m : models) {
@@ -206,6 +216,12 @@ void metrics_text(Call& call) {
               [](M m, S) { return m.cached_tokens; });
     of_models("smelt_generation_tokens_total", "counter", "Tokens generated.",
               [](M m, S) { return m.generated_tokens; });
+    grammars("smelt_grammar_cache_hits_total", "counter", "Forms of answers that were known.",
+             &GrammarCacheStats::n_hits);
+    grammars("smelt_grammar_cache_misses_total", "counter", "Forms of answers that had to be compiled.",
+             &GrammarCacheStats::n_misses);
+    grammars("smelt_grammar_cache_bytes", "gauge", "Memory of the compiled forms that are kept.",
+             &GrammarCacheStats::n_bytes);
     t.family("smelt_request_success_total", "counter", "Answers by how they ended.");
     for (const auto& m : models) {
         const std::lock_guard lock(m->metrics.mutex);

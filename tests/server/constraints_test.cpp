@@ -205,6 +205,46 @@ TEST_F(ConstraintsTest, EveryDialectHasASpelling) {
     EXPECT_TRUE(use["content"].back()["input"]["a"].is_number_integer()) << use;
 }
 
+// As people use them: with every request. The answer is what it was, and nothing is compiled.
+TEST_F(ConstraintsTest, FormsAreCompiledOnce) {
+    const auto count = [&](const std::string& name) {
+        const std::string metrics = get("/metrics").body;
+        const std::string line = "\nsmelt_grammar_cache_" + name + "{model_name=\"demo-23m\"} ";
+        const size_t at = metrics.find(line);
+        return at == std::string::npos ? -1 : std::stod(metrics.substr(at + line.size()));
+    };
+    const auto schema = [](const std::vector<std::string>& names) {
+        Json members = Json::object();
+        for (const std::string& name : names) members[name] = {{"type", "integer"}, {"maximum", 73}};
+        return Json{{"properties", members}, {"required", names}, {"additionalProperties", false}};
+    };
+    const auto n_compiled = [&](const std::function<void()>& request) {
+        const double before = count("misses_total");
+        request();
+        return count("misses_total") - before;
+    };
+    const Json ab = {{"response_format", json_schema(schema({"first", "second"}))}};
+    const Json ba = {{"response_format", json_schema(schema({"second", "first"}))}};
+    std::string first, other;
+    EXPECT_EQ(n_compiled([&] { first = content(ab); }), 1);
+    const double hits = count("hits_total");
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_EQ(n_compiled([&] { EXPECT_EQ(content(ab), first); }), 0);
+    }
+    EXPECT_EQ(count("hits_total"), hits + 3);
+    EXPECT_GT(count("bytes"), 1000);
+    EXPECT_EQ(n_compiled([&] { other = content(ba); }), 1);
+    EXPECT_LT(first.find("first"), first.find("second")) << first;
+    EXPECT_LT(other.find("second"), other.find("first")) << other;
+
+    const auto call = [&] { forced({{"parallel_tool_calls", false}}); };
+    EXPECT_EQ(n_compiled(call) + n_compiled(call), 1);
+    const auto refused = [&] {
+        EXPECT_EQ(post("/v1/chat/completions", base({{"guided_regex", "("}})).status, 400);
+    };
+    EXPECT_EQ(n_compiled(refused) + n_compiled(refused), 2);
+}
+
 // Before a token is made, with the place.
 TEST_F(ConstraintsTest, WhatCannotBeEnforcedIsRefused) {
     const std::tuple<Json, const char*, const char*> wrong[] = {

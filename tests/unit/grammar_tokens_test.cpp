@@ -3,51 +3,11 @@
 
 #include <random>
 
-#include "grammar/token_grammar.h"
+#include "grammar/token_trie.h"
 #include "grammar_support.h"
 
 namespace smelt {
 namespace {
-
-// All bytes, and texts that JSON and its strings are cut into.
-class Vocabulary {
- public:
-    Vocabulary() {
-        for (int b = 0; b < 256; ++b) add(std::string(1, static_cast<char>(b)));
-        for (const char* t :
-             {"{\"",     "\":",         "\", \"",       "},",       "}}",   "]]",       "[[",       ": ",
-              ", ",      "\n",          "\n  ",         "    ",     "true", "false",    "null",     "tr",
-              "ue",      "\"a",         "a\"",          "\"name\"", "name", "me\": ",   "hello",    " world",
-              "héllo",   "é",           "\xc3\xa9\xc3", "\xa9",     "😀",    "\xf0\x9f", "\x98\x80", "\\u",
-              "\\ud83d", "\\n",         "\\\"",         "12",       "3.5",  "-1",       "e+",       "0.",
-              "999",     "aaaa",        "aaaaaaaaaaaa", "a\",\"b",  "\"}",  "\"]",      "abc\"}",   "<tool",
-              "_call>",  "<tool_call>", "x\ny",         "ab",       "ab"}) {
-            add(t);
-        }
-        add("<|end|>", true);
-        add("");
-        add("\xff\xfe");
-    }
-    std::vector<TokenText> texts() const {
-        std::vector<TokenText> result;
-        for (size_t i = 0; i < tokens_.size(); ++i) result.push_back({tokens_[i], control_[i]});
-        return result;
-    }
-    const std::string& operator[](int32_t id) const { return tokens_[static_cast<size_t>(id)]; }
-    int32_t size() const { return static_cast<int32_t>(tokens_.size()); }
-
- private:
-    void add(std::string t, bool control = false) {
-        tokens_.push_back(std::move(t));
-        control_.push_back(control);
-    }
-    std::vector<std::string> tokens_;
-    std::vector<bool> control_;
-};
-
-bool contains(std::span<const uint64_t> bits, int32_t id) {
-    return ((bits[static_cast<size_t>(id) / 64] >> (id % 64)) & 1) != 0;
-}
 
 std::vector<GrammarSpec> specs() {
     std::vector<GrammarSpec> all;
@@ -154,6 +114,49 @@ TEST(TokenGrammar, RefusesVocabulariesWithoutTheBytes) {
         TokenGrammar::make(compiled(GrammarSpec::control_token("<|call|>")), trie)));
     EXPECT_FALSE(std::holds_alternative<GrammarError>(
         TokenGrammar::make(compiled(GrammarSpec::regex("[a-z]")), trie)));
+}
+
+// In a vocabulary of which nearly all may come: a bit for each token, and no more.
+TEST(TokenGrammar, HoldsWhatItNeeds) {
+    std::vector<std::string> tokens;
+    for (int b = 0; b < 128; ++b) tokens.emplace_back(1, static_cast<char>(b));
+    for (int i = 0; i < 26 * 26 * 26 * 4; ++i) {
+        std::string word;
+        for (int rest = i, k = 0; k < 4; ++k, rest /= 26) word += static_cast<char>('a' + rest % 26);
+        tokens.push_back(word);
+    }
+    std::vector<TokenText> texts;
+    for (const std::string& t : tokens) texts.push_back({.bytes = t});
+    const auto made = TokenGrammar::make(compiled(GrammarSpec::regex("[a-z]*")), make_token_trie(texts));
+    const auto grammar = std::get<std::shared_ptr<TokenGrammar>>(made);
+    EXPECT_TRUE(contains(GrammarMatcher(grammar).allowed(), 200));
+    EXPECT_GT(grammar->bytes(), tokens.size() / 8);
+    EXPECT_LT(grammar->bytes(), tokens.size());
+}
+
+TEST(TokenTrie, SharedSetsAreBounded) {
+    const auto trie = make_token_trie(Vocabulary().texts());
+    constexpr size_t large = size_t{10} << 20;
+    const auto set = [](size_t bytes) {
+        return std::make_shared<const grammar::PositionSet>(
+            grammar::PositionSet{.bits = std::vector<uint64_t>(bytes / 8)});
+    };
+    const auto n_kept = [&] {
+        int n = 0;
+        for (int i = 0; i < 300; ++i) n += trie->find_set(std::to_string(i)) != nullptr;
+        return n;
+    };
+    for (int i = 0; i < 20; ++i) {
+        trie->keep_set(std::to_string(i), set(large));
+        EXPECT_NE(trie->find_set(std::to_string(i)), nullptr);
+        EXPECT_LE(n_kept(), 6);
+    }
+    trie->keep_set("large", set(10 * large));
+    EXPECT_EQ(trie->find_set("large"), nullptr);
+    EXPECT_GT(n_kept(), 0);
+    for (int i = 100; i < 300; ++i) trie->keep_set(std::to_string(i), set(8));
+    EXPECT_LE(n_kept(), 128);
+    EXPECT_NE(trie->find_set("299"), nullptr);
 }
 
 // A grammar whose states explode ends the answer instead of the machine.
