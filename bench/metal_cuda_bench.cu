@@ -80,7 +80,9 @@ struct Product {
     softmetal::CudaLaunch launch{};
     dim3 grid;
 
-    Product(const Format& f, const Shape& s, const char* weights, const float* x, float* out) : function(&kernel(std::string("matmul_row_") + f.name)) {
+    // few: with the kernel for products of few rows
+    Product(const Format& f, const Shape& s, bool few, const char* weights, const float* x, float* out)
+        : function(&kernel(std::string(few ? "matmul_few_rows_" : "matmul_row_") + f.name)) {
         MatmulArgs args{};
         args.n_tokens = 1;
         args.cols = static_cast<uint32_t>(s.cols);
@@ -98,7 +100,8 @@ struct Product {
             args.products[i].out_stride = rows;
             args.products[i].w_offset = at;
             args.products[i].w_row_bytes = row_bytes;
-            args.n_blocks += (rows + 3) / 4;
+            const uint32_t rows_of_a_block = few ? 4 : 8;
+            args.n_blocks += (rows + rows_of_a_block - 1) / rows_of_a_block;
             launch.buffers[2 + i] = const_cast<char*>(weights);
             launch.buffers[11 + i] = out + out_at;
             at += rows * row_bytes;
@@ -160,9 +163,9 @@ double seconds(Launches launches) {
     return static_cast<double>(times[7]) / 1000;
 }
 
-// Products that do not wait for each other, as between two barriers of a concurrent encoder: over four streams.
+// Products that do not wait for each other, as between two barriers of a concurrent encoder: over sixteen streams.
 void run_beside(std::vector<Product>& products, cudaStream_t stream) {
-    constexpr size_t n_more = 3;
+    constexpr size_t n_more = 15;
     cudaStream_t more[n_more];
     cudaEvent_t fork, join;
     check(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming), "event");
@@ -216,12 +219,13 @@ int main(int argc, char** argv) {
     cudaDeviceProp device;
     check(cudaGetDeviceProperties(&device, 0), "device");
     const int n_layers = small ? 2 : 36;
-    const int scale = small ? 16 : 1;
-    const std::vector<Shape> shapes = {{"q, k, v", 2560 / scale, {4096 / scale, 1024 / scale, 1024 / scale}},
-                                       {"attention output", 4096 / scale, {2560 / scale}},
-                                       {"gate, up", 2560 / scale, {9728 / scale, 9728 / scale}},
-                                       {"down", 9728 / scale, {2560 / scale}},
-                                       {"head", 2560 / scale, {151936 / scale}}};
+    // Small ones of less than a step, with a last step that is not full, and of more than are in threadgroup memory together.
+    const int dim = small ? 768 : 2560, attention = small ? 256 : 4096, hidden = small ? 4864 : 9728, fewer = small ? 16 : 1;
+    const std::vector<Shape> shapes = {{"q, k, v", dim, {4096 / fewer, 1024 / fewer, 1024 / fewer}},
+                                       {"attention output", attention, {2560 / fewer}},
+                                       {"gate, up", dim, {9728 / fewer, 9728 / fewer}},
+                                       {"down", hidden, {2560 / fewer}},
+                                       {"head", dim, {151936 / fewer}}};
     double bandwidth = 0;
     if (!small) {
         const size_t n = size_t{8} << 30;
@@ -236,7 +240,7 @@ int main(int argc, char** argv) {
         std::printf("# %s, read bandwidth measured %.0f GB/s (8 GiB, best of three grids, median of 15)\n", device.name, bandwidth / 1e9);
         const double empty = seconds([&](cudaStream_t stream) { for (int i = 0; i < 145; ++i) nothing<<<640, 128, 0, stream>>>(); });
         std::printf("# 145 kernels that do nothing, as many as a token has products: %.0f us\n", empty * 1e6);
-        std::printf("format,product,cols,rows,megabytes,microseconds,of_read_bandwidth,microseconds_beside_others,of_read_bandwidth,worst_error\n");
+        std::printf("format,product,kernel,cols,rows,megabytes,microseconds,of_read_bandwidth,microseconds_beside_others,of_read_bandwidth,worst_error\n");
     }
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
@@ -264,44 +268,48 @@ int main(int argc, char** argv) {
         for (const Shape& s : shapes) {
             const bool is_head = std::strcmp(s.name, "head") == 0;
             const size_t bytes = s.weights() / 32 * static_cast<size_t>(f.block_bytes);
-            std::vector<Product> products;
-            for (int l = 0; l < (is_head ? 1 : n_layers); ++l) {
-                const char* w = is_head ? weights + layer * static_cast<size_t>(n_layers) : weights + layer * static_cast<size_t>(l) + at;
-                products.emplace_back(f, s, w, x_device, out_device);
-            }
-            total += bytes * products.size();
-            // Poisoned, then run and compared.
             size_t n_out = 0;
             for (int r : s.rows) n_out += static_cast<size_t>(r);
-            check(cudaMemset(out_device, 0xff, n_out * 4), "memset");
-            products[0].run(nullptr);
-            std::vector<float> out(n_out);
-            check(cudaMemcpy(out.data(), out_device, n_out * 4, cudaMemcpyDeviceToHost), "copy");
             const std::vector<uint8_t> own(blocks.begin() + static_cast<ptrdiff_t>(is_head ? 0 : at),
                                            blocks.begin() + static_cast<ptrdiff_t>((is_head ? 0 : at) + bytes));
-            const double error = worst_error(f, s, own, x, out);
-            good = good && error < 1e-6;
-            if (small) {
-                std::printf("%s %s: worst error %.2g\n", f.name, s.name, error);
-            } else {
-                // The head alone fits no cache either: several of its 36 stand-ins would not differ.
-                const auto n = static_cast<double>(products.size());
-                const double t = seconds([&](cudaStream_t stream) { for (Product& p : products) p.run(stream); }) / n;
-                const double beside = seconds([&](cudaStream_t stream) { run_beside(products, stream); }) / n;
-                std::printf("%s,\"%s\",%d,%zu,%.1f,%.2f,%.3f,%.2f,%.3f,%.1e\n", f.name, s.name, s.cols, n_out, static_cast<double>(bytes) / 1e6,
-                            t * 1e6, static_cast<double>(bytes) / t / bandwidth, beside * 1e6, static_cast<double>(bytes) / beside / bandwidth, error);
+            for (const bool few : {false, true}) {
+                std::vector<Product> products;
+                for (int l = 0; l < (is_head ? 1 : n_layers); ++l) {
+                    const char* w = is_head ? weights + layer * static_cast<size_t>(n_layers) : weights + layer * static_cast<size_t>(l) + at;
+                    products.emplace_back(f, s, few, w, x_device, out_device);
+                }
+                // Poisoned, then run and compared.
+                check(cudaMemset(out_device, 0xff, n_out * 4), "memset");
+                products[0].run(nullptr);
+                std::vector<float> out(n_out);
+                check(cudaMemcpy(out.data(), out_device, n_out * 4, cudaMemcpyDeviceToHost), "copy");
+                const double error = worst_error(f, s, own, x, out);
+                good = good && error < 1e-6;
+                if (small) {
+                    std::printf("%s: worst error %.2g\n", products[0].function->name, error);
+                } else {
+                    // The head alone fits no cache either: several of its 36 stand-ins would not differ.
+                    const auto n = static_cast<double>(products.size());
+                    const double t = seconds([&](cudaStream_t stream) { for (Product& p : products) p.run(stream); }) / n;
+                    const double beside = seconds([&](cudaStream_t stream) { run_beside(products, stream); }) / n;
+                    std::printf("%s,\"%s\",%s,%d,%zu,%.1f,%.2f,%.3f,%.2f,%.3f,%.1e\n", f.name, s.name, few ? "few_rows" : "row", s.cols, n_out,
+                                static_cast<double>(bytes) / 1e6, t * 1e6, static_cast<double>(bytes) / t / bandwidth, beside * 1e6,
+                                static_cast<double>(bytes) / beside / bandwidth, error);
+                }
+                if (few != (n_out < Geometry::many_rows)) continue;
+                total += bytes * products.size();
+                token.insert(token.end(), products.begin(), products.end());
             }
-            token.insert(token.end(), products.begin(), products.end());
             if (!is_head) at += bytes;
         }
         if (!small) {
-            // As a token has them: layer by layer.
+            // As the backend has a token's: layer by layer, each product by the kernel for its rows.
             const double t = seconds([&](cudaStream_t stream) {
                 for (int l = 0; l < n_layers; ++l)
                     for (size_t s = 0; s + 1 < shapes.size(); ++s) token[s * static_cast<size_t>(n_layers) + static_cast<size_t>(l)].run(stream);
                 token.back().run(stream);
             });
-            std::printf("%s,\"whole token\",,,%.1f,%.2f,%.3f,,,\n", f.name, static_cast<double>(total) / 1e6, t * 1e6,
+            std::printf("%s,\"whole token\",,,,%.1f,%.2f,%.3f,,,\n", f.name, static_cast<double>(total) / 1e6, t * 1e6,
                         static_cast<double>(total) / t / bandwidth);
         }
         cudaFree(weights);

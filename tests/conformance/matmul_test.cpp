@@ -142,42 +142,57 @@ TEST_P(EveryFormat, ATokenAloneHasTheBitsItHasInABatch) {
     }
 }
 
-// Rows of several rounds of every kernel, the last one not full; of powers of two as scales also those that
-// no model has.
-TEST(Matmul, ATokenAloneHasItsBitsInLongRowsToo) {
-    constexpr int64_t cols = 3520, rows = 9, n = 9;
-    constexpr uint8_t scales[] = {127, 120, 0, 60, 86, 87, 167, 168, 190};
-    const std::vector<float> x = normal(n * cols, 6);
-    for (const Format f : {Format::Q8_0, Format::Q4_0, Format::MXFP4, Format::BF16}) {
-        for (const bool extreme : {false, true}) {
-            if (extreme && f != Format::MXFP4) continue;
-            EncodedWeight w = random_weight(f, rows, cols, 4);
-            const auto block = static_cast<size_t>(format_info(f).block_bytes);
-            for (size_t b = 0; extreme && b * block < w.data.size(); ++b) {
-                w.data[b * block] = static_cast<std::byte>(scales[b * b % std::size(scales)]);
-            }
-            for (const Device& d : devices()) {
-                Rig rig(*d.backend);
-                const Weight weight = rig.matrix(w);
-                const auto product = [&](int64_t first, int64_t count) {
-                    const std::vector<float> part(x.begin() + first * cols,
-                                                  x.begin() + (first + count) * cols);
-                    const Tensor in = rig.floats({count, cols}, part), out = rig.empty({count, rows});
-                    const MatmulOut m{out, &weight, nullptr};
-                    d.backend->begin();
-                    d.backend->matmul({&m, 1}, in);
-                    d.backend->submit_and_wait();
-                    return rig.read(out);
-                };
-                const std::vector<float> all = product(0, n);
-                for (int64_t t = 0; t < n; ++t) {
-                    const std::vector<float> part(all.begin() + t * rows, all.begin() + (t + 1) * rows);
-                    ASSERT_TRUE(identical(product(t, 1), part))
-                        << d.label << " " << to_string(f) << " token " << t;
-                }
-            }
+// Whether the tokens of a product in one batch have the bits that they have alone.
+void tokens_alone_have_their_bits(const EncodedWeight& w, int64_t n) {
+    const std::vector<float> x = normal(n * w.cols, 6);
+    for (const Device& d : devices()) {
+        Rig rig(*d.backend);
+        const Weight weight = rig.matrix(w);
+        const auto product = [&](int64_t first, int64_t count) {
+            const std::vector<float> part(x.begin() + first * w.cols, x.begin() + (first + count) * w.cols);
+            const Tensor in = rig.floats({count, w.cols}, part), out = rig.empty({count, w.rows});
+            const MatmulOut m{out, &weight, nullptr};
+            d.backend->begin();
+            d.backend->matmul({&m, 1}, in);
+            d.backend->submit_and_wait();
+            return rig.read(out);
+        };
+        const std::vector<float> all = product(0, n);
+        for (int64_t t = 0; t < n; ++t) {
+            const std::vector<float> part(all.begin() + t * w.rows, all.begin() + (t + 1) * w.rows);
+            ASSERT_TRUE(identical(product(t, 1), part))
+                << d.label << " " << to_string(w.format) << " token " << t;
         }
     }
+}
+
+// Powers of two as scales, also those that no model has.
+void put_extreme_scales(EncodedWeight& mxfp4) {
+    constexpr uint8_t scales[] = {127, 120, 0, 60, 95, 96, 159, 160, 190};
+    for (size_t b = 0; 1 + b * sizeof(BlockMXFP4) < mxfp4.data.size(); ++b)
+        mxfp4.data[1 + b * sizeof(BlockMXFP4)] = static_cast<std::byte>(scales[b % std::size(scales)]);
+}
+
+// Rows of several rounds of every kernel, the last one not full.
+TEST(Matmul, ATokenAloneHasItsBitsInLongRowsToo) {
+    for (const Format f : {Format::Q8_0, Format::Q4_0, Format::MXFP4, Format::BF16}) {
+        EncodedWeight w = random_weight(f, 9, 4672, 4);
+        tokens_alone_have_their_bits(w, 9);
+        if (f != Format::MXFP4) continue;
+        put_extreme_scales(w);
+        tokens_alone_have_their_bits(w, 9);
+    }
+}
+// Columns of less than a round, of a round and a part, and of many; rows that begin at multiples of 8 and
+// others.
+TEST(Matmul, ATokenAloneHasItsBitsWhereRowsAreManyToo) {
+    tokens_alone_have_their_bits(random_weight(Format::Q4_0, 8197, 256, 4), 2);
+    tokens_alone_have_their_bits(random_weight(Format::Q8_0, 8197, 640, 4), 2);
+    tokens_alone_have_their_bits(random_weight(Format::MXFP4, 8197, 64, 4), 2);
+    EncodedWeight w = random_weight(Format::MXFP4, 8197, 4864, 4);
+    tokens_alone_have_their_bits(w, 2);
+    put_extreme_scales(w);
+    tokens_alone_have_their_bits(w, 2);
 }
 
 // As gpt-oss's files hold gate and up: by turns in one tensor.

@@ -1,4 +1,4 @@
-// Two operations on words that GPUs have an instruction for, which their compilers do not find by themselves.
+// Operations on words that GPUs have an instruction for, which their compilers do not find by themselves.
 // For .metal files.
 #pragma once
 
@@ -19,6 +19,18 @@ inline float byte_float(uint word, int i) {
     return as_type<float>(__byte_perm(word, 0x47000000u, 0x7404u | uint(i) << 4));
 #else
     return as_type<float>((word >> (8 * i) & 0xffu) << 8 | 0x47000000u);
+#endif
+}
+
+// Two halves, whose upper bytes are bytes 1 and 3 of the word, or 0 and 2.
+inline half2 odd_halves(uint word) {
+    return as_type<half2>(word & 0xff00ff00u);
+}
+inline half2 even_halves(uint word) {
+#ifdef __CUDACC__
+    return as_type<half2>(__byte_perm(word, 0, 0x2404u));
+#else
+    return as_type<half2>(word << 8 & 0xff00ff00u);
 #endif
 }
 

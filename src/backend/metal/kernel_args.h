@@ -17,7 +17,9 @@ struct Geometry {
     DEVICE_CONSTANT int simd_width = 32;
     DEVICE_CONSTANT int matmul_simdgroups = 4;  // in a threadgroup; each has rows of its own
     DEVICE_CONSTANT int max_products = 3;       // of one matmul dispatch
-    DEVICE_CONSTANT int row_pitch = 36;         // of 32 columns in threadgroup memory: in different banks
+    DEVICE_CONSTANT int row_steps = 8;   // of 512 columns that matmul_row has in threadgroup memory together
+    DEVICE_CONSTANT int row_pitch = 17;  // float4s of 64 columns there: in different banks
+    DEVICE_CONSTANT int many_rows = 8192;  // of w, from which on it takes two at a time
     DEVICE_CONSTANT int attention_threads = 128;
     DEVICE_CONSTANT int attention_step = 32;   // positions of one round of the online softmax
     DEVICE_CONSTANT int attention_span = 512;  // positions whose sums are carried on together

@@ -14,13 +14,15 @@ constexpr int64_t unit = 16;  // weights that a lane has at a time
 // Rows of x and of w that a simdgroup has: what its registers hold, and few rows of w where there are few
 // simdgroups to keep a device busy. With simdgroup matrices it is a threadgroup that has them.
 struct Tile {
-    enum class Kernel { lanes, row, matrices };
+    enum class Kernel { lanes, row, few_rows, matrices };
     int64_t n_tokens, n_rows;
     Kernel kind = Kernel::lanes;
     std::string kernel(Format f) const {
         switch (kind) {
             case Kernel::row:
                 return fmt::format("matmul_row_{}", to_string(f));
+            case Kernel::few_rows:
+                return fmt::format("matmul_few_rows_{}", to_string(f));
             case Kernel::matrices:
                 return fmt::format("matmul_tiles_{}", to_string(f));
             case Kernel::lanes:
@@ -29,12 +31,25 @@ struct Tile {
         return fmt::format("matmul_{}_{}", to_string(f), n_tokens);
     }
 };
-constexpr Tile row_tile = {1, 4, Tile::Kernel::row};
+constexpr Tile row_tile = {1, 8, Tile::Kernel::row}, few_rows_tile = {1, 4, Tile::Kernel::few_rows};
 constexpr Tile matrix_tile = {16, 16, Tile::Kernel::matrices};
 constexpr int64_t matrix_rows = 8;  // of x: whole simdgroup matrices
-// The formats of matmul_row.metal.
-bool has_row_kernel(Format f) {
-    return f == Format::Q8_0 || f == Format::Q4_0 || f == Format::MXFP4;
+// What matmul_row.metal asks for: one row of x that is read by 16 bytes, rows of w of whole pairs of blocks,
+// the pairs at multiples of 4 or, in MXFP4, of 2.
+bool has_row_kernel(const Tensor& x, const MatmulOut& m) {
+    const Format f = m.w->format;
+    if (f != Format::Q8_0 && f != Format::Q4_0 && f != Format::MXFP4) return false;
+    return x.n_rows() == 1 && is_aligned(x) && x.row_len() % 64 == 0 &&
+           weight_of(*m.w).data.offset % (f == Format::MXFP4 ? 2 : 4) == 0;
+}
+Tile choose_row_tile(std::span<const MatmulOut> outs) {
+    int64_t n_rows = 0;
+    bool together = true;  // rows whose pairs lie at the same places in eight bytes
+    for (const MatmulOut& m : outs) {
+        n_rows += m.w->rows;
+        together = together && weight_of(*m.w).row_bytes % 8 == 0;
+    }
+    return together && n_rows >= gpu::Geometry::many_rows ? row_tile : few_rows_tile;
 }
 Tile choose_tile(int64_t n_tokens) {
     if (n_tokens == 1) return {1, 2};
@@ -234,7 +249,9 @@ Tensor rows_from(Tensor t, int64_t first, int64_t n) {
 // these.
 void record_rows(Recorder& r, std::span<const MatmulOut> outs, const Tensor& x) {
     const int64_t n = x.n_rows();
-    if (n == 1 && has_row_kernel(outs[0].w->format)) return record_products(r, outs, x, row_tile);
+    if (std::ranges::all_of(outs, [&](const MatmulOut& m) { return has_row_kernel(x, m); })) {
+        return record_products(r, outs, x, choose_row_tile(outs));
+    }
     if (!r.matrices_add_in_order || n < matrix_tile.n_tokens || x.row_len() % unit != 0) {
         return record_products(r, outs, x, choose_tile(n));
     }
