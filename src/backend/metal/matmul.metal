@@ -4,7 +4,7 @@
 // The order of additions, of which every product of this backend is made: columns are taken in units of 16; lane l adds
 // those of units l, l + 32, l + 64, ... into one sum by fused multiply-adds in ascending order; the lanes' sums are
 // added as lanes.h says. It depends on nothing but the number of columns, so that an element has the same bits
-// whatever rows are beside it. simdgroup_matmul.metal keeps to the same order.
+// whatever rows are beside it. matmul_tiles.metal and matmul_row.metal keep to the same order.
 //
 // Bytes: each weight is read from memory once a call, as its file has it; x comes from cache, shared by the rows of a
 // simdgroup. 2 operations a weight and row of x beside about 3 to unpack it. Bound for one token of a 4B model's
