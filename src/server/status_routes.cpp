@@ -167,10 +167,12 @@ void metrics_text(Call& call) {
             t.value(model_label(m->name), static_cast<double>(value(m->metrics, stats)));
         }
     };
+    std::vector<GrammarCacheStats> grammar_stats;  // asked for once: they count what is kept
+    for (const auto& m : models) grammar_stats.push_back(grammar_stats_of(*m));
     const auto grammars = [&](const char* name, const char* type, const char* help, auto which) {
         t.family(name, type, help);
-        for (const auto& m : models)
-            t.value(model_label(m->name), static_cast<double>(grammar_stats_of(*m).*which));
+        for (size_t i = 0; i < models.size(); ++i)
+            t.value(model_label(models[i]->name), static_cast<double>(grammar_stats[i].*which));
     };
     const auto latencies = [&](const char* name, const char* help, Latency ModelMetrics::*which) {
         t.family(name, "histogram", help);
