@@ -11,7 +11,7 @@ foreach(file ${FILES})
     string(APPEND table "    {\"${name}\", {reinterpret_cast<const char*>(${symbol}), sizeof ${symbol}}},\n")
 endforeach()
 file(WRITE ${OUT} "// Made by cmake/embed.cmake.
-#include \"server/web_files.h\"
+#include \"server/pages/web_files.h\"
 
 namespace smelt {
 

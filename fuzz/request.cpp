@@ -1,7 +1,7 @@
 // Any bytes as the body of any request: JSON, then the checks of its schema. A body that passes must hold
 // what the code behind the checks reads without looking again.
 #include "server/api_error.h"
-#include "server/schema.h"
+#include "server/dialects/schema.h"
 
 #include <cstdlib>
 

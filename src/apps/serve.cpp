@@ -21,7 +21,7 @@
 #include "base/memory_reserve.h"
 #include "base/truncation.h"
 #include "server/api_server.h"
-#include "server/read_request.h"
+#include "server/dialects/read_request.h"
 
 namespace smelt {
 

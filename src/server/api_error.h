@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "server/http.h"
+#include "server/http/http.h"
 
 namespace smelt {
 

@@ -4,10 +4,10 @@
 
 #include <span>
 
+#include "server/dialects/schema.h"
 #include "server/guard.h"
-#include "server/job.h"
-#include "server/model_set.h"
-#include "server/schema.h"
+#include "server/models/job.h"
+#include "server/models/model_set.h"
 
 namespace smelt {
 

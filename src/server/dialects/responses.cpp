@@ -1,0 +1,217 @@
+// OpenAI's Responses API: POST /v1/responses. Nothing is kept: each request brings its conversation.
+#include "server/dialects/chat_answer.h"
+#include "server/dialects/responses_request.h"
+#include "server/dialects/schema_checks.h"
+
+namespace smelt {
+
+namespace {
+
+// An item of the output on its way.
+struct OpenItem {
+    enum class Kind { reasoning, message, call } kind;
+    std::string id, text = {};
+    ToolCallText call = {};
+
+    Json part() const {
+        if (kind == Kind::reasoning) return {{"type", "reasoning_text"}, {"text", text}};
+        return {{"type", "output_text"},
+                {"text", text},
+                {"annotations", Json::array()},
+                {"logprobs", Json::array()}};
+    }
+    // As it stands at its beginning or its end.
+    Json json(bool done, const char* status) const {
+        const Json content = done ? Json::array({part()}) : Json::array();
+        switch (kind) {
+            case Kind::reasoning:
+                return {{"id", id},
+                        {"type", "reasoning"},
+                        {"summary", Json::array()},
+                        {"content", content},
+                        {"status", status}};
+            case Kind::message:
+                return {{"id", id},
+                        {"type", "message"},
+                        {"status", status},
+                        {"role", "assistant"},
+                        {"content", content}};
+            case Kind::call:
+                break;
+        }
+        return {{"id", id},           {"type", "function_call"}, {"status", status},
+                {"call_id", call.id}, {"name", call.name},       {"arguments", done ? text : ""}};
+    }
+};
+
+// What the answer repeats of its request.
+struct Asked {
+    Json body;
+    float temperature = 0, top_p = 0;
+};
+
+class ResponsesAnswer final : public ChatAnswer {
+ public:
+    ResponsesAnswer(Setup setup, Asked asked) : ChatAnswer(std::move(setup)), asked_(std::move(asked)) {}
+
+ private:
+    using Kind = OpenItem::Kind;
+
+    void begin() override {
+        event("response.created", {{"response", response("in_progress")}});
+        event("response.in_progress", {{"response", response("in_progress")}});
+    }
+
+    void more(const TextDelta& text) override {
+        if (!text.thinking.empty()) grow(Kind::reasoning, text.thinking);
+        if (!text.answer.empty()) grow(Kind::message, text.answer);
+        for (const ToolCallDelta& d : text.tool_calls) {
+            const ToolCallText& call = calls().all()[static_cast<size_t>(d.index)];
+            if (!open_ || open_->call.id != call.id) open({Kind::call, random_id("fc_"), "", call});
+            add("response.function_call_arguments.delta", d.arguments);
+        }
+    }
+
+    void end(const AnswerEnd& end) override {
+        const bool cut = end.reason == "length";
+        close(cut ? "incomplete" : "completed");
+        event(cut ? "response.incomplete" : "response.completed", {{"response", whole_response(end)}});
+    }
+
+    void fail(const ApiError& error) override {
+        close("incomplete");
+        Json body = response("failed");
+        body["error"] = {{"code", "server_error"}, {"message", error.message}};
+        event("response.failed", {{"response", std::move(body)}});
+    }
+
+    Json whole(const AnswerEnd& end) override {
+        const auto add_item = [&](Kind kind, const char* prefix, const std::string& text,
+                                  const ToolCallText& call) {
+            items_.push_back(OpenItem{kind, random_id(prefix), text, call}.json(true, "completed"));
+        };
+        if (!thinking().empty()) add_item(Kind::reasoning, "rs_", thinking(), {});
+        if (!text().empty()) add_item(Kind::message, "msg_", text(), {});
+        for (const ToolCallText& c : calls().all()) add_item(Kind::call, "fc_", c.arguments, c);
+        if (end.reason == "length" && !items_.empty()) items_.back()["status"] = "incomplete";
+        return whole_response(end);
+    }
+
+    Json whole_response(const AnswerEnd& end) const {
+        const FinishEvent& f = end.finish;
+        const bool cut = end.reason == "length";
+        Json body = response(cut ? "incomplete" : "completed");
+        if (cut) body["incomplete_details"] = {{"reason", "max_output_tokens"}};
+        body["usage"] = {
+            {"input_tokens", f.n_prompt},
+            {"input_tokens_details", {{"cached_tokens", f.n_cached_prompt}, {"cache_write_tokens", 0}}},
+            {"output_tokens", f.n_generated},
+            {"output_tokens_details", {{"reasoning_tokens", n_thinking_tokens()}}},
+            {"total_tokens", f.n_prompt + f.n_generated}};
+        return body;
+    }
+
+    Json response(const char* status) const {
+        const auto asked = [&](const char* name, Json otherwise) {
+            const Json* v = find_member(asked_.body, name);
+            return v == nullptr ? std::move(otherwise) : *v;
+        };
+        Json reasoning = {{"effort", nullptr}, {"summary", nullptr}};
+        reasoning.update(asked("reasoning", Json::object()));
+        return {{"id", id_},
+                {"object", "response"},
+                {"created_at", created_},
+                {"status", status},
+                {"background", false},
+                {"error", nullptr},
+                {"incomplete_details", nullptr},
+                {"instructions", asked("instructions", nullptr)},
+                {"max_output_tokens", asked("max_output_tokens", nullptr)},
+                {"max_tool_calls", nullptr},
+                {"model", model()},
+                {"output", items_},
+                {"parallel_tool_calls", asked("parallel_tool_calls", true)},
+                {"previous_response_id", nullptr},
+                {"reasoning", std::move(reasoning)},
+                {"service_tier", asked("service_tier", "default")},
+                {"store", false},
+                {"temperature", asked("temperature", asked_.temperature)},
+                {"text", asked("text", {{"format", {{"type", "text"}}}})},
+                {"tool_choice", asked("tool_choice", "auto")},
+                {"tools", asked("tools", Json::array())},
+                {"top_logprobs", 0},
+                {"top_p", asked("top_p", asked_.top_p)},
+                {"truncation", "disabled"},
+                {"metadata", asked("metadata", Json::object())}};
+    }
+
+    void event(const char* type, Json members) {
+        Json e = {{"type", type}, {"sequence_number", n_events_++}};
+        e.update(members);
+        write(fmt::format("event: {}\n{}", type, sse(e)));
+    }
+    // An event about the open item.
+    void item_event(const char* type, Json members) {
+        Json m = {{"item_id", open_->id}, {"output_index", items_.size()}};
+        if (open_->kind != Kind::call) m["content_index"] = 0;
+        m.update(members);
+        event(type, std::move(m));
+    }
+    void grow(Kind kind, const std::string& text) {
+        if (!open_ || open_->kind != kind) open({kind, random_id(kind == Kind::message ? "msg_" : "rs_")});
+        add(kind == Kind::message ? "response.output_text.delta" : "response.reasoning_text.delta", text);
+    }
+    void add(const char* type, const std::string& text) {
+        if (text.empty()) return;
+        open_->text += text;
+        Json members = {{"delta", text}};
+        if (open_->kind == Kind::message) members["logprobs"] = Json::array();
+        item_event(type, std::move(members));
+    }
+    void open(OpenItem item) {
+        close("completed");
+        open_ = std::move(item);
+        event("response.output_item.added",
+              {{"output_index", items_.size()}, {"item", open_->json(false, "in_progress")}});
+        if (open_->kind != Kind::call) item_event("response.content_part.added", {{"part", open_->part()}});
+    }
+    void close(const char* status) {
+        if (!open_) return;
+        switch (open_->kind) {
+            case Kind::reasoning:
+                item_event("response.reasoning_text.done", {{"text", open_->text}});
+                break;
+            case Kind::message:
+                item_event("response.output_text.done", {{"text", open_->text}, {"logprobs", Json::array()}});
+                break;
+            case Kind::call:
+                item_event("response.function_call_arguments.done",
+                           {{"name", open_->call.name}, {"arguments", open_->text}});
+                break;
+        }
+        if (open_->kind != Kind::call) item_event("response.content_part.done", {{"part", open_->part()}});
+        const Json item = open_->json(true, status);
+        event("response.output_item.done", {{"output_index", items_.size()}, {"item", item}});
+        items_.push_back(item);
+        open_.reset();
+    }
+
+    Asked asked_;
+    std::string id_ = random_id("resp_");
+    int64_t created_ = std::time(nullptr);
+    int n_events_ = 0;
+    Json items_ = Json::array();
+    std::optional<OpenItem> open_;
+};
+
+}  // namespace
+
+void responses(Call& call) {
+    JobSpec job = make_chat_job(call.server, from_responses(call.body), call.key,
+                                {.answer = "text.format.schema", .parameters = "tools[{}].parameters"});
+    Asked asked{call.body, job.options.sampling.temperature, job.options.sampling.top_p};
+    start_chat_answer<ResponsesAnswer>(call, std::move(job), get<bool>(call.body, "stream").value_or(false),
+                                       ErrorStyle::openai, std::move(asked));
+}
+
+}  // namespace smelt

@@ -1,0 +1,37 @@
+// What the checks of request bodies share: one wording for every refusal.
+#pragma once
+
+#include <algorithm>
+
+#include "server/api_error.h"
+#include "server/dialects/schema.h"
+
+namespace smelt {
+
+std::string found(const Json& v);  // for an error's text: the value, or what it is
+
+[[noreturn]] void wrong_type(const std::string& param, std::string_view expected, const Json& v);
+[[noreturn]] void wrong_value(const std::string& param, std::string_view expected, const Json& v);
+[[noreturn]] void missing(const std::string& param);
+
+void check_string(const std::string& param, const Json& v, size_t max_length);
+void check_choice(const std::string& param, const Json& v, std::span<const std::string_view> choices);
+void check_boolean(const std::string& param, const Json& v);
+void check_object(const std::string& param, const Json& v);
+void check_integer(const std::string& param, const Json& v, int64_t min, int64_t max);
+void check_number(const std::string& param, const Json& v, double min, double max);
+
+// Members of an object; null is the same as absent.
+const Json* find_member(const Json& object, const char* name);
+const Json& need_member(const std::string& param, const Json& object, const char* name);
+const std::string& need_string(const std::string& param, const Json& object, const char* name);
+
+// The members of an object that are fields; `prefix` stands before their names in errors.
+void check_fields(const std::string& prefix, const Json& object, std::span<const Field> fields);
+
+// A JSON object as text, or one; what is blank counts as one without members.
+void check_arguments(const std::string& param, const Json& v);
+// Messages in OpenAI's form.
+void check_messages(const std::string& param, const Json& v);
+
+}  // namespace smelt

@@ -1,0 +1,389 @@
+// One HTTP connection: reads a request within its limits and deadlines, hands it on, writes the answer, and
+// meanwhile watches whether the client is still there.
+#include <fmt/core.h>
+#include <sys/socket.h>
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/websocket/rfc6455.hpp>
+#include <random>
+#include <thread>
+
+#include "base/log.h"
+#include "server/http/http_exchange.h"
+#include "server/http/websocket_session.h"
+
+namespace smelt {
+
+namespace {
+
+namespace http = boost::beast::http;
+using boost::system::error_code;
+using Parser = http::request_parser<http::string_body>;
+
+constexpr size_t max_framing_bytes = size_t{64} << 10;  // of chunk heads; and what may be sent ahead
+constexpr std::chrono::seconds linger{2};               // for a client that is still sending what was refused
+// What must reach the client within a write deadline: a client slower than this in that time is cut, one that
+// reads slowly but steadily is not.
+constexpr size_t write_piece = size_t{64} << 10;
+
+std::string new_request_id() {
+    thread_local std::mt19937_64 random{std::random_device{}()};
+    return fmt::format("req_{:016x}{:016x}", random(), random());
+}
+
+std::string lower(std::string_view text) {
+    std::string s(text);
+    for (char& c : s) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+    return s;
+}
+
+int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    c = static_cast<char>(c | 32);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+// %41 -> A; what is no such escape stays as it is.
+std::string unescape(std::string_view text) {
+    std::string s;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const bool escape = text[i] == '%' && i + 2 < text.size() && hex_digit(text[i + 1]) >= 0 &&
+                            hex_digit(text[i + 2]) >= 0;
+        if (!escape) {
+            s += text[i];
+            continue;
+        }
+        s += static_cast<char>(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
+        i += 2;
+    }
+    return s;
+}
+
+HttpRequest make_head(const Parser& parser) {
+    const auto& message = parser.get();
+    HttpRequest r;
+    r.id = new_request_id();
+    r.method = std::string(message.method_string());
+    std::string_view target(message.target().data(), message.target().size());
+    if (target.starts_with("http://")) {
+        const size_t slash = target.find('/', 7);
+        target = slash == std::string_view::npos ? "/" : target.substr(slash);
+    }
+    const size_t question = target.find('?');
+    r.path = unescape(target.substr(0, question));
+    if (question != std::string_view::npos) r.query = std::string(target.substr(question + 1));
+    for (const auto& field : message) {
+        r.headers.emplace_back(lower({field.name_string().data(), field.name_string().size()}),
+                               std::string(field.value()));
+    }
+    r.wants_websocket = boost::beast::websocket::is_upgrade(message);
+    return r;
+}
+
+// Without memory for an error, the client gets it a little later.
+void fail(HttpExchange& exchange, bool no_memory) {
+    constexpr int max_tries = 1000;
+    for (int i = 0; i < max_tries; ++i) {
+        try {
+            return exchange.fail(no_memory);
+        } catch (const std::bad_alloc&) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+    }
+}
+
+struct Refused {
+    int status;
+    const char* code;
+    std::string message;
+};
+
+class HttpSession final : public Connection, public std::enable_shared_from_this<HttpSession> {
+ public:
+    HttpSession(std::shared_ptr<ServerCore> core, tcp::socket socket)
+        : core_(std::move(core)), socket_(std::move(socket)), deadline_(core_->io, socket_) {}
+
+    asio::awaitable<void> run() {
+        while (socket_.is_open() && !core_->draining) {
+            const bool go_on = co_await serve_one();
+            if (!go_on) break;
+        }
+        close();
+    }
+
+    void drain() override {
+        if (!exchange_) close();
+    }
+    void cut() override {
+        if (!exchange_) return close();
+        exchange_->lose(Loss::shutdown);
+    }
+
+ private:
+    const HttpLimits& limits() const { return core_->options.limits; }
+
+    void close() {
+        error_code ignored;
+        socket_.close(ignored);
+    }
+    void arm(std::chrono::milliseconds after) { deadline_.arm(after, weak_from_this()); }
+
+    asio::awaitable<bool> serve_one();
+    asio::awaitable<bool> wait_for_bytes();
+    asio::awaitable<void> read_body(Parser& parser, BodyShare& share, error_code& error);
+    asio::awaitable<bool> write_answer();
+    asio::awaitable<void> refuse(const Refused& why);
+    asio::awaitable<void> discard_input();
+    Refused explain(const error_code& error, const Parser& parser) const;
+    std::optional<Refused> check_head(const Parser& parser) const;
+    void hand_over(HttpRequest request);
+    void watch(std::shared_ptr<HttpExchange> exchange);
+
+    std::shared_ptr<ServerCore> core_;
+    Registration registration_{*core_, this};
+    tcp::socket socket_;
+    Deadline deadline_;
+    boost::beast::flat_buffer buffer_{size_t{64} << 10};
+    std::shared_ptr<HttpExchange> exchange_;  // while a request is being answered
+};
+
+asio::awaitable<bool> HttpSession::wait_for_bytes() {
+    if (buffer_.size() > 0) co_return true;
+    arm(limits().idle_timeout);
+    error_code error;
+    const size_t n = co_await socket_.async_read_some(buffer_.prepare(4096),
+                                                      asio::redirect_error(asio::use_awaitable, error));
+    buffer_.commit(n);
+    deadline_.disarm();
+    co_return !error;
+}
+
+Refused HttpSession::explain(const error_code& error, const Parser& parser) const {
+    if (deadline_.expired()) return {408, "request_timeout", "the request did not arrive in time"};
+    if (error == http::error::header_limit || error == http::error::buffer_overflow) {
+        const bool in_target = parser.get().method_string().empty();
+        if (in_target) {
+            return {414, "uri_too_long",
+                    fmt::format("the URI is longer than {} bytes", limits().max_target_bytes)};
+        }
+        return {431, "headers_too_large",
+                fmt::format("more than {} bytes of headers", limits().max_header_bytes)};
+    }
+    if (error == http::error::body_limit) {
+        return {413, "request_too_large",
+                fmt::format("the body is larger than {} bytes", limits().max_body_bytes)};
+    }
+    return {400, "bad_http", fmt::format("not a valid HTTP request: {}", error.message())};
+}
+
+std::optional<Refused> HttpSession::check_head(const Parser& parser) const {
+    const auto& message = parser.get();
+    const auto count = [&](http::field f) {
+        const auto [first, last] = message.equal_range(f);
+        return std::distance(first, last);
+    };
+    if (message.target().size() > limits().max_target_bytes) {
+        return Refused{414, "uri_too_long",
+                       fmt::format("the URI is longer than {} bytes", limits().max_target_bytes)};
+    }
+    const auto n_fields = std::distance(message.begin(), message.end());
+    if (static_cast<size_t>(n_fields) > limits().max_header_fields) {
+        return Refused{
+            431, "headers_too_large",
+            fmt::format("{} header fields, at most {} are accepted", n_fields, limits().max_header_fields)};
+    }
+    if (message.version() >= 11 && count(http::field::host) != 1) {
+        return Refused{400, "bad_http",
+                       fmt::format("expected one Host header, found {}", count(http::field::host))};
+    }
+    if (count(http::field::content_length) > 1)
+        return Refused{400, "bad_http", "more than one Content-Length"};
+    if (message.target().empty() ||
+        (message.target()[0] != '/' && !message.target().starts_with("http://"))) {
+        return Refused{400, "bad_http", "the request target must begin with /"};
+    }
+    if (message.find(http::field::content_encoding) != message.end()) {
+        return Refused{415, "unsupported_media_type", "compressed bodies are not accepted"};
+    }
+    return std::nullopt;
+}
+
+asio::awaitable<void> HttpSession::read_body(Parser& parser, BodyShare& share, error_code& error) {
+    arm(limits().body_timeout);
+    const auto expect = parser.get().find(http::field::expect);
+    if (expect != parser.get().end() && !parser.is_done()) {
+        static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+        co_await asio::async_write(socket_, asio::buffer(go_on),
+                                   asio::redirect_error(asio::use_awaitable, error));
+    }
+    size_t total = 0;
+    while (!error && !parser.is_done()) {
+        total += co_await http::async_read_some(socket_, buffer_, parser,
+                                                asio::redirect_error(asio::use_awaitable, error));
+        if (total > limits().max_body_bytes + max_framing_bytes) error = http::error::body_limit;
+        if (!error && !share.grow_to(parser.get().body().size())) error = asio::error::no_memory;
+    }
+}
+
+// False: the connection ends.
+asio::awaitable<bool> HttpSession::serve_one() {
+    const bool any = co_await wait_for_bytes();
+    if (!any) co_return false;
+
+    Parser parser;
+    parser.header_limit(static_cast<uint32_t>(limits().max_header_bytes));
+    parser.body_limit(limits().max_body_bytes);
+    error_code error;
+    arm(limits().header_timeout);
+    co_await http::async_read_header(socket_, buffer_, parser,
+                                     asio::redirect_error(asio::use_awaitable, error));
+    if (error) {
+        const Refused why = explain(error, parser);
+        co_await refuse(why);
+        co_return false;
+    }
+    if (const auto bad = check_head(parser)) {
+        co_await refuse(*bad);
+        co_return false;
+    }
+
+    HttpRequest request = make_head(parser);
+    const bool has_body = parser.chunked() || parser.content_length().value_or(0) > 0;
+    const HttpHeaders headers = core_->handler->common_headers(request);
+    auto refused = core_->handler->refuse(request);
+    if (!refused && request.wants_websocket) {
+        deadline_.disarm();
+        const auto message = parser.release();
+        co_await serve_websocket(core_, std::move(socket_), registration_, message, std::move(request));
+        co_return false;
+    }
+    const bool keep_alive = parser.get().keep_alive() && !(refused && has_body) && !core_->draining;
+    HttpExchange::About about{.id = request.id,
+                              .headers = headers,
+                              .keep_alive = keep_alive,
+                              .chunked = parser.get().version() >= 11,
+                              .with_body = request.method != "HEAD"};
+    BodyShare share(*core_);
+    if (!refused && has_body) {
+        co_await read_body(parser, share, error);
+        if (error) {
+            Refused why = explain(error, parser);
+            if (error == asio::error::no_memory) {
+                why = {503, "server_overloaded", "too many bytes of requests at once"};
+            }
+            co_await refuse(why);
+            co_return false;
+        }
+        request.body = std::move(parser.get().body());
+    }
+    deadline_.disarm();
+
+    exchange_ = std::make_shared<HttpExchange>(*core_, std::move(about));
+    if (refused) {
+        exchange_->send(std::move(*refused));
+    } else {
+        watch(exchange_);
+        hand_over(std::move(request));
+    }
+    const bool written = co_await write_answer();
+    const bool go_on = written && exchange_->keep_alive();
+    exchange_.reset();
+    error_code ignored;
+    if (socket_.is_open()) socket_.cancel(ignored);  // the watch
+    if (written && has_body && refused) co_await discard_input();
+    co_return go_on;
+}
+
+void HttpSession::hand_over(HttpRequest request) {
+    const auto work = [handler = core_->handler, exchange = exchange_](HttpRequest r) {
+        try {
+            handler->handle(std::move(r), exchange);
+        } catch (const std::bad_alloc&) {
+            fail(*exchange, true);
+        } catch (const std::exception& e) {
+            spdlog::error("internal error: {}", e.what());
+            fail(*exchange, false);
+        }
+    };
+    if (core_->handler->is_short(request)) return work(std::move(request));
+    asio::post(core_->workers.context(), [work, r = std::move(request)]() mutable { work(std::move(r)); });
+}
+
+// While an answer is made: a closed connection is seen at once; what the client sends ahead is kept.
+void HttpSession::watch(std::shared_ptr<HttpExchange> exchange) {
+    socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this(), exchange](error_code error) {
+        if (error || self->exchange_ != exchange) return;
+        const size_t n =
+            self->buffer_.size() < max_framing_bytes
+                ? self->socket_.read_some(
+                      self->buffer_.prepare(std::min<size_t>(4096, max_framing_bytes - self->buffer_.size())),
+                      error)
+                : 0;
+        self->buffer_.commit(n);
+        if (error == asio::error::would_block || (!error && n > 0)) return self->watch(exchange);
+        exchange->lose(Loss::gone);
+    });
+}
+
+// True: all of it reached the socket.
+asio::awaitable<bool> HttpSession::write_answer() {
+    const auto exchange = exchange_;
+    while (!exchange->lost()) {
+        error_code error;
+        if (!exchange->has_output()) {
+            if (exchange->ended()) co_return true;
+            co_await exchange->wake().async_wait(asio::redirect_error(asio::use_awaitable, error));
+            continue;
+        }
+        const std::string bytes = exchange->take();
+        for (size_t at = 0; at < bytes.size() && !exchange->lost(); at += write_piece) {
+            const size_t n = std::min(write_piece, bytes.size() - at);
+            arm(limits().write_timeout);
+            co_await asio::async_write(socket_, asio::buffer(bytes.data() + at, n),
+                                       asio::redirect_error(asio::use_awaitable, error));
+            deadline_.disarm();
+            if (error) exchange->lose(deadline_.expired() ? Loss::slow : Loss::gone);
+            if (!error) exchange->sent(n);
+        }
+    }
+    co_return false;
+}
+
+// What HTTP itself refuses; the connection ends afterwards.
+asio::awaitable<void> HttpSession::refuse(const Refused& why) {
+    exchange_ = std::make_shared<HttpExchange>(*core_, HttpExchange::About{.id = new_request_id()});
+    exchange_->send(core_->handler->error(why.status, why.code, why.message));
+    const bool written = co_await write_answer();
+    exchange_.reset();
+    if (written) co_await discard_input();
+}
+
+// A connection closed with unread input is reset, and the client might never see the answer.
+asio::awaitable<void> HttpSession::discard_input() {
+    error_code error;
+    socket_.shutdown(tcp::socket::shutdown_send, error);
+    arm(linger);
+    std::string scratch(4096, '\0');
+    while (!error) {
+        co_await socket_.async_read_some(asio::buffer(scratch),
+                                         asio::redirect_error(asio::use_awaitable, error));
+    }
+    deadline_.disarm();
+}
+
+}  // namespace
+
+asio::awaitable<void> serve_http(std::shared_ptr<ServerCore> core, tcp::socket socket) {
+    const auto session = std::make_shared<HttpSession>(std::move(core), std::move(socket));
+    co_await session->run();
+}
+
+}  // namespace smelt

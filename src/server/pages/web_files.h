@@ -1,0 +1,15 @@
+// The files of the chat page and the dashboard, src/server/pages/web/, as they were when this was built.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace smelt {
+
+struct WebFile {
+    std::string_view name, text;
+};
+
+std::span<const WebFile> web_files();  // web_files.cpp is made by cmake/embed.cmake
+
+}  // namespace smelt
