@@ -130,7 +130,6 @@ Metadata gguf_metadata(const ModelFile& model, const Metadata& vocabulary, const
     rename("generation.do_sample", "smelt.generation.do_sample");
     rename("generation.eos_token_ids", "smelt.generation.eos_token_ids");
     rename("generation.bos_token_id", "smelt.generation.bos_token_id");
-    rename("smelt.rope.frequencies", "smelt.rope.frequencies");  // no GGUF key says it
     if (llama3) {
         // As its own keys: llama.cpp takes this scaling from rope_freqs.weight and would apply these twice.
         for (const char* key :

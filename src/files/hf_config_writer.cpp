@@ -118,10 +118,7 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
     }
     if (family.rotary) add_attention(model, architecture, config);
     config["tie_word_embeddings"] = model.find("output.weight") == nullptr;
-    // See was_rounded_in_place(): this is how config.json says it.
-    const std::string* frequencies = m.get_string("smelt.rope.frequencies");
-    const bool rounded = frequencies != nullptr && *frequencies == "bf16";
-    config["torch_dtype"] = rounded ? "float32" : torch_dtype(main_format);
+    config["torch_dtype"] = torch_dtype(main_format);
     if (const auto normalized = m.get_bool(prefix + "expert_weights_norm"))
         config["norm_topk_prob"] = *normalized;
     if (const auto limit = m.get_double(prefix + "swiglu_limit")) config["swiglu_limit"] = *limit;

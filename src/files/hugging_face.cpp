@@ -172,23 +172,6 @@ void read_weights(const fs::path& folder, const Family* family, PackedWeights pa
     model.container_version = fmt::format("{}{}", format->name, n == 1 ? "" : fmt::format(", {} shards", n));
 }
 
-// A float32 model whose weights were rounded by transformers' model.to(bfloat16): that call rounds the RoPE
-// frequencies as well, and what the model was evaluated with are those. It shows as "dtype": "float32" over
-// BF16 weights. Models that are published for use have a vocabulary and never go by this: from_pretrained()
-// computes their frequencies in float32.
-bool was_rounded_in_place(const MappedFile& config, const Family* family, const ModelFile& model) {
-    if (family != nullptr && !family->rotary) return false;
-    for (const char* name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json"}) {
-        if (fs::exists(model.path / name)) return false;
-    }
-    const Json json = parse_json(config.text(), config.path().string());
-    const auto dtype = json.find("dtype") != json.end() ? json.find("dtype") : json.find("torch_dtype");
-    return dtype != json.end() && *dtype == "float32" &&
-           std::ranges::all_of(model.tensors, [](const TensorView& t) {
-               return t.shape.size() < 2 || t.format == Format::BF16 || t.format == Format::MXFP4_HF;
-           });
-}
-
 }  // namespace
 
 ModelFile read_hugging_face(const fs::path& folder, Weights weights) {
@@ -218,10 +201,6 @@ ModelFile read_hugging_face(const fs::path& folder, Weights weights) {
                 "{}: tensor lm_head.weight is missing, but config.json says tie_word_embeddings = false",
                 folder.string());
         }
-    }
-    if (was_rounded_in_place(*config, family, model)) {
-        model.metadata.set("smelt.rope.frequencies", std::string("bf16"));
-        model.notes.push_back("weights rounded in place from float32: RoPE frequencies taken as BF16");
     }
     fill_defaults(model);
     return model;

@@ -127,12 +127,7 @@ RopeFrequencies read_rope(const ModelFile& file, const std::string& architecture
         throw Error("{}: {}.rope.scaling.type: expected none, linear, llama3 or yarn, found {}",
                     file.path.string(), architecture, *type);
     }
-    // The Hugging Face reader says when a model was evaluated with rounded frequencies.
-    const std::string* rounded = file.metadata.get_string("smelt.rope.frequencies");
-    for (const double f : inv_freq) {
-        const auto exact = static_cast<float>(f);
-        result.inv_freq.push_back(rounded != nullptr && *rounded == "bf16" ? BF16::from(exact) : exact);
-    }
+    for (const double f : inv_freq) result.inv_freq.push_back(static_cast<float>(f));
     for (const float f : result.inv_freq) {
         if (!std::isfinite(f)) throw Error("{}: RoPE frequencies are not finite", file.path.string());
     }
