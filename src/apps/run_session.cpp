@@ -7,6 +7,7 @@
 #include "apps/terminal.h"
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/number.h"
 
 namespace smelt {
 
@@ -272,13 +273,8 @@ bool RunSession::command(const std::string& line) {
 }
 
 void RunSession::set(const std::string& name, const std::string& value) {
-    double number = 0;
-    size_t used = 0;
-    try {
-        number = std::stod(value, &used);
-    } catch (const std::exception&) {
-    }
-    if (used == 0 || used != value.size() || !(number >= -1 && number < 1e9)) {
+    const double number = parse_real(value).value_or(NAN);
+    if (!(number >= -1 && number < 1e9)) {
         throw Error("/set {}: expected a number, found \"{}\"", name, value);
     }
     const auto real = static_cast<float>(number);

@@ -2,10 +2,10 @@
 #include "backend/device_map.h"
 
 #include <algorithm>
-#include <charconv>
 #include <limits>
 
 #include "base/error.h"
+#include "base/number.h"
 
 namespace smelt {
 
@@ -15,9 +15,7 @@ constexpr int64_t no_end = std::numeric_limits<int64_t>::max();
 
 // The number that all of text is; -1: it is none.
 int64_t number(std::string_view text) {
-    int64_t value = -1;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc{} && end == text.data() + text.size() && value >= 0 ? value : -1;
+    return std::max<int64_t>(-1, parse_integer<int64_t>(text).value_or(-1));
 }
 
 DeviceMap::Entry parse_entry(std::string_view text, size_t equals) {

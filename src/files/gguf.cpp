@@ -2,11 +2,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <limits>
 #include <unordered_set>
 
 #include "base/byte_reader.h"
+#include "base/number.h"
 #include "files/families.h"
 #include "files/gguf_types.h"
 #include "files/limits.h"
@@ -30,11 +30,7 @@ std::string read_string(ByteReader& in, std::string_view what, uint64_t max_byte
 // The double that prints as the float does (1e-06, not 9.9999999747524271e-07); narrowing gives the float
 // back.
 double widen(float value) {
-    char text[64];
-    const auto [end, error] = std::to_chars(text, text + sizeof(text), value);
-    double result = static_cast<double>(value);
-    if (error == std::errc{}) std::from_chars(text, end, result);
-    return result;
+    return parse_real(fmt::format("{}", value)).value_or(static_cast<double>(value));
 }
 
 class MetadataReader {

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "files/hub_cache.h"
 
 namespace smelt {
@@ -50,7 +51,8 @@ std::optional<Shard> parse_shard(const std::string& stem) {
                            [](char c) { return c >= '0' && c <= '9'; });
     };
     if (tail[0] != '-' || tail.substr(6, 4) != "-of-" || !digits(1) || !digits(10)) return std::nullopt;
-    return Shard{stem.substr(0, stem.size() - n), std::stoi(tail.substr(1, 5)), std::stoi(tail.substr(10))};
+    return Shard{stem.substr(0, stem.size() - n), *parse_integer<int>(tail.substr(1, 5)),
+                 *parse_integer<int>(tail.substr(10))};
 }
 
 using Files = std::vector<HubFile>;

@@ -1,5 +1,6 @@
 // libcurl follows no redirect here: each hop is looked at first.
 #include "files/hub_http.h"
+#include "base/number.h"
 
 #include <curl/curl.h>
 #include <netinet/in.h>
@@ -67,9 +68,7 @@ AddressKind kind_of_socket(const sockaddr& address) {
 
 std::chrono::seconds retry_after(const HttpHead& head) {
     const std::string text = head.field("retry-after");
-    const bool is_number = !text.empty() && text.size() < 6 &&
-                           std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
-    return std::chrono::seconds(is_number ? std::stoi(text) : 0);
+    return std::chrono::seconds(text.size() < 6 ? parse_integer<unsigned>(text).value_or(0) : 0);
 }
 
 }  // namespace

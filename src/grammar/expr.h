@@ -33,7 +33,8 @@ class CharSet {
     const std::vector<Range>& ranges() const& { return ranges_; }
     std::vector<Range> ranges() && { return std::move(ranges_); }
     bool operator==(const CharSet&) const = default;
-    auto operator<=>(const CharSet&) const = default;
+    // Not <=>, which vectors of libc++ 16 do not have.
+    bool operator<(const CharSet& other) const { return ranges_ < other.ranges_; }
 
  private:
     std::vector<Range> ranges_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/number.h"
 #include "grammar/refused.h"
 
 namespace smelt::grammar {
@@ -189,7 +190,7 @@ JsonSchema::Sub JsonSchema::resolve(const Sub& s) const {
         if (at->is_object()) next = find_member(*at, key.c_str());
         if (at->is_array() && !key.empty() && key.size() < 9 &&
             key.find_first_not_of("0123456789") == std::string::npos) {
-            const size_t index = std::stoul(key);
+            const size_t index = *parse_integer<size_t>(key);
             if (index < at->size()) next = &(*at)[index];
         }
         if (next == nullptr) refuse(s.path, "$ref", fmt::format("{} is not there", text));

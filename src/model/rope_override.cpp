@@ -1,9 +1,9 @@
 // --rope-scaling: metadata in place of the file's own.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "model/rope.h"
 
 namespace smelt {
@@ -38,11 +38,9 @@ void set_key(Metadata& m, const std::string& prefix, std::string_view part) {
             part);
     }
     const std::string_view text = part.substr(equals + 1);
-    double value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const double value = parse_real(text).value_or(NAN);
     const bool whole = key->option != "original" || value == std::floor(value);
-    if (error != std::errc{} || end != text.data() + text.size() || !whole ||
-        !(value >= key->low && value <= key->high)) {
+    if (!whole || !(value >= key->low && value <= key->high)) {
         throw Error("--rope-scaling: {}: expected a number of {} to {}, found \"{}\"", name, key->low,
                     key->high, text);
     }

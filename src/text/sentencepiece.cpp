@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 
+#include "base/number.h"
 #include "text/bpe.h"
 #include "text/unicode.h"
 
@@ -37,10 +37,9 @@ std::string spell_byte(unsigned char byte) {
 
 std::optional<char> unspell_byte(std::string_view spelling) {
     if (spelling.size() != 6 || !spelling.starts_with("<0x") || spelling[5] != '>') return std::nullopt;
-    unsigned value = 0;
-    const auto [end, error] = std::from_chars(spelling.data() + 3, spelling.data() + 5, value, 16);
-    if (error != std::errc{} || end != spelling.data() + 5) return std::nullopt;
-    return static_cast<char>(value);
+    const auto value = parse_integer<unsigned>(spelling.substr(3, 2), 16);
+    if (!value) return std::nullopt;
+    return static_cast<char>(*value);
 }
 
 std::string sentencepiece_spelling(const Vocabulary& v, int32_t id) {

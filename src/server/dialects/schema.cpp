@@ -82,8 +82,9 @@ void check_template_kwargs(const std::string& param, const Json& v) {
 }
 
 void check_priority(const std::string& param, const Json& v) {
-    if (std::ranges::find(priority_words, v) != std::end(priority_words)) return;
-    if (v.is_string())
+    const auto* word = v.get_ptr<const std::string*>();
+    if (word != nullptr && std::ranges::find(priority_words, *word) != std::end(priority_words)) return;
+    if (word != nullptr)
         wrong_value(param, fmt::format("{} or an integer", fmt::join(priority_words, ", ")), v);
     check_integer(param, v, -100, 100);
 }

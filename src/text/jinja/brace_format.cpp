@@ -1,7 +1,7 @@
 // str.format(): replacement fields in braces. The specification behind ':' is format.cpp's.
 #include <algorithm>
-#include <charconv>
 
+#include "base/number.h"
 #include "text/jinja/format.h"
 #include "text/jinja/ops.h"
 
@@ -10,10 +10,9 @@ namespace smelt::jinja {
 namespace {
 
 size_t position(std::string_view digits) {
-    size_t i = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), i);
-    if (error != std::errc()) raise("ValueError", "Too many decimal digits in format string");
-    return i;
+    const auto i = parse_integer<size_t>(digits);
+    if (!i) raise("ValueError", "Too many decimal digits in format string");
+    return *i;
 }
 
 class BraceFormatter {

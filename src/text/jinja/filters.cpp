@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/format.h"
 #include "text/jinja/interpreter.h"
@@ -88,14 +89,9 @@ bool parse_real(std::string_view text, double& result) {
     if (text.starts_with('+')) text.remove_prefix(1);
     bool ok = !text.empty() && text[0] != '+';
     const std::string plain = without_underscores(text, ok);
-    const auto [end, error] = std::from_chars(plain.data(), plain.data() + plain.size(), result);
-    if (error == std::errc::result_out_of_range) {
-        const bool tiny = plain.find("e-") != plain.npos || plain.find("E-") != plain.npos;
-        result = tiny ? 0 : plain[0] == '-' ? -HUGE_VAL : HUGE_VAL;
-    } else if (error != std::errc()) {
-        return false;
-    }
-    return ok && end == plain.data() + plain.size();
+    const std::optional<double> d = smelt::parse_real(plain);
+    if (d) result = *d;
+    return ok && d;
 }
 
 Value truncated(double d, const Value& otherwise) {
@@ -143,9 +139,7 @@ double round_real(double d, int64_t precision) {
         return std::nearbyint(d / scale) * scale;
     }
     const std::string text = fmt::format("{:.{}f}", d, precision);
-    double rounded = d;
-    std::from_chars(text.data(), text.data() + text.size(), rounded);
-    return rounded;
+    return smelt::parse_real(text).value_or(d);
 }
 
 Value round(In& in, const Value& self, Args& args) {

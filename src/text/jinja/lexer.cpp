@@ -1,10 +1,10 @@
 #include "text/jinja/lexer.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "text/jinja/unicode.h"
 #include "text/jinja/value.h"
 
@@ -89,12 +89,11 @@ class StringDecoder {
     }
 
     uint32_t hex(size_t n, const char* complaint) {
-        uint32_t code = 0;
         const std::string_view digits = body_.substr(at_, n);
-        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), code, 16);
-        if (digits.size() < n || error != std::errc() || end != digits.data() + n) fail(complaint);
+        const auto code = parse_integer<uint32_t>(digits, 16);
+        if (digits.size() < n || !code) fail(complaint);
         at_ += n;
-        return code;
+        return *code;
     }
 
     void unicode(uint32_t code) {
@@ -304,10 +303,7 @@ class Lexer {
         std::string plain = text_.substr(at_, end - at_);
         std::erase(plain, '_');
         Lexeme lexeme{Token::real, line_, plain};
-        const auto result = std::from_chars(plain.data(), plain.data() + plain.size(), lexeme.real);
-        if (result.ec != std::errc()) {  // out of range
-            lexeme.real = plain.find("e-") == plain.npos && plain.find("E-") == plain.npos ? HUGE_VAL : 0;
-        }
+        lexeme.real = *parse_real(plain);
         lexemes_.push_back(std::move(lexeme));
         advance_to(end);
     }
@@ -319,8 +315,9 @@ class Lexer {
             fail(fmt::format("expected token 'end of statement block', got '{}'", plain));
         }
         Lexeme lexeme{Token::integer, line_, plain};
-        const auto result = std::from_chars(plain.data(), plain.data() + plain.size(), lexeme.integer, base);
-        if (result.ec != std::errc()) fail(fmt::format("integer does not fit into 64 bits: {}", plain));
+        const auto value = parse_integer<int64_t>(plain, base);
+        if (!value) fail(fmt::format("integer does not fit into 64 bits: {}", plain));
+        lexeme.integer = *value;
         lexemes_.push_back(std::move(lexeme));
         advance_to(end);
     }

@@ -1,9 +1,9 @@
 // Filters over lists and other iterables. What Jinja leaves lazy is computed at once here, but can still be
 // walked only once.
 #include <algorithm>
-#include <charconv>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/interpreter.h"
 #include "text/jinja/ops.h"
@@ -49,10 +49,8 @@ class AttributePath {
 
  private:
     void add(std::string_view part) {
-        int64_t i = 0;
-        const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), i);
-        const bool is_index = error == std::errc() && end == part.data() + part.size() && part[0] != '-';
-        parts_.push_back(is_index ? Value::integer(i) : make_string(in_.heap(), std::string(part)));
+        const auto i = part.starts_with('-') ? std::nullopt : parse_integer<int64_t>(part);
+        parts_.push_back(i ? Value::integer(*i) : make_string(in_.heap(), std::string(part)));
     }
 
     In& in_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/number.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/format.h"
 #include "text/jinja/interpreter.h"
@@ -387,7 +388,7 @@ Value look_up_field(void* context, const Value& object, std::string_view name, b
     if (is_attribute) return in.attribute(object, name);
     const bool is_index = !name.empty() && name.size() < 19 && name.find_first_not_of("0123456789") == npos;
     const Value key =
-        is_index ? Value::integer(std::stoll(std::string(name))) : make_string(in.heap(), std::string(name));
+        is_index ? Value::integer(*parse_integer<int64_t>(name)) : make_string(in.heap(), std::string(name));
     return in.item(object, key);
 }
 
