@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include "base/error.h"
+#include "text/oniguruma.h"
 #include "text/pre_tokenizer.h"
 #include "text/unicode.h"
 
@@ -30,26 +31,6 @@ std::string message(int code) {
     return reinterpret_cast<const char*>(text);
 }
 
-// PCRE2's \s has U+180E, which Unicode 6.3 took out of White_Space and which tokenizers do not count.
-std::string with_white_space_property(std::string_view pattern) {
-    std::string out;
-    for (size_t i = 0; i < pattern.size(); ++i) {
-        if (pattern[i] != '\\' || i + 1 == pattern.size()) {
-            out += pattern[i];
-            continue;
-        }
-        const char c = pattern[++i];
-        if (c == 's') {
-            out += "\\p{White_Space}";
-        } else if (c == 'S') {
-            out += "\\P{White_Space}";
-        } else {
-            out += {'\\', c};
-        }
-    }
-    return out;
-}
-
 }  // namespace
 
 struct RegexSplitter::Code {
@@ -62,7 +43,7 @@ RegexSplitter::RegexSplitter(const std::string& pattern) : code_(new Code), patt
         throw Error("pre-tokenizer pattern: {} bytes, at most {} are accepted", pattern.size(),
                     max_pattern_bytes);
     }
-    const std::string text = with_white_space_property(pattern);
+    const std::string text = pcre_pattern(pattern);
     int error = 0;
     PCRE2_SIZE offset = 0;
     code_->pattern.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),

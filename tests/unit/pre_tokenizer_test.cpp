@@ -148,6 +148,84 @@ TEST(PreTokenizer, PatternsApplyOneAfterTheOther) {
     EXPECT_EQ(pieces_of(two, "ab12345c!!"), (std::vector<std::string_view>{"ab", "123", "45", "c", "!!"}));
 }
 
+// What Oniguruma and PCRE2 read otherwise: cut as Oniguruma cuts.
+TEST(RegexSplitter, ReadsPatternsAsOnigurumaDoes) {
+    const struct {
+        const char *pattern, *text;
+        std::vector<std::string_view> pieces;
+    } cases[] = {
+        // Intersections and nested classes.
+        {"[a-z&&[^aeiou]]+", "hello", {"h", "e", "ll", "o"}},
+        {"[^a-z&&[^aeiou]]+", "hello", {"h", "e", "ll", "o"}},
+        {"[\\w&&[^\\d_]]+", "ab12_c", {"ab", "12_", "c"}},
+        {"[a[bc]]+", "abcd", {"abc", "d"}},
+        {"[^a[bc]]+", "abcde", {"abc", "de"}},
+        {"[\\p{L}&&\\p{ASCII}]+", "abéc", {"ab", "é", "c"}},
+        {"[\\S\\n]+", "a \nb", {"a", " ", "\nb"}},
+        {"[^\\S\\n]+", "a \nb", {"a", " ", "\nb"}},
+        // \h is a hexadecimal digit, \v the vertical tab, \w has marks and connectors.
+        {"\\h+", "xaf09 g", {"x", "af09", " g"}},
+        {"[\\h_]+", "x_f g", {"x", "_f", " g"}},
+        {"\\v", "a\nb\vc", {"a\nb", "\v", "c"}},
+        {"\\w+", "e\u0301 a\u203fb\u00b2", {"e\u0301", " ", "a\u203fb", "\u00b2"}},
+        {"\\bb", "ab b", {"ab ", "b"}},
+        {"a\\b", "a\u0301 a", {"a\u0301 ", "a"}},
+        // POSIX classes are Unicode's.
+        {"[[:alpha:]]+", "a\u2167\u0903\u00b2", {"a\u2167\u0903", "\u00b2"}},
+        {"[[:^alpha:]]+", "a1b", {"a", "1", "b"}},
+        {"[[:punct:]]+", "a!+b", {"a", "!+", "b"}},
+        {"[[:upper:][:digit:]]+", "aB1c", {"a", "B1", "c"}},
+        {"\\p{Alpha}+", "ab1", {"ab", "1"}},
+        {"\\p{^Alpha}+", "ab1", {"ab", "1"}},
+        // Scripts, not their extensions: U+30FC is common to two.
+        {"\\p{Katakana}+", "\u30ab\u30fc", {"\u30ab", "\u30fc"}},
+        {"\\p{Han}+", "\u4f60a", {"\u4f60", "a"}},
+        // ^ and $ are of lines.
+        {"^a", "a\na", {"a", "\n", "a"}},
+        {"a$", "a\nab", {"a", "\nab"}},
+        // {n,m}+ is a repeat of a repeat, {n}? may be none, {,n} begins at none.
+        {"\\d{1,2}+", "12345a", {"12345", "a"}},
+        {"x\\d{2}?y", "xy x12y", {"xy", " ", "x12y"}},
+        {"a{,2}b", "aaab", {"a", "aab"}},
+        {"(?:ab){2}+", "ababababab", {"abababab", "ab"}},
+        // (?i) on its own is of the alternatives behind it; (?m) lets . match line ends.
+        {"a(?i)b|c", "ac aB", {"ac", " ", "aB"}},
+        {"(?m:a.b)", "a\nb", {"a\nb"}},
+        {"\\u0061+", "aab", {"aa", "b"}},
+        // Alike in both.
+        {"'(?i:[sdmt]|ll)|\\s+(?!\\S)|\\p{N}{1,3}", "I'LL 1234  x", {"I", "'LL", " ", "123", "4", " ", " x"}},
+        {"[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+", " ab,cd", {" ab", ",cd"}},
+        {"[]a]+|[\\]\\-^]+", "]a-^", {"]a", "-^"}},
+    };
+    for (const auto& c : cases)
+        EXPECT_EQ(RegexSplitter(c.pattern).split({c.text}), c.pieces) << c.pattern << " on " << c.text;
+}
+
+TEST(RegexSplitter, RefusesByNameWhatItCannotTranslate) {
+    const struct {
+        const char *pattern, *named;
+    } cases[] = {{"a\\y", "\\y"},
+                 {"(?x)a b", "option x"},
+                 {"(?s:a.b)", "option s"},
+                 {"[[:foo:]]", "[:foo:]"},
+                 {"\\p{InBasic_Latin}", "InBasic_Latin"},
+                 {"[[:graph:]]", "graph"},
+                 {"(?~ab)", "(?~"},
+                 {"(*FAIL)", "(*"},
+                 {"\\Qa\\E", "\\Q"},
+                 {"(?<a", "missing >"},
+                 {"[a", "not closed"}};
+    for (const auto& c : cases) {
+        try {
+            RegexSplitter splitter(c.pattern);
+            ADD_FAILURE() << c.pattern;
+        } catch (const Error& e) {
+            EXPECT_NE(std::string(e.what()).find(c.named), std::string::npos)
+                << c.pattern << ": " << e.what();
+        }
+    }
+}
+
 TEST(RegexSplitter, RefusesWhatItCannotRun) {
     EXPECT_THROW(RegexSplitter("(a"), Error);
     EXPECT_THROW(RegexSplitter(R"(\C)"), Error);
