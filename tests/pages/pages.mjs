@@ -285,6 +285,28 @@ test('markdown: no text is slow', () =>
         }
     }));
 
+test('markdown: what is drawn is bounded, the rest is text', () =>
+    onPage('/chat', async (page) => {
+        const draw = (text) => page.evaluate(async (source) => {
+            const { renderMarkdown } = await import('/web/markdown.js');
+            const target = document.createElement('div');
+            const started = performance.now();
+            renderMarkdown(target, source);
+            return { ms: performance.now() - started, elements: target.querySelectorAll('*').length, text: target.textContent };
+        }, text);
+        const wide = '|a'.repeat(2000) + '\n' + '|-'.repeat(2000) + '\n' + '|\n'.repeat(2000);
+        const texts = [wide, ('|a|b|\n|-|-|\n' + '|c|d|\n'.repeat(50) + '\n').repeat(2000), '- a\n'.repeat(200_000),
+            '> '.repeat(7) + '- *a*\n'.repeat(50_000), 'a\n\n'.repeat(100_000), '*a* '.repeat(8000).concat('\n\n').repeat(40)];
+        for (const text of texts) {
+            const drawn = await draw(text + '\n\nthe end');
+            assert.ok(drawn.ms < 5_000, `${JSON.stringify(text.slice(0, 20))}: ${drawn.ms} ms`);
+            assert.ok(drawn.elements <= 20_100, `${JSON.stringify(text.slice(0, 20))}: ${drawn.elements} elements`);
+            assert.ok(drawn.text.includes('the end'), JSON.stringify(text.slice(0, 20)));
+        }
+        const small = await draw('|a|b|\n|-|-|\n|c|d|\n');
+        assert.equal(small.elements, 10);
+    }));
+
 test('chat: a huge answer leaves the page usable', () =>
     onPage('/chat', async (page) => {
         await answerWith(page, 'A line of **text** with `code`.\n\n'.repeat(8000) + '```\n' + 'x'.repeat(300_000));

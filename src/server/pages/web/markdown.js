@@ -1,9 +1,17 @@
 // Markdown to DOM nodes: headings, lists, tables, quotes, code, emphasis, links. What a model writes is never parsed
 // as HTML, loads nothing and links to http, https and mailto alone. Time is linear in the text's length.
-import { element } from './server.js';
+import { element as makeElement } from './server.js';
 
 const maxDepth = 8;             // of lists, quotes and emphasis; deeper is shown as it is written
 const maxInline = 1 << 15;      // characters of a paragraph with markup; a longer one is shown as it is written
+const maxElements = 20_000;     // of a text; what comes behind them is shown as it is written
+const maxCells = 5_000;         // of a table; a larger one is shown as it is written
+
+let left = 0;  // elements that may still be made for the text
+function element(...of) {
+    --left;
+    return makeElement(...of);
+}
 
 // Shows `source` in `target`. Called again with a longer text, it keeps the nodes of the blocks that did not change.
 const shown = new WeakMap();
@@ -14,12 +22,27 @@ export function renderMarkdown(target, source) {
     while (same < now.length && same < before.length && now[same].source === before[same].source) ++same;
     for (const old of before.slice(same)) old.node.remove();
     const kept = before.slice(0, same);
-    for (const block of now.slice(same)) {
-        const node = block.make(0);
+    left = maxElements - kept.reduce((n, block) => n + block.elements, 0);
+    const keep = (source, make) => {
+        const start = left;
+        const node = make();
         target.append(node);
-        kept.push({ source: block.source, node });
+        kept.push({ source, node, elements: start - left });
+    };
+    for (let i = same; i < now.length; ++i) {
+        if (left > 0) {
+            keep(now[i].source, () => now[i].make(0));
+        } else {
+            const rest = now.slice(i).map((block) => block.source).join('\n\n');
+            keep(rest, () => asWritten(rest));
+            break;
+        }
     }
     shown.set(target, kept);
+}
+
+function asWritten(text) {
+    return element('pre', { class: 'as-written' }, text);
 }
 
 const fence = /^ {0,3}(`{3,}|~{3,})[ \t]*([^\s`]*)/;
@@ -109,8 +132,18 @@ function startsBlock(lines, i) {
 }
 
 function nested(node, lines, depth) {
-    if (depth > maxDepth) node.append(lines.join('\n'));
-    else for (const block of blocks(lines)) node.append(block.make(depth));
+    if (depth > maxDepth) {
+        node.append(lines.join('\n'));
+        return node;
+    }
+    const all = blocks(lines);
+    for (let i = 0; i < all.length; ++i) {
+        if (left <= 0) {
+            node.append(all.slice(i).map((block) => block.source).join('\n'));
+            break;
+        }
+        node.append(all[i].make(depth));
+    }
     return node;
 }
 
@@ -134,6 +167,10 @@ function makeList(lines, depth) {
     const list = element(numbered ? 'ol' : 'ul', numbered ? { start: String(parseInt(first, 10)) } : {});
     let i = 0;
     while (i < lines.length) {
+        if (left <= 0) {
+            list.append(lines.slice(i).join('\n'));
+            break;
+        }
         const width = item.exec(lines[i])[0].length;
         const inner = [lines[i].slice(width)];
         for (++i; i < lines.length; ++i) {
@@ -154,9 +191,13 @@ function listItem(lines, depth) {
 }
 
 function table(lines, depth) {
+    if (cells(lines[1]).length * (lines.length - 1) > maxCells) return asWritten(lines.join('\n'));
     const align = cells(lines[1]).map((c) => (c.endsWith(':') ? (c.startsWith(':') ? 'center' : 'right') : 'left'));
-    const row = (line, tag) => element('tr', {}, ...align.map((side, i) =>
-        inline(element(tag, { class: side }), cells(line)[i] ?? '', depth)));
+    const row = (line, tag) => {
+        const texts = cells(line);
+        return element('tr', {}, ...align.map((side, i) =>
+            inline(element(tag, { class: side }), texts[i] ?? '', depth)));
+    };
     return element('div', { class: 'table' }, element('table', {},
         element('thead', {}, row(lines[0], 'th')),
         element('tbody', {}, ...lines.slice(2).map((line) => row(line, 'td')))));
@@ -196,7 +237,7 @@ const emphasis = [['**', 'strong'], ['__', 'strong'], ['~~', 'del'], ['*', 'em']
 
 // Puts `text` into `parent` and returns it.
 function inline(parent, text, depth) {
-    if (depth > maxDepth || text.length > maxInline) {
+    if (depth > maxDepth || text.length > maxInline || left <= 0) {
         parent.append(text);
         return parent;
     }
@@ -210,7 +251,7 @@ function inline(parent, text, depth) {
     };
     while (i < text.length) {
         special.lastIndex = i;
-        const next = special.exec(text)?.index ?? text.length;
+        const next = (left > 0 ? special.exec(text)?.index : null) ?? text.length;
         plain += text.slice(i, next);
         i = next;
         if (i === text.length) break;
