@@ -417,7 +417,7 @@ constexpr Builtin methods[] = {
     {"replace", "old new count?", replace},
     {"upper", "", map_case<to_upper>},
     {"lower", "", map_case<to_lower>},
-    {"casefold", "", map_case<to_lower>},
+    {"casefold", "", map_case<case_folded>},
     {"title", "", map_case<to_title>},
     {"capitalize", "", map_case<to_capitalized>},
     {"swapcase", "", map_case<swap_case>},

@@ -1,10 +1,12 @@
-// Classes come from utf8proc; the few letters whose case mapping has several characters are spelled out.
+// Classes and mappings of one character come from utf8proc, the rest from a table.
 #include "text/jinja/unicode.h"
 
 #include <string.h>
 #include <utf8proc.h>
 
 #include <algorithm>
+
+#include "text/jinja/special_casing.h"
 
 namespace smelt::jinja {
 
@@ -21,8 +23,8 @@ utf8proc_category_t category(char32_t c) {
 void append_upper(std::string& out, char32_t c) {
     if (c < 0x80) {
         out += static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
-    } else if (c == 0xdf) {
-        out += "SS";
+    } else if (const SpecialCase* special = special_case(c)) {
+        out += special->upper;
     } else {
         append_char(out, static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))));
     }
@@ -31,8 +33,8 @@ void append_upper(std::string& out, char32_t c) {
 void append_title(std::string& out, char32_t c) {
     if (c < 0x80) {
         append_upper(out, c);
-    } else if (c == 0xdf) {
-        out += "Ss";
+    } else if (const SpecialCase* special = special_case(c)) {
+        out += special->title;
     } else {
         append_char(out, static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(c))));
     }
@@ -147,28 +149,21 @@ bool is_decimal(char32_t c) {
 }
 
 bool is_digit(char32_t c) {
-    const bool superscript =
-        c == 0xb2 || c == 0xb3 || c == 0xb9 || c == 0x2070 || (c >= 0x2074 && c <= 0x2079);
-    const bool circled = (c >= 0x2460 && c <= 0x2468) || (c >= 0x2474 && c <= 0x247c) ||
-                         (c >= 0x2488 && c <= 0x2490) || (c >= 0x2080 && c <= 0x2089) ||
-                         (c >= 0x2776 && c <= 0x277e) || (c >= 0x2780 && c <= 0x2788) ||
-                         (c >= 0x278a && c <= 0x2792);
-    return is_decimal(c) || superscript || circled;
+    return is_decimal(c) || is_in(other_digits, c);
 }
 
 bool is_numeric(char32_t c) {
     const auto k = category(c);
-    return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
+    return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO ||
+           is_in(numeric_letters, c);
 }
 
 bool is_upper(char32_t c) {
-    return category(c) == UTF8PROC_CATEGORY_LU || (c >= 0x2160 && c <= 0x216f) ||
-           (c >= 0x24b6 && c <= 0x24cf);
+    return category(c) == UTF8PROC_CATEGORY_LU || is_in(other_uppercase, c);
 }
 
 bool is_lower(char32_t c) {
-    return category(c) == UTF8PROC_CATEGORY_LL || c == 0xaa || c == 0xba || (c >= 0x2170 && c <= 0x217f) ||
-           (c >= 0x24d0 && c <= 0x24e9);
+    return category(c) == UTF8PROC_CATEGORY_LL || is_in(other_lowercase, c);
 }
 
 bool is_title(char32_t c) {
@@ -195,6 +190,19 @@ std::string to_lower(std::string_view text) {
         const size_t begin = at;
         const char32_t c = next_char(text, at);
         append_lower(out, text, begin, at, c);
+    }
+    return out;
+}
+
+std::string case_folded(std::string_view text) {
+    std::string out;
+    out.reserve(text.size());
+    for (size_t at = 0; at < text.size();) {
+        utf8proc_int32_t folded[8];
+        int boundary = 0;
+        const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(next_char(text, at)), folded,
+                                               std::ssize(folded), UTF8PROC_CASEFOLD, &boundary);
+        for (utf8proc_ssize_t i = 0; i < n; ++i) append_char(out, static_cast<char32_t>(folded[i]));
     }
     return out;
 }
@@ -238,8 +246,10 @@ std::string swap_case(std::string_view text) {
         const char32_t c = next_char(text, at);
         if (is_upper(c)) {
             append_lower(out, text, begin, at, c);
-        } else {
+        } else if (is_lower(c)) {
             append_upper(out, c);
+        } else {
+            append_char(out, c);
         }
     }
     return out;

@@ -37,6 +37,7 @@ inline bool is_cased(char32_t c) {
 
 std::string to_upper(std::string_view text);
 std::string to_lower(std::string_view text);
+std::string case_folded(std::string_view text);     // for comparisons
 std::string to_title(std::string_view text);        // str.title(): each word
 std::string to_capitalized(std::string_view text);  // first character in title case, the rest lower
 std::string swap_case(std::string_view text);
