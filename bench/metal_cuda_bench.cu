@@ -74,7 +74,7 @@ const softmetal::Kernel& kernel(const std::string& name) {
     std::exit(1);
 }
 
-// What Recorder binds for a matmul of one row, see backend/metal/record_matmul.cpp.
+// What StepEncoder binds for a matmul of one row, see backend/metal/compile_matmul.cpp.
 struct Product {
     const softmetal::Kernel* function;
     softmetal::CudaLaunch launch{};

@@ -5,7 +5,7 @@ set(metal_backend_folder ${CMAKE_SOURCE_DIR}/src/backend/metal)
 file(GLOB metal_sources CONFIGURE_DEPENDS ${metal_backend_folder}/*.cpp)
 file(GLOB metal_kernels CONFIGURE_DEPENDS ${metal_backend_folder}/*.metal)
 file(GLOB metal_kernel_headers CONFIGURE_DEPENDS ${metal_backend_folder}/*.h ${CMAKE_SOURCE_DIR}/src/quant/*.h
-    ${CMAKE_SOURCE_DIR}/src/base/half.h ${CMAKE_SOURCE_DIR}/src/base/device_fn.h)
+    ${CMAKE_SOURCE_DIR}/src/base/half.h ${CMAKE_SOURCE_DIR}/src/base/device_fn.h ${CMAKE_SOURCE_DIR}/src/sampling/draw_row.h)
 
 # metal_generated(MODE OUT_LIST FILES...): the C++ that scripts/metal_bindings.py makes of kernel files.
 function(metal_generated mode out_list)
@@ -161,7 +161,8 @@ function(metal_on_cuda)
     target_link_libraries(metal_cuda_bench PRIVATE softmetal_cuda smelt_quant)
     set(tests ${CMAKE_SOURCE_DIR}/tests)
     add_executable(metal_cuda_ops_test EXCLUDE_FROM_ALL ${tests}/conformance/ops_test.cpp ${tests}/conformance/attention_test.cpp
-        ${tests}/conformance/experts_test.cpp ${tests}/conformance/matmul_test.cpp ${tests}/conformance/rig.cpp ${objects}
+        ${tests}/conformance/counts_test.cpp ${tests}/conformance/experts_test.cpp ${tests}/conformance/matmul_test.cpp
+        ${tests}/conformance/rig.cpp ${objects}
         $<TARGET_OBJECTS:smelt_metal>)
     target_include_directories(metal_cuda_ops_test PRIVATE ${tests})
     target_link_libraries(metal_cuda_ops_test PRIVATE smelt_backend softmetal_cuda GTest::gtest GTest::gtest_main)

@@ -30,8 +30,8 @@ for file in $(find src -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.
     # Models see the seam alone.
     case "$room" in
     model | engine)
-        bad=$(grep -n '#include "backend/' "$file" | grep -v 'backend/\(backend\|tensor\)\.h' || true)
-        [ -z "$bad" ] || { echo "$file: $bad: only backend.h and tensor.h are for $room"; status=1; } ;;
+        bad=$(grep -n '#include "backend/' "$file" | grep -v 'backend/\(backend\|fusion\|kv_storage\|op\|record\|step_input\|tensor\)\.h' || true)
+        [ -z "$bad" ] || { echo "$file: $bad: only the headers of the seam are for $room"; status=1; } ;;
     esac
 done
 exit $status

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 nvcc=$(command -v nvcc || command -v /usr/local/cuda/bin/nvcc) || { echo "nvcc is not installed: skipped" >&2; exit 77; }
 m=src/backend/metal
-[ $# -gt 0 ] || set -- $m/matmul_row.metal $m/norm.metal $m/top_k.metal
+[ $# -gt 0 ] || set -- $m/matmul_row.metal $m/norm.metal $m/sample.metal $m/top_k.metal
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 compile() { # source, what it is

@@ -14,10 +14,12 @@ struct DeviceOptions {
     std::string device = "auto";
     int n_threads = 0;
     std::string device_map = {}, rope_scaling = {};
+    int tensor_parallel = 1;
 
     // What make_backend() takes.
     std::string name() const { return device_map.empty() ? device : device + "," + device_map; }
-    std::unique_ptr<Backend> open() const { return make_backend(name(), {.n_threads = n_threads}); }
+    BackendOptions backend() const { return {.n_threads = n_threads, .tensor_parallel = tensor_parallel}; }
+    std::unique_ptr<Backend> open() const { return make_backend(name(), backend()); }
 };
 
 inline void add_device_options(CLI::App& verb, DeviceOptions& o) {
@@ -33,6 +35,10 @@ inline void add_model_options(CLI::App& verb, DeviceOptions& o) {
     verb.add_option(
         "--device-map", o.device_map,
         "Layers, or the experts of all layers, on other devices: 0-11=cpu,12-=reference,experts=cpu");
+    verb.add_option("--tensor-parallel", o.tensor_parallel,
+                    "Partners of the same device that share the work on every weight that can be cut")
+        ->check(CLI::Range(1, 32))
+        ->capture_default_str();
     verb.add_option("--rope-scaling", o.rope_scaling,
                     "Stretch the context: yarn[,factor=4,original=32768], linear[,factor=2], or none; "
                     "default: as the model says");

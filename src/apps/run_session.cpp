@@ -88,7 +88,7 @@ int64_t kv_tokens_for(const RunOptions& o) {
 RunSession::RunSession(const std::string& model, RunOptions options)
     : options_(std::move(options)),
       model_(ChatModel::open(model, {.device = options_.device.name(),
-                                     .backend = {.n_threads = options_.device.n_threads},
+                                     .backend = options_.device.backend(),
                                      .rope_scaling = options_.device.rope_scaling,
                                      .n_ctx = options_.n_ctx,
                                      .kv_tokens = kv_tokens_for(options_),

@@ -31,7 +31,7 @@ DeviceMap::Entry parse_entry(std::string_view text, size_t equals) {
                        : dash + 1 == what.size()      ? no_end
                                                       : number(what.substr(dash + 1));
     if (entry.first_layer < 0 || entry.last_layer < entry.first_layer) {
-        throw Error("--device-map: {}: expected a layer, FIRST-LAST, FIRST- or experts before the =", text);
+        throw Error("device map: {}: expected a layer, FIRST-LAST, FIRST- or experts before the =", text);
     }
     return entry;
 }
@@ -47,10 +47,10 @@ DeviceMap parse_device_map(std::string_view text) {
         at = end + 1;
         const size_t equals = part.find('=');
         if (part.empty() || part.back() == '=') {
-            throw Error("--device-map: \"{}\": expected DEVICE, LAYERS=DEVICE or experts=DEVICE", part);
+            throw Error("device map: \"{}\": expected DEVICE, LAYERS=DEVICE or experts=DEVICE", part);
         }
         if (equals == std::string_view::npos) {
-            if (has_rest) throw Error("--device-map: {}: the rest has the device {} already", part, map.rest);
+            if (has_rest) throw Error("device map: {}: the rest has the device {} already", part, map.rest);
             map.rest = part;
             has_rest = true;
             continue;
@@ -59,7 +59,7 @@ DeviceMap parse_device_map(std::string_view text) {
         for (const DeviceMap::Entry& other : map.entries) {
             if (entry.experts == other.experts && entry.first_layer <= other.last_layer &&
                 other.first_layer <= entry.last_layer) {
-                throw Error("--device-map: {} and {} give the same weights to two devices", other.text,
+                throw Error("device map: {} and {} give the same weights to two devices", other.text,
                             entry.text);
             }
         }

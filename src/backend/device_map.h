@@ -1,4 +1,4 @@
-// The text of --device-map, parsed.
+// Which layers and experts are on which device, parsed from a text.
 #pragma once
 
 #include <cstdint>

@@ -1,43 +1,21 @@
-// The reference backend: scalar loops, double accumulation, ops run as they are called. It is the
-// specification of every op and is never optimised.
+// The reference backend: scalar loops, double accumulation, ops one after the other. It is the specification
+// of every op and is never optimised.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <numbers>
 #include <numeric>
+#include <utility>
 
 #include "backend/backend.h"
 #include "base/cpu_info.h"
 
 namespace smelt {
 
-void Backend::add_rms_norm(Tensor out, Tensor residual, Tensor x, const Weight& w, float eps) {
-    add(residual, x);
-    rms_norm(out, residual, w, eps);
-}
-
-void Backend::prepare_attention(const KvLayer& kv, Tensor q, Tensor k, Tensor v, const BatchView& batch,
-                                const PrepareParams& p) {
-    if (p.q_norm != nullptr) rms_norm(q, q, *p.q_norm, p.eps);
-    if (p.k_norm != nullptr) rms_norm(k, k, *p.k_norm, p.eps);
-    if (p.angles.rank > 0) {
-        rope(q, p.angles, p.pairing, p.first);
-        rope(k, p.angles, p.pairing, p.first);
-    }
-    store_kv(kv, k, v, batch);
-}
-
-std::unique_ptr<Storage> Backend::map_file(std::span<const std::byte>) {
-    return nullptr;
-}
+using namespace op;
 
 namespace {
-
-struct HostStorage : Storage {
-    explicit HostStorage(size_t n) : bytes(n) {}
-    std::vector<std::byte> bytes;
-};
 
 struct HostWeight : Storage {
     std::span<const std::byte> data, scales;
@@ -45,74 +23,91 @@ struct HostWeight : Storage {
     std::vector<std::byte> owned;
 };
 
-class ReferenceBackend : public Backend {
+class HostKv : public KvStorage {
  public:
-    std::string_view name() const override { return "reference"; }
-    std::string description() const override { return "scalar reference, one thread"; }
-
-    uint64_t available_memory() const override { return read_memory_info().available; }
-
-    Weight load(const WeightView& view, WeightUse use) override {
-        auto storage = std::make_unique<HostWeight>();
-        if (use != WeightUse::vector) {
-            storage->data = view.data;
-            storage->scales = view.scales;
-            storage->row_step = view.row_step;
-            return {view.format, view.rows, view.cols, std::move(storage)};
-        }
-        storage->owned.resize(static_cast<size_t>(view.rows * view.cols) * sizeof(float));
-        decode_row(
-            {view.format, view.data.data(), view.scales.data(), view.rows * view.cols},
-            {reinterpret_cast<float*>(storage->owned.data()), static_cast<size_t>(view.rows * view.cols)});
-        storage->data = storage->owned;
-        return {Format::F32, view.rows, view.cols, std::move(storage)};
-    }
-
-    std::unique_ptr<Storage> allocate(size_t bytes) override { return std::make_unique<HostStorage>(bytes); }
-
-    void write(const Tensor& t, const void* bytes) override {
-        CHECK(t.dense());
-        std::memcpy(at<std::byte>(t, 0), bytes, t.n_bytes());
-    }
-    void read(const Tensor& t, void* bytes) override {
-        CHECK(t.dense());
-        std::memcpy(bytes, at<std::byte>(t, 0), t.n_bytes());
-    }
-
-    void begin() override {}
-    void submit_and_wait() override {}
-
-    void embed(Tensor out, const Weight& table, Tensor ids) override {
-        for (int64_t i = 0; i < out.n_rows(); ++i) {
-            const int32_t id = at<int32_t>(ids, 0)[i];
-            CHECK(id >= 0 && id < table.rows, "id {}", id);
-            decode_row(weight_row(table, id), {at<float>(out, i), static_cast<size_t>(table.cols)});
+    explicit HostKv(const KvShape& shape) : KvStorage(shape), rows(shape), bytes(rows.n_bytes) {}
+    void copy_blocks(std::span<const BlockPair> copies) override {
+        for (const BlockPair& c : copies) {
+            each_part(
+                c.from, [&](std::byte* from, std::byte* to, size_t n) { std::memcpy(to, from, n); }, c.to);
         }
     }
+    void read_block(int32_t block, std::span<std::byte> to) override {
+        std::byte* out = to.data();
+        each_part(block, [&](std::byte* from, std::byte*, size_t n) {
+            std::memcpy(out, from, n);
+            out += n;
+        });
+    }
+    void write_block(int32_t block, std::span<const std::byte> from) override {
+        const std::byte* in = from.data();
+        each_part(block, [&](std::byte* to, std::byte*, size_t n) {
+            std::memcpy(to, in, n);
+            in += n;
+        });
+    }
+    std::byte* row(const KvRows& r, int64_t slot, int64_t head) {
+        return bytes.data() + r.offset + static_cast<size_t>(slot * r.n_heads + head) * r.row_bytes;
+    }
+    PlainKv rows;
+    std::vector<std::byte> bytes;
 
-    void matmul(std::span<const MatmulOut> outs, Tensor x) override {
-        for (const MatmulOut& m : outs) {
-            CHECK(m.w->cols == x.row_len() && m.w->rows == m.out.row_len());
-            std::vector<float> w(static_cast<size_t>(m.w->cols));
-            for (int64_t r = 0; r < m.w->rows; ++r) {
-                decode_row(weight_row(*m.w, r), w);
-                for (int64_t t = 0; t < x.n_rows(); ++t) {
-                    double sum = 0;
-                    for (int64_t i = 0; i < m.w->cols; ++i) {
-                        sum += static_cast<double>(at<float>(x, t)[i]) *
-                               static_cast<double>(w[static_cast<size_t>(i)]);
-                    }
-                    if (m.bias != nullptr) sum += static_cast<double>(floats(*m.bias)[r]);
-                    at<float>(m.out, t)[r] = static_cast<float>(sum);
+ private:
+    template <class F>
+    void each_part(int32_t block, F f, int32_t other = 0) {
+        for (const KvRows* r : {&rows.k, &rows.v}) {
+            if (r == &rows.v && rows.v_in_k) break;
+            std::byte* base = bytes.data() + r->offset;
+            f(base + static_cast<size_t>(block) * r->block_bytes(),
+              base + static_cast<size_t>(other) * r->block_bytes(), r->block_bytes());
+        }
+    }
+};
+
+struct ReferenceProgram : Program {
+    explicit ReferenceProgram(const Record& r) : record(r) {}
+    Record record;
+};
+
+// The ops of one step.
+class Steps {
+ public:
+    Steps(std::byte* workspace, const StepInput& input, std::span<const int32_t> drawn_before)
+        : workspace_(workspace), input_(input), drawn_before_(drawn_before) {}
+
+    void run(const Embed& op) {
+        for (int64_t i = 0; i < rows(op.out); ++i) {
+            int32_t id = at<int32_t>(op.ids, 0)[i];
+            const std::span<float> to(at<float>(op.out, i), static_cast<size_t>(op.table->cols));
+            if (id < 0) {
+                CHECK(-1 - id < static_cast<int32_t>(drawn_before_.size()), "row {} of the launch before",
+                      -1 - id);
+                id = drawn_before_[static_cast<size_t>(-1 - id)];
+                if (id < 0) {
+                    std::ranges::fill(to, 0.0f);
+                    continue;
                 }
             }
+            CHECK(id < op.table->rows, "id {}", id);
+            decode_row(weight_row(*op.table, id), to);
         }
     }
 
-    void rms_norm(Tensor out, Tensor x, const Weight& w, float eps) override {
+    void run(const Matmul& op) {
+        for (const Matmul::Product& p : op.all()) product(p.out, op.x, *p.w, p.bias);
+    }
+    void run(const GatedMatmul& op) {
+        product(op.gate_out, op.x, *op.gate, nullptr);
+        product(op.up_out, op.x, *op.up, nullptr);
+        run(SiluMul{op.out, op.gate_out, op.up_out});
+    }
+
+    void run(const RmsNorm& op) {
+        const auto& [out, x, weight, eps] = op;
+        const Weight& w = *weight;
         const int64_t n = x.shape[static_cast<size_t>(x.rank - 1)];
         CHECK(n == w.cols);
-        for (int64_t t = 0; t < x.n_rows(); ++t) {
+        for (int64_t t = 0; t < rows(x); ++t) {
             for (int64_t first = 0; first < x.row_len(); first += n) {
                 const float* in = at<float>(x, t) + first;
                 double sum = 0;
@@ -128,10 +123,17 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void layer_norm(Tensor out, Tensor x, const Weight& w, const Weight& bias, float eps) override {
+    void run(const AddRmsNorm& op) {
+        run(Add{op.residual, op.x});
+        run(RmsNorm{op.out, op.residual, op.w, op.eps});
+    }
+
+    void run(const LayerNorm& op) {
+        const auto& [out, x, weight, biases, eps] = op;
+        const Weight &w = *weight, &bias = *biases;
         const int64_t n = x.shape[static_cast<size_t>(x.rank - 1)];
         CHECK(n == w.cols && n == bias.cols);
-        for (int64_t t = 0; t < x.n_rows(); ++t) {
+        for (int64_t t = 0; t < rows(x); ++t) {
             for (int64_t first = 0; first < x.row_len(); first += n) {
                 const float* in = at<float>(x, t) + first;
                 float* to = at<float>(out, t) + first;
@@ -152,8 +154,10 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void rope_table(Tensor table, Tensor positions, const Weight& inv_freq, float scale) override {
-        for (int64_t t = 0; t < table.n_rows(); ++t) {
+    void run(const RopeTable& op) {
+        const auto& [table, positions, frequencies, scale] = op;
+        const Weight& inv_freq = *frequencies;
+        for (int64_t t = 0; t < rows(table); ++t) {
             for (int64_t i = 0; i < table.shape[1]; ++i) {
                 const float angle = static_cast<float>(at<int32_t>(positions, 0)[t]) * floats(inv_freq)[i];
                 at<float>(table, t)[2 * i] = static_cast<float>(std::cos(static_cast<double>(angle))) * scale;
@@ -163,9 +167,10 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void rope(Tensor x, Tensor table, RopePairing pairing, int64_t first) override {
+    void run(const Rope& op) {
+        const auto& [x, table, pairing, first] = op;
         const int64_t half = table.shape[1], head_dim = x.shape[2];
-        for (int64_t t = 0; t < x.n_rows(); ++t) {
+        for (int64_t t = 0; t < rows(x); ++t) {
             for (int64_t h = 0; h < x.shape[1]; ++h) {
                 float* head = at<float>(x, t) + h * head_dim + first;
                 for (int64_t i = 0; i < half; ++i) {
@@ -181,35 +186,46 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void store_kv(const KvLayer& kv, Tensor k, Tensor v, const BatchView& batch) override {
-        store_rows(kv.k, k, batch);
-        if (!kv.v_in_k()) store_rows(kv.v, v, batch);
+    void run(const StoreKv& op) {
+        HostKv& kv = *static_cast<HostKv*>(op.kv);
+        store_rows(kv, kv.rows.k, op.k, op.slots);
+        if (!kv.rows.v_in_k) store_rows(kv, kv.rows.v, op.v, op.slots);
     }
 
-    void attention(Tensor out, Tensor q, const KvLayer& kv, const BatchView& batch,
-                   const AttentionParams& p) override {
-        const int64_t n_heads = q.shape[1], n_kv_heads = kv.k.n_heads;
-        const int64_t k_dim = kv.k.dim, v_dim = kv.v.dim, block_len = kv.block_len();
+    void run(const PrepareHeads& op) {
+        if (op.q_norm != nullptr) run(RmsNorm{op.q, op.q, op.q_norm, op.eps});
+        if (op.k_norm != nullptr) run(RmsNorm{op.k, op.k, op.k_norm, op.eps});
+        if (op.table) {
+            if (op.q) run(Rope{op.q, op.table, op.pairing, op.first});
+            run(Rope{op.k, op.table, op.pairing, op.first});
+        }
+        run(StoreKv{op.kv, op.k, op.v, op.slots});
+    }
+
+    void run(const Attention& p) {
+        HostKv& kv = *static_cast<HostKv*>(p.kv);
+        const Tensor &q = p.q, &out = p.out;
+        const int64_t n_heads = q.shape[1], n_kv_heads = kv.rows.k.n_heads;
+        const int64_t k_dim = kv.rows.k.dim, v_dim = kv.rows.v.dim, block_len = kv.rows.k.block_len;
         std::vector<double> weights, sum(static_cast<size_t>(v_dim));
         std::vector<float> k(static_cast<size_t>(k_dim)), v(sum.size());
-        for (int64_t s = 0; s < batch.n_seqs; ++s) {
-            const int32_t* blocks = at<int32_t>(batch.block_table, 0) + s * batch.max_blocks;
-            for (int64_t t = at<int32_t>(batch.seq_start, 0)[s]; t < at<int32_t>(batch.seq_start, 0)[s + 1];
-                 ++t) {
-                const int64_t last = at<int32_t>(batch.positions, 0)[t];
+        for (int64_t s = 0; s < counts().n_seqs; ++s) {
+            const int32_t* blocks = at<int32_t>(p.block_table, s);
+            for (int64_t t = at<int32_t>(p.seq_start, 0)[s]; t < at<int32_t>(p.seq_start, 0)[s + 1]; ++t) {
+                const int64_t last = at<int32_t>(p.positions, 0)[t];
                 const int64_t first = p.window > 0 ? std::max<int64_t>(0, last - p.window + 1) : 0;
                 for (int64_t h = 0; h < n_heads; ++h) {
                     const int64_t kv_head = h / (n_heads / n_kv_heads);
-                    const auto read_row = [&](const KvRows& rows, int64_t pos, std::span<float> to) {
+                    const auto read_row = [&](const KvRows& r, int64_t pos, std::span<float> to) {
                         const int64_t slot = blocks[pos / block_len] * block_len + pos % block_len;
-                        decode_row({rows.format, kv_row(rows, slot, kv_head), nullptr, rows.dim}, to);
+                        decode_row({r.format, kv.row(r, slot, kv_head), nullptr, r.dim}, to);
                     };
                     // softmax(q·kᵀ * scale) over the visible positions
                     weights.clear();
                     double largest = -std::numeric_limits<double>::infinity();
                     for (int64_t pos = first; pos <= last; ++pos) {
                         double dot = 0;
-                        read_row(kv.k, pos, k);
+                        read_row(kv.rows.k, pos, k);
                         for (int64_t i = 0; i < k_dim; ++i) {
                             dot += static_cast<double>(at<float>(q, t)[h * k_dim + i]) *
                                    static_cast<double>(k[static_cast<size_t>(i)]);
@@ -228,7 +244,7 @@ class ReferenceBackend : public Backend {
                     sum.assign(sum.size(), 0);
                     for (int64_t pos = first; pos <= last; ++pos) {
                         const double w = weights[static_cast<size_t>(pos - first)] / total;
-                        read_row(kv.v, pos, v);
+                        read_row(kv.rows.v, pos, v);
                         for (size_t i = 0; i < v.size(); ++i) sum[i] += w * static_cast<double>(v[i]);
                     }
                     for (int64_t i = 0; i < v_dim; ++i) {
@@ -239,20 +255,23 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void add(Tensor x, Tensor y) override {
-        for (int64_t t = 0; t < x.n_rows(); ++t) {
+    void run(const Add& op) {
+        const auto& [x, y] = op;
+        for (int64_t t = 0; t < rows(x); ++t) {
             for (int64_t i = 0; i < x.row_len(); ++i) at<float>(x, t)[i] += at<float>(y, t)[i];
         }
     }
 
-    void copy(Tensor out, Tensor x) override {
-        for (int64_t t = 0; t < x.n_rows(); ++t) {
+    void run(const Copy& op) {
+        const auto& [out, x] = op;
+        for (int64_t t = 0; t < rows(x); ++t) {
             std::copy_n(at<float>(x, t), x.row_len(), at<float>(out, t));
         }
     }
 
-    void silu_mul(Tensor out, Tensor gate, Tensor up) override {
-        for (int64_t t = 0; t < out.n_rows(); ++t) {
+    void run(const SiluMul& op) {
+        const auto& [out, gate, up] = op;
+        for (int64_t t = 0; t < rows(out); ++t) {
             for (int64_t i = 0; i < out.row_len(); ++i) {
                 const double g = static_cast<double>(at<float>(gate, t)[i]);
                 at<float>(out, t)[i] =
@@ -261,8 +280,9 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void clamped_silu_mul(Tensor out, Tensor gate, Tensor up, float alpha, float limit) override {
-        for (int64_t t = 0; t < out.n_rows(); ++t) {
+    void run(const ClampedSiluMul& op) {
+        const auto& [out, gate, up, alpha, limit] = op;
+        for (int64_t t = 0; t < rows(out); ++t) {
             for (int64_t i = 0; i < out.row_len(); ++i) {
                 const double g = static_cast<double>(std::min(at<float>(gate, t)[i], limit));
                 const double u = static_cast<double>(std::clamp(at<float>(up, t)[i], -limit, limit));
@@ -272,9 +292,10 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void gelu(Tensor out, Tensor x) override {
+    void run(const Gelu& op) {
+        const auto& [out, x] = op;
         const double sqrt_2_over_pi = std::sqrt(2 / std::numbers::pi);
-        for (int64_t t = 0; t < out.n_rows(); ++t) {
+        for (int64_t t = 0; t < rows(out); ++t) {
             for (int64_t i = 0; i < out.row_len(); ++i) {
                 const double v = static_cast<double>(at<float>(x, t)[i]);
                 // (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u)), without the cancellation of the former
@@ -284,16 +305,17 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void gather_rows(Tensor out, Tensor x, Tensor rows) override {
-        for (int64_t i = 0; i < out.n_rows(); ++i) {
-            std::memcpy(at<float>(out, i), at<float>(x, at<int32_t>(rows, 0)[i]),
-                        static_cast<size_t>(x.row_len()) * sizeof(float));
+    void run(const GatherRows& op) {
+        for (int64_t i = 0; i < rows(op.out); ++i) {
+            std::memcpy(at<float>(op.out, i), at<float>(op.x, at<int32_t>(op.rows, 0)[i]),
+                        static_cast<size_t>(op.x.row_len()) * sizeof(float));
         }
     }
 
-    void top_k(Tensor values, Tensor ids, Tensor x) override {
+    void run(const TopK& op) {
+        const auto& [values, ids, x] = op;
         std::vector<int32_t> order(static_cast<size_t>(x.row_len()));
-        for (int64_t r = 0; r < x.n_rows(); ++r) {
+        for (int64_t r = 0; r < rows(x); ++r) {
             const float* row = at<float>(x, r);
             std::iota(order.begin(), order.end(), 0);
             std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
@@ -306,10 +328,11 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void route(Tensor expert_ids, Tensor expert_weights, Tensor logits, const RouteParams& p) override {
+    void run(const Route& p) {
+        const Tensor &expert_ids = p.ids, &expert_weights = p.weights, &logits = p.logits;
         const int64_t n_experts = logits.row_len(), n_used = expert_ids.row_len();
         std::vector<double> scores(static_cast<size_t>(n_experts));
-        for (int64_t t = 0; t < logits.n_rows(); ++t) {
+        for (int64_t t = 0; t < rows(logits); ++t) {
             const float* row = at<float>(logits, t);
             double total = 0;
             const double largest = static_cast<double>(*std::max_element(row, row + n_experts));
@@ -352,14 +375,15 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void matmul_experts(std::span<const ExpertsOut> outs, Tensor x, Tensor expert_ids) override {
+    void run(const MatmulExperts& op) {
+        const Tensor &x = op.x, &expert_ids = op.ids;
         const int64_t n_used = expert_ids.row_len();
-        for (const ExpertsOut& m : outs) {
-            std::vector<float> w(static_cast<size_t>(m.experts[0].cols));
-            for (int64_t t = 0; t < x.n_rows(); ++t) {
+        for (const MatmulExperts::Product& m : op.all()) {
+            std::vector<float> w(static_cast<size_t>(m.experts[0]->cols));
+            for (int64_t t = 0; t < rows(x); ++t) {
                 for (int64_t i = 0; i < n_used; ++i) {
                     const int64_t e = at<int32_t>(expert_ids, t)[i];
-                    const Weight& expert = m.experts[static_cast<size_t>(e)];
+                    const Weight& expert = *m.experts[static_cast<size_t>(e)];
                     const float* in = at<float>(x, t) + (x.rank == 3 ? i * expert.cols : 0);
                     for (int64_t r = 0; r < expert.rows; ++r) {
                         decode_row(weight_row(expert, r), w);
@@ -375,9 +399,10 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void add_experts(Tensor x, Tensor y, Tensor expert_weights) override {
+    void run(const AddExperts& op) {
+        const auto& [x, y, expert_weights] = op;
         const int64_t n_used = y.shape[1], dim = y.shape[2];
-        for (int64_t t = 0; t < x.n_rows(); ++t) {
+        for (int64_t t = 0; t < rows(x); ++t) {
             for (int64_t c = 0; c < dim; ++c) {
                 double sum = static_cast<double>(at<float>(x, t)[c]);
                 for (int64_t i = 0; i < n_used; ++i) {
@@ -389,35 +414,139 @@ class ReferenceBackend : public Backend {
         }
     }
 
-    void copy_kv_blocks(const KvLayer& kv, std::span<const int32_t> from,
-                        std::span<const int32_t> to) override {
-        for (const KvRows* rows : {&kv.k, &kv.v}) {
-            if (rows == &kv.v && kv.v_in_k()) break;
-            for (size_t i = 0; i < from.size(); ++i) {
-                std::memcpy(kv_row(*rows, to[i] * rows->block_len, 0),
-                            kv_row(*rows, from[i] * rows->block_len, 0), rows->block_bytes());
+    void run(const MatmulHeads& op) {
+        const auto n_heads = static_cast<int64_t>(op.heads.size());
+        for (int64_t i = 0; i < rows(op.x); ++i) {
+            product(op.out.rows(i, 1), op.x.rows(i, 1), *op.heads[static_cast<size_t>(i % n_heads)], nullptr);
+        }
+    }
+
+    void run(const Sample& op) {
+        const auto vocab_size = static_cast<size_t>(op.logits.row_len());
+        for (int64_t r = 0; r < rows(op.logits); ++r) {
+            const DrawRow& row = *at<DrawRow>(op.rows, r);
+            if (row.draws == 0) continue;
+            const std::span<const float> logits(at<float>(op.logits, r), vocab_size);
+            std::vector<double> x(logits.begin(), logits.end());
+            int32_t& token = at<int32_t>(op.tokens, 0)[r];
+            token = static_cast<int32_t>(problem_of(x));
+            if (token < 0) continue;
+            double sum = 0;
+            const double largest = *std::ranges::max_element(x);
+            for (const double logit : x) sum += std::exp(logit - largest);
+            const double log_sum = largest + std::log(sum);
+            for (size_t i = 0; row.masked != 0 && i < vocab_size; ++i) {
+                if ((at<uint64_t>(op.masks, r)[i / 64] >> (i % 64) & 1) == 0) x[i] = minus_infinity;
             }
+            for (int32_t e = row.first_edit; e < row.first_edit + row.n_edits; ++e)
+                edit(x, *at<LogitEdit>(op.edits, e), row);
+            const double top = *std::ranges::max_element(x);
+            if (top == minus_infinity || top == -minus_infinity) {
+                token = static_cast<int32_t>(top < 0 ? DrawProblem::all_banned
+                                                     : DrawProblem::infinite_after_edits);
+                continue;
+            }
+            token = draw(x, row);
+            if (row.logprob == 0) continue;
+            at<float>(op.log_sums, r)[0] = static_cast<float>(log_sum);
+            at<float>(op.log_sums, r)[1] =
+                static_cast<float>(log_sum - static_cast<double>(static_cast<float>(log_sum)));
+            at<float>(op.logprobs, 0)[r] =
+                static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token)]) - log_sum);
         }
     }
 
  private:
+    static constexpr double minus_infinity = -std::numeric_limits<double>::infinity();
+
+    const StepCounts& counts() const { return input_.counts(); }
+    int64_t rows(const Tensor& t) const { return counts().rows(t); }
     template <class T>
-    static T* at(const Tensor& t, int64_t row) {
-        std::byte* base = static_cast<HostStorage*>(t.storage)->bytes.data() + t.offset;
-        return reinterpret_cast<T*>(base + static_cast<size_t>(row * t.row_stride) * dtype_bytes(t.dtype));
+    T* at(const Tensor& t, int64_t row) const {
+        std::byte* base =
+            t.space == Space::workspace ? workspace_ : const_cast<std::byte*>(input_.bytes().data());
+        return reinterpret_cast<T*>(base + t.offset +
+                                    static_cast<size_t>(row * t.row_stride) * dtype_bytes(t.dtype));
     }
-    static std::byte* kv_row(const KvRows& rows, int64_t slot, int64_t head) {
-        return static_cast<HostStorage*>(rows.storage)->bytes.data() +
-               static_cast<size_t>(slot * rows.n_heads + head) * rows.row_bytes;
-    }
-    static void store_rows(const KvRows& to, const Tensor& from, const BatchView& batch) {
-        for (int64_t t = 0; t < batch.n_tokens; ++t) {
-            for (int64_t h = 0; h < to.n_heads; ++h) {
-                encode_row(to.format, {at<float>(from, t) + h * to.dim, static_cast<size_t>(to.dim)},
-                           kv_row(to, at<int32_t>(batch.slots, 0)[t], h), nullptr);
+
+    // out = x · wᵀ + bias
+    void product(const Tensor& out, const Tensor& x, const Weight& w, const Weight* bias) {
+        CHECK(w.cols == x.row_len() && w.rows == out.row_len());
+        std::vector<float> row(static_cast<size_t>(w.cols));
+        for (int64_t r = 0; r < w.rows; ++r) {
+            decode_row(weight_row(w, r), row);
+            for (int64_t t = 0; t < rows(x); ++t) {
+                double sum = 0;
+                for (size_t i = 0; i < row.size(); ++i) {
+                    sum += static_cast<double>(at<float>(x, t)[i]) * static_cast<double>(row[i]);
+                }
+                if (bias != nullptr) sum += static_cast<double>(floats(*bias)[r]);
+                at<float>(out, t)[r] = static_cast<float>(sum);
             }
         }
     }
+
+    void store_rows(HostKv& kv, const KvRows& to, const Tensor& from, const Tensor& slots) {
+        for (int64_t t = 0; t < rows(from); ++t) {
+            for (int64_t h = 0; h < to.n_heads; ++h) {
+                encode_row(to.format, {at<float>(from, t) + h * to.dim, static_cast<size_t>(to.dim)},
+                           kv.row(to, at<int32_t>(slots, 0)[t], h), nullptr);
+            }
+        }
+    }
+
+    static DrawProblem problem_of(const std::vector<double>& x) {
+        if (std::ranges::any_of(x, [](double v) { return std::isnan(v); })) return DrawProblem::nan;
+        const double largest = *std::ranges::max_element(x);
+        if (largest == -minus_infinity) return DrawProblem::infinite;
+        return largest == minus_infinity ? DrawProblem::all_minus_infinity : DrawProblem::none;
+    }
+    // In float, as draw_row.h says: edited logits have the same bits on every device.
+    static void edit(std::vector<double>& logits, const LogitEdit& e, const DrawRow& row) {
+        double& logit = logits[static_cast<size_t>(e.id)];
+        float x = static_cast<float>(logit) + e.bias;
+        if (e.seen != 0) {
+            x = x > 0 ? x / row.repetition_penalty : x * row.repetition_penalty;
+            x -= static_cast<float>(e.n_generated) * row.frequency_penalty;
+            if (e.n_generated > 0) x -= row.presence_penalty;
+        }
+        logit = e.banned != 0 ? minus_infinity : static_cast<double>(x);
+    }
+    // Temperature, top-k, top-p, min-p, draw: in the order of rank with top-k, else in that of ids.
+    static int32_t draw(const std::vector<double>& x, const DrawRow& row) {
+        std::vector<int32_t> ranked(x.size());
+        std::iota(ranked.begin(), ranked.end(), 0);
+        const auto logit = [&](int32_t id) { return x[static_cast<size_t>(id)]; };
+        std::ranges::stable_sort(ranked, [&](int32_t a, int32_t b) { return logit(a) > logit(b); });
+        if (row.temperature < 1e-5f || row.top_k == 1) return ranked[0];
+        const double largest = logit(ranked[0]);
+        const auto weight = [&](int32_t id) {
+            return std::exp((logit(id) - largest) / static_cast<double>(row.temperature));
+        };
+        const auto sum = [&] {
+            double s = 0;
+            for (const int32_t id : ranked) s += weight(id);
+            return s;
+        };
+        const bool has_top_k = row.top_k > 0 && row.top_k < static_cast<int32_t>(x.size());
+        if (has_top_k) ranked.resize(static_cast<size_t>(row.top_k));
+        if (row.top_p < 1) {
+            double mass = static_cast<double>(row.top_p) * sum();
+            size_t n = 0;
+            while (n < ranked.size() && mass > 0) mass -= weight(ranked[n++]);
+            ranked.resize(std::max<size_t>(n, 1));
+        }
+        std::erase_if(ranked, [&](int32_t id) { return weight(id) < static_cast<double>(row.min_p); });
+        if (!has_top_k) std::ranges::sort(ranked);
+        const uint64_t bits = (uint64_t{row.random[1]} << 32) | row.random[0];
+        double mass = static_cast<double>(bits >> 11) * 0x1p-53 * sum();
+        for (const int32_t id : ranked) {
+            mass -= weight(id);
+            if (mass < 0) return id;
+        }
+        return ranked.back();
+    }
+
     static const float* floats(const Weight& w) {
         return reinterpret_cast<const float*>(static_cast<const HostWeight*>(w.storage.get())->data.data());
     }
@@ -427,6 +556,72 @@ class ReferenceBackend : public Backend {
         return {w.format, storage->data.data() + data_bytes(w.format, first),
                 storage->scales.data() + scale_bytes(w.format, first), w.cols};
     }
+
+    std::byte* workspace_;
+    const StepInput& input_;
+    std::span<const int32_t> drawn_before_;
+};
+
+class ReferenceBackend : public Backend {
+ public:
+    std::string_view name() const override { return "reference"; }
+    std::string description() const override { return "scalar reference, one thread"; }
+    uint64_t available_memory() const override { return read_memory_info().available; }
+
+    Weight load(const WeightView& view, const WeightRole& role) override {
+        auto storage = std::make_unique<HostWeight>();
+        if (role.use != WeightUse::vector) {
+            storage->data = view.data;
+            storage->scales = view.scales;
+            storage->row_step = view.row_step;
+            return {view.format, view.rows, view.cols, std::move(storage)};
+        }
+        storage->owned.resize(static_cast<size_t>(view.rows * view.cols) * sizeof(float));
+        decode_row(
+            {view.format, view.data.data(), view.scales.data(), view.rows * view.cols},
+            {reinterpret_cast<float*>(storage->owned.data()), static_cast<size_t>(view.rows * view.cols)});
+        storage->data = storage->owned;
+        return {Format::F32, view.rows, view.cols, std::move(storage)};
+    }
+
+    std::unique_ptr<KvStorage> allocate_kv(const KvShape& shape) override {
+        return std::make_unique<HostKv>(shape);
+    }
+
+    std::unique_ptr<Program> compile(const Record& record) override {
+        if (workspace_.size() < record.workspace_bytes()) workspace_.resize(record.workspace_bytes());
+        return std::make_unique<ReferenceProgram>(record);
+    }
+
+    void launch(Program& program, const StepInput& input) override {
+        record_ = &static_cast<ReferenceProgram&>(program).record;
+        input_ = &input;
+    }
+
+    StepResult collect() override {
+        CHECK(record_ != nullptr, "no step is under way");
+        const Record& record = *std::exchange(record_, nullptr);
+        Steps steps(workspace_.data(), *input_, drawn_);
+        for (const AnyOp& any : record.ops()) std::visit([&](const auto& op) { steps.run(op); }, any);
+        const StepResult result = result_of(record.results, workspace_.data(), input_->counts());
+        drawn_.assign(result.tokens.begin(), result.tokens.end());
+        return result;
+    }
+
+    void write(const Tensor& t, const void* bytes) override { std::memcpy(place(t), bytes, t.n_bytes()); }
+    void read(const Tensor& t, void* bytes) override { std::memcpy(bytes, place(t), t.n_bytes()); }
+
+ private:
+    std::byte* place(const Tensor& t) {
+        CHECK(t.dense() && t.space == Space::workspace);
+        if (workspace_.size() < t.offset + t.n_bytes()) workspace_.resize(t.offset + t.n_bytes());
+        return workspace_.data() + t.offset;
+    }
+
+    std::vector<std::byte> workspace_;
+    std::vector<int32_t> drawn_;  // by the last step
+    const Record* record_ = nullptr;
+    const StepInput* input_ = nullptr;
 };
 
 }  // namespace

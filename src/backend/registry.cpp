@@ -2,7 +2,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/cpu_backend.h"
 #include "backend/metal_entry.h"
-#include "backend/split.h"
+#include "backend/multi_device.h"
 
 namespace smelt {
 
@@ -26,11 +26,16 @@ std::string_view best_device() {
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options) {
+    const bool is_map = name.find_first_of(",=") != std::string_view::npos;
+    if (options.tensor_parallel != 1) {
+        if (is_map) throw Error("tensor parallelism: expected one device, found the map {}", name);
+        return make_partners(name, options);
+    }
     if (name == "auto") name = best_device();
     if (name == "cpu") return make_cpu_backend(options);
     if (name == "metal") return make_metal_backend(options);
     if (name == "reference") return make_reference_backend();
-    if (name.find_first_of(",=") != std::string_view::npos) return make_split_backend(name, options);
+    if (is_map) return make_mapped_backend(name, options);
     std::string usable = "auto";
     for (const BackendInfo& info : list_backends()) {
         if (info.name == name && !info.missing.empty()) throw Error("device {}: {}", name, info.missing);

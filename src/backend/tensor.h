@@ -1,4 +1,5 @@
-// Device memory and views of it. A Tensor is a value: where, which type, which shape; it owns nothing.
+// Tensors of a record and weights of a device. A Tensor is a value: where, which type, which shape; it owns
+// nothing.
 #pragma once
 
 #include <array>
@@ -24,15 +25,25 @@ constexpr size_t dtype_bytes(DType t) {
     return t == DType::F32 || t == DType::I32 ? 4 : 2;
 }
 
-// Row-major view, slowest dimension first. Rows (dimension 0) may lie row_stride elements apart; the
-// dimensions behind it are dense.
+// Where a tensor lies: in the workspace that a device keeps for activations, or in the step's packed input.
+enum class Space : uint8_t { workspace, input };
+
+// What the rows of a tensor are counted by. A record is made for the most that a step of its shape class can
+// have; the input of each step says how many there are.
+enum class RowsOf : uint8_t { fixed, tokens, sequences, logits, hidden };
+
+// Row-major view, slowest dimension first. Rows (dimension 0) may lie row_stride elements apart; the other
+// dimensions are dense.
 struct Tensor {
-    Storage* storage = nullptr;
-    size_t offset = 0;  // bytes into storage
+    Space space = Space::workspace;
     DType dtype = DType::F32;
+    RowsOf rows_of = RowsOf::fixed;
     int rank = 0;
-    std::array<int64_t, 4> shape{};
-    int64_t row_stride = 0;  // elements
+    int buffer = -1;                 // of the record: what take() handed out
+    int64_t rows_each = 1;           // rows for each of what they are counted by
+    size_t offset = 0;               // bytes into the space
+    std::array<int64_t, 4> shape{};  // shape[0]: the most rows
+    int64_t row_stride = 0;          // elements
 
     int64_t n_rows() const { return shape[0]; }
     int64_t row_len() const {
@@ -43,6 +54,8 @@ struct Tensor {
     int64_t n_elements() const { return n_rows() * row_len(); }
     size_t n_bytes() const { return static_cast<size_t>(n_elements()) * dtype_bytes(dtype); }
     bool dense() const { return row_stride == row_len(); }
+    explicit operator bool() const { return rank > 0; }
+    bool operator==(const Tensor&) const = default;
 
     // The same rows as (n_rows, n_heads, row_len / n_heads).
     Tensor heads(int64_t n_heads) const {
@@ -68,13 +81,24 @@ struct Tensor {
         t.shape = {n_rows(), row_len(), 0, 0};
         return t;
     }
-    // The same elements as n rows; only where they are dense.
+    // The same elements as n rows, a multiple or a fraction of those it has; only where they are dense.
     Tensor in_rows(int64_t n) const {
         CHECK(dense() && n > 0 && n_elements() % n == 0, "{} elements, {} rows", n_elements(), n);
         Tensor t = *this;
         t.rank = 2;
         t.shape = {n, n_elements() / n, 0, 0};
         t.row_stride = t.row_len();
+        t.rows_each = rows_each * n / n_rows();
+        CHECK(rows_of == RowsOf::fixed || t.rows_each * n_rows() == rows_each * n, "{} rows as {}", n_rows(),
+              n);
+        return t;
+    }
+    // Rows [first, first + n).
+    Tensor rows(int64_t first, int64_t n) const {
+        Tensor t = *this;
+        t.offset += static_cast<size_t>(first * row_stride) * dtype_bytes(dtype);
+        t.shape[0] = n;
+        t.rows_of = RowsOf::fixed;
         return t;
     }
 };
@@ -85,16 +109,31 @@ struct WeightView {
     int64_t rows, cols;
     std::span<const std::byte> data, scales;  // scales: planar formats only
     int64_t row_step = 1;                     // its rows are every row_step-th of those in data
-    // What a backend of several devices goes by.
-    int64_t layer = -1;   // -1: none
-    bool expert = false;  // used for some tokens only
 };
 
 // What a weight is used for, so that a backend may lay it out accordingly.
-enum class WeightUse {
-    matrix,     // matmul
-    embedding,  // embed, and possibly matmul as tied output head
+enum class WeightUse : uint8_t {
+    matrix,     // Matmul
+    embedding,  // Embed, and possibly Matmul as tied output head
     vector,     // norm weight, bias, frequencies: copied, as float
+};
+
+// How a weight may be cut between partners, never over how many. Pieces are whole units of rows or columns (a
+// head; a block of a format). With parts > 1 the rows are that many matrices, one below the other, and each
+// is cut the same way.
+enum class CutBy : uint8_t { none, rows, columns };
+struct Cut {
+    CutBy by = CutBy::none;
+    int64_t unit = 1;
+    int64_t parts = 1;
+};
+
+// What a backend may want to know of a weight besides its bytes.
+struct WeightRole {
+    WeightUse use = WeightUse::matrix;
+    int64_t layer = -1;   // -1: of no layer
+    bool expert = false;  // used for some tokens only
+    Cut cut = {};
 };
 
 // A weight inside a backend. Movable; the storage may alias the mapped model file, which must outlive it.
@@ -102,10 +141,12 @@ struct Weight {
     Format format = Format::F32;
     int64_t rows = 0, cols = 0;
     std::unique_ptr<Storage> storage;
-    int layout = 0;  // the backend's own mark for how it repacked
 
     explicit operator bool() const { return storage != nullptr; }
     size_t n_bytes() const { return data_bytes(format, rows * cols) + scale_bytes(format, rows * cols); }
 };
+
+// Weights by number: experts, heads. Whoever records an op keeps the list.
+using WeightList = std::span<const Weight* const>;
 
 }  // namespace smelt

@@ -8,10 +8,6 @@ namespace smelt {
 
 namespace {
 
-// About 20 µs on a 3 GHz core: longer than the gap between two ops of a decode step, shorter than a time
-// slice.
-constexpr int spin_rounds = 2000;
-
 void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) {
     for (int i = 0; i < spin_rounds; ++i) {
         if (value.load(std::memory_order_acquire) != old) return;
@@ -41,16 +37,27 @@ void ThreadPool::work(int member) {
         wait_while_equal(run_count_, seen);
         ++seen;
         if (stop_) return;
-        (*job_)(member);
+        job_(context_, member);
         barrier();
     }
 }
 
 void ThreadPool::run(const std::function<void(int)>& f) {
-    job_ = &f;
+    start(
+        [](void* function, int member) { (*static_cast<const std::function<void(int)>*>(function))(member); },
+        const_cast<std::function<void(int)>*>(&f));
+    finish();
+}
+
+void ThreadPool::start(Job job, void* context) {
+    job_ = job;
+    context_ = context;
     run_count_.fetch_add(1, std::memory_order_release);
     run_count_.notify_all();
-    f(0);
+}
+
+void ThreadPool::finish() {
+    job_(context_, 0);
     barrier();
 }
 

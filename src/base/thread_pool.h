@@ -23,6 +23,12 @@ class ThreadPool {
     // Runs f(member) for member in [0, size()); returns when all have finished. One run at a time.
     void run(const std::function<void(int)>& f);
 
+    // The same in two halves: start() sets the other members to work and returns, finish() is the caller's
+    // share as member 0 and waits for all. Whoever writes f must not need member 0 to go on.
+    using Job = void (*)(void* context, int member);
+    void start(Job job, void* context);
+    void finish();
+
     // Inside run(): returns when every member has called it; everything written before is visible after.
     void barrier();
 
@@ -31,7 +37,8 @@ class ThreadPool {
 
     int n_threads_;
     std::vector<std::thread> threads_;
-    const std::function<void(int)>* job_ = nullptr;
+    Job job_ = nullptr;
+    void* context_ = nullptr;
     std::atomic<uint32_t> run_count_{0};
     std::atomic<bool> stop_{false};
     std::atomic<int> arrived_{0};

@@ -127,12 +127,14 @@ class IntactFileRunner final : public ModelRunner {
         : runner_(std::move(runner)), file_(file) {}
 
     const RunnerShape& shape() const override { return runner_->shape(); }
-    void run(const Batch& batch, std::vector<float>& logits) override {
-        runner_->run(batch, logits);
+    void launch(const Batch& batch) override { runner_->launch(batch); }
+    StepResult collect() override {
+        const StepResult result = runner_->collect();
         for (const auto& mapping : file_.mappings) {
             if (!is_damaged(*mapping)) continue;
             throw Error("{}: was cut short while it was in use", mapping->path().string());
         }
+        return result;
     }
     void copy_blocks(std::span<const BlockCopy> copies) override { runner_->copy_blocks(copies); }
     KvBlockBytes block_bytes() const override { return runner_->block_bytes(); }

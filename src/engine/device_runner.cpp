@@ -1,21 +1,30 @@
-// Allocates the KV cache through the backend and runs steps of the model over it.
+// Allocates the KV cache, keeps a compiled program for each shape class, packs batches into inputs.
 #include "engine/device_runner.h"
 
 #include <algorithm>
 #include <limits>
 
+#include "backend/fusion.h"
+
 namespace smelt {
 
 namespace {
 
-// One layer's cache without memory.
-KvLayer make_layer(const ModelConfig& c, int64_t n_blocks, int64_t block_len, const KvFormats& kv) {
-    const auto rows = [&](Format f) { return KvRows(f, n_blocks, block_len, c.n_kv_heads, c.head_dim); };
-    return {rows(kv.k), c.latent ? rows(kv.k).first(c.latent->kv_rank) : rows(kv.v)};
-}
+// Programs that are kept: more shape classes than a server's steps go through in a minute.
+constexpr size_t max_programs = 64;
 
-size_t n_bytes(const ModelConfig& c, const KvLayer& layer) {
-    return layer.k.n_bytes() + (c.latent ? 0 : layer.v.n_bytes());
+KvShape kv_shape(const ModelConfig& c, int64_t layer, int64_t n_blocks, int64_t block_len,
+                 const KvFormats& kv) {
+    return {.k_format = kv.k,
+            .v_format = kv.v,
+            .n_blocks = n_blocks,
+            .block_len = block_len,
+            .n_heads = c.n_kv_heads,
+            .k_dim = c.head_dim,
+            .v_dim = c.latent ? c.latent->kv_rank : c.head_dim,
+            .v_in_k = c.latent.has_value(),
+            .layer = layer,
+            .cut_by_head = !c.latent};
 }
 
 RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
@@ -48,7 +57,7 @@ RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
 
 KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFormats& kv) {
     check_kv_formats(config, kv);
-    const size_t layer_bytes = n_bytes(config, make_layer(config, 1, block_len, kv));
+    const size_t layer_bytes = kv_shape(config, 0, 1, block_len, kv).block_bytes();
     KvBlockBytes bytes;
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {
         (config.window_of(layer) > 0 ? bytes.windowed : bytes.full) += layer_bytes;
@@ -57,13 +66,14 @@ KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFo
 }
 
 DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRunnerOptions& options)
-    : model_(model), backend_(backend), shape_(shape_of(model.config(), options)), arena_(backend) {
+    : model_(model), backend_(backend), shape_(shape_of(model.config(), options)) {
     const ModelConfig& config = model.config();
+    std::vector<KvShape> shapes;
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {
         const bool apart = config.window_of(layer) > 0 && shape_.windows.n_parts > 0;
-        kv_.push_back(make_layer(config, apart ? shape_.windows.n_parts : shape_.n_blocks, shape_.block_len,
-                                 options.kv));
-        kv_bytes_ += n_bytes(config, kv_.back());
+        shapes.push_back(kv_shape(config, layer, apart ? shape_.windows.n_parts : shape_.n_blocks,
+                                  shape_.block_len, options.kv));
+        kv_bytes_ += shapes.back().n_bytes();
     }
     // The system would promise the memory and end the process once it is used.
     const uint64_t needed = kv_bytes_, free = backend.available_memory();
@@ -74,36 +84,90 @@ DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRun
             int64_t{shape_.n_blocks} * shape_.block_len, static_cast<double>(needed) / 1e9,
             static_cast<double>(free) / 1e9);
     }
-    for (KvLayer& layer : kv_) {
-        const auto allocate = [&](KvRows& rows) {
-            rows.storage = storage_.emplace_back(backend.allocate(rows.n_bytes())).get();
-        };
-        allocate(layer.k);
-        if (config.latent) {
-            layer.v.storage = layer.k.storage;
-        } else {
-            allocate(layer.v);
-        }
+    for (const KvShape& s : shapes) kv_.push_back(backend.allocate_kv(s));
+}
+
+Record DeviceRunner::record(const StepShape& shape) const {
+    Record record(shape);
+    Step step(record, kv_);
+    model_.forward(step);
+    return fuse(std::move(record), backend_.fusions());
+}
+
+Program& DeviceRunner::program_for(const StepShape& shape) {
+    const auto known = programs_.find(shape);
+    if (known != programs_.end()) {
+        known->second.last_used = ++n_launches_;
+        return *known->second.program;
+    }
+    if (programs_.size() >= max_programs) {
+        programs_.erase(std::ranges::min_element(programs_, {},
+                                                 [](const auto& entry) { return entry.second.last_used; }));
+    }
+    const Record made = record(shape);
+    activation_bytes_ = std::max(activation_bytes_, made.workspace_bytes());
+    Compiled compiled{backend_.compile(made), ++n_launches_};
+    return *programs_.emplace(shape, std::move(compiled)).first->second.program;
+}
+
+// The batch into the one input of its shape class.
+void DeviceRunner::pack(const Batch& b) {
+    StepShape shape{.n_tokens = b.n_tokens(),
+                    .n_seqs = b.n_seqs(),
+                    .n_logits = static_cast<int>(b.logits_rows.size()),
+                    .every_logit = b.logits_rows.size() == b.ids.size(),
+                    .n_hidden = static_cast<int>(b.hidden_rows.size()),
+                    .max_blocks = b.max_blocks(),
+                    .windows = !b.window_slots.empty(),
+                    .draws = !b.draws.empty(),
+                    .all_logits = b.all_logits,
+                    .n_top = b.n_top,
+                    .n_edits = static_cast<int>(b.edits.size()),
+                    .mask_words = b.masks.empty() ? 0 : b.mask_words};
+    input_.reset(shape.bounds());
+    const InputTensors& in = input_.tensors();
+    input_.counts() = {.n_tokens = b.n_tokens(),
+                       .n_seqs = b.n_seqs(),
+                       .n_logits = shape.n_logits,
+                       .n_hidden = shape.n_hidden,
+                       .max_kv_len = b.max_kv_len,
+                       .n_generated = b.n_generated};
+    const auto put = [&]<class T>(const Tensor& t, const std::vector<T>& values) {
+        if (!values.empty()) std::ranges::copy(values, input_.of<T>(t).begin());
+    };
+    put(in.ids, b.ids);
+    put(in.positions, b.positions);
+    put(in.slots, b.slots);
+    put(in.seq_start, b.seq_start);
+    put(in.logits_rows, b.logits_rows);
+    put(in.hidden_rows, b.hidden_rows);
+    put(in.draw_rows, b.draws);
+    put(in.edits, b.edits);
+    put(in.masks, b.masks);
+    if (shape.windows) put(in.window_slots, b.window_slots);
+    const auto width = static_cast<size_t>(input_.shape().max_blocks);
+    for (int s = 0; s < b.n_seqs(); ++s) {
+        const size_t row = static_cast<size_t>(s) * width;
+        std::ranges::copy(b.blocks_of(s), input_.of(in.block_table).subspan(row).begin());
+        if (shape.windows)
+            std::ranges::copy(b.window_blocks_of(s), input_.of(in.window_table).subspan(row).begin());
     }
 }
 
-void DeviceRunner::run(const Batch& batch, std::vector<float>& logits) {
-    Step step(backend_, arena_, batch, kv_);
-    model_.forward(step);
-    step.run(logits);
+void DeviceRunner::launch(const Batch& batch) {
+    CHECK(batch.n_tokens() > 0 && batch.seq_start.back() == batch.n_tokens());
+    pack(batch);
+    backend_.launch(program_for(input_.shape()), input_);
 }
 
 void DeviceRunner::copy_blocks(std::span<const BlockCopy> copies) {
-    backend_.begin();
-    // One op a pair, because ops run in order and the pairs of one op need not.
-    for (const BlockCopy& c : copies) {
-        for (size_t layer = 0; layer < kv_.size(); ++layer) {
-            const bool apart = in_pool(layer);
-            const int32_t from = apart ? c.part_from : c.from, to = apart ? c.part_to : c.to;
-            backend_.copy_kv_blocks(kv_[layer], {&from, 1}, {&to, 1});
+    for (size_t layer = 0; layer < kv_.size(); ++layer) {
+        pairs_.clear();
+        for (const BlockCopy& c : copies) {
+            pairs_.push_back(in_pool(layer) ? BlockPair{c.part_from, c.part_to} : BlockPair{c.from, c.to});
         }
+        kv_[layer]->copy_blocks(pairs_);
     }
-    backend_.submit_and_wait();
 }
 
 bool DeviceRunner::in_pool(size_t layer) const {
@@ -111,55 +175,37 @@ bool DeviceRunner::in_pool(size_t layer) const {
 }
 
 KvBlockBytes DeviceRunner::block_bytes() const {
-    // Its layers' storage is no plain memory of one device.
-    if (backend_.name() == "split") return {};
     KvBlockBytes n;
     for (size_t layer = 0; layer < kv_.size(); ++layer) {
-        const KvLayer& l = kv_[layer];
-        (in_pool(layer) ? n.windowed : n.full) += l.k.block_bytes() + (l.v_in_k() ? 0 : l.v.block_bytes());
+        (in_pool(layer) ? n.windowed : n.full) += kv_[layer]->shape().block_bytes();
     }
     return n;
 }
 
-std::vector<Tensor> DeviceRunner::pieces(int32_t block, int32_t part) const {
-    std::vector<Tensor> tensors;
-    const auto add = [&](const KvRows& rows, int32_t b) {
-        const size_t bytes = rows.block_bytes();
-        CHECK(bytes % 4 == 0, "{} bytes", bytes);
-        const auto n = static_cast<int64_t>(bytes / 4);
-        tensors.push_back({.storage = rows.storage,
-                           .offset = static_cast<size_t>(b) * bytes,
-                           .dtype = DType::I32,
-                           .rank = 2,
-                           .shape = {1, n},
-                           .row_stride = n});
-    };
-    // Windowed layers last, so that a block without them is a beginning of one with them.
+template <class F>
+void DeviceRunner::each_layer_of(int32_t block, int32_t part, F f) const {
     for (const bool apart : {false, true}) {
         const int32_t b = apart ? part : block;
         for (size_t layer = 0; layer < kv_.size(); ++layer) {
-            if (in_pool(layer) != apart || b == WindowBlocks::none) continue;
-            add(kv_[layer].k, b);
-            if (!kv_[layer].v_in_k()) add(kv_[layer].v, b);
+            if (in_pool(layer) == apart && b != WindowBlocks::none) f(*kv_[layer], b);
         }
     }
-    return tensors;
 }
 
 void DeviceRunner::read_block(int32_t block, int32_t part, std::span<std::byte> bytes) {
-    for (const Tensor& t : pieces(block, part)) {
-        backend_.read(t, bytes.data());
-        bytes = bytes.subspan(t.n_bytes());
-    }
+    each_layer_of(block, part, [&](KvStorage& kv, int32_t b) {
+        const size_t n = kv.shape().block_bytes();
+        kv.read_block(b, bytes.first(n));
+        bytes = bytes.subspan(n);
+    });
 }
 
 void DeviceRunner::write_block(int32_t block, int32_t part, std::span<const std::byte> bytes) {
-    backend_.begin();
-    for (const Tensor& t : pieces(block, part)) {
-        backend_.write(t, bytes.data());
-        bytes = bytes.subspan(t.n_bytes());
-    }
-    backend_.submit_and_wait();
+    each_layer_of(block, part, [&](KvStorage& kv, int32_t b) {
+        const size_t n = kv.shape().block_bytes();
+        kv.write_block(b, bytes.first(n));
+        bytes = bytes.subspan(n);
+    });
 }
 
 }  // namespace smelt

@@ -1,7 +1,9 @@
 // A model on a backend as the engine sees it: owns the paged KV storage of all layers and the activations.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "engine/kv_cache.h"
@@ -31,27 +33,45 @@ class DeviceRunner : public ModelRunner {
     DeviceRunner(const Model& model, Backend& backend, const DeviceRunnerOptions& options);
 
     const RunnerShape& shape() const override { return shape_; }
-    void run(const Batch& batch, std::vector<float>& logits) override;
+    void launch(const Batch& batch) override;
+    StepResult collect() override { return backend_.collect(); }
     void copy_blocks(std::span<const BlockCopy> copies) override;
     KvBlockBytes block_bytes() const override;
     void read_block(int32_t block, int32_t part, std::span<std::byte> bytes) override;
     void write_block(int32_t block, int32_t part, std::span<const std::byte> bytes) override;
 
     size_t kv_bytes() const { return kv_bytes_; }
-    size_t activation_bytes() const { return arena_.n_bytes(); }
+    size_t activation_bytes() const { return activation_bytes_; }
+    // The record of a step of this class, as the backend compiles it.
+    Record record(const StepShape& shape) const;
 
  private:
     bool in_pool(size_t layer) const;  // its blocks are the parts of windowed layers
-    // The pieces of a block, layer after layer, as tensors of the storage.
-    std::vector<Tensor> pieces(int32_t block, int32_t part) const;
+    // Calls f(KV layer, block) for the layers of a block, those with a window last, so that a block without
+    // them is a beginning of one with them.
+    template <class F>
+    void each_layer_of(int32_t block, int32_t part, F f) const;
+    Program& program_for(const StepShape& shape);
+    void pack(const Batch& batch);
 
     const Model& model_;
     Backend& backend_;
     RunnerShape shape_;
     size_t kv_bytes_ = 0;
-    std::vector<std::unique_ptr<Storage>> storage_;
-    std::vector<KvLayer> kv_;  // one a layer
-    Arena arena_;
+    std::vector<std::unique_ptr<KvStorage>> kv_;  // one a layer
+    std::vector<BlockPair> pairs_;                // scratch of copy_blocks()
+    StepInput input_;
+    size_t activation_bytes_ = 0;
+
+    struct Compiled {
+        std::unique_ptr<Program> program;
+        uint64_t last_used = 0;
+    };
+    struct HashShape {
+        size_t operator()(const StepShape& s) const { return s.hash(); }
+    };
+    std::unordered_map<StepShape, Compiled, HashShape> programs_;
+    uint64_t n_launches_ = 0;
 };
 
 }  // namespace smelt

@@ -46,8 +46,8 @@ class Engine {
     ~Engine();
 
     std::variant<RequestId, Refusal> submit(Request request);
-    // All answers of the request end with `cancelled` before the next step; nothing happens when they have
-    // ended.
+    // All answers of the request end with `cancelled` after the step that is under way; nothing happens when
+    // they have ended.
     void cancel(RequestId id);
     void cancel_answer(RequestId id, int index);  // once it has a token; the request's others go on
     // Paused requests keep their place and, as long as nobody else needs it, what is computed of them.

@@ -8,28 +8,39 @@
 namespace smelt {
 
 SequenceRunner::SequenceRunner(const Model& model, Backend& backend, int n_ctx, const KvFormats& kv)
-    : runner_(model, backend, {.n_ctx = n_ctx, .kv = kv}) {
-    batch_.max_blocks = runner_.shape().n_blocks;
-    batch_.block_table.resize(static_cast<size_t>(batch_.max_blocks));
-    std::iota(batch_.block_table.begin(), batch_.block_table.end(), 0);
+    : runner_(model, backend, {.n_ctx = n_ctx, .kv = kv}),
+      blocks_(static_cast<size_t>(runner_.shape().n_blocks)) {
+    std::iota(blocks_.begin(), blocks_.end(), 0);
 }
 
-std::span<const float> SequenceRunner::feed(std::span<const int32_t> ids, Logits wanted) {
+StepResult SequenceRunner::run(std::span<const int32_t> ids, Logits wanted, const DrawRow* draw) {
     const int n = static_cast<int>(ids.size());
     CHECK(n > 0 && n <= runner_.shape().n_ctx - position_, "{} tokens at {} of {}", n, position_,
           runner_.shape().n_ctx);
-    batch_.ids.assign(ids.begin(), ids.end());
-    batch_.positions.resize(ids.size());
-    std::iota(batch_.positions.begin(), batch_.positions.end(), position_);
-    batch_.slots = batch_.positions;
-    batch_.seq_start = {0, n};
+    batch_.clear();
+    const int block_len = runner_.shape().block_len;
+    const auto n_blocks = static_cast<size_t>((position_ + n + block_len - 1) / block_len);
+    batch_.add_sequence(ids, position_, std::span(blocks_).first(n_blocks), block_len);
     batch_.logits_rows.resize(wanted == Logits::none ? 0 : wanted == Logits::last ? 1 : ids.size());
     std::iota(batch_.logits_rows.begin(), batch_.logits_rows.end(),
               n - static_cast<int>(batch_.logits_rows.size()));
+    if (draw != nullptr) {
+        batch_.draws.push_back(*draw);
+    } else {
+        batch_.all_logits = wanted != Logits::none;
+    }
     position_ += n;
-    batch_.max_kv_len = position_;
-    runner_.run(batch_, logits_);
-    return logits_;
+    runner_.launch(batch_);
+    return runner_.collect();
+}
+
+std::span<const float> SequenceRunner::feed(std::span<const int32_t> ids, Logits wanted) {
+    return run(ids, wanted, nullptr).logits;
+}
+
+int32_t SequenceRunner::next(std::span<const int32_t> ids) {
+    const DrawRow greedy{.temperature = 0, .draws = 1};
+    return run(ids, Logits::last, &greedy).tokens[0];
 }
 
 void SequenceRunner::rewind(int position) {

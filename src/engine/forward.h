@@ -20,6 +20,8 @@ class SequenceRunner {
     // Runs the next tokens in one step and returns the logits asked for, (rows, vocab_size), valid until the
     // next call. Ids must be in the vocabulary, and the tokens fit into n_ctx.
     std::span<const float> feed(std::span<const int32_t> ids, Logits wanted);
+    // The same, but the device draws: the token of the largest logit after the last of these.
+    int32_t next(std::span<const int32_t> ids);
 
     int position() const { return position_; }  // tokens fed
     // The next token goes to this position; what was fed there and behind is forgotten.
@@ -28,9 +30,11 @@ class SequenceRunner {
     const DeviceRunner& device() const { return runner_; }
 
  private:
+    StepResult run(std::span<const int32_t> ids, Logits wanted, const DrawRow* draw);
+
     DeviceRunner runner_;
+    std::vector<int32_t> blocks_;  // all of the cache, in order
     Batch batch_;
-    std::vector<float> logits_;
     int position_ = 0;
 };
 

@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "engine/batch.h"
 #include "engine/kv_cache.h"
-#include "model/step.h"
 
 namespace smelt {
 
@@ -32,10 +32,11 @@ class ModelRunner {
     virtual ~ModelRunner() = default;
     virtual const RunnerShape& shape() const = 0;
 
-    // logits becomes (batch.logits_rows.size(), vocab_size), and behind them come the hidden states,
-    // (batch.hidden_rows.size(), dim). Throws what the device throws; the KV slots of
-    // the batch are then undefined, all others untouched.
-    virtual void run(const Batch& batch, std::vector<float>& logits) = 0;
+    // Starts a step; returns at once where the device can. The batch stays as it is until collect().
+    virtual void launch(const Batch& batch) = 0;
+    // Waits for the step and brings what the batch asked for, valid until the next launch. Throws what the
+    // device throws; the KV slots of the batch are then undefined, all others untouched.
+    virtual StepResult collect() = 0;
 
     // In the order given: a block may be the target of one copy and the source of the next.
     virtual void copy_blocks(std::span<const BlockCopy> copies) = 0;

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "engine/model_runner.h"
-#include "engine/sampler.h"
 #include "engine/thinking.h"
 #include "grammar/token_grammar.h"
+#include "sampling/sampler.h"
 
 namespace smelt {
 
@@ -103,7 +103,8 @@ struct Request {
     // computed, whatever the cache holds.
     Pooling pooling = Pooling::none;
 
-    // Called on the engine thread between steps, so it must not block; it may call submit() and cancel(). One
+    // Called on the engine thread while the device works on the next step, so it must not block; it may call
+    // submit() and cancel(), which take effect when that step is done: it may bring one more token. One
     // FinishEvent per answer comes last. An answer whose sink throws is dropped.
     std::function<void(Event)> sink = {};
 };

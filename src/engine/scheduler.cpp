@@ -64,8 +64,20 @@ const StepPlan& Scheduler::plan() {
     schedule_running(true);
     schedule_running(false);
     admit();
+    answers_first();
     n_tokens_ += options_.max_batch_tokens - budget_;
     return plan_;
+}
+
+// Parts that continue answers come before those of prompts; otherwise in the order that they were planned.
+void Scheduler::answers_first() {
+    const auto of_answer = [](const StepPlan::Part& p) {
+        return p.sequence->kv.n_tokens >= p.sequence->n_prompt();
+    };
+    auto end = plan_.parts.begin();  // of the answers
+    for (auto it = plan_.parts.begin(); it != plan_.parts.end(); ++it) {
+        if (of_answer(*it)) std::rotate(end++, it, it + 1);
+    }
 }
 
 void Scheduler::schedule_running(bool decodes) {
@@ -78,7 +90,9 @@ void Scheduler::schedule_running(bool decodes) {
 }
 
 int Scheduler::chunk(const Sequence& s) const {
-    const int n = std::min({s.n_pending(), options_.prefill_chunk, budget_});
+    int n = std::min({s.n_pending(), options_.prefill_chunk, budget_});
+    // Tokens of the prompt and of the answer have different roles, see StepCounts::n_generated.
+    if (s.kv.n_tokens < s.n_prompt()) n = std::min(n, s.n_prompt() - s.kv.n_tokens);
     return s.scores(s.n_scored) ? std::min(n, options_.max_scored - n_scored_) : n;
 }
 

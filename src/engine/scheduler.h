@@ -62,6 +62,7 @@ class Scheduler {
     int chunk(const Sequence& s) const;
     bool schedule(Sequence& s, int n);
     void schedule_running(bool decodes);
+    void answers_first();
     void admit();
     bool has_seat(const Sequence& s) const;
     bool take_blocks(Sequence& s);

@@ -27,6 +27,7 @@ struct Sequence {
     TokenCounts counts;
     std::optional<GrammarMatcher> grammar;
     std::optional<ThinkingCount> thinking;
+    bool mask_failed = false;  // the grammar could not say which tokens may come next
     double grammar_seconds = 0;
     double cumulative_logprob = 0;
     std::shared_ptr<BeamGroup> beams;     // of all sequences of the request; null: no beam search

@@ -1,4 +1,4 @@
-// The step: plan -> copies and batch -> device -> blocks are known -> tokens.
+// The step: plan -> copies and batch -> device -> blocks are known -> tokens -> events.
 #include "engine/step_loop.h"
 
 #include <algorithm>
@@ -28,13 +28,16 @@ StepLoop::StepLoop(ModelRunner& runner, const SchedulerOptions& options)
       scheduler_(options, kv_),
       sampler_(runner.shape().vocab_size) {
     // The largest step, because a vector that is refilled grows to just what it holds, every time.
-    for (std::vector<int32_t>* v : {&batch_.ids, &batch_.positions, &batch_.slots, &batch_.window_slots}) {
-        v->reserve(static_cast<size_t>(options.max_batch_tokens));
+    const auto max_tokens = static_cast<size_t>(options.max_batch_tokens);
+    const auto max_seqs = static_cast<size_t>(options.max_seqs);
+    for (auto* v : {&batch_.ids, &batch_.positions, &batch_.slots, &batch_.window_slots})
+        v->reserve(max_tokens);
+    for (auto* v : {&batch_.blocks, &batch_.window_blocks}) {
+        v->reserve(max_seqs * static_cast<size_t>(kv_.n_blocks_for(limits().max_tokens())));
     }
-    for (std::vector<int32_t>* v : {&batch_.block_table, &batch_.window_table}) {
-        v->reserve(static_cast<size_t>(options.max_seqs) *
-                   static_cast<size_t>(kv_.n_blocks_for(limits().max_tokens())));
-    }
+    batch_.draws.reserve(max_seqs);
+    pending_.reserve(2 * max_seqs);
+    unheard_.reserve(2 * max_seqs);
     const WindowPool& windows = runner.shape().windows;
     CHECK(windows.n_parts == 0 ||
               windows.n_parts >= window_parts_for(windows.window, kv_.block_len(), options.max_seqs,
@@ -121,62 +124,27 @@ void StepLoop::resume(RequestId id) {
 
 void StepLoop::end_all(FinishReason reason, const std::string& error, Failure failure) {
     while (!sequences_.empty()) finish(*sequences_.back(), reason, error, failure);
+    flush();
 }
 
 void StepLoop::step() {
     const StepPlan& plan = scheduler_.plan();
-    if (plan.parts.empty()) return;
+    if (plan.parts.empty()) return flush();
     build_batch(plan);
-    if (!run(plan)) return;
-
-    for (const StepPlan::Part& part : plan.parts) {
-        Sequence& s = *part.sequence;
-        if (part.n_tokens > 1 || s.n_generated() == 0) totals_.n_prefilled += part.n_tokens;
-        kv_.commit(s.kv, s.ids, part.n_tokens);
-    }
-    const auto vocab_size = static_cast<size_t>(runner_.shape().vocab_size);
-    const auto dim = static_cast<size_t>(runner_.shape().dim);
-    const size_t n_logits = batch_.logits_rows.size() * vocab_size;
-    CHECK(logits_.size() == n_logits + batch_.hidden_rows.size() * dim, "{} logits", logits_.size());
-    std::span<float> rows = std::span(logits_).first(n_logits);
-    std::span<const float> hidden = std::span(logits_).subspan(n_logits);
-    for (const StepPlan::Part& part : plan.parts) {
-        Sequence& s = *part.sequence;
-        std::span<float> logits;
-        bool heard = true;
-        for (int pos = s.kv.n_tokens - part.n_tokens; pos < s.kv.n_tokens; ++pos) {
-            if (s.pools(pos)) {
-                pool(s, pos, hidden.first(dim));
-                hidden = hidden.subspan(dim);
-            }
-            if (!s.wants_logits(pos)) continue;
-            logits = rows.first(vocab_size);
-            rows = rows.subspan(vocab_size);
-            if (heard && s.scores(pos)) heard = score(s, pos, logits);
-        }
-        if (!heard) {
-            drop(s);
-            continue;
-        }
-        if (s.n_pending() > 0) continue;
-        if (s.request->pooling != Pooling::none) {
-            finish_pooled(s);
-            continue;
-        }
-        if (!s.forked) {
-            s.forked = true;
-            for (int index = 1; !s.beams && index < s.request->n; ++index) advance(fork(s, index), logits);
-        }
-        advance(s, logits);
-    }
+    if (run(plan)) advance_all(plan);
+    if (!can_step()) flush();
+    drop_unheard();
 }
 
+// Launches the step, tells the sinks about the one before while the device works, and waits.
 bool StepLoop::run(const StepPlan& plan) {
     std::string error;
     Failure failure = Failure::device;
     try {
         if (!plan.copies.empty()) runner_.copy_blocks(plan.copies);
-        runner_.run(batch_, logits_);
+        runner_.launch(batch_);
+        flush();
+        result_ = runner_.collect();
         ++totals_.n_steps;
         return true;
     } catch (const std::bad_alloc&) {
@@ -193,11 +161,55 @@ bool StepLoop::run(const StepPlan& plan) {
     ++totals_.n_failed_steps;
     spdlog::error("a step of {} tokens failed: {}", batch_.n_tokens(), error);
     for (const StepPlan::Part& part : plan.parts) {
-        const auto is_there = [&](const auto& owned) { return owned.get() == part.sequence; };
-        if (std::ranges::none_of(sequences_, is_there)) continue;  // beams end together
-        finish(*part.sequence, FinishReason::error, error, failure);
+        if (is_there(part.sequence))
+            finish(*part.sequence, FinishReason::error, error, failure);  // beams end together
     }
     return false;
+}
+
+bool StepLoop::is_there(const Sequence* s) const {
+    return std::ranges::any_of(sequences_, [&](const auto& owned) { return owned.get() == s; });
+}
+
+std::span<float> StepLoop::logits_of(size_t row) {
+    const auto vocab_size = static_cast<size_t>(runner_.shape().vocab_size);
+    // The rows are the step's own: drawing changes some logits for a moment.
+    return {const_cast<float*>(result_.logits.data()) + row * vocab_size, vocab_size};
+}
+
+// Blocks are known, then every sequence goes on by what the step brought.
+void StepLoop::advance_all(const StepPlan& plan) {
+    for (const StepPlan::Part& part : plan.parts) {
+        Sequence& s = *part.sequence;
+        if (part.n_tokens > 1 || s.n_generated() == 0) totals_.n_prefilled += part.n_tokens;
+        kv_.commit(s.kv, s.ids, part.n_tokens);
+    }
+    const auto dim = static_cast<size_t>(runner_.shape().dim);
+    std::span<const float> hidden = result_.hidden;
+    size_t next_row = 0;
+    for (const StepPlan::Part& part : plan.parts) {
+        Sequence& s = *part.sequence;
+        size_t row = 0;
+        for (int pos = s.kv.n_tokens - part.n_tokens; pos < s.kv.n_tokens; ++pos) {
+            if (s.pools(pos)) {
+                pool(s, pos, hidden.first(dim));
+                hidden = hidden.subspan(dim);
+            }
+            if (!s.wants_logits(pos)) continue;
+            row = next_row++;
+            if (s.scores(pos)) score(s, pos, row);
+        }
+        if (s.n_pending() > 0) continue;
+        if (s.request->pooling != Pooling::none) {
+            finish_pooled(s);
+            continue;
+        }
+        if (!s.forked) {
+            s.forked = true;
+            for (int index = 1; !s.beams && index < s.request->n; ++index) advance(fork(s, index), row);
+        }
+        advance(s, row);
+    }
 }
 
 // The prompt is computed: another answer of the request goes on from here, with shared blocks.
@@ -214,18 +226,18 @@ Sequence& StepLoop::fork(const Sequence& s, int index) {
     return copy;
 }
 
-// Tells how likely the token behind position `pos` was; false: the sequence is not to go on.
-bool StepLoop::score(Sequence& s, int pos, std::span<const float> logits) {
+// Tells how likely the token after position `pos` was.
+void StepLoop::score(Sequence& s, int pos, size_t row) {
     const int32_t id = s.ids[static_cast<size_t>(pos) + 1];
     s.n_scored = pos + 1;
-    Drawn drawn = sampler_.score(logits, id, s.request->n_prompt_logprobs);
+    Drawn drawn = sampler_.score(logits_of(row), id, s.request->n_prompt_logprobs);
     // Where the numbers are none, the answer's own end says so.
-    return emit(*s.request, TokenEvent{.request = s.id,
-                                       .index = s.index,
-                                       .id = id,
-                                       .logprob = drawn.logprob,
-                                       .top = std::move(drawn.top),
-                                       .of_prompt = true});
+    emit(s.request, TokenEvent{.request = s.id,
+                               .index = s.index,
+                               .id = id,
+                               .logprob = drawn.logprob,
+                               .top = std::move(drawn.top),
+                               .of_prompt = true});
 }
 
 // In the order of positions and in double, so that chunks do not change the sum.
@@ -241,36 +253,27 @@ void StepLoop::finish_pooled(Sequence& s) {
     finish(s, FinishReason::error, "the hidden states are not numbers", Failure::numbers);
 }
 
-// Which tokens the grammar allows, into allowed_; false: it cannot be told.
-bool StepLoop::allow(Sequence& s, bool may_stop) {
-    const auto begin = Sequence::Clock::now();
-    const std::span<const uint64_t> allowed = s.grammar->allowed();
-    allowed_.assign(allowed.begin(), allowed.end());
-    if (allowed.empty()) return false;
-    allowed_.resize((static_cast<size_t>(runner_.shape().vocab_size) + 63) / 64);
-    const bool ends = may_stop && s.grammar->may_end();
-    for (const int32_t id : s.request->stop_ids) {
-        uint64_t& word = allowed_[static_cast<size_t>(id) / 64];
-        const uint64_t bit = uint64_t{1} << (id % 64);
-        word = ends ? word | bit : word & ~bit;
-    }
-    const double elapsed = seconds(Sequence::Clock::now() - begin);
-    s.grammar_seconds += elapsed;
-    totals_.grammar_seconds += elapsed;
-    ++totals_.n_constrained;
-    return true;
-}
-
-void StepLoop::allow_only(int32_t id) {
-    allowed_.assign((static_cast<size_t>(runner_.shape().vocab_size) + 63) / 64, 0);
-    allowed_[static_cast<size_t>(id) / 64] = uint64_t{1} << (id % 64);
-}
-
-void StepLoop::advance(Sequence& s, std::span<float> logits) {
+// The token that the device drew for the row, or one drawn here from the whole row.
+Drawn StepLoop::draw(Sequence& s, size_t row) {
     const Request& r = *s.request;
-    if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
-    if (s.beams) return advance_beam(s, logits);
-
+    const DrawRow& how = batch_.draws[row];
+    if (how.draws != 0) {
+        const int32_t id = result_.tokens[row];
+        if (id < 0) return {.problem = to_string(static_cast<DrawProblem>(id))};
+        Drawn drawn{.id = id, .logprob = r.n_logprobs < 0 ? 0 : result_.logprobs[row]};
+        const double log_sum = r.n_logprobs <= 0 ? 0
+                                                 : static_cast<double>(result_.log_sums[2 * row]) +
+                                                       static_cast<double>(result_.log_sums[2 * row + 1]);
+        const size_t width = result_.top_ids.size() / std::max<size_t>(1, batch_.logits_rows.size());
+        for (size_t i = row * width;
+             static_cast<int>(drawn.top.size()) < r.n_logprobs && i < (row + 1) * width; ++i) {
+            const float logit = result_.top_logits[i];
+            if (logit == -std::numeric_limits<float>::infinity()) break;
+            drawn.top.push_back(
+                {result_.top_ids[i], static_cast<float>(static_cast<double>(logit) - log_sum)});
+        }
+        return drawn;
+    }
     DrawOptions options{.n_logprobs = r.n_logprobs,
                         .random = random_bits(s.seed, static_cast<uint64_t>(s.index),
                                               static_cast<uint64_t>(s.n_generated()))};
@@ -279,21 +282,24 @@ void StepLoop::advance(Sequence& s, std::span<float> logits) {
         options.counts = &s.counts;
     }
     if (r.sampling.dry_multiplier > 0) options.ids = s.ids;
-    const bool may_stop = !r.ignore_eos && s.n_generated() >= r.min_tokens;
-    if (!may_stop) options.banned = r.stop_ids;
-    if (s.grammar) {
-        if (s.grammar->must_end()) return finish(s, FinishReason::complete);
-        if (!allow(s, may_stop)) {
-            return finish(s, FinishReason::error, "the grammar takes too much work", Failure::numbers);
-        }
-        options.allowed = allowed_;
+    const bool forced = s.thinking && s.thinking->forced(r.thinking) >= 0;
+    if (!forced && (r.ignore_eos || s.n_generated() < r.min_tokens)) options.banned = r.stop_ids;
+    if (how.masked != 0) {
+        const auto words = static_cast<size_t>(batch_.mask_words);
+        options.allowed = std::span(batch_.masks).subspan(row * words, words);
     }
-    if (const int32_t id = s.thinking ? s.thinking->forced(r.thinking) : -1; id >= 0) {
-        allow_only(id);
-        options.allowed = allowed_;
-        options.banned = {};
+    return sampler_.draw(logits_of(row), r.sampling, options);
+}
+
+void StepLoop::advance(Sequence& s, size_t row) {
+    const Request& r = *s.request;
+    if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
+    if (s.beams) return advance_beam(s, logits_of(row));
+    if (s.grammar && s.grammar->must_end()) return finish(s, FinishReason::complete);
+    if (s.mask_failed) {
+        return finish(s, FinishReason::error, "the grammar takes too much work", Failure::numbers);
     }
-    Drawn drawn = sampler_.draw(logits, r.sampling, options);
+    Drawn drawn = draw(s, row);
     if (drawn.id < 0) return finish(s, FinishReason::error, drawn.problem, Failure::numbers);
 
     s.ids.push_back(drawn.id);
@@ -305,13 +311,11 @@ void StepLoop::advance(Sequence& s, std::span<float> logits) {
     if (s.grammar && !s.grammar->accept(drawn.id)) {
         return finish(s, FinishReason::error, "the grammar takes too much work", Failure::numbers);
     }
-    if (!emit(r, TokenEvent{.request = s.id,
-                            .index = s.index,
-                            .id = drawn.id,
-                            .logprob = drawn.logprob,
-                            .top = std::move(drawn.top)})) {
-        return drop(s);
-    }
+    emit(s.request, TokenEvent{.request = s.id,
+                               .index = s.index,
+                               .id = drawn.id,
+                               .logprob = drawn.logprob,
+                               .top = std::move(drawn.top)});
     if (s.grammar && s.grammar->must_end()) return finish(s, FinishReason::complete);
     if (s.n_generated() == r.max_tokens) return finish(s, FinishReason::length);
     if (static_cast<int>(s.ids.size()) >= limits().max_tokens()) finish(s, FinishReason::context);
@@ -347,7 +351,7 @@ void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error
     const std::shared_ptr<const Request> request = s.request;
     const int end = s.index + s.n_seats();  // a prompt that is not computed ends for all its answers
     drop(s);
-    for (; event.index < end; ++event.index) emit(*request, event);
+    for (; event.index < end; ++event.index) emit(request, event);
 }
 
 void StepLoop::drop(Sequence& s) {
@@ -355,16 +359,41 @@ void StepLoop::drop(Sequence& s) {
     std::erase_if(sequences_, [&](const auto& owned) { return owned.get() == &s; });
 }
 
-bool StepLoop::emit(const Request& request, Event event) {
-    try {
-        request.sink(std::move(event));
-        return true;
-    } catch (const std::exception& e) {
-        spdlog::error("an answer is dropped because its sink threw: {}", e.what());
-    } catch (...) {
-        spdlog::error("an answer is dropped because its sink threw");
+void StepLoop::emit(std::shared_ptr<const Request> request, Event event) {
+    if (pending_.size() == pending_.capacity()) flush();  // nothing is allocated here
+    pending_.push_back({std::move(request), std::move(event)});
+}
+
+void StepLoop::flush() {
+    for (Pending& p : pending_) {
+        const auto [id, index] =
+            std::visit([](const auto& e) { return std::pair(e.request, e.index); }, p.event);
+        // Nothing may leave this loop: a step is under way.
+        constexpr const char* dropped = "an answer is dropped because its sink threw";
+        try {
+            p.request->sink(std::move(p.event));
+            continue;
+        } catch (const std::exception& e) {
+            spdlog::error("{}: {}", dropped, e.what());
+        } catch (...) {
+            spdlog::error(dropped);
+        }
+        if (unheard_.size() < unheard_.capacity()) unheard_.emplace_back(id, index);
     }
-    return false;
+    pending_.clear();
+}
+
+// Answers that nobody hears do not go on; nor do events of theirs that wait.
+void StepLoop::drop_unheard() {
+    for (const auto& [id, index] : unheard_) {
+        const auto it =
+            std::ranges::find_if(sequences_, [&](const auto& s) { return s->id == id && s->index == index; });
+        if (it != sequences_.end()) drop(**it);
+        std::erase_if(pending_, [&](const Pending& p) {
+            return std::visit([&](const auto& e) { return e.request == id && e.index == index; }, p.event);
+        });
+    }
+    unheard_.clear();
 }
 
 StepLoopStats StepLoop::stats() const {

@@ -1,5 +1,6 @@
-// One step after the other, without a thread: plans, runs the device, draws tokens, tells the sinks. Owns the
-// sequences; its caller provides the thread and checks requests.
+// One step after the other, without a thread: plans, launches the step, tells the sinks what the step before
+// brought while the device works, and takes the tokens of this one. Owns the sequences; its caller provides
+// the thread and checks requests.
 #pragma once
 
 #include <memory>
@@ -8,8 +9,8 @@
 #include "engine/kv_cache.h"
 #include "engine/model_runner.h"
 #include "engine/prefix_file.h"
-#include "engine/sampler.h"
 #include "engine/scheduler.h"
+#include "sampling/sampler.h"
 
 namespace smelt {
 
@@ -45,8 +46,11 @@ class StepLoop {
     void resume(RequestId id);
     void end_all(FinishReason reason, const std::string& error = "", Failure failure = Failure::none);
 
-    // Nothing happens when idle. Exceptions of the runner end the sequences of the step with an error.
+    // Nothing happens when idle. Exceptions of the runner end the sequences of the step with an error. Events
+    // of a step reach the sinks during the next one, or at its end if nothing is left to run.
     void step();
+    // Tells the sinks what they have not heard yet.
+    void flush();
     bool idle() const { return sequences_.empty(); }
     bool can_step() const { return !scheduler_.running().empty() || !scheduler_.waiting().empty(); }
 
@@ -61,14 +65,19 @@ class StepLoop {
 
  private:
     void build_batch(const StepPlan& plan);
+    void add_draw(Sequence& s);
+    bool add_mask(Sequence& s, bool may_stop);
+    bool draws_on_host(const Sequence& s) const;
     bool run(const StepPlan& plan);
+    bool is_there(const Sequence* s) const;
+    void advance_all(const StepPlan& plan);
+    std::span<float> logits_of(size_t row);
+    Drawn draw(Sequence& s, size_t row);
     Sequence& fork(const Sequence& s, int index);
     void pool(Sequence& s, int pos, std::span<const float> hidden);
     void finish_pooled(Sequence& s);
-    bool score(Sequence& s, int pos, std::span<const float> logits);
-    void advance(Sequence& s, std::span<float> logits);
-    bool allow(Sequence& s, bool may_stop);
-    void allow_only(int32_t id);
+    void score(Sequence& s, int pos, size_t row);
+    void advance(Sequence& s, size_t row);
     void advance_beam(Sequence& s, std::span<const float> logits);
     void branch(std::span<Sequence* const> beams, const std::vector<BeamGroup::Step>& steps);
     std::vector<Sequence*> beams_of(const BeamGroup& group) const;
@@ -78,7 +87,8 @@ class StepLoop {
     void finish_beams(Sequence& s, FinishReason reason, const std::string& error, Failure failure);
     FinishEvent finish_event(const Sequence& s, FinishReason reason) const;
     void drop(Sequence& s);
-    static bool emit(const Request& request, Event event);
+    void emit(std::shared_ptr<const Request> request, Event event);
+    void drop_unheard();
 
     ModelRunner& runner_;
     KvCache kv_;
@@ -87,10 +97,18 @@ class StepLoop {
     std::vector<std::unique_ptr<Sequence>> sequences_;
     StepLoopStats totals_;
 
+    // What the sinks have yet to hear, and the answers whose sink threw.
+    struct Pending {
+        std::shared_ptr<const Request> request;
+        Event event;
+    };
+    std::vector<Pending> pending_;
+    std::vector<std::pair<RequestId, int>> unheard_;
+
     // Reused from step to step.
     Batch batch_;
-    std::vector<float> logits_;
-    std::vector<uint64_t> allowed_;  // by the grammar and, at its end, the stop ids
+    std::vector<int32_t> window_blocks_;  // of the sequence that is added
+    StepResult result_;
 };
 
 }  // namespace smelt

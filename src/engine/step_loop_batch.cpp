@@ -1,4 +1,4 @@
-// What a plan means for the device: tokens, places in the cache, rows whose logits are wanted.
+// What a plan means for the device: tokens, places in the cache, how each answer's next token is drawn.
 #include <algorithm>
 
 #include "engine/step_loop.h"
@@ -7,68 +7,117 @@ namespace smelt {
 
 namespace {
 
-// See Batch. What the draw behind this position needs: advance() has the same cases.
-int n_best_of(const Sequence& s, int pos) {
-    const Request& r = *s.request;
-    const bool bans = !r.stop_ids.empty() && (r.ignore_eos || s.n_generated() < r.min_tokens);
-    const bool is_forced = s.thinking && s.thinking->forced(r.thinking) >= 0;
-    if (s.beams || s.grammar || bans || is_forced || r.n_logprobs >= 0 || s.scores(pos)) return 0;
-    return n_best_of(r.sampling);
+// More candidates than this are read from a whole row.
+constexpr int most_top = 64;
+
+double seconds(Sequence::Clock::duration d) {
+    return std::chrono::duration<double>(d).count();
 }
 
 }  // namespace
 
+// Whether the step must bring whole rows of logits for the sequence's next token.
+bool StepLoop::draws_on_host(const Sequence& s) const {
+    const Request& r = *s.request;
+    return s.beams || !fits_draw_row(r.sampling) || r.n_logprobs > most_top || (!s.forked && r.n > 1);
+}
+
 void StepLoop::build_batch(const StepPlan& plan) {
-    const int block_len = kv_.block_len();
-    batch_.ids.clear();
-    batch_.positions.clear();
-    batch_.slots.clear();
-    batch_.window_slots.clear();
-    batch_.seq_start.assign(1, 0);
-    batch_.logits_rows.clear();
-    batch_.hidden_rows.clear();
-    batch_.max_blocks = batch_.max_kv_len = batch_.n_best = 0;
-    bool all = false;  // logits of some row
+    batch_.clear();
+    batch_.mask_words = (runner_.shape().vocab_size + 63) / 64;
     for (const StepPlan::Part& part : plan.parts) {
-        const Sequence& s = *part.sequence;
-        const int end = s.kv.n_tokens + part.n_tokens;
-        for (int pos = s.kv.n_tokens; pos < end; ++pos) {
-            batch_.ids.push_back(s.ids[static_cast<size_t>(pos)]);
-            batch_.positions.push_back(pos);
-            const auto i = static_cast<size_t>(pos / block_len);
-            batch_.slots.push_back(s.kv.blocks[i] * block_len + pos % block_len);
-            if (kv_.has_windows()) {
-                batch_.window_slots.push_back(kv_.part_of(s.kv, i) * block_len + pos % block_len);
-            }
-            if (s.wants_logits(pos)) {
-                batch_.logits_rows.push_back(batch_.n_tokens() - 1);
-                const int n_best = n_best_of(s, pos);
-                all = all || n_best == 0;
-                batch_.n_best = std::max(batch_.n_best, n_best);
-            }
-            if (s.pools(pos)) batch_.hidden_rows.push_back(batch_.n_tokens() - 1);
+        Sequence& s = *part.sequence;
+        const int first = s.kv.n_tokens, first_token = batch_.n_tokens();
+        window_blocks_.clear();
+        for (size_t i = 0; kv_.has_windows() && i < s.kv.blocks.size(); ++i) {
+            window_blocks_.push_back(kv_.part_of(s.kv, i));
         }
-        batch_.seq_start.push_back(batch_.n_tokens());
-        batch_.max_blocks = std::max(batch_.max_blocks, static_cast<int>(s.kv.blocks.size()));
-        batch_.max_kv_len = std::max(batch_.max_kv_len, end);
-    }
-    if (all) batch_.n_best = 0;
-    batch_.block_table.assign(plan.parts.size() * static_cast<size_t>(batch_.max_blocks), 0);
-    auto row = batch_.block_table.begin();
-    for (const StepPlan::Part& part : plan.parts) {
-        std::ranges::copy(part.sequence->kv.blocks, row);
-        row += batch_.max_blocks;
-    }
-    if (!kv_.has_windows()) return;
-    batch_.window_table.assign(batch_.block_table.size(), 0);
-    row = batch_.window_table.begin();
-    for (const StepPlan::Part& part : plan.parts) {
-        const KvSequence& kv = part.sequence->kv;
-        for (auto i = static_cast<size_t>(kv.first_part); i < kv.blocks.size(); ++i) {
-            row[static_cast<ptrdiff_t>(i)] = kv_.part_of(kv, i);
+        batch_.add_sequence(
+            std::span(s.ids).subspan(static_cast<size_t>(first), static_cast<size_t>(part.n_tokens)), first,
+            s.kv.blocks, kv_.block_len(), window_blocks_);
+        if (first >= s.n_prompt()) batch_.n_generated = batch_.n_tokens();
+        for (int i = 0; i < part.n_tokens; ++i) {
+            const int pos = first + i;
+            if (s.pools(pos)) batch_.hidden_rows.push_back(first_token + i);
+            if (!s.wants_logits(pos)) continue;
+            batch_.logits_rows.push_back(first_token + i);
+            batch_.all_logits = batch_.all_logits || s.scores(pos);
+            batch_.draws.emplace_back();
+            if (pos + 1 == static_cast<int>(s.ids.size())) add_draw(s);
         }
-        row += batch_.max_blocks;
     }
+}
+
+// How the token after the sequence's last one is drawn, into the batch's last row.
+void StepLoop::add_draw(Sequence& s) {
+    const Request& r = *s.request;
+    const SamplingParams& p = r.sampling;
+    DrawRow& row = batch_.draws.back();
+    const bool on_host = draws_on_host(s);
+    batch_.all_logits = batch_.all_logits || on_host;
+    row.draws = on_host ? 0 : 1;
+    if (has_penalties(p)) s.counts.update(s.ids, s.n_prompt(), p.penalty_last_n);
+
+    const int32_t forced = s.thinking ? s.thinking->forced(r.thinking) : -1;
+    const bool may_stop = !r.ignore_eos && s.n_generated() >= r.min_tokens;
+    if (forced >= 0) {
+        row.masked = 1;
+        batch_.masks.resize(batch_.draws.size() * static_cast<size_t>(batch_.mask_words));
+        batch_.masks[(batch_.draws.size() - 1) * static_cast<size_t>(batch_.mask_words) +
+                     static_cast<size_t>(forced) / 64] = uint64_t{1} << (forced % 64);
+    } else if (s.grammar && !s.grammar->must_end()) {
+        s.mask_failed = !add_mask(s, may_stop);
+        row.masked = s.mask_failed ? 0 : 1;
+    }
+    if (on_host) return;
+
+    row.temperature = p.temperature;
+    row.top_k = p.top_k;
+    row.top_p = p.top_p;
+    row.min_p = p.min_p;
+    row.repetition_penalty = p.repetition_penalty;
+    row.presence_penalty = p.presence_penalty;
+    row.frequency_penalty = p.frequency_penalty;
+    row.logprob = r.n_logprobs >= 0 ? 1 : 0;
+    const uint64_t random =
+        random_bits(s.seed, static_cast<uint64_t>(s.index), static_cast<uint64_t>(s.n_generated()));
+    row.random[0] = static_cast<uint32_t>(random);
+    row.random[1] = static_cast<uint32_t>(random >> 32);
+    batch_.n_top = std::max(batch_.n_top, r.n_logprobs);
+
+    row.first_edit = static_cast<int32_t>(batch_.edits.size());
+    for (const auto& [id, bias] : p.logit_bias) batch_.edits.push_back({.id = id, .bias = bias});
+    if (has_penalties(p)) {
+        for (const auto& [id, count] : s.counts.counts()) {
+            batch_.edits.push_back({.id = id, .n_generated = count.generated, .seen = 1});
+        }
+    }
+    if (!may_stop && forced < 0) {
+        for (const int32_t id : r.stop_ids) batch_.edits.push_back({.id = id, .banned = 1});
+    }
+    row.n_edits = static_cast<int32_t>(batch_.edits.size()) - row.first_edit;
+}
+
+// Which tokens the grammar allows, as the mask of the batch's last row; false: it cannot be told.
+bool StepLoop::add_mask(Sequence& s, bool may_stop) {
+    const auto begin = Sequence::Clock::now();
+    const std::span<const uint64_t> allowed = s.grammar->allowed();
+    if (allowed.empty()) return false;
+    const auto words = static_cast<size_t>(batch_.mask_words);
+    batch_.masks.resize(batch_.draws.size() * words);
+    const std::span<uint64_t> mask = std::span(batch_.masks).last(words);
+    std::ranges::copy(allowed.first(std::min(allowed.size(), words)), mask.begin());
+    const bool ends = may_stop && s.grammar->may_end();
+    for (const int32_t id : s.request->stop_ids) {
+        uint64_t& word = mask[static_cast<size_t>(id) / 64];
+        const uint64_t bit = uint64_t{1} << (id % 64);
+        word = ends ? word | bit : word & ~bit;
+    }
+    const double elapsed = seconds(Sequence::Clock::now() - begin);
+    s.grammar_seconds += elapsed;
+    totals_.grammar_seconds += elapsed;
+    ++totals_.n_constrained;
+    return true;
 }
 
 }  // namespace smelt

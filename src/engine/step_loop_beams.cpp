@@ -110,8 +110,7 @@ void StepLoop::finish_beams(Sequence& s, FinishReason reason, const std::string&
         if (static_cast<size_t>(event.index) < texts.size()) {
             const BeamGroup::Text& text = texts[static_cast<size_t>(event.index)];
             for (const int32_t id : text.answer) {
-                if (!emit(*request, TokenEvent{.request = event.request, .index = event.index, .id = id}))
-                    return;
+                emit(request, TokenEvent{.request = event.request, .index = event.index, .id = id});
             }
             end.n_generated = static_cast<int>(text.answer.size()) + (text.stop_id >= 0);
             end.stop_id = text.stop_id;
@@ -122,7 +121,7 @@ void StepLoop::finish_beams(Sequence& s, FinishReason reason, const std::string&
             end.failure = Failure::numbers;
             end.error = "beam search found fewer texts";
         }
-        emit(*request, end);
+        emit(request, end);
     }
 }
 

@@ -54,7 +54,7 @@ class Deepseek2 : public Model {
         const AttentionParams attention{.scale = 1 / std::sqrt(static_cast<float>(nope + rotated))};
         const int64_t n_tokens = s.n_tokens(), n_rows = n_tokens * c.n_heads;  // a row for each head
         const Tensor x = s.embed(ends.token_embd);  // (n_tokens, dim), the residual stream
-        const Tensor angles = rope.table(s), head_ids = s.head_ids(c.n_heads);
+        const Tensor angles = rope.table(s);
         for (int64_t il = 0; il < c.n_layers; ++il) {
             const Step::Scope scope(s);
             const Layer& l = layers[static_cast<size_t>(il)];
@@ -67,13 +67,13 @@ class Deepseek2 : public Model {
             s.rms_norm_in_place(q_latent, l.attn_q_a_norm, latent_eps);
             const Tensor parts = s.matmul(l.attn_q_b, q_latent).in_rows(n_rows);
             const Tensor q = s.take(n_rows, rank + rotated);
-            s.matmul_heads(q.columns(0, rank), l.heads.k, parts.columns(0, nope), head_ids);
+            s.matmul_heads(q.columns(0, rank), l.heads.k, parts.columns(0, nope));
             s.copy(q.columns(rank, rotated), parts.columns(nope, rotated));
             s.rope(q.in_rows(n_tokens).heads(c.n_heads), angles, rope.pairing, rank);
 
             const Tensor mixed = s.attention(il, q.in_rows(n_tokens).heads(c.n_heads), k, {}, attention);
             const Tensor v = s.take(n_rows, c.latent->v_dim);
-            s.matmul_heads(v, l.heads.v, mixed.in_rows(n_rows), head_ids);
+            s.matmul_heads(v, l.heads.v, mixed.in_rows(n_rows));
             const Tensor a = s.matmul(l.attn_output, v.in_rows(n_tokens));
             l.ffn.add_to(s, x, s.add_rms_norm(x, a, l.ffn_norm, c.rms_eps));
         }

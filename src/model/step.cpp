@@ -1,268 +1,230 @@
-// Arena and recording. Inputs are written at once; ops go straight to the backend.
+// Appends ops to the record.
 #include "model/step.h"
 
 #include <algorithm>
-#include <bit>
-#include <limits>
 
 namespace smelt {
 
+using namespace op;
+
 namespace {
 
-constexpr size_t alignment = 256;                   // Metal's largest requirement for a buffer offset
-constexpr size_t smallest_chunk = size_t{4} << 20;  // bytes
+const Weight* or_null(const Weight& w) {
+    return w ? &w : nullptr;
+}
 
-Tensor dense(Storage* storage, size_t offset, DType dtype, std::initializer_list<int64_t> shape) {
-    Tensor t{.storage = storage, .offset = offset, .dtype = dtype, .rank = static_cast<int>(shape.size())};
-    std::copy(shape.begin(), shape.end(), t.shape.begin());
-    t.row_stride = t.row_len();
-    return t;
+std::vector<const Weight*> pointers(std::span<const Weight> weights) {
+    std::vector<const Weight*> list;
+    for (const Weight& w : weights) list.push_back(&w);
+    return list;
 }
 
 }  // namespace
 
 const Weight Step::no_weight;
 
-Tensor Arena::take(DType dtype, std::initializer_list<int64_t> shape) {
-    size_t bytes = dtype_bytes(dtype);
-    for (const int64_t n : shape) bytes *= static_cast<size_t>(n);
-    bytes = std::max(alignment, (bytes + alignment - 1) / alignment * alignment);
-    while (mark_.chunk < chunks_.size() && mark_.used + bytes > chunks_[mark_.chunk].size) {
-        mark_ = {mark_.chunk + 1, 0};
-    }
-    if (mark_.chunk == chunks_.size()) {
-        const size_t size = std::max(bytes, chunks_.empty() ? smallest_chunk : 2 * chunks_.back().size);
-        chunks_.push_back({backend_.allocate(size), size});
-    }
-    const Tensor t = dense(chunks_[mark_.chunk].storage.get(), mark_.used, dtype, shape);
-    mark_.used += bytes;
-    return t;
+Tensor Step::like(Tensor x, int64_t n_columns) {
+    return record_.take(DType::F32, x.rows_of, {x.n_rows(), n_columns}, x.rows_each);
 }
 
-size_t Arena::n_bytes() const {
-    size_t n = 0;
-    for (const Chunk& c : chunks_) n += c.size;
-    return n;
-}
-
-Step::Step(Backend& backend, Arena& arena, const Batch& batch, std::span<const KvLayer> kv)
-    : backend_(backend), arena_(arena), kv_(kv), n_best_(batch.n_best) {
-    CHECK(batch.n_tokens() > 0 && batch.seq_start.back() == batch.n_tokens());
-    arena.reset({0, 0});
-    backend.begin();
-    batch_ = {.ids = upload(batch.ids),
-              .positions = upload(batch.positions),
-              .slots = upload(batch.slots),
-              .seq_start = upload(batch.seq_start),
-              .block_table = upload(batch.block_table),
-              .n_tokens = batch.n_tokens(),
-              .n_seqs = batch.n_seqs(),
-              .max_blocks = batch.max_blocks,
-              .max_kv_len = batch.max_kv_len};
-    windowed_ = batch_;
-    if (!batch.window_slots.empty()) {
-        windowed_.slots = upload(batch.window_slots);
-        windowed_.block_table = upload(batch.window_table);
-    }
-    if (!batch.logits_rows.empty()) logits_rows_ = upload(batch.logits_rows);
-    if (!batch.hidden_rows.empty()) hidden_rows_ = upload(batch.hidden_rows);
-}
-
-Tensor Step::upload(const std::vector<int32_t>& values) {
-    const Tensor t = arena_.take(DType::I32, {static_cast<int64_t>(values.size())});
-    backend_.write(t, values.data());
-    return t;
+Tensor Step::take(int64_t n_rows, int64_t n_columns) {
+    CHECK(n_tokens() > 0 && n_rows % n_tokens() == 0, "{} rows, {} tokens", n_rows, n_tokens());
+    return record_.take(DType::F32, RowsOf::tokens, {n_rows, n_columns}, n_rows / n_tokens());
 }
 
 Tensor Step::embed(const Weight& table) {
-    const Tensor out = arena_.take(DType::F32, {batch_.n_tokens, table.cols});
-    backend_.embed(out, table, batch_.ids);
+    const Tensor out = take(n_tokens(), table.cols);
+    record_.add(Embed{.out = out, .ids = record_.inputs().ids, .table = &table});
     return out;
 }
 
 Tensor Step::embed_positions(const Weight& table) {
-    const Tensor out = arena_.take(DType::F32, {batch_.n_tokens, table.cols});
-    backend_.embed(out, table, batch_.positions);
+    const Tensor out = take(n_tokens(), table.cols);
+    record_.add(Embed{.out = out, .ids = record_.inputs().positions, .table = &table});
     return out;
 }
 
 Tensor Step::matmul(const Weight& w, Tensor x, const Weight& bias) {
-    const Tensor out = arena_.take(DType::F32, {x.n_rows(), w.rows});
-    const MatmulOut m{out, &w, bias ? &bias : nullptr};
-    backend_.matmul({&m, 1}, x.flat());
+    const Tensor out = like(x, w.rows);
+    record_.add(Matmul{.x = x.flat(), .products = {{out, &w, or_null(bias)}}, .n = 1});
     return out;
 }
 
 std::pair<Tensor, Tensor> Step::matmul2(const Weight& a, const Weight& b, Tensor x) {
-    const MatmulOut m[] = {{arena_.take(DType::F32, {x.n_rows(), a.rows}), &a},
-                           {arena_.take(DType::F32, {x.n_rows(), b.rows}), &b}};
-    backend_.matmul(m, x.flat());
-    return {m[0].out, m[1].out};
+    const Tensor out_a = like(x, a.rows), out_b = like(x, b.rows);
+    record_.add(Matmul{.x = x.flat(), .products = {{out_a, &a}, {out_b, &b}}, .n = 2});
+    return {out_a, out_b};
 }
 
 std::array<Tensor, 3> Step::matmul3(std::array<Linear, 3> linears, Tensor x) {
-    std::array<MatmulOut, 3> m;
+    Matmul op{.x = x.flat(), .products = {}, .n = 3};
+    std::array<Tensor, 3> outs;
     for (size_t i = 0; i < 3; ++i) {
-        m[i] = {arena_.take(DType::F32, {x.n_rows(), linears[i].w.rows}), &linears[i].w,
-                linears[i].bias ? &linears[i].bias : nullptr};
+        outs[i] = like(x, linears[i].w.rows);
+        op.products[i] = {outs[i], &linears[i].w, or_null(linears[i].bias)};
     }
-    backend_.matmul(m, x.flat());
-    return {m[0].out, m[1].out, m[2].out};
+    record_.add(op);
+    return outs;
 }
 
 Tensor Step::rms_norm(Tensor x, const Weight& w, float eps) {
-    Tensor out = arena_.take(DType::F32, {x.n_rows(), x.row_len()});
+    Tensor out = like(x, x.row_len());
     if (x.rank == 3) out = out.heads(x.shape[1]);
-    backend_.rms_norm(out, x, w, eps);
+    record_.add(RmsNorm{.out = out, .x = x, .w = &w, .eps = eps});
     return out;
 }
 
 Tensor Step::layer_norm(Tensor x, const Weight& w, const Weight& bias, float eps) {
-    const Tensor out = arena_.take(DType::F32, {x.n_rows(), x.row_len()});
-    backend_.layer_norm(out, x, w, bias, eps);
+    const Tensor out = like(x, x.row_len());
+    record_.add(LayerNorm{.out = out, .x = x, .w = &w, .bias = &bias, .eps = eps});
     return out;
 }
 
 void Step::rms_norm_in_place(Tensor x, const Weight& w, float eps) {
-    backend_.rms_norm(x, x, w, eps);
+    record_.add(RmsNorm{.out = x, .x = x, .w = &w, .eps = eps});
 }
 
 Tensor Step::add_rms_norm(Tensor residual, Tensor x, const Weight& w, float eps) {
-    const Tensor out = arena_.take(DType::F32, {x.n_rows(), x.row_len()});
-    backend_.add_rms_norm(out, residual, x, w, eps);
-    return out;
+    add(residual, x);
+    return rms_norm(residual, w, eps);
 }
 
 Tensor Step::rope_table(const Weight& inv_freq, float scale) {
-    const Tensor table = arena_.take(DType::F32, {batch_.n_tokens, inv_freq.cols, 2});
-    backend_.rope_table(table, batch_.positions, inv_freq, scale);
+    const Tensor table = record_.take(DType::F32, RowsOf::tokens, {n_tokens(), inv_freq.cols, 2});
+    record_.add(RopeTable{
+        .table = table, .positions = record_.inputs().positions, .inv_freq = &inv_freq, .scale = scale});
     return table;
 }
 
 Tensor Step::rope(Tensor x, Tensor table, RopePairing pairing, int64_t first) {
-    backend_.rope(x, table, pairing, first);
+    record_.add(Rope{.x = x, .table = table, .pairing = pairing, .first = first});
     return x;
 }
 
 Tensor Step::attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p,
                        const PrepareParams& prepare) {
-    const KvLayer& kv = kv_[static_cast<size_t>(layer)];
-    const BatchView& batch = p.window > 0 ? windowed_ : batch_;
-    backend_.prepare_attention(kv, q, k, v, batch, prepare);
-    const Tensor out = arena_.take(DType::F32, {q.n_rows(), q.shape[1], kv.v.dim});
-    backend_.attention(out, q, kv, batch, p);
+    KvStorage* kv = kv_[static_cast<size_t>(layer)].get();
+    const InputTensors& in = record_.inputs();
+    if (prepare.q_norm != nullptr) rms_norm_in_place(q, *prepare.q_norm, prepare.eps);
+    if (prepare.k_norm != nullptr) rms_norm_in_place(k, *prepare.k_norm, prepare.eps);
+    if (prepare.angles) {
+        rope(q, prepare.angles, prepare.pairing, prepare.first);
+        rope(k, prepare.angles, prepare.pairing, prepare.first);
+    }
+    record_.add(StoreKv{.kv = kv, .k = k, .v = v, .slots = p.window > 0 ? in.window_slots : in.slots});
+    const Tensor out = record_.take(DType::F32, RowsOf::tokens, {q.n_rows(), q.shape[1], kv->shape().v_dim});
+    record_.add(Attention{.out = out,
+                          .q = q,
+                          .kv = kv,
+                          .positions = in.positions,
+                          .seq_start = in.seq_start,
+                          .block_table = p.window > 0 ? in.window_table : in.block_table,
+                          .scale = p.scale,
+                          .window = p.window,
+                          .sinks = p.sinks});
     return out.flat();
 }
 
 void Step::copy(Tensor out, Tensor x) {
-    backend_.copy(out, x);
+    record_.add(Copy{.out = out, .x = x});
 }
 
 void Step::add(Tensor x, Tensor y) {
-    backend_.add(x, y);
+    record_.add(Add{.x = x, .y = y});
 }
 
 Tensor Step::silu_mul(Tensor gate, Tensor up) {
-    backend_.silu_mul(gate, gate, up);
+    record_.add(SiluMul{.out = gate, .gate = gate, .up = up});
     return gate;
 }
 
 Tensor Step::clamped_silu_mul(Tensor gate, Tensor up, float alpha, float limit) {
-    backend_.clamped_silu_mul(gate, gate, up, alpha, limit);
+    record_.add(ClampedSiluMul{.out = gate, .gate = gate, .up = up, .alpha = alpha, .limit = limit});
     return gate;
 }
 
 Tensor Step::gelu(Tensor x) {
-    backend_.gelu(x, x);
+    record_.add(Gelu{.out = x, .x = x});
     return x;
 }
 
 Step::Routed Step::route(Tensor logits, int64_t n_used, const RouteParams& p) {
-    const Routed routed{arena_.take(DType::I32, {logits.n_rows(), n_used}),
-                        arena_.take(DType::F32, {logits.n_rows(), n_used})};
-    backend_.route(routed.ids, routed.weights, logits, p);
+    const Routed routed{record_.take(DType::I32, logits.rows_of, {logits.n_rows(), n_used}),
+                        like(logits, n_used)};
+    record_.add(Route{.ids = routed.ids,
+                      .weights = routed.weights,
+                      .logits = logits,
+                      .score = p.score,
+                      .normalize = p.normalize,
+                      .scale = p.scale,
+                      .selection_bias = p.selection_bias});
     return routed;
 }
 
 Tensor Step::matmul_experts(const ExpertLinear& w, Tensor x, const Routed& routed) {
-    const ExpertsOut m = expert_product(w, x, routed);
-    backend_.matmul_experts({&m, 1}, x, routed.ids);
-    return m.out;
+    const MatmulExperts::Product p = expert_product(w, x, routed);
+    record_.add(MatmulExperts{.x = x, .ids = routed.ids, .products = {p}, .n = 1});
+    return p.out;
 }
 
 std::pair<Tensor, Tensor> Step::matmul_experts2(const ExpertLinear& a, const ExpertLinear& b, Tensor x,
                                                 const Routed& routed) {
-    const ExpertsOut m[] = {expert_product(a, x, routed), expert_product(b, x, routed)};
-    backend_.matmul_experts(m, x, routed.ids);
-    return {m[0].out, m[1].out};
+    const MatmulExperts::Product pa = expert_product(a, x, routed), pb = expert_product(b, x, routed);
+    record_.add(MatmulExperts{.x = x, .ids = routed.ids, .products = {pa, pb}, .n = 2});
+    return {pa.out, pb.out};
 }
 
-ExpertsOut Step::expert_product(const ExpertLinear& w, Tensor x, const Routed& routed) {
-    return {arena_.take(DType::F32, {x.n_rows(), routed.ids.row_len(), w.experts[0].rows}), w.experts,
-            w.bias ? &w.bias : nullptr};
+MatmulExperts::Product Step::expert_product(const ExpertLinear& w, Tensor x, const Routed& routed) {
+    return {record_.take(DType::F32, x.rows_of, {x.n_rows(), routed.ids.row_len(), w.experts[0].rows}),
+            record_.keep(pointers(w.experts)), or_null(w.bias)};
 }
 
 void Step::add_experts(Tensor x, Tensor y, const Routed& routed) {
-    backend_.add_experts(x, y, routed.weights);
+    record_.add(AddExperts{.x = x, .y = y, .weights = routed.weights});
 }
 
-Tensor Step::head_ids(int64_t n_heads) {
-    std::vector<int32_t> ids(static_cast<size_t>(batch_.n_tokens * n_heads));
-    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i % static_cast<size_t>(n_heads));
-    return upload(ids).in_rows(static_cast<int64_t>(ids.size()));
-}
-
-// Each row is a token that has chosen one expert: its head.
-void Step::matmul_heads(Tensor out, std::span<const Weight> heads, Tensor x, Tensor head_ids) {
-    const ExpertsOut m{out.heads(1), heads};
-    backend_.matmul_experts({&m, 1}, x, head_ids);
+void Step::matmul_heads(Tensor out, std::span<const Weight> heads, Tensor x) {
+    record_.add(MatmulHeads{.out = out, .x = x, .heads = record_.keep(pointers(heads))});
 }
 
 Tensor Step::some_rows(Tensor x, Tensor rows) {
-    if (rows.n_rows() == x.n_rows()) return x;
-    const Tensor out = arena_.take(DType::F32, {rows.n_rows(), x.row_len()});
-    backend_.gather_rows(out, x, rows);
+    const Tensor out = record_.take(DType::F32, rows.rows_of, {rows.n_rows(), x.row_len()});
+    record_.add(GatherRows{.out = out, .x = x, .rows = rows});
     return out;
 }
 
 Tensor Step::wanted_rows(Tensor x) {
-    return some_rows(x, logits_rows_);
+    return record_.shape().every_logit ? x : some_rows(x, record_.inputs().logits_rows);
 }
 
 Tensor Step::hidden_rows(Tensor x) {
-    return some_rows(x, hidden_rows_);
+    return some_rows(x, record_.inputs().hidden_rows);
 }
 
-void Step::run(std::vector<float>& out) {
-    const size_t n_logits = wants_logits() ? static_cast<size_t>(logits_.n_elements()) : 0;
-    const size_t n_hidden = wants_hidden() ? static_cast<size_t>(hidden_.n_elements()) : 0;
-    const bool best = n_logits > 0 && n_best_ > 0 && n_best_ < logits_.row_len() && backend_.prefers_top_k();
-    Tensor values, ids;
-    if (best) {
-        values = arena_.take(DType::F32, {logits_.n_rows(), n_best_});
-        ids = arena_.take(DType::I32, {logits_.n_rows(), n_best_});
-        backend_.top_k(values, ids, logits_);
+// What the step is asked for: a token of each row, the largest logits, or all of them.
+void Step::set_logits(Tensor logits) {
+    const StepShape& shape = record_.shape();
+    const InputTensors& in = record_.inputs();
+    Record::Results& results = record_.results;
+    const int64_t n_rows = logits.n_rows();
+    if (shape.all_logits) results.logits = logits;
+    if (shape.n_top > 0) {
+        const int64_t n_top = std::min<int64_t>(shape.n_top, logits.row_len());
+        results.top_logits = record_.take(DType::F32, RowsOf::logits, {n_rows, n_top});
+        results.top_ids = record_.take(DType::I32, RowsOf::logits, {n_rows, n_top});
+        record_.add(TopK{.values = results.top_logits, .ids = results.top_ids, .x = logits});
     }
-    backend_.submit_and_wait();
-    out.resize(n_logits + n_hidden);
-    if (n_hidden > 0) backend_.read(hidden_, out.data() + n_logits);
-    if (best) return read_best(values, ids, out);
-    if (n_logits > 0) backend_.read(logits_, out.data());
-}
-
-void Step::read_best(Tensor values, Tensor ids, std::vector<float>& out) {
-    // Both come to the end of `out` first: what is refilled every step shall allocate once.
-    const size_t end = out.size(), n = static_cast<size_t>(values.n_elements());
-    out.resize(end + 2 * n);
-    backend_.read(values, &out[end]);
-    backend_.read(ids, &out[end + n]);
-    std::fill_n(out.begin(), logits_.n_elements(), -std::numeric_limits<float>::infinity());
-    for (size_t i = 0; i < n; ++i) {
-        const size_t row = i / static_cast<size_t>(n_best_);
-        const auto id = static_cast<size_t>(std::bit_cast<int32_t>(out[end + n + i]));
-        out[row * static_cast<size_t>(logits_.row_len()) + id] = out[end + i];
-    }
-    out.resize(end);
+    if (!shape.draws) return;
+    results.tokens = record_.take(DType::I32, RowsOf::logits, {n_rows});
+    results.logprobs = record_.take(DType::F32, RowsOf::logits, {n_rows});
+    results.log_sums = record_.take(DType::F32, RowsOf::logits, {n_rows, 2});
+    record_.add(Sample{.tokens = results.tokens,
+                       .logprobs = results.logprobs,
+                       .log_sums = results.log_sums,
+                       .logits = logits,
+                       .rows = in.draw_rows,
+                       .edits = in.edits,
+                       .masks = in.masks});
 }
 
 }  // namespace smelt

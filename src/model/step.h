@@ -1,12 +1,9 @@
-// One recorded step: the batch on the device, the KV layers, and an arena for activations. Ops here allocate
-// their result and call the backend's. Nothing is allocated from the system once the arena has grown to the
-// largest step.
+// A step as a model records it: ops here take room for their result in the record's workspace and append to
+// it.
 #pragma once
 
 #include <array>
 #include <cstdint>
-#include <initializer_list>
-#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -15,63 +12,39 @@
 
 namespace smelt {
 
-// A ragged batch on the host; the fields of BatchView.
-struct Batch {
-    std::vector<int32_t> ids, positions, slots;  // (n_tokens)
-    std::vector<int32_t> seq_start = {0};        // (n_seqs + 1)
-    std::vector<int32_t> block_table;            // (n_seqs, max_blocks)
-    // The same for windowed layers, where these have blocks of their own; else empty.
-    std::vector<int32_t> window_slots = {}, window_table = {};
-    int max_blocks = 0;
-    int max_kv_len = 0;
-    std::vector<int32_t> logits_rows;       // tokens whose logits are wanted, ascending
-    std::vector<int32_t> hidden_rows = {};  // tokens whose final hidden state is wanted, ascending
-    // So many of the largest logits of each row are needed, 0: all. The others may come as -infinity.
-    int n_best = 0;
-
-    int n_tokens() const { return static_cast<int>(ids.size()); }
-    int n_seqs() const { return static_cast<int>(seq_start.size()) - 1; }
+struct AttentionParams {
+    float scale = 1;  // of q·k
+    int window = 0;   // a token sees this many positions with its own; 0: all
+    const Weight* sinks =
+        nullptr;  // (n_heads) a logit each that the softmax has besides the scores; may be null
 };
 
-// Device memory for the activations of a step, handed out in order and taken back in reverse.
-class Arena {
- public:
-    explicit Arena(Backend& backend) : backend_(backend) {}
-    Tensor take(DType dtype, std::initializer_list<int64_t> shape);
-
-    struct Mark {
-        size_t chunk, used;
-    };
-    Mark mark() const { return mark_; }
-    void reset(Mark m) { mark_ = m; }
-    size_t n_bytes() const;
-
- private:
-    struct Chunk {
-        std::unique_ptr<Storage> storage;
-        size_t size;
-    };
-    Backend& backend_;
-    std::vector<Chunk> chunks_;
-    Mark mark_{0, 0};
+// What q, k and v go through before attention; what is not given is left out.
+struct PrepareParams {
+    const Weight* q_norm = nullptr;  // (dim), an RMS norm over each head
+    const Weight* k_norm = nullptr;
+    float eps = 0;
+    Tensor angles = {};  // of rope_table()
+    RopePairing pairing = RopePairing::half;
+    int64_t first = 0;  // value of each head that the rotation begins at
 };
 
 class Step {
  public:
-    // Uploads the batch and begins the record. `kv` has one entry a layer. The arena is reset.
-    Step(Backend& backend, Arena& arena, const Batch& batch, std::span<const KvLayer> kv);
+    // `kv` has one entry a layer. Borrows both.
+    Step(Record& record, std::span<const std::unique_ptr<KvStorage>> kv) : record_(record), kv_(kv) {}
 
     // Activations made during its life are freed at its end: one a layer.
     class Scope {
      public:
-        explicit Scope(Step& s) : arena_(s.arena_), mark_(s.arena_.mark()) {}
-        ~Scope() { arena_.reset(mark_); }
+        explicit Scope(Step& s) : record_(s.record_), mark_(s.record_.mark()) {}
+        ~Scope() { record_.reset(mark_); }
         Scope(const Scope&) = delete;
         Scope& operator=(const Scope&) = delete;
 
      private:
-        Arena& arena_;
-        Arena::Mark mark_;
+        Record& record_;
+        size_t mark_;
     };
 
     struct Linear {
@@ -93,8 +66,8 @@ class Step {
     Tensor rope_table(const Weight& inv_freq, float scale);
     // In place, from value `first` of each head on; x (n_tokens, n_heads, head_dim).
     Tensor rope(Tensor x, Tensor table, RopePairing pairing, int64_t first = 0);
-    // Norms and rotates q and k in place as `prepare` says, stores k and v, then attends. q (n_tokens,
-    // n_heads, k's dim) -> (n_tokens, n_heads * v's dim)
+    // Norms and rotates q and k in place as `prepare` says, stores k and v, then attends: q (n_tokens,
+    // n_heads, k's dim) -> (n_tokens, n_heads * v's dim).
     Tensor attention(int64_t layer, Tensor q, Tensor k, Tensor v, const AttentionParams& p,
                      const PrepareParams& prepare = {});
     void add(Tensor x, Tensor y);             // x += y
@@ -117,42 +90,30 @@ class Step {
     std::pair<Tensor, Tensor> matmul_experts2(const ExpertLinear& a, const ExpertLinear& b, Tensor x,
                                               const Routed& routed);
     void add_experts(Tensor x, Tensor y, const Routed& routed);  // x += weighted sum of y over its experts
-    // A matrix of its own for each head: row t * n_heads + h of out is heads[h] times that row of x. The ids
-    // come from head_ids(), asked for once a step.
-    void matmul_heads(Tensor out, std::span<const Weight> heads, Tensor x, Tensor head_ids);
-    Tensor head_ids(int64_t n_heads);
-    Tensor take(int64_t n_rows, int64_t n_columns) { return arena_.take(DType::F32, {n_rows, n_columns}); }
+    // A matrix for each head: row t * n_heads + h of out is heads[h] times that row of x.
+    void matmul_heads(Tensor out, std::span<const Weight> heads, Tensor x);
+    // (n_rows, n_columns), a row or a fixed number of them for each token.
+    Tensor take(int64_t n_rows, int64_t n_columns);
+
     Tensor wanted_rows(Tensor x);  // rows whose logits are wanted
-    bool wants_logits() const { return logits_rows_.rank > 0; }
-    void set_logits(Tensor logits) { logits_ = logits; }
+    bool wants_logits() const { return record_.shape().n_logits > 0; }
+    void set_logits(Tensor logits);
     // The same for final hidden states: behind the last norm, before the output head.
     Tensor hidden_rows(Tensor x);
-    bool wants_hidden() const { return hidden_rows_.rank > 0; }
-    void set_hidden(Tensor hidden) { hidden_ = hidden; }
+    bool wants_hidden() const { return record_.shape().n_hidden > 0; }
+    void set_hidden(Tensor hidden) { record_.results.hidden = hidden; }
 
-    // Runs the record and brings to the host: logits, (n_wanted, vocab_size), and behind them hidden states,
-    // (n_wanted, dim). Of a device that has top_k at hand, of the logits the best alone where these are
-    // enough.
-    void run(std::vector<float>& out);
-
-    int n_tokens() const { return batch_.n_tokens; }
+    int64_t n_tokens() const { return record_.shape().n_tokens; }  // the most there can be
 
     static const Weight no_weight;
 
  private:
-    Tensor upload(const std::vector<int32_t>& values);
+    Tensor like(Tensor x, int64_t n_columns);  // as many rows as x
     Tensor some_rows(Tensor x, Tensor rows);
-    void read_best(Tensor values, Tensor ids, std::vector<float>& out);
-    ExpertsOut expert_product(const ExpertLinear& w, Tensor x, const Routed& routed);
+    op::MatmulExperts::Product expert_product(const ExpertLinear& w, Tensor x, const Routed& routed);
 
-    Backend& backend_;
-    Arena& arena_;
-    std::span<const KvLayer> kv_;
-    BatchView batch_;
-    BatchView windowed_;  // the same, as layers with a window see it
-    Tensor logits_rows_, hidden_rows_;
-    Tensor logits_, hidden_;
-    int n_best_;
+    Record& record_;
+    std::span<const std::unique_ptr<KvStorage>> kv_;
 };
 
 }  // namespace smelt

@@ -33,9 +33,7 @@ const TensorView& WeightLoader::require(const std::string& name) const {
 }
 
 Weight WeightLoader::load(const std::string& name, WeightView view, WeightUse use, Of of) {
-    view.layer = layer_of(name);
-    view.expert = of == Of::expert;
-    return backend_.load(view, use);
+    return backend_.load(view, {.use = use, .layer = layer_of(name), .expert = of == Of::expert});
 }
 
 Weight WeightLoader::take(const std::string& name, int64_t rows, int64_t cols, WeightUse use, Of of) {
@@ -161,7 +159,7 @@ Weight WeightLoader::vector(const std::string& name, int64_t n) {
 
 Weight WeightLoader::vector(std::span<const float> values) {
     return backend_.load({Format::F32, 1, static_cast<int64_t>(values.size()), std::as_bytes(values), {}},
-                         WeightUse::vector);
+                         {.use = WeightUse::vector});
 }
 
 }  // namespace smelt

@@ -8,6 +8,9 @@
 #include "conformance/rig.h"
 
 namespace smelt {
+
+using namespace op;
+
 namespace {
 
 struct Sequence {
@@ -35,17 +38,32 @@ void append(std::vector<float>& to, const std::vector<float>& row) {
     to.insert(to.end(), row.begin(), row.end());
 }
 
-KvLayer make_layer(Rig& rig, const Shape& s, int64_t n_blocks) {
-    const KvRows k = rig.kv_rows(s.type, n_blocks, s.block_len, s.n_kv_heads, s.head_dim);
-    return {k, s.v_in_k > 0 ? k.first(s.v_in_k)
-                            : rig.kv_rows(s.v_type, n_blocks, s.block_len, s.n_kv_heads, s.head_dim)};
+std::unique_ptr<KvStorage> make_kv(Backend& be, const Shape& s, int64_t n_blocks) {
+    return be.allocate_kv({.k_format = s.type,
+                           .v_format = s.v_type,
+                           .n_blocks = n_blocks,
+                           .block_len = s.block_len,
+                           .n_heads = s.n_kv_heads,
+                           .k_dim = s.head_dim,
+                           .v_dim = s.v_dim(),
+                           .v_in_k = s.v_in_k > 0});
+}
+
+// Rows of k and v to their slots, in a step of their own.
+void store(Backend& be, const Shape& s, KvStorage& kv, const std::vector<int32_t>& slots,
+           const std::vector<float>& k, const std::vector<float>& v) {
+    const auto n = static_cast<int64_t>(slots.size());
+    Rig rig(be, {.n_tokens = static_cast<int>(n)});
+    rig.set(rig.in().slots, slots);
+    rig.add(StoreKv{&kv, rig.floats({n, s.n_kv_heads, s.head_dim}, k, 0, RowsOf::tokens),
+                    rig.floats({n, s.n_kv_heads, s.head_dim}, v, 0, RowsOf::tokens), rig.in().slots});
+    rig.run();
 }
 
 // Fills the caches with every sequence's past, then stores and attends the new tokens. Sequence i has the
 // contents of ids[i].
 std::vector<float> attend(Backend& be, const Shape& s, const std::vector<Sequence>& sequences,
                           const std::vector<int>& ids, unsigned shuffle = 1) {
-    Rig rig(be);
     int n_tokens = 0, max_len = 0, n_blocks = 0;
     for (const Sequence& q : sequences) {
         n_tokens += q.n_new;
@@ -82,40 +100,34 @@ std::vector<float> attend(Backend& be, const Shape& s, const std::vector<Sequenc
         seq_start.push_back(static_cast<int32_t>(positions.size()));
     }
 
-    const KvLayer kv = make_layer(rig, s, n_blocks);
-    BatchView batch;
-    batch.n_tokens = n_tokens;
-    batch.n_seqs = static_cast<int>(sequences.size());
-    batch.max_blocks = max_blocks;
-    batch.max_kv_len = max_len;
-    batch.positions = rig.ints({n_tokens}, positions);
-    batch.slots = rig.ints({n_tokens}, slots);
-    batch.seq_start = rig.ints({batch.n_seqs + 1}, seq_start);
-    batch.block_table = rig.ints({batch.n_seqs, max_blocks}, table);
-    const auto n_past = static_cast<int64_t>(past_slots.size());
-    if (n_past > 0) {
-        BatchView past;
-        past.n_tokens = static_cast<int>(n_past);
-        past.slots = rig.ints({n_past}, past_slots);
-        be.begin();
-        be.store_kv(kv, rig.floats({n_past, s.n_kv_heads, s.head_dim}, past_k),
-                    rig.floats({n_past, s.n_kv_heads, s.head_dim}, past_v), past);
-        be.submit_and_wait();
-    }
+    const std::unique_ptr<KvStorage> kv = make_kv(be, s, n_blocks);
+    if (!past_slots.empty()) store(be, s, *kv, past_slots, past_k, past_v);
+    Rig rig(be,
+            {.n_tokens = n_tokens, .n_seqs = static_cast<int>(sequences.size()), .max_blocks = max_blocks});
+    const InputTensors& in = rig.in();
+    rig.input.counts().max_kv_len = max_len;
+    rig.set(in.positions, positions);
+    rig.set(in.slots, slots);
+    rig.set(in.seq_start, seq_start);
+    rig.set(in.block_table, table);
     const int64_t n_heads = s.n_kv_heads * s.n_rep;
-    const Tensor queries = rig.floats({n_tokens, n_heads, s.head_dim}, q, 3);
-    const Tensor keys = rig.floats({n_tokens, s.n_kv_heads, s.head_dim}, k, 1);
-    const Tensor values = rig.floats({n_tokens, s.n_kv_heads, s.head_dim}, v, 2);
-    const Tensor out = rig.empty({n_tokens, n_heads, s.v_dim()}, 5);
+    const Tensor queries = rig.floats({n_tokens, n_heads, s.head_dim}, q, 3, RowsOf::tokens);
+    const Tensor keys = rig.floats({n_tokens, s.n_kv_heads, s.head_dim}, k, 1, RowsOf::tokens);
+    const Tensor values = rig.floats({n_tokens, s.n_kv_heads, s.head_dim}, v, 2, RowsOf::tokens);
+    const Tensor out = rig.empty({n_tokens, n_heads, s.v_dim()}, 5, RowsOf::tokens);
     const EncodedWeight sink_logits = encode_vector(normal(n_heads, 3, 2));
     const Weight sinks = rig.vector(sink_logits);
-    be.begin();
-    be.store_kv(kv, keys, values, batch);
-    be.attention(out, queries, kv, batch,
-                 {.scale = 1 / std::sqrt(static_cast<float>(s.head_dim)),
-                  .window = s.window,
-                  .sinks = s.sinks ? &sinks : nullptr});
-    be.submit_and_wait();
+    rig.add(StoreKv{kv.get(), keys, values, in.slots});
+    rig.add(Attention{.out = out,
+                      .q = queries,
+                      .kv = kv.get(),
+                      .positions = in.positions,
+                      .seq_start = in.seq_start,
+                      .block_table = in.block_table,
+                      .scale = 1 / std::sqrt(static_cast<float>(s.head_dim)),
+                      .window = s.window,
+                      .sinks = s.sinks ? &sinks : nullptr});
+    rig.run();
     return rig.read(out);
 }
 
@@ -214,29 +226,30 @@ TEST(Attention, LongContexts) {
 
 // Positions that a token does not see leave no trace, not even through what is not a number.
 TEST(Attention, StaleMemoryIsNotRead) {
-    const Shape s{.head_dim = 32, .block_len = 16, .type = Format::F32};
+    const Shape s{.n_rep = 1, .head_dim = 32, .block_len = 16, .type = Format::F32};
+    const int64_t row = s.n_kv_heads * s.head_dim;
+    const std::vector<float> stale(static_cast<size_t>(2 * 16 * row), std::nanf(""));
+    const std::vector<float> value = normal(row, 5);
     for (const Device& d : devices()) {
-        Rig rig(*d.backend);
-        const int64_t row = s.n_kv_heads * s.head_dim;
-        const std::vector<float> stale(static_cast<size_t>(16 * row), std::nanf(""));
-        KvLayer kv{KvRows(Format::F32, 1, 16, s.n_kv_heads, s.head_dim),
-                   KvRows(Format::F32, 1, 16, s.n_kv_heads, s.head_dim)};
-        kv.k.storage = rig.floats({16, row}, stale).storage;
-        kv.v.storage = rig.floats({16, row}, stale).storage;
-        BatchView batch;
-        batch.n_tokens = batch.n_seqs = batch.max_blocks = batch.max_kv_len = 1;
-        batch.positions = batch.slots = rig.ints({1}, {0});
-        batch.seq_start = rig.ints({2}, {0, 1});
-        batch.block_table = rig.ints({1, 1}, {0});
-        const std::vector<float> value = normal(row, 5);
-        const Tensor k = rig.floats({1, s.n_kv_heads, s.head_dim}, normal(row, 4));
-        const Tensor v = rig.floats({1, s.n_kv_heads, s.head_dim}, value);
-        const Tensor q = rig.floats({1, s.n_kv_heads, s.head_dim}, normal(row, 6));
-        const Tensor out = rig.empty({1, s.n_kv_heads, s.head_dim});
-        d.backend->begin();
-        d.backend->store_kv(kv, k, v, batch);
-        d.backend->attention(out, q, kv, batch, {.scale = 1, .window = 0});
-        d.backend->submit_and_wait();
+        const std::unique_ptr<KvStorage> kv = make_kv(*d.backend, s, 1);
+        kv->write_block(0, std::as_bytes(std::span(stale)));
+        Rig rig(*d.backend, {.n_tokens = 1, .n_seqs = 1, .max_blocks = 1});
+        const InputTensors& in = rig.in();
+        rig.input.counts().max_kv_len = 1;
+        for (const Tensor& t : {in.positions, in.slots, in.block_table}) rig.set(t, {0});
+        rig.set(in.seq_start, {0, 1});
+        const Tensor k = rig.floats({1, s.n_kv_heads, s.head_dim}, normal(row, 4), 0, RowsOf::tokens);
+        const Tensor v = rig.floats({1, s.n_kv_heads, s.head_dim}, value, 0, RowsOf::tokens);
+        const Tensor q = rig.floats({1, s.n_kv_heads, s.head_dim}, normal(row, 6), 0, RowsOf::tokens);
+        const Tensor out = rig.empty({1, s.n_kv_heads, s.head_dim}, 0, RowsOf::tokens);
+        rig.add(StoreKv{kv.get(), k, v, in.slots});
+        rig.add(Attention{.out = out,
+                          .q = q,
+                          .kv = kv.get(),
+                          .positions = in.positions,
+                          .seq_start = in.seq_start,
+                          .block_table = in.block_table});
+        rig.run();
         EXPECT_TRUE(identical(rig.read(out), value)) << d.label;
     }
 }

@@ -7,6 +7,9 @@
 #include "quant/format.h"
 
 namespace smelt {
+
+using namespace op;
+
 namespace {
 
 struct Shape {
@@ -38,6 +41,7 @@ TEST(Experts, MatmulHasTheBitsOfThePlainOne) {
                                              s.rows, s.cols, own_rows));
                     Rig rig(*device.backend);
                     std::vector<Weight> a, b;
+                    std::vector<const Weight*> list_a, list_b;
                     std::vector<EncodedWeight> encoded;
                     for (int64_t e = 0; e < 2 * s.n_experts; ++e) {
                         encoded.push_back(
@@ -47,6 +51,8 @@ TEST(Experts, MatmulHasTheBitsOfThePlainOne) {
                         a.push_back(rig.matrix(encoded[static_cast<size_t>(e)]));
                         b.push_back(rig.matrix(encoded[static_cast<size_t>(s.n_experts + e)]));
                     }
+                    for (const Weight& w : a) list_a.push_back(&w);
+                    for (const Weight& w : b) list_b.push_back(&w);
                     const int64_t n_rows = s.n_tokens * (own_rows ? s.n_used : 1);
                     const std::vector<float> values = normal(n_rows * s.cols, 5);
                     const Tensor x = own_rows ? rig.floats({s.n_tokens, s.n_used, s.cols}, values)
@@ -58,33 +64,37 @@ TEST(Experts, MatmulHasTheBitsOfThePlainOne) {
                     WeightView bias_view = encoded_bias.view();
                     bias_view.rows = s.n_experts;
                     bias_view.cols = s.rows;
-                    const Weight bias = device.backend->load(bias_view, WeightUse::vector);
-                    const ExpertsOut outs[] = {{out_a, a}, {out_b, b, &bias}};
-                    device.backend->begin();
-                    device.backend->matmul_experts(outs, x, rig.ints({s.n_tokens, s.n_used}, ids));
-                    device.backend->submit_and_wait();
+                    const Weight bias = device.backend->load(bias_view, {.use = WeightUse::vector});
+                    rig.add(MatmulExperts{.x = x,
+                                          .ids = rig.ints({s.n_tokens, s.n_used}, ids),
+                                          .products = {{out_a, rig.record.keep(list_a)},
+                                                       {out_b, rig.record.keep(list_b), &bias}},
+                                          .n = 2});
+                    rig.run();
                     const std::vector<float> got_a = rig.read(out_a), got_b = rig.read(out_b);
 
                     for (int64_t pair = 0; pair < s.n_tokens * s.n_used; ++pair) {
                         const int64_t row = own_rows ? pair : pair / s.n_used;
                         const auto expert = static_cast<size_t>(ids[static_cast<size_t>(pair)]);
-                        const Tensor one = rig.floats({1, s.cols}, {values.begin() + row * s.cols,
-                                                                    values.begin() + (row + 1) * s.cols});
-                        const Tensor to_a = rig.empty({1, s.rows}), to_b = rig.empty({1, s.rows});
+                        Rig alone(*device.backend);
+                        const Tensor one = alone.floats({1, s.cols}, {values.begin() + row * s.cols,
+                                                                      values.begin() + (row + 1) * s.cols});
+                        const Tensor to_a = alone.empty({1, s.rows}), to_b = alone.empty({1, s.rows});
                         const auto all_biases = encoded_bias.decoded();
                         const auto first = all_biases.begin() + static_cast<std::ptrdiff_t>(expert) * s.rows;
                         const EncodedWeight row_bias = encode_vector({first, first + s.rows});
                         const Weight own_bias = rig.vector(row_bias);
-                        const MatmulOut plain[] = {{to_a, &a[expert]}, {to_b, &b[expert], &own_bias}};
-                        device.backend->begin();
-                        device.backend->matmul(plain, one);
-                        device.backend->submit_and_wait();
+                        alone
+                            .add(Matmul{.x = one,
+                                        .products = {{to_a, &a[expert]}, {to_b, &b[expert], &own_bias}},
+                                        .n = 2})
+                            .run();
                         const auto slice = [&](const std::vector<float>& all) {
                             return std::vector<float>(all.begin() + pair * s.rows,
                                                       all.begin() + (pair + 1) * s.rows);
                         };
-                        ASSERT_TRUE(identical(slice(got_a), rig.read(to_a)));
-                        ASSERT_TRUE(identical(slice(got_b), rig.read(to_b)));
+                        ASSERT_TRUE(identical(slice(got_a), alone.read(to_a)));
+                        ASSERT_TRUE(identical(slice(got_b), alone.read(to_b)));
                     }
                 }
             }
@@ -102,14 +112,18 @@ Routed route(Backend& backend, const std::vector<float>& logits, const std::vect
     const int64_t n_experts = static_cast<int64_t>(logits.size()) / n_tokens;
     const EncodedWeight encoded = encode_vector(bias);
     const Weight w = bias.empty() ? Weight() : rig.vector(encoded);
-    if (!bias.empty()) p.selection_bias = &w;
-    const Tensor ids = rig.raw(DType::I32, {n_tokens, n_used}), weights = rig.empty({n_tokens, n_used});
-    backend.begin();
-    backend.route(ids, weights, rig.floats({n_tokens, n_experts}, logits), p);
-    backend.submit_and_wait();
-    Routed r{std::vector<int32_t>(static_cast<size_t>(n_tokens * n_used)), rig.read(weights)};
-    backend.read(ids, r.ids.data());
-    return r;
+    const Tensor ids =
+        rig.ints({n_tokens, n_used}, std::vector<int32_t>(static_cast<size_t>(n_tokens * n_used)));
+    const Tensor weights = rig.empty({n_tokens, n_used});
+    rig.add(Route{.ids = ids,
+                  .weights = weights,
+                  .logits = rig.floats({n_tokens, n_experts}, logits),
+                  .score = p.score,
+                  .normalize = p.normalize,
+                  .scale = p.scale,
+                  .selection_bias = bias.empty() ? nullptr : &w});
+    rig.run();
+    return {rig.read_ints(ids), rig.read(weights)};
 }
 
 TEST(Experts, RoutingAgreesWithTheReference) {
@@ -153,9 +167,8 @@ TEST(Experts, WeightedSumsAgreeWithTheReference) {
     const auto run = [&](Backend& backend) {
         Rig rig(backend);
         const Tensor to = rig.floats({n_tokens, dim}, x, 5);
-        backend.begin();
-        backend.add_experts(to, rig.floats({n_tokens, n_used, dim}, y), rig.floats({n_tokens, n_used}, w));
-        backend.submit_and_wait();
+        rig.add(AddExperts{to, rig.floats({n_tokens, n_used, dim}, y), rig.floats({n_tokens, n_used}, w)});
+        rig.run();
         return rig.read(to);
     };
     const std::vector<float> expected = run(reference());

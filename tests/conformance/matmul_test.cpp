@@ -6,7 +6,14 @@
 #include "conformance/rig.h"
 
 namespace smelt {
+
+using namespace op;
+
 namespace {
+
+Matmul one_product(const Tensor& x, const Tensor& out, const Weight& w) {
+    return {.x = x, .products = {{.out = out, .w = &w}}, .n = 1};
+}
 
 class EveryFormat : public testing::TestWithParam<Format> {};
 
@@ -59,9 +66,7 @@ TEST_P(EveryFormat, MatmulIsNearTheReference) {
                     Rig rig(be);
                     const Weight weight = rig.matrix(w);
                     const Tensor in = rig.floats({n, cols}, x, 3), out = rig.empty({n, rows}, 5);
-                    be.begin();
-                    be.matmul(std::vector<MatmulOut>{{out, &weight, nullptr}}, in);
-                    be.submit_and_wait();
+                    rig.add(one_product(in, out, weight)).run();
                     return rig.read(out);
                 };
                 const std::vector<float> expected = product(reference());
@@ -93,9 +98,7 @@ TEST_P(EveryFormat, SeveralProductsWithBiasShareOneInput) {
         const Tensor in = rig.floats({n, cols}, x);
         const Tensor o0 = rig.empty({n, rows[0]}), o1 = rig.empty({n, rows[1]}, 1),
                      o2 = rig.empty({n, rows[2]});
-        be.begin();
-        be.matmul(std::vector<MatmulOut>{{o0, &w0, nullptr}, {o1, &w1, &b1}, {o2, &w2, &b2}}, in);
-        be.submit_and_wait();
+        rig.add(Matmul{.x = in, .products = {{o0, &w0}, {o1, &w1, &b1}, {o2, &w2, &b2}}, .n = 3}).run();
         return std::vector<std::vector<float>>{rig.read(o0), rig.read(o1), rig.read(o2)};
     };
     const auto expected = product(reference());
@@ -121,11 +124,9 @@ TEST_P(EveryFormat, ATokenAloneHasTheBitsItHasInABatch) {
         const std::vector<float> part(x.begin() + first * cols, x.begin() + (first + count) * cols);
         const Tensor in = rig.floats({count, cols}, part), out = rig.empty({count, rows});
         const Tensor out2 = rig.empty({count, 48});
-        std::vector<MatmulOut> outs = {{out, &weight, nullptr}};
-        if (with_other) outs.insert(outs.begin(), {out2, &second, nullptr});
-        be.begin();
-        be.matmul(outs, in);
-        be.submit_and_wait();
+        rig.add(with_other ? Matmul{.x = in, .products = {{out2, &second}, {out, &weight}}, .n = 2}
+                           : one_product(in, out, weight));
+        rig.run();
         return rig.read(out);
     };
     const std::vector<Device> alone = make_devices(1), many = make_devices(5);
@@ -146,15 +147,12 @@ TEST_P(EveryFormat, ATokenAloneHasTheBitsItHasInABatch) {
 void tokens_alone_have_their_bits(const EncodedWeight& w, int64_t n) {
     const std::vector<float> x = normal(n * w.cols, 6);
     for (const Device& d : devices()) {
-        Rig rig(*d.backend);
-        const Weight weight = rig.matrix(w);
+        const Weight weight = d.backend->load(w.view(), {.use = WeightUse::matrix});
         const auto product = [&](int64_t first, int64_t count) {
+            Rig rig(*d.backend);
             const std::vector<float> part(x.begin() + first * w.cols, x.begin() + (first + count) * w.cols);
             const Tensor in = rig.floats({count, w.cols}, part), out = rig.empty({count, w.rows});
-            const MatmulOut m{out, &weight, nullptr};
-            d.backend->begin();
-            d.backend->matmul({&m, 1}, in);
-            d.backend->submit_and_wait();
+            rig.add(one_product(in, out, weight)).run();
             return rig.read(out);
         };
         const std::vector<float> all = product(0, n);
@@ -220,11 +218,9 @@ TEST_P(EveryFormat, EveryOtherRowHasTheBitsOfAMatrixOfItsOwn) {
                 const std::vector<float> x = normal(n * cols, 2);
                 const auto product = [&](Backend& be, const WeightView& view) {
                     Rig rig(be);
-                    const Weight w = be.load(view, WeightUse::matrix);
+                    const Weight w = be.load(view, {.use = WeightUse::matrix});
                     const Tensor in = rig.floats({n, cols}, x), out = rig.empty({n, rows});
-                    be.begin();
-                    be.matmul(std::vector<MatmulOut>{{out, &w, nullptr}}, in);
-                    be.submit_and_wait();
+                    rig.add(one_product(in, out, w)).run();
                     return rig.read(out);
                 };
                 const WeightView own{GetParam(), rows, cols, data, scales};
@@ -242,12 +238,11 @@ TEST_P(EveryFormat, EmbedIsExact) {
     for (const int64_t cols : test_cols(GetParam())) {
         const EncodedWeight w = random_weight(GetParam(), 37, cols, 7);
         const auto rows = [&](Backend& be) {
-            Rig rig(be);
-            const Weight table = be.load(w.view(), WeightUse::embedding);
-            const Tensor ids = rig.ints({4}, {36, 0, 17, 17}), out = rig.empty({4, cols}, 2);
-            be.begin();
-            be.embed(out, table, ids);
-            be.submit_and_wait();
+            Rig rig(be, {.n_tokens = 4});
+            const Weight table = be.load(w.view(), {.use = WeightUse::embedding});
+            const Tensor out = rig.empty({4, cols}, 2, RowsOf::tokens);
+            rig.set(rig.in().ids, {36, 0, 17, 17});
+            rig.add(Embed{out, rig.in().ids, &table}).run();
             return rig.read(out);
         };
         const std::vector<float> expected = rows(reference());
@@ -264,9 +259,7 @@ TEST_P(EveryFormat, ZeroActivationsAreExact) {
         const Weight weight = rig.matrix(w);
         const Tensor in = rig.floats({6, cols}, std::vector<float>(static_cast<size_t>(6 * cols), 0.0f)),
                      out = rig.empty({6, 20});
-        d.backend->begin();
-        d.backend->matmul(std::vector<MatmulOut>{{out, &weight, nullptr}}, in);
-        d.backend->submit_and_wait();
+        rig.add(one_product(in, out, weight)).run();
         EXPECT_TRUE(identical(rig.read(out), std::vector<float>(6 * 20, 0.0f))) << d.label;
     }
 }
@@ -285,9 +278,7 @@ TEST(Matmul, TheFullRangeOfInt8) {
         Rig rig(be);
         const Weight weight = rig.matrix(w);
         const Tensor in = rig.floats({1, 64}, x), out = rig.empty({1, 16});
-        be.begin();
-        be.matmul(std::vector<MatmulOut>{{out, &weight, nullptr}}, in);
-        be.submit_and_wait();
+        rig.add(one_product(in, out, weight)).run();
         return rig.read(out);
     };
     const std::vector<float> expected = product(reference());

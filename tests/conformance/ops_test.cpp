@@ -7,6 +7,9 @@
 #include "conformance/rig.h"
 
 namespace smelt {
+
+using namespace op;
+
 namespace {
 
 const std::vector<int64_t> lengths = {1, 2, 3, 31, 32, 33, 63, 64, 65, 255, 257, 1024};
@@ -14,20 +17,19 @@ const std::vector<int64_t> token_counts = {1, 2, 3, 5, 9, 16, 33};
 
 // Runs op on the reference and every device; each result within rel * (|expected| + floor).
 void compare(const std::function<std::vector<float>(Rig&)>& op, double rel, double floor,
-             const std::string& what) {
-    Rig reference_rig(reference());
+             const std::string& what, const StepShape& shape = {}) {
+    Rig reference_rig(reference(), shape);
     const std::vector<float> expected = op(reference_rig);
     std::vector<double> bound;
     for (const float e : expected) bound.push_back(rel * (std::fabs(as_double(e)) + floor));
     for (const Device& d : devices()) {
-        Rig rig(*d.backend);
+        Rig rig(*d.backend, shape);
         ASSERT_TRUE(near(op(rig), expected, bound, std::max(1e-30, rel * rel))) << d.label << " " << what;
     }
 }
-std::vector<float> run(Rig& rig, const Tensor& out, const std::function<void()>& op) {
-    rig.be.begin();
-    op();
-    rig.be.submit_and_wait();
+template <class Op>
+std::vector<float> run(Rig& rig, const Tensor& out, const Op& op) {
+    rig.add(op).run();
     return rig.read(out);
 }
 
@@ -41,7 +43,7 @@ TEST(Ops, RmsNorm) {
                     const Weight weight = rig.vector(w);
                     const Tensor in = rig.floats({n, 3, len}, x, 7);
                     const Tensor out = in_place ? in : rig.empty({n, 3, len}, 2);
-                    return run(rig, out, [&] { rig.be.rms_norm(out, in, weight, 1e-6f); });
+                    return run(rig, out, RmsNorm{out, in, &weight, 1e-6f});
                 };
             };
             const double rel = (static_cast<double>(len) / 2 + 6) * eps;
@@ -63,7 +65,7 @@ TEST(Ops, LayerNorm) {
                         const Weight weight = rig.vector(w), bias = rig.vector(b);
                         const Tensor in = rig.floats({n, 3, len}, x, 7);
                         const Tensor out = in_place ? in : rig.empty({n, 3, len}, 2);
-                        return run(rig, out, [&] { rig.be.layer_norm(out, in, weight, bias, 1e-5f); });
+                        return run(rig, out, LayerNorm{out, in, &weight, &bias, 1e-5f});
                     };
                 };
                 // The mean is off by at most len / 2 roundings, which the norm divides by the deviation: that
@@ -80,32 +82,6 @@ TEST(Ops, LayerNorm) {
     }
 }
 
-TEST(Ops, AddRmsNormFusedOrComposed) {
-    for (const int64_t len : lengths) {
-        const EncodedWeight w = encode_vector(normal(len, 1));
-        const int64_t n = 5;
-        const std::vector<float> x = normal(n * len, 2), residual = normal(n * len, 3);
-        const auto op = [&](bool composed) {
-            return [&, composed](Rig& rig) {
-                const Weight weight = rig.vector(w);
-                const Tensor r = rig.floats({n, len}, residual, 1), in = rig.floats({n, len}, x);
-                const Tensor out = rig.empty({n, len}, 3);
-                std::vector<float> result = run(rig, out, [&] {
-                    composed ? rig.be.Backend::add_rms_norm(out, r, in, weight, 1e-6f)
-                             : rig.be.add_rms_norm(out, r, in, weight, 1e-6f);
-                });
-                const std::vector<float> sum = rig.read(r);
-                result.insert(result.end(), sum.begin(), sum.end());
-                return result;
-            };
-        };
-        // The sum is rounded once in both; its relative error does not grow in the norm.
-        const double rel = (static_cast<double>(len) / 2 + 8) * eps;
-        compare(op(false), rel, 0, fmt::format("fused, rows of {}", len));
-        compare(op(true), rel, 0, fmt::format("composed, rows of {}", len));
-    }
-}
-
 TEST(Ops, RopeTableIsExactForFarPositions) {
     std::vector<float> frequencies;
     for (int i = 0; i < 33; ++i) frequencies.push_back(static_cast<float>(std::pow(1e6, -i / 33.0)));
@@ -115,10 +91,11 @@ TEST(Ops, RopeTableIsExactForFarPositions) {
         compare(
             [&](Rig& rig) {
                 const Weight inv_freq = rig.vector(w);
-                const Tensor pos = rig.ints({7}, positions), out = rig.empty({7, 33, 2}, 4);
-                return run(rig, out, [&] { rig.be.rope_table(out, pos, inv_freq, scale); });
+                const Tensor out = rig.empty({7, 33, 2}, 4, RowsOf::tokens);
+                rig.set(rig.in().positions, positions);
+                return run(rig, out, RopeTable{out, rig.in().positions, &inv_freq, scale});
             },
-            2 * eps, 1, "rope table");
+            2 * eps, 1, "rope table", {.n_tokens = 7});
     }
 }
 
@@ -140,7 +117,7 @@ TEST(Ops, Rope) {
                     [&](Rig& rig) {
                         const Tensor heads = rig.floats({n, 3, 128}, x, 5);
                         const Tensor cos_sin = rig.floats({n, n_dims / 2, 2}, table, 1);
-                        return run(rig, heads, [&] { rig.be.rope(heads, cos_sin, pairing, first); });
+                        return run(rig, heads, Rope{heads, cos_sin, pairing, first});
                     },
                     // two products of numbers below 20
                     3 * eps, 40, fmt::format("{} of 128 dims from {}, {} tokens", n_dims, first, n));
@@ -158,7 +135,7 @@ TEST(Ops, AddAndSiluMul) {
             compare(
                 [&](Rig& rig) {
                     const Tensor a = rig.floats({n, len}, x, 3), b = rig.floats({n, len}, y, 1);
-                    return run(rig, a, [&] { rig.be.add(a, b); });
+                    return run(rig, a, Add{a, b});
                 },
                 0x1p-60, 0, "add, " + what);
             x.front() = -200;  // e^200 is no float
@@ -168,14 +145,14 @@ TEST(Ops, AddAndSiluMul) {
                     [&](Rig& rig) {
                         const Tensor gate = rig.floats({n, len}, x, 2), up = rig.floats({n, len}, y, 1);
                         const Tensor out = in_place ? gate : rig.empty({n, len}, 4);
-                        return run(rig, out, [&] { rig.be.silu_mul(out, gate, up); });
+                        return run(rig, out, SiluMul{out, gate, up});
                     },
                     12 * eps, 1e-29, "silu_mul, " + what);
                 compare(
                     [&](Rig& rig) {
                         const Tensor gate = rig.floats({n, len}, x, 2), up = rig.floats({n, len}, y, 1);
                         const Tensor out = in_place ? gate : rig.empty({n, len}, 4);
-                        return run(rig, out, [&] { rig.be.clamped_silu_mul(out, gate, up, 1.702f, 1.5f); });
+                        return run(rig, out, ClampedSiluMul{out, gate, up, 1.702f, 1.5f});
                     },
                     // alpha * g is rounded once more, and e^x carries that on
                     40 * eps, 1e-29, "clamped_silu_mul, " + what);
@@ -195,7 +172,7 @@ TEST(Ops, Gelu) {
                     [&](Rig& rig) {
                         const Tensor in = rig.floats({n, len}, x, 2);
                         const Tensor out = in_place ? in : rig.empty({n, len}, 3);
-                        return run(rig, out, [&] { rig.be.gelu(out, in); });
+                        return run(rig, out, Gelu{out, in});
                     },
                     // Far below zero the result is exp of a large number, whose rounding is relative to it.
                     400 * eps, 1e-19, fmt::format("rows of {}, {} tokens", len, n));
@@ -209,7 +186,7 @@ TEST(Ops, CopyBetweenColumns) {
     compare(
         [&](Rig& rig) {
             const Tensor in = rig.floats({9, 40}, x, 2), out = rig.floats({9, 33}, normal(9 * 33, 2), 1);
-            return run(rig, out, [&] { rig.be.copy(out.columns(5, 20), in.columns(19, 20)); });
+            return run(rig, out, Copy{out.columns(5, 20), in.columns(19, 20)});
         },
         0, 0, "copy");
 }
@@ -218,11 +195,12 @@ TEST(Ops, GatherRows) {
     const std::vector<float> x = normal(9 * 33, 1);
     compare(
         [&](Rig& rig) {
-            const Tensor in = rig.floats({9, 33}, x, 2), rows = rig.ints({4}, {8, 0, 0, 5});
-            const Tensor out = rig.empty({4, 33}, 1);
-            return run(rig, out, [&] { rig.be.gather_rows(out, in, rows); });
+            const Tensor in = rig.floats({9, 33}, x, 2, RowsOf::tokens);
+            const Tensor out = rig.empty({4, 33}, 1, RowsOf::logits);
+            rig.set(rig.in().logits_rows, {8, 0, 0, 5});
+            return run(rig, out, GatherRows{out, in, rig.in().logits_rows});
         },
-        0, 0, "gather");
+        0, 0, "gather", {.n_tokens = 9, .n_logits = 4});
 }
 
 // Equal values, zeros of both signs, infinities, NaN: the same order everywhere, and the values as they were.
@@ -239,13 +217,10 @@ TEST(Ops, TopK) {
             std::fill(x.end() - n, x.end() - n / 2, -inf);
             const auto best = [&](Backend& backend) {
                 Rig rig(backend);
-                const Tensor values = rig.empty({4, k}), ids = rig.raw(DType::I32, {4, k});
-                backend.begin();
-                backend.top_k(values, ids, rig.floats({4, n}, x, 3));
-                backend.submit_and_wait();
-                std::vector<int32_t> chosen(static_cast<size_t>(4 * k));
-                backend.read(ids, chosen.data());
-                return std::pair(rig.read(values), chosen);
+                const Tensor values = rig.empty({4, k});
+                const Tensor ids = rig.ints({4, k}, std::vector<int32_t>(static_cast<size_t>(4 * k)));
+                rig.add(TopK{values, ids, rig.floats({4, n}, x, 3)}).run();
+                return std::pair(rig.read(values), rig.read_ints(ids));
             };
             const auto expected = best(reference());
             for (const Device& d : devices()) {
@@ -257,18 +232,17 @@ TEST(Ops, TopK) {
     }
 }
 
-// Ops see what ops before them in the same record wrote, and what write() did between them.
-TEST(Ops, AWriteKeepsItsPlaceInTheRecord) {
+// Ops see what ops before them in the same record wrote, a launch what the one before left, and what was
+// written between them.
+TEST(Ops, StepsSeeWhatIsInTheWorkspace) {
     for (const Device& d : devices()) {
         Rig rig(*d.backend);
         const Tensor x = rig.floats({1, 3}, {1, 2, 3}), y = rig.floats({1, 3}, {10, 10, 10});
-        const std::vector<float> later = {5, 5, 5};
-        d.backend->begin();
-        d.backend->add(x, y);
-        d.backend->write(y, later.data());
-        d.backend->add(x, y);
-        d.backend->submit_and_wait();
-        EXPECT_TRUE(identical(rig.read(x), {16, 17, 18})) << d.label;
+        rig.add(Add{x, y}).add(Add{x, y}).run();
+        EXPECT_TRUE(identical(rig.read(x), {21, 22, 23})) << d.label;
+        rig.write(y, {5, 5, 5});
+        rig.run();
+        EXPECT_TRUE(identical(rig.read(x), {31, 32, 33})) << d.label;
     }
 }
 
@@ -285,29 +259,48 @@ TEST_P(EveryKvFormat, StoreAndCopyBlocks) {
         v[0] = 70000;  // infinite as F16
         std::fill_n(k.begin() + 32, std::min<int64_t>(32, n * row - 32), 0.0f);
         for (int64_t i = 0; i < row; ++i) v[static_cast<size_t>(row + i)] *= 1e-38f;  // subnormal
-        const auto cache = [&](Rig& rig) {
-            const KvLayer kv{rig.kv_rows(type, n_blocks, block_len, n_kv_heads, head_dim),
-                             rig.kv_rows(type, n_blocks, block_len, n_kv_heads, head_dim)};
-            BatchView batch;
-            batch.slots = rig.ints({n}, {7, 0, 19, 3, 12, 11});
-            batch.n_tokens = static_cast<int>(n);
-            const Tensor ks = rig.floats({n, n_kv_heads, head_dim}, k, 3);
-            const Tensor vs = rig.floats({n, n_kv_heads, head_dim}, v, 1);
-            const std::vector<int32_t> from = {1, 3}, to = {2, 1};
-            rig.be.begin();
-            rig.be.store_kv(kv, ks, vs, batch);
-            rig.be.copy_kv_blocks(kv, from, to);
-            rig.be.submit_and_wait();
-            std::vector<std::byte> bytes = rig.read(kv.k);
-            const std::vector<std::byte> more = rig.read(kv.v);
-            bytes.insert(bytes.end(), more.begin(), more.end());
-            return bytes;
+        const auto cache = [&](Backend& be) {
+            const auto kv = be.allocate_kv({.k_format = type,
+                                            .v_format = type,
+                                            .n_blocks = n_blocks,
+                                            .block_len = block_len,
+                                            .n_heads = n_kv_heads,
+                                            .k_dim = head_dim,
+                                            .v_dim = head_dim});
+            Rig rig(be, {.n_tokens = static_cast<int>(n)});
+            rig.set(rig.in().slots, {7, 0, 19, 3, 12, 11});
+            rig.add(StoreKv{kv.get(), rig.floats({n, n_kv_heads, head_dim}, k, 3, RowsOf::tokens),
+                            rig.floats({n, n_kv_heads, head_dim}, v, 1, RowsOf::tokens), rig.in().slots});
+            rig.run();
+            const BlockPair copies[] = {{1, 2}, {3, 1}};
+            kv->copy_blocks(copies);
+            return contents_of(*kv);
         };
-        Rig reference_rig(reference());
-        const std::vector<std::byte> expected = cache(reference_rig);
+        const std::vector<std::byte> expected = cache(reference());
+        for (const Device& d : devices())
+            EXPECT_EQ(cache(*d.backend), expected) << d.label << " head_dim " << head_dim;
+    }
+}
+// What write_block() was given comes back, and nothing else changes.
+TEST_P(EveryKvFormat, BlocksAreReadAsTheyWereWritten) {
+    for (const bool v_in_k : {false, true}) {
+        const KvShape shape{.k_format = GetParam(),
+                            .v_format = GetParam(),
+                            .n_blocks = 3,
+                            .block_len = 5,
+                            .n_heads = 2,
+                            .k_dim = 96,
+                            .v_dim = 64,
+                            .v_in_k = v_in_k};
+        std::vector<std::byte> bytes(shape.block_bytes());
+        std::mt19937 random(1);
+        for (std::byte& b : bytes) b = static_cast<std::byte>(random());
+        std::vector<std::byte> all(shape.n_bytes());
+        std::copy(bytes.begin(), bytes.end(), all.begin() + static_cast<std::ptrdiff_t>(shape.block_bytes()));
         for (const Device& d : devices()) {
-            Rig rig(*d.backend);
-            EXPECT_EQ(cache(rig), expected) << d.label << " head_dim " << head_dim;
+            const auto kv = d.backend->allocate_kv(shape);
+            kv->write_block(1, bytes);
+            EXPECT_EQ(contents_of(*kv), all) << d.label << (v_in_k ? ", v in k" : "");
         }
     }
 }

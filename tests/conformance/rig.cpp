@@ -11,7 +11,6 @@ namespace smelt {
 
 namespace {
 
-constexpr float filler = -77777.0f;
 constexpr size_t misalignment = 1;  // byte; mapped files promise nothing
 
 }  // namespace
@@ -94,65 +93,105 @@ int64_t whole_blocks(Format f, int64_t cols) {
     return (cols + block - 1) / block * block;
 }
 
-Tensor Rig::raw(DType type, std::vector<int64_t> shape) {
-    Tensor t;
-    t.dtype = type;
+Rig::Rig(Backend& b, const StepShape& shape) : be(b), record(shape) {
+    input.reset(shape);
+    for (const Tensor& t :
+         {in().ids, in().positions, in().slots, in().seq_start, in().block_table, in().window_slots,
+          in().window_table, in().logits_rows, in().hidden_rows, in().draw_rows, in().edits, in().masks}) {
+        if (t) std::ranges::fill(input.of(t), 0x5a5a5a5a);
+    }
+    input.counts() = {.n_tokens = shape.n_tokens,
+                      .n_seqs = shape.n_seqs,
+                      .n_logits = shape.n_logits,
+                      .n_hidden = shape.n_hidden};
+}
+
+Tensor Rig::take(DType type, const std::vector<int64_t>& shape, int64_t gap, RowsOf rows_of) {
+    int64_t row_len = 1;
+    for (size_t i = 1; i < shape.size(); ++i) row_len *= shape[i];
+    int64_t each = 1;
+    if (rows_of != RowsOf::fixed) {
+        const StepShape& s = record.shape();
+        const StepCounts most{
+            .n_tokens = s.n_tokens, .n_seqs = s.n_seqs, .n_logits = s.n_logits, .n_hidden = s.n_hidden};
+        each = shape[0] / most.of(rows_of);
+        CHECK(each * most.of(rows_of) == shape[0]);
+    }
+    Tensor t = record.take(type, rows_of, {shape[0], row_len + gap}, each);
     t.rank = static_cast<int>(shape.size());
+    t.shape = {};
     std::copy(shape.begin(), shape.end(), t.shape.begin());
-    t.row_stride = t.row_len();
-    storages_.push_back(be.allocate(t.n_bytes()));
-    t.storage = storages_.back().get();
     return t;
 }
 
-KvRows Rig::kv_rows(Format f, int64_t n_blocks, int64_t block_len, int64_t n_heads, int64_t dim) {
-    KvRows rows(f, n_blocks, block_len, n_heads, dim);
-    rows.storage = raw(DType::I32, {(static_cast<int64_t>(rows.n_bytes()) + 3) / 4}).storage;
-    return rows;
+void Rig::put(const Tensor& dense, const void* bytes) {
+    if (program_ != nullptr) {
+        be.write(dense, bytes);
+        return;
+    }
+    const auto* first = static_cast<const std::byte*>(bytes);
+    contents_.push_back({dense, {first, first + dense.n_bytes()}});
 }
 
-std::vector<std::byte> Rig::read(const KvRows& rows) {
-    Tensor words{.storage = rows.storage, .dtype = DType::I32, .rank = 1};
-    words.shape[0] = (static_cast<int64_t>(rows.n_bytes()) + 3) / 4;
-    words.row_stride = 1;
-    std::vector<std::byte> bytes(words.n_bytes());
-    be.read(words, bytes.data());
-    bytes.resize(rows.n_bytes());
-    return bytes;
-}
-
-Tensor Rig::ints(std::vector<int64_t> shape, const std::vector<int32_t>& values) {
-    const Tensor t = raw(DType::I32, std::move(shape));
+Tensor Rig::ints(std::vector<int64_t> shape, const std::vector<int32_t>& values, RowsOf rows_of) {
+    const Tensor t = take(DType::I32, shape, 0, rows_of);
     CHECK(static_cast<int64_t>(values.size()) == t.n_elements());
-    be.write(t, values.data());
+    put(t, values.data());
     return t;
 }
 
-Tensor Rig::floats(std::vector<int64_t> shape, const std::vector<float>& values, int64_t gap) {
-    Tensor t;
-    t.rank = static_cast<int>(shape.size());
-    std::copy(shape.begin(), shape.end(), t.shape.begin());
+Tensor Rig::floats(std::vector<int64_t> shape, const std::vector<float>& values, int64_t gap,
+                   RowsOf rows_of) {
+    const Tensor t = take(DType::F32, shape, gap, rows_of);
+    write(t, values);
+    return t;
+}
+
+namespace {
+
+// t and the filler between its rows.
+Tensor with_gaps(const Tensor& t) {
+    Tensor whole = t.flat();
+    whole.shape[1] = t.row_stride;
+    return whole;
+}
+
+}  // namespace
+
+void Rig::write(const Tensor& t, const std::vector<float>& values) {
     CHECK(static_cast<int64_t>(values.size()) == t.n_elements());
-    const Tensor whole = raw(DType::F32, {t.n_rows(), t.row_len() + gap});
+    const Tensor whole = with_gaps(t);
     std::vector<float> all(static_cast<size_t>(whole.n_elements()), filler);
     for (int64_t i = 0; i < t.n_rows(); ++i) {
         std::copy_n(values.begin() + i * t.row_len(), t.row_len(), all.begin() + i * whole.row_stride);
     }
-    be.write(whole, all.data());
-    t.storage = whole.storage;
-    t.row_stride = whole.row_stride;
-    return t;
+    put(whole, all.data());
 }
 
-Tensor Rig::empty(std::vector<int64_t> shape, int64_t gap) {
+Tensor Rig::empty(std::vector<int64_t> shape, int64_t gap, RowsOf rows_of) {
     int64_t n = 1;
     for (const int64_t s : shape) n *= s;
-    return floats(std::move(shape), std::vector<float>(static_cast<size_t>(n), filler), gap);
+    return floats(std::move(shape), std::vector<float>(static_cast<size_t>(n), filler), gap, rows_of);
+}
+
+void Rig::set(const Tensor& t, const std::vector<int32_t>& values) {
+    set_structs(t, values);
+}
+
+void Rig::compile() {
+    program_ = be.compile(record);
+    for (const Contents& c : contents_) be.write(c.tensor, c.bytes.data());
+    contents_.clear();
+}
+
+StepResult Rig::run() {
+    if (program_ == nullptr) compile();
+    be.launch(*program_, input);
+    return be.collect();
 }
 
 std::vector<float> Rig::read(const Tensor& t) {
-    Tensor whole = t.flat();
-    whole.shape[1] = t.row_stride;
+    const Tensor whole = with_gaps(t);
     std::vector<float> all(static_cast<size_t>(whole.n_elements())), rows;
     be.read(whole, all.data());
     for (int64_t i = 0; i < t.n_rows(); ++i) {
@@ -163,6 +202,22 @@ std::vector<float> Rig::read(const Tensor& t) {
         EXPECT_TRUE(intact) << "memory between rows was written, row " << i;
     }
     return rows;
+}
+
+std::vector<int32_t> Rig::read_ints(const Tensor& t) {
+    std::vector<int32_t> all(static_cast<size_t>(t.n_elements()));
+    be.read(t, all.data());
+    return all;
+}
+
+std::vector<std::byte> contents_of(KvStorage& kv) {
+    const KvShape& s = kv.shape();
+    std::vector<std::byte> all(s.n_bytes());
+    for (int64_t b = 0; b < s.n_blocks; ++b) {
+        kv.read_block(static_cast<int32_t>(b),
+                      std::span(all).subspan(static_cast<size_t>(b) * s.block_bytes(), s.block_bytes()));
+    }
+    return all;
 }
 
 testing::AssertionResult near(const std::vector<float>& got, const std::vector<float>& expected,

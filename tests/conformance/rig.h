@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <random>
 #include <string>
@@ -12,6 +13,7 @@
 #include "backend/backend.h"
 
 namespace smelt {
+
 
 struct Device {
     std::string label;  // "cpu avx2"
@@ -37,28 +39,65 @@ EncodedWeight encode_vector(const std::vector<float>& values);
 // The least multiple of the format's block that has room for so many columns.
 int64_t whole_blocks(Format f, int64_t cols);
 
-// Tensors on one backend for the length of a test case.
+// A record on one backend, the contents of its tensors, and the program that it becomes.
 class Rig {
  public:
-    explicit Rig(Backend& b) : be(b) {}
+    explicit Rig(Backend& b, const StepShape& shape = {});
     Backend& be;
+    Record record;
+    // Counts are those of the shape until a test says otherwise, everything else is no valid id, slot or token
+    // until a test sets it.
+    StepInput input;
 
-    // `gap` elements of filler between rows.
-    Tensor floats(std::vector<int64_t> shape, const std::vector<float>& values, int64_t gap = 0);
-    Tensor empty(std::vector<int64_t> shape, int64_t gap = 0);
-    Tensor ints(std::vector<int64_t> shape, const std::vector<int32_t>& values);
-    Tensor raw(DType type, std::vector<int64_t> shape);  // zeroed
-    KvRows kv_rows(Format f, int64_t n_blocks, int64_t block_len, int64_t n_heads, int64_t dim);
-    Weight matrix(const EncodedWeight& w) { return be.load(w.view(), WeightUse::matrix); }
-    Weight vector(const EncodedWeight& w) { return be.load(w.view(), WeightUse::vector); }
+    // `gap` elements of filler between rows. Rows are fixed, or counted by something of which each has
+    // shape[0] / its bound.
+    Tensor floats(std::vector<int64_t> shape, const std::vector<float>& values, int64_t gap = 0,
+                  RowsOf rows_of = RowsOf::fixed);
+    Tensor empty(std::vector<int64_t> shape, int64_t gap = 0, RowsOf rows_of = RowsOf::fixed);
+    Tensor ints(std::vector<int64_t> shape, const std::vector<int32_t>& values,
+                RowsOf rows_of = RowsOf::fixed);
+    const InputTensors& in() const { return record.inputs(); }
+    // The first values of a tensor of the input.
+    void set(const Tensor& t, const std::vector<int32_t>& values);
+    template <class T>
+    void set_structs(const Tensor& t, const std::vector<T>& values) {
+        const std::span<T> to = input.of<T>(t);
+        CHECK(values.size() <= to.size());
+        std::copy(values.begin(), values.end(), to.begin());
+    }
+    void write(const Tensor& t, const std::vector<float>& values);
 
-    // The rows of t; fails when the filler between them has changed.
+    Weight matrix(const EncodedWeight& w) { return be.load(w.view(), {.use = WeightUse::matrix}); }
+    Weight vector(const EncodedWeight& w) { return be.load(w.view(), {.use = WeightUse::vector}); }
+
+    template <class Op>
+    Rig& add(const Op& op) {
+        record.add(op);
+        return *this;
+    }
+    // Gives the tensors their contents too.
+    void compile();
+    // Compiles the record where compile() has not.
+    StepResult run();
+
+    // All rows of t, also those that a step did not have; fails when the filler between them has changed.
     std::vector<float> read(const Tensor& t);
-    std::vector<std::byte> read(const KvRows& rows);
+    std::vector<int32_t> read_ints(const Tensor& t);
 
  private:
-    std::vector<std::unique_ptr<Storage>> storages_;
+    Tensor take(DType type, const std::vector<int64_t>& shape, int64_t gap, RowsOf rows_of);
+    void put(const Tensor& dense, const void* bytes);
+
+    struct Contents {
+        Tensor tensor;
+        std::vector<std::byte> bytes;
+    };
+    std::vector<Contents> contents_;  // until the record is compiled
+    std::unique_ptr<Program> program_;
 };
+
+// Everything that a cache holds, block after block.
+std::vector<std::byte> contents_of(KvStorage& kv);
 
 // |got - expected| <= bound everywhere, and the error's energy at most max_nmse of the expected one's.
 // Reports the worst place.
@@ -67,7 +106,8 @@ testing::AssertionResult near(const std::vector<float>& got, const std::vector<f
 // The same bits.
 testing::AssertionResult identical(const std::vector<float>& got, const std::vector<float>& expected);
 
-constexpr double eps = 0x1p-24;  // largest relative error of rounding to float
+constexpr float filler = -77777.0f;  // what memory that no op may write holds
+constexpr double eps = 0x1p-24;      // largest relative error of rounding to float
 
 inline double as_double(float x) {
     return static_cast<double>(x);

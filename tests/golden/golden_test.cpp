@@ -105,28 +105,24 @@ TEST_P(Golden, LogitsAgreeWithOtherSequencesInTheBatch) {
     std::vector<size_t> fed(n_seqs);
     while (fed != std::vector<size_t>{ids[0].size(), ids[1].size(), ids[2].size()}) {
         Batch batch;
-        batch.max_blocks = max_blocks;
+        batch.all_logits = true;
         std::vector<size_t> owner;  // of each token
         for (size_t s = 0; s < n_seqs; ++s) {
             const size_t end = std::min(ids[s].size(), fed[s] + static_cast<size_t>(chunks[s]));
             if (fed[s] == end) continue;
-            const auto block = [&](int i) {
-                return static_cast<int32_t>(s) + static_cast<int32_t>(n_seqs) * i;
-            };
-            for (int i = 0; i < max_blocks; ++i) batch.block_table.push_back(block(i));
+            std::vector<int32_t> blocks;
+            for (int i = 0; i < max_blocks; ++i) {
+                blocks.push_back(static_cast<int32_t>(s) + static_cast<int32_t>(n_seqs) * i);
+            }
+            batch.add_sequence(std::span(ids[s]).subspan(fed[s], end - fed[s]), static_cast<int>(fed[s]),
+                               blocks, block_len);
             for (; fed[s] < end; ++fed[s]) {
-                const int pos = static_cast<int>(fed[s]);
-                batch.logits_rows.push_back(batch.n_tokens());
-                batch.ids.push_back(ids[s][fed[s]]);
-                batch.positions.push_back(pos);
-                batch.slots.push_back(block(pos / block_len) * block_len + pos % block_len);
-                batch.max_kv_len = std::max(batch.max_kv_len, pos + 1);
+                batch.logits_rows.push_back(static_cast<int32_t>(owner.size()));
                 owner.push_back(s);
             }
-            batch.seq_start.push_back(batch.n_tokens());
         }
-        std::vector<float> logits;
-        runner.run(batch, logits);
+        runner.launch(batch);
+        const std::span<const float> logits = runner.collect().logits;
         for (size_t t = 0; t < owner.size(); ++t) {
             const auto row = logits.begin() + static_cast<ptrdiff_t>(t * vocab);
             got[owner[t]].insert(got[owner[t]].end(), row, row + static_cast<ptrdiff_t>(vocab));

@@ -96,25 +96,28 @@ TEST(SplitBackend, KvBlocksAreCopied) {
     const auto backend = make_backend("cpu,1=reference", {.n_threads = 1});
     const auto model = load_model(open_model(SMELT_TEST_DATA "/goldens/qwen3"), *backend);
     DeviceRunner runner(*model, *backend, {.n_ctx = 8, .n_blocks = 4, .block_len = 4});
-    const auto step = [&](int token, int position, int block) {
+    const auto step = [&](int32_t token, int position, int32_t block) {
         Batch batch;
-        batch.ids = {token};
-        batch.positions = {position};
-        batch.slots = {block * 4 + position % 4};
-        batch.seq_start = {0, 1};
-        batch.block_table = {block, block};
-        batch.max_blocks = 2;
-        batch.max_kv_len = position + 1;
+        const int32_t blocks[] = {block, block};
+        batch.add_sequence({&token, 1}, position, blocks, 4);
         batch.logits_rows = {0};
-        std::vector<float> logits;
-        runner.run(batch, logits);
-        return logits;
+        batch.all_logits = true;
+        runner.launch(batch);
+        const std::span<const float> logits = runner.collect().logits;
+        return std::vector<float>(logits.begin(), logits.end());
     };
     (void)step(5, 0, 1);
     const BlockCopy copy{.from = 1, .to = 3};
     runner.copy_blocks({&copy, 1});
     EXPECT_EQ(step(9, 1, 1), step(9, 1, 3));
     EXPECT_NE(step(9, 1, 1), step(9, 1, 2));
+    // Out of the devices and back, as prefix files have them.
+    std::vector<std::byte> bytes(runner.block_bytes().full);
+    ASSERT_GT(bytes.size(), 0u);
+    const std::vector<float> expected = step(9, 1, 1);
+    runner.read_block(1, 0, bytes);
+    runner.write_block(2, 0, bytes);
+    EXPECT_EQ(step(9, 1, 2), expected);
 }
 
 TEST(DeviceMap, Entries) {

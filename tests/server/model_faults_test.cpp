@@ -18,10 +18,10 @@ const std::string ask = R"({"prompt":"a","max_tokens":4,"ignore_eos":true,"tempe
 
 // Passes everything on until it is told what to do wrong.
 struct Fault {
-    std::function<void(std::vector<float>&)> after_run = {};
+    std::function<void(StepResult&)> after_run = {};
     std::mutex mutex;
 
-    void set(std::function<void(std::vector<float>&)> f) {
+    void set(std::function<void(StepResult&)> f) {
         const std::lock_guard lock(mutex);
         after_run = std::move(f);
     }
@@ -32,14 +32,16 @@ class FaultyRunner final : public ModelRunner {
     FaultyRunner(std::unique_ptr<ModelRunner> runner, std::shared_ptr<Fault> fault)
         : runner_(std::move(runner)), fault_(std::move(fault)) {}
     const RunnerShape& shape() const override { return runner_->shape(); }
-    void run(const Batch& batch, std::vector<float>& logits) override {
-        runner_->run(batch, logits);
-        std::function<void(std::vector<float>&)> f;
+    void launch(const Batch& batch) override { runner_->launch(batch); }
+    StepResult collect() override {
+        StepResult result = runner_->collect();
+        std::function<void(StepResult&)> f;
         {
             const std::lock_guard lock(fault_->mutex);
             f = fault_->after_run;
         }
-        if (f) f(logits);
+        if (f) f(result);
+        return result;
     }
     void copy_blocks(std::span<const BlockCopy> copies) override { runner_->copy_blocks(copies); }
 
@@ -73,7 +75,7 @@ TEST(Device, NothingIsAnsweredFromOneThatFailed) {
     TestServer server(with(fault));
     EXPECT_EQ(post(server, ask).status, 200);
     std::atomic<int> n = 0;
-    fault->set([&n](std::vector<float>&) {
+    fault->set([&n](StepResult&) {
         if (++n == 3) throw std::runtime_error("launch failed at /internal/kernel.cu");
     });
     Client streaming(server.port());
@@ -104,7 +106,7 @@ TEST(Device, NothingIsAnsweredFromOneThatFailed) {
 TEST(Device, TooLittleMemoryEndsOneRequestAndNoMore) {
     const auto fault = std::make_shared<Fault>();
     TestServer server(with(fault));
-    fault->set([](std::vector<float>&) { throw std::bad_alloc(); });
+    fault->set([](StepResult&) { throw std::bad_alloc(); });
     const Reply r = post(server, ask);
     EXPECT_EQ(r.status, 503);
     EXPECT_EQ(r.code(), "insufficient_memory");
@@ -117,8 +119,9 @@ TEST(Numbers, NaNEndsTheAnswerWithAnErrorAndNeverReachesJson) {
     const auto fault = std::make_shared<Fault>();
     TestServer server(with(fault));
     std::atomic<int> n = 0;
-    fault->set([&n](std::vector<float>& logits) {
-        if (++n >= 3 && !logits.empty()) logits[7] = std::numeric_limits<float>::quiet_NaN();
+    fault->set([&n](StepResult& result) {
+        static const std::vector<int32_t> no_numbers(64, static_cast<int32_t>(DrawProblem::nan));
+        if (++n >= 3) result.tokens = std::span(no_numbers).first(result.tokens.size());
     });
     for (const char* more : {"", R"(,"logprobs":5)", R"(,"logprobs":5,"echo":true)"}) {
         const Reply r = post(server, R"({"prompt":"What is that","max_tokens":50,"ignore_eos":true)" +
@@ -135,7 +138,7 @@ TEST(Watchdog, AnEngineThatHangsIsSeenAndSoIsItsEnd) {
     const auto fault = std::make_shared<Fault>();
     TestServer server(with(fault, 0.1));
     std::atomic<bool> hang = true;
-    fault->set([&](std::vector<float>&) { hang.wait(true); });
+    fault->set([&](StepResult&) { hang.wait(true); });
     Client waiting(server.port());
     waiting.send(Client::request("POST", path, ask));
     std::this_thread::sleep_for(400ms);

@@ -31,16 +31,27 @@ namespace {
 class QuietRunner : public ModelRunner {
  public:
     const RunnerShape& shape() const override { return shape_; }
-    void run(const Batch& batch, std::vector<float>& logits) override {
-        logits.resize(batch.logits_rows.size() * static_cast<size_t>(shape_.vocab_size));
-        for (size_t i = 0; i < logits.size(); ++i) {
-            logits[i] = static_cast<float>((i * 7919 + static_cast<size_t>(batch.positions[0])) % 101) / 20;
+    void launch(const Batch& batch) override {
+        logits_.resize(batch.logits_rows.size() * static_cast<size_t>(shape_.vocab_size));
+        for (size_t i = 0; i < logits_.size(); ++i) {
+            logits_[i] = static_cast<float>((i * 7919 + static_cast<size_t>(batch.positions[0])) % 101) / 20;
+        }
+        tokens_.resize(batch.draws.size());
+        for (size_t r = 0; r < tokens_.size(); ++r) {
+            float logprob = 0, log_sum[2];
+            const auto n = static_cast<size_t>(shape_.vocab_size);
+            tokens_[r] =
+                sampler_.draw(std::span(logits_).subspan(r * n, n), batch.draws[r], {}, {}, logprob, log_sum);
         }
     }
+    StepResult collect() override { return {.tokens = tokens_}; }
     void copy_blocks(std::span<const BlockCopy>) override {}
 
  private:
     RunnerShape shape_{.n_blocks = 400, .block_len = 8, .vocab_size = 1000, .n_ctx = 300};
+    Sampler sampler_{1000};
+    std::vector<float> logits_;
+    std::vector<int32_t> tokens_;
 };
 
 TEST(Allocation, WarmStepsAllocateNothing) {
@@ -60,6 +71,7 @@ TEST(Allocation, WarmStepsAllocateNothing) {
     const int64_t before = n_allocations;
     for (int i = 0; i < 200; ++i) loop.step();
     EXPECT_EQ(n_allocations - before, 0);
+    loop.flush();
     EXPECT_EQ(n_tokens, 8 * 250);
 }
 

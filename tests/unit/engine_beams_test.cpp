@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 
 #include "engine/best_of.h"
 #include "engine/step_loop.h"
@@ -41,19 +42,14 @@ std::shared_ptr<const Request> with_sink(Request r, Answers& answers) {
 std::vector<double> logprobs(const std::vector<int32_t>& text) {
     FakeRunner runner(shape);
     Batch batch;
-    batch.ids = text;
     const int n = static_cast<int>(text.size());
-    batch.max_blocks = (n + shape.block_len - 1) / shape.block_len;
-    for (int i = 0; i < n; ++i) {
-        batch.positions.push_back(i);
-        batch.slots.push_back(i);
-    }
-    for (int b = 0; b < batch.max_blocks; ++b) batch.block_table.push_back(b);
-    batch.seq_start = {0, n};
+    std::vector<int32_t> blocks(static_cast<size_t>((n + shape.block_len - 1) / shape.block_len));
+    std::iota(blocks.begin(), blocks.end(), 0);
+    batch.add_sequence(text, 0, blocks, shape.block_len);
     batch.logits_rows = {n - 1};
-    batch.max_kv_len = n;
-    std::vector<float> logits;
-    runner.run(batch, logits);
+    batch.all_logits = true;
+    runner.launch(batch);
+    const std::span<const float> logits = runner.collect().logits;
     double sum = 0;
     for (const float x : logits) sum += std::exp(static_cast<double>(x));
     std::vector<double> result;
@@ -237,6 +233,7 @@ TEST(Beams, EndTogether) {
     loop.cancel(1, 0);  // no answer has a token yet
     EXPECT_TRUE(answers.empty());
     loop.cancel(1);
+    loop.flush();
     EXPECT_TRUE(loop.idle());
     for (int i = 0; i < 3; ++i) EXPECT_EQ(answers.at({1, i}).finish.reason, FinishReason::cancelled);
 

@@ -47,31 +47,25 @@ TEST_P(EngineModel, ABatchOfSeveralIsBitwiseEachAlone) {
         // through.
         std::vector<std::vector<float>> got(sequences.size());
         std::vector<size_t> fed(sequences.size());
-        std::vector<float> logits;
         for (;;) {
             Batch batch;
-            batch.max_blocks = 7;
+            batch.all_logits = true;
             std::vector<size_t> owner;  // of each token
             for (size_t s = 0; s < sequences.size(); ++s) {
-                if (fed[s] == sequences[s].size()) continue;
-                for (int i = 0; i < batch.max_blocks; ++i) {
-                    batch.block_table.push_back(static_cast<int32_t>(s) + 4 * i);
-                }
-                for (const size_t end = std::min(fed[s] + s + 2, sequences[s].size()); fed[s] < end;
-                     ++fed[s]) {
-                    const auto pos = static_cast<int32_t>(fed[s]);
-                    batch.logits_rows.push_back(batch.n_tokens());
-                    batch.ids.push_back(sequences[s][fed[s]]);
-                    batch.positions.push_back(pos);
-                    batch.slots.push_back((static_cast<int32_t>(s) + 4 * (pos / block_len)) * block_len +
-                                          pos % block_len);
-                    batch.max_kv_len = std::max(batch.max_kv_len, pos + 1);
+                const size_t end = std::min(fed[s] + s + 2, sequences[s].size());
+                if (fed[s] == end) continue;
+                std::vector<int32_t> blocks;
+                for (int i = 0; i < 7; ++i) blocks.push_back(static_cast<int32_t>(s) + 4 * i);
+                batch.add_sequence(std::span(sequences[s]).subspan(fed[s], end - fed[s]),
+                                   static_cast<int>(fed[s]), blocks, block_len);
+                for (; fed[s] < end; ++fed[s]) {
+                    batch.logits_rows.push_back(static_cast<int32_t>(owner.size()));
                     owner.push_back(s);
                 }
-                batch.seq_start.push_back(batch.n_tokens());
             }
             if (owner.empty()) break;
-            runner.run(batch, logits);
+            runner.launch(batch);
+            const std::span<const float> logits = runner.collect().logits;
             ASSERT_EQ(logits.size(), owner.size() * vocab_size());
             for (size_t t = 0; t < owner.size(); ++t) {
                 const auto row = logits.begin() + static_cast<ptrdiff_t>(t * vocab_size());
@@ -88,27 +82,19 @@ TEST_P(EngineModel, CopiedBlocksAreInOrderAndWhole) {
     for (const Format f : kv_formats) {
         DeviceRunner runner(*model_, *backend_, {.n_ctx = 16, .n_blocks = 3, .block_len = 8, .kv = {f, f}});
         const std::vector<int32_t> ids = random_ids(9, 5);
-        Batch batch{.ids = ids,
-                    .positions = {0, 1, 2, 3, 4, 5, 6, 7, 8},
-                    .slots = {0, 1, 2, 3, 4, 5, 6, 7, 8},
-                    .seq_start = {0, 9},
-                    .block_table = {0, 1},
-                    .max_blocks = 2,
-                    .max_kv_len = 9,
-                    .logits_rows = {8}};
-        std::vector<float> expected, logits;
-        runner.run(batch, expected);
+        const auto run = [&](std::span<const int32_t> tokens, int first, const std::vector<int32_t>& blocks) {
+            Batch batch;
+            batch.all_logits = true;
+            batch.add_sequence(tokens, first, blocks, 8);
+            batch.logits_rows = {batch.n_tokens() - 1};
+            runner.launch(batch);
+            const std::span<const float> logits = runner.collect().logits;
+            return std::vector<float>(logits.begin(), logits.end());
+        };
+        const std::vector<float> expected = run(ids, 0, {0, 1});
         const std::vector<BlockCopy> copies = {{0, 2}, {2, 1}};
         runner.copy_blocks(copies);
-        batch = {.ids = {ids[8]},
-                 .positions = {8},
-                 .slots = {0},
-                 .seq_start = {0, 1},
-                 .block_table = {1, 0},
-                 .max_blocks = 2,
-                 .max_kv_len = 9,
-                 .logits_rows = {0}};
-        runner.run(batch, logits);
+        const std::vector<float> logits = run(std::span(ids).subspan(8), 8, {1, 0});
         EXPECT_EQ(logits, expected) << to_string(f);
     }
 }
@@ -182,11 +168,9 @@ TEST_P(EngineModel, AStepThatThrewLeavesTheNextOneAlone) {
     SequenceRunner sequence(*model_, *backend_, 16, {});
     const auto fed = sequence.feed(ids, SequenceRunner::Logits::all);
     const std::vector<float> expected(fed.begin(), fed.end());
-    // What is left when an allocation throws between two ops: a record that is never submitted.
-    const auto storage = backend_->allocate(16);
-    const Tensor x{.storage = storage.get(), .rank = 2, .shape = {1, 4}, .row_stride = 4};
-    backend_->begin();
-    backend_->add(x, x);
+    // A program that is compiled and never launched, and moves the workspace: what is left when a step fails
+    // before it begins.
+    (void)backend_->compile(sequence.device().record({.n_tokens = 256, .n_seqs = 1, .max_blocks = 8}));
     sequence.rewind(0);
     const auto again = sequence.feed(ids, SequenceRunner::Logits::all);
     EXPECT_TRUE(std::ranges::equal(again, expected));

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <random>
 
-#include "engine/sampler.h"
+#include "sampling/sampler.h"
 
 namespace smelt {
 namespace {

@@ -9,7 +9,7 @@
 #include <numeric>
 #include <random>
 
-#include "engine/sampler.h"
+#include "sampling/sampler.h"
 
 namespace smelt {
 namespace {
@@ -319,45 +319,64 @@ TEST(Sampler, BadParametersAreNamed) {
               "penalty_last_n: expected -1 (all) or more, found -2");
 }
 
-// Whoever needs n_best_of() logits draws the same token from these alone.
-TEST(Sampler, TheBestLogitsAreEnough) {
+// What a device draws by a DrawRow is what the host draws by the parameters.
+TEST(Sampler, RowsForDevicesDrawTheSameTokens) {
     constexpr int n = 500;
     const std::vector<SamplingParams> cases = {{.temperature = 0},
-                                               {.top_k = 1},
+                                               {},
                                                {.top_k = 7},
                                                {.temperature = 2, .top_k = 64, .top_p = 0.7f},
+                                               {.top_p = 0.9f},
                                                {.top_k = 20, .min_p = 0.2f},
-                                               {.top_k = 9, .typical_p = 0.6f},
-                                               {.top_k = 9, .xtc_probability = 1, .xtc_threshold = 0.05f}};
+                                               {.temperature = 0.7f, .repetition_penalty = 1.3f},
+                                               {.presence_penalty = 0.4f, .frequency_penalty = 0.3f},
+                                               {.temperature = 1, .logit_bias = {{3, 4.0f}, {9, -50.0f}}}};
     Sampler sampler(n);
+    const std::vector<int32_t> ids = {1, 2, 3, 3, 9, 9, 9, 40}, banned = {7, 11};
     for (const SamplingParams& p : cases) {
-        const int n_best = n_best_of(p);
-        ASSERT_GT(n_best, 0);
-        for (uint32_t seed = 0; seed < 200; ++seed) {
-            std::vector<float> all = random_logits(n, seed);
-            if (seed % 2 == 0)
-                std::ranges::transform(all, all.begin(), [](float x) { return std::round(x); });
-            std::vector<int32_t> order(n);
-            std::iota(order.begin(), order.end(), 0);
-            std::ranges::stable_sort(order, std::greater(),
-                                     [&](int32_t id) { return all[static_cast<size_t>(id)]; });
-            std::vector<float> best(n, -inf);
-            for (int i = 0; i < n_best; ++i) {
-                const auto id = static_cast<size_t>(order[static_cast<size_t>(i)]);
-                best[id] = all[id];
+        ASSERT_TRUE(fits_draw_row(p));
+        TokenCounts counts;
+        counts.update(ids, 3, -1);
+        for (uint32_t seed = 0; seed < 100; ++seed) {
+            std::vector<float> logits = random_logits(n, seed);
+            const std::vector<float> before = logits;
+            std::vector<uint64_t> mask((n + 63) / 64, ~uint64_t{0});
+            mask[seed % mask.size()] = 0;
+            const bool masked = seed % 3 == 0;
+            const uint64_t random = random_bits(seed, 0, 0);
+            const Drawn expected = sampler.draw(logits, p,
+                                                {.counts = has_penalties(p) ? &counts : nullptr,
+                                                 .banned = banned,
+                                                 .allowed = masked ? mask : std::vector<uint64_t>(),
+                                                 .n_logprobs = 0,
+                                                 .random = random});
+            std::vector<LogitEdit> edits;
+            for (const auto& [id, bias] : p.logit_bias) edits.push_back({.id = id, .bias = bias});
+            if (has_penalties(p)) {
+                for (const auto& [id, count] : counts.counts())
+                    edits.push_back({.id = id, .n_generated = count.generated, .seen = 1});
             }
-            const DrawOptions options{.random = random_bits(seed, 0, 0)};
-            EXPECT_EQ(sampler.draw(best, p, options).id, sampler.draw(all, p, options).id);
+            for (const int32_t id : banned) edits.push_back({.id = id, .banned = 1});
+            const DrawRow row{.temperature = p.temperature,
+                              .top_k = p.top_k,
+                              .top_p = p.top_p,
+                              .min_p = p.min_p,
+                              .repetition_penalty = p.repetition_penalty,
+                              .presence_penalty = p.presence_penalty,
+                              .frequency_penalty = p.frequency_penalty,
+                              .masked = masked,
+                              .draws = 1,
+                              .logprob = 1,
+                              .random = {static_cast<uint32_t>(random), static_cast<uint32_t>(random >> 32)}};
+            float logprob = 0, log_sum[2];
+            EXPECT_EQ(sampler.draw(logits, row, edits, mask, logprob, log_sum), expected.id);
+            EXPECT_EQ(logprob, expected.logprob);
+            EXPECT_EQ(logits, before);
         }
     }
-    for (const SamplingParams& p : std::vector<SamplingParams>{{},
-                                                               {.top_k = 65},
-                                                               {.top_p = 0.5f},
-                                                               {.temperature = 0, .repetition_penalty = 1.1f},
-                                                               {.temperature = 0, .logit_bias = {{3, 1.0f}}},
-                                                               {.temperature = 0, .dry_multiplier = 1},
-                                                               {.top_k = 5, .top_n_sigma = 1}}) {
-        EXPECT_EQ(n_best_of(p), 0);
+    for (const SamplingParams& p : std::vector<SamplingParams>{
+             {.dry_multiplier = 1}, {.top_n_sigma = 1}, {.typical_p = 0.9f}, {.xtc_probability = 0.5f}}) {
+        EXPECT_FALSE(fits_draw_row(p));
     }
 }
 

@@ -64,6 +64,7 @@ struct Rig {
     void step() {
         ++n_steps;
         loop.step();
+        loop.flush();
         loop.check();
     }
     void run() {
@@ -331,6 +332,7 @@ TEST(StepLoop, CancelledRequestsFreeTheirBlocks) {
     rig.step();
     rig.step();
     rig.loop.cancel(one);
+    rig.loop.flush();
     EXPECT_TRUE(rig.loop.idle());
     EXPECT_EQ(rig.loop.stats().n_used_blocks, 0);
     EXPECT_EQ(rig.answer(one, 0).finish.at(0).reason, FinishReason::cancelled);

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "engine/model_runner.h"
-#include "engine/sampler.h"
+#include "sampling/sampler.h"
 
 namespace smelt {
 
@@ -26,11 +26,12 @@ class FakeRunner : public ModelRunner {
         : shape_(shape),
           max_batch_tokens_(max_batch_tokens),
           slots_(static_cast<size_t>(shape.n_blocks * shape.block_len), -1),
-          window_slots_(static_cast<size_t>(shape.windows.n_parts * shape.block_len), -1) {}
+          window_slots_(static_cast<size_t>(shape.windows.n_parts * shape.block_len), -1),
+          sampler_(shape.vocab_size) {}
 
     const RunnerShape& shape() const override { return shape_; }
 
-    void run(const Batch& batch, std::vector<float>& logits) override {
+    void launch(const Batch& batch) override {
         ++n_runs;
         n_tokens += batch.n_tokens();
         check(batch);
@@ -39,16 +40,28 @@ class FakeRunner : public ModelRunner {
             slots_[static_cast<size_t>(batch.slots[t])] = batch.ids[t];
             if (has_windows()) window_slots_[static_cast<size_t>(batch.window_slots[t])] = batch.ids[t];
         }
-        logits.clear();
+        logits_.clear();
         size_t row = 0;
         for (size_t s = 0; s < static_cast<size_t>(batch.n_seqs()); ++s) {
             while (row < batch.logits_rows.size() && batch.logits_rows[row] < batch.seq_start[s + 1]) {
                 append_logits(batch, s, batch.positions[static_cast<size_t>(batch.logits_rows[row++])],
-                              logits);
+                              logits_);
             }
         }
         ASSERT_EQ(row, batch.logits_rows.size());
-        if (batch.n_best > 0) keep_best(batch.n_best, logits);
+        ASSERT_TRUE(batch.draws.empty() || batch.draws.size() == row);
+        draw(batch);
+    }
+
+    // What was asked for and nothing else.
+    StepResult collect() override {
+        return {.tokens = tokens_,
+                .logprobs = logprobs_,
+                .log_sums = log_sums_,
+                .top_ids = top_ids_,
+                .top_logits = top_logits_,
+                .logits = all_logits_ ? std::span<const float>(logits_) : std::span<const float>(),
+                .hidden = {}};
     }
 
     void copy_blocks(std::span<const BlockCopy> copies) override {
@@ -67,22 +80,38 @@ class FakeRunner : public ModelRunner {
     int32_t nan_id = -1;                // a context that ends with it gives NaN
 
  private:
-    // All that a device with top_k brings.
-    void keep_best(int n, std::vector<float>& logits) const {
+    // What a device draws and selects.
+    void draw(const Batch& batch) {
         const auto vocab_size = static_cast<size_t>(shape_.vocab_size);
-        for (size_t begin = 0; begin < logits.size(); begin += vocab_size) {
-            const std::span<float> row = std::span(logits).subspan(begin, vocab_size);
-            const std::vector<float> all(row.begin(), row.end());
-            const auto rank = [&](int32_t id) {
-                const float x = all[static_cast<size_t>(id)];
-                return std::tuple(!std::isnan(x), std::isnan(x) ? 0 : -x, id);
-            };
+        const size_t n_rows = batch.draws.size(), n_top = static_cast<size_t>(batch.n_top);
+        all_logits_ = batch.all_logits;
+        tokens_.assign(n_rows, -100);
+        logprobs_.assign(n_rows, 0);
+        log_sums_.assign(2 * n_rows, 0);
+        top_ids_.clear();
+        top_logits_.clear();
+        for (size_t r = 0; r < n_rows; ++r) {
+            const std::span<float> row = std::span(logits_).subspan(r * vocab_size, vocab_size);
+            const DrawRow& how = batch.draws[r];
+            if (how.draws != 0) {
+                const auto words = static_cast<size_t>(batch.mask_words);
+                const auto mask = how.masked == 0 ? std::span<const uint64_t>()
+                                                  : std::span(batch.masks).subspan(r * words, words);
+                tokens_[r] = sampler_.draw(
+                    row, how,
+                    std::span(batch.edits)
+                        .subspan(static_cast<size_t>(how.first_edit), static_cast<size_t>(how.n_edits)),
+                    mask, logprobs_[r], &log_sums_[2 * r]);
+            }
             std::vector<int32_t> ids(vocab_size);
             std::iota(ids.begin(), ids.end(), 0);
-            std::ranges::sort(ids, {}, rank);
-            std::ranges::fill(row, -std::numeric_limits<float>::infinity());
-            for (const int32_t id : std::span(ids).first(static_cast<size_t>(n))) {
-                row[static_cast<size_t>(id)] = all[static_cast<size_t>(id)];
+            std::ranges::sort(ids, {}, [&](int32_t id) {
+                const float x = row[static_cast<size_t>(id)];
+                return std::tuple(!std::isnan(x), std::isnan(x) ? 0 : -x, id);
+            });
+            for (size_t i = 0; i < n_top; ++i) {
+                top_ids_.push_back(ids[i]);
+                top_logits_.push_back(row[static_cast<size_t>(ids[i])]);
             }
         }
     }
@@ -98,9 +127,8 @@ class FakeRunner : public ModelRunner {
         ASSERT_LE(b.n_tokens(), max_batch_tokens_);
         ASSERT_EQ(b.positions.size(), b.ids.size());
         ASSERT_EQ(b.slots.size(), b.ids.size());
-        ASSERT_EQ(b.block_table.size(), static_cast<size_t>(b.n_seqs() * b.max_blocks));
         ASSERT_EQ(b.window_slots.size(), has_windows() ? b.ids.size() : 0);
-        ASSERT_EQ(b.window_table.size(), has_windows() ? b.block_table.size() : 0);
+        ASSERT_EQ(b.window_blocks.size(), has_windows() ? b.blocks.size() : 0);
         std::set<int32_t> written;
         std::multiset<int32_t> held;
         int longest = 0;
@@ -112,14 +140,13 @@ class FakeRunner : public ModelRunner {
             ASSERT_LT(last_position, shape_.n_ctx);
             longest = std::max(longest, last_position + 1);
             for (int block = 0; block <= last_position / shape_.block_len; ++block) {
-                held.insert(b.block_table[static_cast<size_t>(s * b.max_blocks + block)]);
+                held.insert(b.blocks_of(s)[static_cast<size_t>(block)]);
             }
             for (int t = first; t < end; ++t) {
                 const auto i = static_cast<size_t>(t);
                 const int position = b.positions[i];
                 ASSERT_EQ(position, last_position - (end - 1 - t));
-                const int32_t block =
-                    b.block_table[static_cast<size_t>(s * b.max_blocks + position / shape_.block_len)];
+                const int32_t block = b.blocks_of(s)[static_cast<size_t>(position / shape_.block_len)];
                 ASSERT_EQ(b.slots[i], static_cast<int32_t>(slot(block, position % shape_.block_len)));
                 written.insert(block);
             }
@@ -132,15 +159,15 @@ class FakeRunner : public ModelRunner {
         uint64_t context = 0;
         int32_t id = -1;
         for (int pos = 0; pos <= last; ++pos) {
-            const int32_t block = b.block_table[s * static_cast<size_t>(b.max_blocks) +
-                                                static_cast<size_t>(pos / shape_.block_len)];
+            const int32_t block =
+                b.blocks_of(static_cast<int>(s))[static_cast<size_t>(pos / shape_.block_len)];
             id = slots_[slot(block, pos % shape_.block_len)];
             context = random_bits(context, static_cast<uint64_t>(id), static_cast<uint64_t>(pos));
         }
         // A windowed layer sees the same tokens, but reads them from its own blocks.
         for (int pos = std::max(0, last + 1 - shape_.windows.window); has_windows() && pos <= last; ++pos) {
-            const int32_t part = b.window_table[s * static_cast<size_t>(b.max_blocks) +
-                                                static_cast<size_t>(pos / shape_.block_len)];
+            const int32_t part =
+                b.window_blocks_of(static_cast<int>(s))[static_cast<size_t>(pos / shape_.block_len)];
             const int32_t seen = window_slots_[slot(part, pos % shape_.block_len)];
             context = random_bits(context, static_cast<uint64_t>(seen), static_cast<uint64_t>(pos));
         }
@@ -154,6 +181,10 @@ class FakeRunner : public ModelRunner {
     RunnerShape shape_;
     int max_batch_tokens_;
     std::vector<int32_t> slots_, window_slots_;
+    Sampler sampler_;
+    std::vector<float> logits_, logprobs_, log_sums_, top_logits_;
+    std::vector<int32_t> tokens_, top_ids_;
+    bool all_logits_ = false;
 };
 
 }  // namespace smelt

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "backend/cpu/record.h"
+#include "backend/cpu/memory.h"
 
 namespace smelt::cpu {
 

@@ -1,6 +1,7 @@
 // Allocation, and the one place where formats meet kernels.
 #include "backend/cpu/memory.h"
 
+#include <cstring>
 #include <utility>
 
 #include "base/memory_error.h"
@@ -14,6 +15,33 @@ HostStorage::HostStorage(size_t n_bytes) : memory(std::calloc(n_bytes + 64, 1)) 
     }
     data = static_cast<std::byte*>(memory.get());
     data += (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64;
+}
+
+void HostKv::copy_blocks(std::span<const BlockPair> copies) {
+    for (const KvRows* r : {&rows.k, &rows.v}) {
+        if (r == &rows.v && rows.v_in_k) break;
+        const size_t n = r->block_bytes();
+        std::byte* base = memory.data + r->offset;
+        for (const BlockPair& c : copies) {
+            std::memcpy(base + static_cast<size_t>(c.to) * n, base + static_cast<size_t>(c.from) * n, n);
+        }
+    }
+}
+
+void HostKv::read_block(int32_t block, std::span<std::byte> to) {
+    const size_t k = rows.k.block_bytes();
+    std::memcpy(to.data(), memory.data + rows.k.offset + static_cast<size_t>(block) * k, k);
+    if (rows.v_in_k) return;
+    const size_t v = rows.v.block_bytes();
+    std::memcpy(to.data() + k, memory.data + rows.v.offset + static_cast<size_t>(block) * v, v);
+}
+
+void HostKv::write_block(int32_t block, std::span<const std::byte> from) {
+    const size_t k = rows.k.block_bytes();
+    std::memcpy(memory.data + rows.k.offset + static_cast<size_t>(block) * k, from.data(), k);
+    if (rows.v_in_k) return;
+    const size_t v = rows.v.block_bytes();
+    std::memcpy(memory.data + rows.v.offset + static_cast<size_t>(block) * v, from.data() + k, v);
 }
 
 namespace {

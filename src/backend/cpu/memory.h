@@ -31,27 +31,17 @@ struct HostWeight : Storage {
     std::vector<float> owned;
 };
 
-template <class T>
-struct Rows {
-    T* first;
-    int64_t stride;
-    T* operator[](int64_t i) const { return first + i * stride; }
-};
-template <class T>
-Rows<T> rows_of(const Tensor& t) {
-    CHECK(t.storage != nullptr && sizeof(T) == dtype_bytes(t.dtype));
-    std::byte* base = static_cast<HostStorage*>(t.storage)->data + t.offset;
-    return {reinterpret_cast<T*>(base), t.row_stride};
-}
-inline std::byte* bytes_of(const Tensor& t) {
-    CHECK(t.storage != nullptr);
-    return static_cast<HostStorage*>(t.storage)->data + t.offset;
-}
+// The plain layout of kv_storage.h.
+class HostKv : public KvStorage {
+ public:
+    explicit HostKv(const KvShape& shape) : KvStorage(shape), rows(shape), memory(rows.n_bytes) {}
+    void copy_blocks(std::span<const BlockPair> copies) override;
+    void read_block(int32_t block, std::span<std::byte> to) override;
+    void write_block(int32_t block, std::span<const std::byte> from) override;
 
-inline std::byte* bytes_of(const KvRows& rows) {
-    CHECK(rows.storage != nullptr);
-    return static_cast<HostStorage*>(rows.storage)->data;
-}
+    PlainKv rows;
+    HostStorage memory;
+};
 
 // Of a weight loaded for WeightUse::vector.
 inline const float* floats_of(const Weight& w) {
@@ -60,13 +50,13 @@ inline const float* floats_of(const Weight& w) {
 }
 MatrixRows matrix_of(const Weight& w);
 
-// Scratch memory while ops run: one piece that all threads see, and one for each thread. Ops say while they
-// are recorded what they will need; reserve() then makes it so.
+// Scratch memory while stages run: one piece that all threads see, and one for each thread. Ops say while
+// they are compiled what they will need; reserve() then makes it so.
 class Scratch {
  public:
     struct Member {
         std::byte* memory = nullptr;
-        uint64_t prepared = 0;  // the op whose input this thread has prepared
+        uint64_t prepared = 0;  // launch and op whose input this thread has prepared
     };
     explicit Scratch(int n_members) : members_(static_cast<size_t>(n_members)) {}
 

@@ -1,4 +1,4 @@
-// Ops over the elements of rows, and copies. One thread an element; each element is read and written once, so that they
+// Ops over the elements of rows. One thread an element; each element is read and written once, so that they
 // take bytes / bandwidth: 12 bytes an element of add and of the gated activations, 8 of copy and gelu. At 4096 elements
 // (a decoded token of a 4B model) that is far below the time of a launch; prefill's 512 x 9728 gate and up, 60 MB,
 // take 150 µs at M1 or M2 Max's published 400 GB/s, 200 at M3 Max's 300 (of 30 cores), 110 at M4 Max's 546.
@@ -61,25 +61,6 @@ kernel void gather_rows(constant RowsArgs& a [[buffer(0)]], device float* out [[
     if (at.x >= a.row_len) return;
     const uint row = uint(rows[at.y]);
     out[ulong(at.y) * a.out_stride + at.x] = row < a.n_rows ? x[ulong(row) * a.x_stride + at.x] : NAN;
-}
-
-// Block from[i] to to[i], one after another: a thread has the same unit of all of them, so that a block may be copied
-// on after it has been copied to. `pairs` holds all of from, then all of to.
-template <typename Unit>
-kernel void copy_blocks(constant CopyArgs& a [[buffer(0)]], device Unit* blocks [[buffer(1)]],
-                        device const int* pairs [[buffer(2)]], uint at [[thread_position_in_grid]]) {
-    if (at >= a.block_units) return;
-    for (uint i = 0; i < a.n_blocks; ++i) {
-        blocks[ulong(pairs[a.n_blocks + i]) * a.block_units + at] = blocks[ulong(pairs[i]) * a.block_units + at];
-    }
-}
-template [[host_name("copy_blocks_1")]] kernel decltype(copy_blocks<uchar>) copy_blocks<uchar>;
-template [[host_name("copy_blocks_16")]] kernel decltype(copy_blocks<uint4>) copy_blocks<uint4>;
-
-// What the host writes between ops of a record.
-kernel void copy_bytes(constant CopyArgs& a [[buffer(0)]], device uchar* to [[buffer(1)]],
-                       device const uchar* from [[buffer(2)]], uint at [[thread_position_in_grid]]) {
-    if (at < a.block_units) to[at] = from[at];
 }
 
 }  // namespace smelt

@@ -11,16 +11,20 @@ using namespace metal;
 namespace smelt {
 using namespace gpu;
 
-// An id that the table does not have would be a bug of the caller and shows as NaN.
+// Id -1 - row is what the step before drew for that row, nothing where that is negative. An id that the table does not
+// have would be a bug of the caller and shows as NaN.
 template <typename Block>
 kernel void embed(constant EmbedArgs& a [[buffer(0)]], device float* out [[buffer(1)]],
                   device const int* ids [[buffer(2)]], device const uchar* w [[buffer(3)]],
-                  device const uchar* scales [[buffer(4)]], uint2 at [[thread_position_in_grid]]) {
+                  device const uchar* scales [[buffer(4)]], device const int* drawn [[buffer(5)]],
+                  uint2 at [[thread_position_in_grid]]) {
     if (at.x >= a.n_units) return;
-    const uint id = uint(ids[at.y]);
+    const int given = ids[at.y], id = given < 0 ? drawn[-1 - given] : given;
     float values[16];
-    if (id < a.table_rows) {
-        const WeightRow row = {w, scales, a.w_offset + id * a.w_row_bytes, a.s_offset + id * a.s_row_bytes, a.cols,
+    if (given < 0 && id < 0) {
+        for (int i = 0; i < 16; ++i) values[i] = 0;
+    } else if (uint(id) < a.table_rows) {
+        const WeightRow row = {w, scales, a.w_offset + uint(id) * a.w_row_bytes, a.s_offset + uint(id) * a.s_row_bytes, a.cols,
                                a.aligned != 0};
         WeightLoad<Block>::unit(row, at.x, values);
     } else {

@@ -19,7 +19,8 @@ inline float score_of(float logit, float largest, bool sigmoid) {
 kernel void route(constant RouteArgs& a [[buffer(0)]], device int* ids [[buffer(1)]],
                   device float* weights [[buffer(2)]], device const float* logits [[buffer(3)]],
                   device const float* bias [[buffer(4)]], threadgroup float* ranks [[threadgroup(0)]],
-                  uint token [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]]) {
+                  uint2 at [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]]) {
+    const uint token = at.y;
     device const float* row = logits + ulong(token) * a.logits_stride;
     device int* chosen = ids + ulong(token) * a.ids_stride;
     device float* chosen_weights = weights + ulong(token) * a.weights_stride;

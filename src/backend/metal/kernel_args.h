@@ -30,6 +30,8 @@ struct Geometry {
     DEVICE_CONSTANT int attention_sums = 32;  // query rows of a simdgroup times 32-wide chunks of v
     DEVICE_CONSTANT int wide_row = 256;       // row-wise reductions have a simdgroup up to here, then 8
     DEVICE_CONSTANT int wide_threads = 256;
+    DEVICE_CONSTANT int sample_threads = 512;
+    DEVICE_CONSTANT int most_sampled = 1 << 20;  // logits of a row
 };
 
 // --- Row-wise ops ---
@@ -47,7 +49,7 @@ struct NormArgs {
 };
 
 struct RopeTableArgs {
-    uint32_t n_rows, n_pairs, stride;
+    uint32_t n_pairs, stride;
     float scale;
 };
 
@@ -75,7 +77,7 @@ struct PrepareArgs {
 };
 
 struct EmbedArgs {
-    uint32_t n_ids, cols, n_units, out_stride;
+    uint32_t cols, n_units, out_stride;
     uint32_t table_rows, aligned;
     uint64_t w_offset, w_row_bytes, s_offset, s_row_bytes;
 };
@@ -85,8 +87,9 @@ struct TopKArgs {
     uint32_t x_stride, values_stride, ids_stride;
 };
 
-struct CopyArgs {
-    uint32_t n_blocks, block_units;  // a block is so many units of 1 or 16 bytes
+struct SampleArgs {
+    uint32_t n, id_bits;                 // logits of a row; a multiple of four bits that is enough for an id
+    uint32_t logits_stride, mask_words;  // of 32 bits; 0: there are no masks
 };
 
 // --- Matrix products ---
@@ -112,12 +115,21 @@ struct ExpertProduct {
     uint64_t w_row_bytes, s_row_bytes;
 };
 
+// Which pairs of token and expert a tile has.
+enum class Pairing : uint32_t {
+    sorted,  // what group_pairs made
+    single,  // tile i has pair i
+    heads,   // every token has every expert, pair t * n_experts + e: tiles of the first expert, of the second
+             // ...
+};
+
 struct ExpertsArgs {
     uint32_t n_used, n_experts, cols, n_units;
     uint32_t x_stride, own_rows;  // own_rows: each pair of token and expert has its own row of x
     uint32_t x_aligned, w_aligned;
     uint32_t n_products, n_blocks;
-    uint32_t single;  // one token: tile i is its pair i
+    Pairing pairing;
+    uint32_t n_tokens;  // of heads
     ExpertProduct products[Geometry::max_products];
 };
 
@@ -154,7 +166,7 @@ struct AddExpertsArgs {
 // --- Attention ---
 
 struct AttentionArgs {
-    uint32_t n_tokens, n_seqs, max_blocks, block_len;
+    uint32_t n_seqs, max_blocks, block_len;
     uint32_t n_heads, n_rep;  // query heads, and how many of them share a head of k and v
     uint32_t q_stride, out_stride;
     uint32_t window, has_sinks;

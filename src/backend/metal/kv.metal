@@ -152,11 +152,12 @@ kernel void rope_table(constant RopeTableArgs& a [[buffer(0)]], device float* ta
 
 // In place; a thread has one pair of one head.
 kernel void rope(constant RopeArgs& a [[buffer(0)]], device float* x [[buffer(1)]],
-                 device const float* table [[buffer(2)]], uint3 at [[thread_position_in_grid]]) {
-    if (at.x >= a.n_pairs) return;
-    device float* head = x + (ulong(at.z) * a.x_stride + at.y * a.head_dim + a.first);
-    device const float* angles = table + (ulong(at.z) * a.table_stride + 2 * at.x);
-    const uint x0 = pair_at(at.x, a.interleaved != 0), x1 = x0 + pair_step(a.n_pairs, a.interleaved != 0);
+                 device const float* table [[buffer(2)]], uint2 at [[thread_position_in_grid]]) {
+    const uint h = at.x / a.n_pairs, pair = at.x % a.n_pairs;
+    if (h >= a.n_heads) return;
+    device float* head = x + (ulong(at.y) * a.x_stride + h * a.head_dim + a.first);
+    device const float* angles = table + (ulong(at.y) * a.table_stride + 2 * pair);
+    const uint x0 = pair_at(pair, a.interleaved != 0), x1 = x0 + pair_step(a.n_pairs, a.interleaved != 0);
     const float2 turned = rotate(float2(head[x0], head[x1]), float2(angles[0], angles[1]));
     head[x0] = turned.x;
     head[x1] = turned.y;

@@ -86,6 +86,12 @@ kernel void matmul(constant MatmulArgs& a [[buffer(0)]], device const float* x [
     }
 }
 
+// The pair of token and expert that is number i of a tile.
+inline uint pair_at(constant ExpertsArgs& a, ExpertTile tile, uint i, device const uint* pairs) {
+    if (a.pairing == Pairing::heads) return (tile.first + i) * a.n_experts + tile.expert;
+    return a.pairing == Pairing::single ? tile.first + i : pairs[tile.first + i];
+}
+
 // The same with an expert's weights: a threadgroup's tokens are the pairs of a tile, see experts.metal.
 template <typename Block, int n_tokens, int n_rows>
 kernel void matmul_experts(constant ExpertsArgs& a [[buffer(0)]], device const float* x [[buffer(1)]],
@@ -107,9 +113,14 @@ kernel void matmul_experts(constant ExpertsArgs& a [[buffer(0)]], device const f
     uint p = 0;
     while (p + 1 < a.n_products && block >= a.products[p + 1].first_block) ++p;
     const ExpertProduct m = a.products[p];
-    ExpertTile tile = {uint(ids[0]), at.x, 1};
-    if (a.single != 0) {
+    ExpertTile tile = {0, at.x, 1};
+    if (a.pairing == Pairing::single) {
         tile.expert = uint(ids[at.x]);
+    } else if (a.pairing == Pairing::heads) {
+        const uint tiles_each = (a.n_tokens + n_tokens - 1) / n_tokens;
+        tile.expert = at.x / tiles_each;
+        tile.first = at.x % tiles_each * n_tokens;  // token
+        tile.count = min(uint(n_tokens), a.n_tokens - tile.first);
     } else {
         tile = tiles[at.x];
     }
@@ -139,8 +150,7 @@ kernel void matmul_experts(constant ExpertsArgs& a [[buffer(0)]], device const f
         float weights[n_rows][16];
         UNROLL for (int r = 0; r < n_rows; ++r) WeightLoad<Block>::unit(rows[r], u, weights[r]);
         UNROLL for (int t = 0; t < n_tokens; ++t) {
-            const uint in_tile = tile.first + min(uint(t), tile.count - 1);
-            const uint pair = a.single != 0 ? in_tile : pairs[in_tile];
+            const uint pair = pair_at(a, tile, min(uint(t), tile.count - 1), pairs);
             const uint token = pair / a.n_used;
             device const float* row_of_x =
                 x + (ulong(token) * a.x_stride + (a.own_rows != 0 ? (pair - token * a.n_used) * a.cols : 0));
@@ -156,7 +166,7 @@ kernel void matmul_experts(constant ExpertsArgs& a [[buffer(0)]], device const f
     const uint i = lanes_sums<n_rows * n_tokens>(sums, lane);
     const uint row = first_row + i / n_tokens, t = i % n_tokens;
     if (is_first<n_rows * n_tokens>(lane) && row < m.rows && t < tile.count) {
-        const uint pair = a.single != 0 ? tile.first + t : pairs[tile.first + t];
+        const uint pair = pair_at(a, tile, t, pairs);
         const uint token = pair / a.n_used, used = pair - token * a.n_used;
         const float result = m.has_bias != 0 ? sums[0] + bias[ulong(tile.expert) * m.rows + row] : sums[0];
         out[ulong(token) * m.out_stride + used * m.rows + row] = result;

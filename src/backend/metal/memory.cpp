@@ -14,7 +14,6 @@ namespace {
 
 constexpr size_t buffer_alignment = 256;  // of pieces that are bound: the most any Metal device asks for
 constexpr size_t copies_chunk = size_t{8} << 20;  // bytes; small against a model, large against its vectors
-constexpr size_t smallest_scratch = size_t{1} << 20;  // bytes
 
 size_t round_up(size_t n, size_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
@@ -35,8 +34,18 @@ Buffer make_buffer(const Gpu& gpu, size_t bytes) {
     return buffer;
 }
 
-std::byte* host_bytes(const Binding& b) {
-    return static_cast<std::byte*>(b.buffer->contents()) + b.offset;
+std::byte* host_bytes(MTL::Buffer* buffer, size_t offset) {
+    return static_cast<std::byte*>(buffer->contents()) + offset;
+}
+
+void GrowingBuffer::grow(const Gpu& gpu, size_t bytes) {
+    if (bytes <= size()) return;
+    auto larger = std::make_unique<Resident>(gpu, make_buffer(gpu, bytes));
+    if (now_) {
+        std::memcpy(host_bytes(larger->buffer().get()), host_bytes(buffer()), size());
+        old_.push_back(std::move(now_));
+    }
+    now_ = std::move(larger);
 }
 
 std::unique_ptr<Storage> WeightMemory::map(std::span<const std::byte> bytes) {
@@ -103,25 +112,8 @@ WeightBytes WeightMemory::copy(std::span<const std::byte> bytes) {
         to = {chunk_->buffer(), chunk_used_, chunk_};
         chunk_used_ += size;
     }
-    if (!bytes.empty()) std::memcpy(host_bytes({to.buffer.get(), to.offset}), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(host_bytes(to.buffer.get(), to.offset), bytes.data(), bytes.size());
     return to;
-}
-
-Binding Scratch::take(size_t bytes) {
-    const size_t size = round_up(std::max<size_t>(bytes, 1), buffer_alignment);
-    if (buffers_.empty() || used_ + size > buffers_.back()->length()) {
-        const size_t before = buffers_.empty() ? smallest_scratch / 2 : buffers_.back()->length();
-        buffers_.push_back(make_buffer(gpu_, std::max(size, 2 * before)));
-        used_ = 0;
-    }
-    used_ += size;
-    return {buffers_.back().get(), used_ - size};
-}
-
-void Scratch::reset() {
-    // The largest is the last; the others were too small for a step.
-    if (buffers_.size() > 1) buffers_.erase(buffers_.begin(), buffers_.end() - 1);
-    used_ = 0;
 }
 
 }  // namespace smelt::metal

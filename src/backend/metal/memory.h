@@ -3,8 +3,10 @@
 #pragma once
 
 #include <Metal/Metal.hpp>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <vector>
@@ -14,10 +16,23 @@
 
 namespace smelt::metal {
 
+// Buffers of the device that all programs share. They grow when a program is compiled that needs more.
+enum class Shared : uint8_t {
+    workspace,  // of the record
+    input,      // the step's packed input
+    drawn,      // tokens that the last step drew, by row of logits
+    scratch,    // of one op
+    groups,     // which tokens an expert has: from group_pairs to the products that follow
+};
+constexpr Shared all_shared[] = {Shared::workspace, Shared::input, Shared::drawn, Shared::scratch,
+                                 Shared::groups};
+constexpr size_t n_shared = std::size(all_shared);
+
 // Where an argument of a kernel begins.
 struct Binding {
-    MTL::Buffer* buffer = nullptr;
+    MTL::Buffer* buffer = nullptr;  // null: the shared one
     size_t offset = 0;
+    Shared shared = Shared::workspace;
 };
 
 // A buffer that stays resident as long as this lives: what a model is loaded into and its cache.
@@ -39,22 +54,36 @@ class Resident {
 // Throws Error naming the size when the device has no room, or no buffers that large.
 Buffer make_buffer(const Gpu& gpu, size_t bytes);
 
-struct DeviceStorage : Storage {
-    DeviceStorage(const Gpu& gpu, size_t bytes)
-        : resident(gpu, make_buffer(gpu, bytes)), buffer(resident.buffer()) {}
-    Resident resident;
-    Buffer buffer;
+inline Binding bind(const Tensor& t) {
+    return {nullptr, t.offset, t.space == Space::workspace ? Shared::workspace : Shared::input};
+}
+
+// A shared buffer. What it holds stays when it grows; where it was before stays readable for whoever has a
+// result of the last step, until forget_old().
+class GrowingBuffer {
+ public:
+    void grow(const Gpu& gpu, size_t bytes);
+    void forget_old() { old_.clear(); }
+    size_t size() const { return now_ ? now_->buffer()->length() : 0; }
+    MTL::Buffer* buffer() const { return now_ ? now_->buffer().get() : nullptr; }
+
+ private:
+    std::unique_ptr<Resident> now_;
+    std::vector<std::unique_ptr<Resident>> old_;
 };
 
-template <class View>
-MTL::Buffer* buffer_of(const View& v) {
-    CHECK(v.storage != nullptr);
-    return static_cast<DeviceStorage*>(v.storage)->buffer.get();
-}
-inline Binding bind(const Tensor& t) {
-    return {buffer_of(t), t.offset};
-}
-std::byte* host_bytes(const Binding& b);
+// The shared buffers by name.
+class SharedBuffers {
+ public:
+    GrowingBuffer& operator[](Shared s) { return buffers_[static_cast<size_t>(s)]; }
+    const GrowingBuffer& operator[](Shared s) const { return buffers_[static_cast<size_t>(s)]; }
+
+ private:
+    std::array<GrowingBuffer, n_shared> buffers_;
+};
+
+// What the host sees of a buffer.
+std::byte* host_bytes(MTL::Buffer* buffer, size_t offset = 0);
 
 // Bytes of weights in a buffer that they share with others.
 struct WeightBytes {
@@ -68,13 +97,17 @@ struct DeviceWeight : Storage {
     size_t row_bytes = 0, scale_row_bytes = 0;  // from row to row
     bool aligned = false;                       // every row begins at a multiple of 16 bytes
 
-    // Of the first of several experts: where each of them lies, for each pair of buffers that holds some.
-    // Made when first used.
+    // Where each of several experts lies, for each pair of buffers that holds some of them. Kept with the
+    // first of the list, made when first used.
     struct Places {
         Buffer data, scales;
         Buffer table;  // gpu::ExpertPlace each
     };
-    std::vector<Places> expert_places;
+    struct ExpertPlaces {
+        std::vector<const Weight*> experts;
+        std::vector<Places> places;
+    };
+    std::deque<ExpertPlaces> expert_places;
 };
 inline DeviceWeight& weight_of(const Weight& w) {
     CHECK(w.storage != nullptr);
@@ -112,19 +145,6 @@ class WeightMemory {
     std::vector<std::weak_ptr<Mapping>> mappings_;
     std::shared_ptr<const Resident> chunk_;  // copies go behind one another
     size_t chunk_used_ = 0;
-};
-
-// Memory for the length of a step, at multiples of 256 bytes, from buffers that are kept.
-class Scratch {
- public:
-    explicit Scratch(const Gpu& gpu) : gpu_(gpu) {}
-    Binding take(size_t bytes);
-    void reset();
-
- private:
-    const Gpu& gpu_;
-    std::vector<Buffer> buffers_;
-    size_t used_ = 0;  // of the last one
 };
 
 }  // namespace smelt::metal

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "backend/cpu/record.h"
+#include "backend/cpu/compile.h"
 
 namespace smelt::cpu {
 
@@ -17,8 +17,11 @@ int64_t padded(int64_t n) {
     return (n + attend_padding - 1) / attend_padding * attend_padding;
 }
 
+// One step's attention of one layer.
 struct Call {
     const Kernels* kernels;
+    Place<float> out_place, q_place;
+    Place<const int32_t> positions_place, seq_start_place, table_place;
     Rows<float> out, q;
     const std::byte *k, *v;
     int64_t k_bytes, v_bytes;  // from row to row
@@ -30,6 +33,22 @@ struct Call {
     const float* sinks;  // (n_heads) or null
     float scale;
     int64_t tile_tokens, n_spans;
+    int n_threads;
+
+    // Few tokens and a long context: spans apart.
+    bool split() const { return n_tokens * n_kv_heads < 8 * n_threads && n_spans > 1; }
+    void begin(const Frame& f) {
+        out = out_place.in(f);
+        q = q_place.in(f);
+        positions = positions_place.in(f).first;
+        seq_start = seq_start_place.in(f).first;
+        block_table = table_place.in(f).first;
+        n_tokens = f.counts.n_tokens;
+        n_seqs = f.counts.n_seqs;
+        n_spans = (f.counts.max_kv_len + kv_span - 1) / kv_span;
+        // Decode alone: a chunk for every token, as no two share a sequence.
+        tile_tokens = n_tokens > n_seqs && !split() ? std::max<int64_t>(1, tile_rows / n_rep) : 1;
+    }
 
     int64_t end(int64_t token) const { return positions[token] + 1; }
     int64_t begin(int64_t token) const { return window > 0 ? std::max<int64_t>(0, end(token) - window) : 0; }
@@ -160,11 +179,18 @@ void attend_tile(const Call& a, const Tile& tile, const Buffers& b) {
     }
 }
 
-void record_whole(Recorder& r, const Call* a) {
-    const int64_t n_tiles = (a->n_tokens + a->tile_tokens - 1) / a->tile_tokens;
-    Scratch* scratch = &r.scratch;
-    r.ops.add(static_cast<int>(n_tiles * a->n_kv_heads), [=](int chunk, int member) {
-        Carver carver(scratch->member(member).memory);
+// Every chunk a tile of tokens and a kv head, with all spans.
+struct Whole {
+    Call* a;
+    int64_t n_tiles = 0;
+    int begin(const Frame& f) {
+        a->begin(f);
+        if (a->split()) return 0;
+        n_tiles = (a->n_tokens + a->tile_tokens - 1) / a->tile_tokens;
+        return static_cast<int>(n_tiles * a->n_kv_heads);
+    }
+    void run(const Frame& f, int chunk, int member) const {
+        Carver carver(f.scratch->member(member).memory);
         const Buffers b = carve_buffers(carver, *a);
         // Later tokens see more: first, so that the last chunks are short.
         const int64_t i = n_tiles - 1 - chunk / a->n_kv_heads;
@@ -174,35 +200,43 @@ void record_whole(Recorder& r, const Call* a) {
             attend_tile(*a, {t, next, chunk % a->n_kv_heads}, b);
             t = next;
         }
-    });
-}
+    }
+};
 
 // Rows of the partial results: (n_tokens, n_kv_heads, n_spans, n_rep).
-void record_split(Recorder& r, const Call* a) {
-    const int64_t n_rows = a->n_tokens * a->n_kv_heads * a->n_spans * a->n_rep;
-    Carver count(nullptr);
-    carve_state(count, *a, n_rows);
-    r.scratch.need_shared(count.used());
-    Scratch* scratch = &r.scratch;
-    r.ops.add(static_cast<int>(a->n_tokens * a->n_kv_heads * a->n_spans), [=](int chunk, int member) {
+State partial_results(const Frame& f, const Call& a) {
+    Carver shared(f.scratch->shared());
+    return carve_state(shared, a, a.n_tokens * a.n_kv_heads * a.n_spans * a.n_rep);
+}
+
+// Every chunk a token, a kv head and a span.
+struct Spans {
+    const Call* a;
+    int begin(const Frame&) const {
+        return a->split() ? static_cast<int>(a->n_tokens * a->n_kv_heads * a->n_spans) : 0;
+    }
+    void run(const Frame& f, int chunk, int member) const {
         const int64_t span = chunk % a->n_spans, kv_head = chunk / a->n_spans % a->n_kv_heads;
         const int64_t token = chunk / a->n_spans / a->n_kv_heads;
         if (!sees(*a, token, span)) return;
-        Carver carver(scratch->member(member).memory);
+        Carver carver(f.scratch->member(member).memory);
         Buffers b = carve_buffers(carver, *a);
-        Carver shared(scratch->shared());
-        const State all = carve_state(shared, *a, n_rows);
+        const State all = partial_results(f, *a);
         const int64_t row = chunk * a->n_rep;
         b.span = {all.m + row, all.l + row, all.acc + row * padded(a->v_dim)};
         const Tile tile{token, token + 1, kv_head};
         gather_queries(*a, tile, b.q);
         attend_span(*a, tile, span, b);
-    });
-    r.ops.add(static_cast<int>(a->n_tokens), [=](int chunk, int member) {
-        Carver carver(scratch->member(member).memory);
+    }
+};
+
+struct MergeSpans {
+    const Call* a;
+    int begin(const Frame&) const { return a->split() ? static_cast<int>(a->n_tokens) : 0; }
+    void run(const Frame& f, int chunk, int member) const {
+        Carver carver(f.scratch->member(member).memory);
         const Buffers b = carve_buffers(carver, *a);
-        Carver shared(scratch->shared());
-        const State all = carve_state(shared, *a, n_rows);
+        const State all = partial_results(f, *a);
         const int64_t token = chunk;
         for (int64_t head = 0; head < a->n_kv_heads * a->n_rep; ++head) {
             clear(b.total, *a, 1);
@@ -214,51 +248,62 @@ void record_split(Recorder& r, const Call* a) {
             }
             finish(*a, token, head, b.total, 0);
         }
-    });
-}
+    }
+};
 
 }  // namespace
 
-void record_attention(Recorder& r, const Tensor& out, const Tensor& q, const KvLayer& kv,
-                      const BatchView& batch, const AttentionParams& p) {
-    const int64_t n_heads = q.shape[1], n_kv_heads = kv.k.n_heads;
-    CHECK(n_heads % n_kv_heads == 0 && q.shape[2] == kv.k.dim && out.row_len() == n_heads * kv.v.dim,
-          "q ({}, {}), k ({}, {}), out {}", n_heads, q.shape[2], n_kv_heads, kv.k.dim, out.row_len());
-    CHECK(batch.block_table.dense() || batch.n_seqs == 1);
-    auto* a = static_cast<Call*>(r.ops.take(sizeof(Call)));
-    *a = {.kernels = &r.kernels,
-          .out = rows_of<float>(out),
-          .q = rows_of<float>(q),
-          .k = bytes_of(kv.k),
-          .v = bytes_of(kv.v),
-          .k_bytes = static_cast<int64_t>(kv.k.row_bytes),
-          .v_bytes = static_cast<int64_t>(kv.v.row_bytes),
-          .k_format = kv.k.format,
-          .v_format = kv.v.format,
-          .block_len = kv.block_len(),
-          .n_kv_heads = n_kv_heads,
-          .n_rep = n_heads / n_kv_heads,
-          .k_dim = kv.k.dim,
-          .v_dim = kv.v.dim,
-          .positions = rows_of<int32_t>(batch.positions).first,
-          .seq_start = rows_of<int32_t>(batch.seq_start).first,
-          .block_table = rows_of<int32_t>(batch.block_table).first,
-          .n_tokens = batch.n_tokens,
-          .n_seqs = batch.n_seqs,
-          .max_blocks = batch.max_blocks,
-          .window = p.window,
-          .sinks = p.sinks == nullptr ? nullptr : floats_of(*p.sinks),
-          .scale = p.scale,
-          .tile_tokens = 1,
-          .n_spans = (batch.max_kv_len + kv_span - 1) / kv_span};
-    // Decode alone: a chunk for every token, as no two share a sequence.
-    if (batch.n_tokens > batch.n_seqs) a->tile_tokens = std::max<int64_t>(1, tile_rows / a->n_rep);
-    const bool split = batch.n_tokens * n_kv_heads < 8 * r.n_threads && a->n_spans > 1;
-    if (split) a->tile_tokens = 1;
-    Carver count(nullptr);
-    carve_buffers(count, *a);
-    r.scratch.need_member(count.used());
-    split ? record_split(r, a) : record_whole(r, a);
+void compile(const Compiler& c, const Attention& op) {
+    const auto& kv = *static_cast<HostKv*>(op.kv);
+    const KvRows &k = kv.rows.k, &v = kv.rows.v;
+    const int64_t n_heads = op.q.shape[1];
+    CHECK(n_heads % k.n_heads == 0 && op.q.shape[2] == k.dim && op.out.row_len() == n_heads * v.dim,
+          "q ({}, {}), k ({}, {}), out {}", n_heads, op.q.shape[2], k.n_heads, k.dim, op.out.row_len());
+    auto* a = c.stages.take<Call>(1);
+    *a = {.kernels = &c.kernels,
+          .out_place = Place<float>(op.out),
+          .q_place = Place<float>(op.q),
+          .positions_place = Place<const int32_t>(op.positions),
+          .seq_start_place = Place<const int32_t>(op.seq_start),
+          .table_place = Place<const int32_t>(op.block_table),
+          .out = {},
+          .q = {},
+          .k = kv.memory.data + k.offset,
+          .v = kv.memory.data + v.offset,
+          .k_bytes = static_cast<int64_t>(k.row_bytes),
+          .v_bytes = static_cast<int64_t>(v.row_bytes),
+          .k_format = k.format,
+          .v_format = v.format,
+          .block_len = k.block_len,
+          .n_kv_heads = k.n_heads,
+          .n_rep = n_heads / k.n_heads,
+          .k_dim = k.dim,
+          .v_dim = v.dim,
+          .positions = nullptr,
+          .seq_start = nullptr,
+          .block_table = nullptr,
+          .n_tokens = op.q.n_rows(),
+          .n_seqs = 0,
+          .max_blocks = op.block_table.row_len(),
+          .window = op.window,
+          .sinks = op.sinks == nullptr ? nullptr : floats_of(*op.sinks),
+          .scale = op.scale,
+          .tile_tokens = std::max<int64_t>(1, tile_rows * k.n_heads / n_heads),
+          .n_spans = 0,
+          .n_threads = c.n_threads};
+    Carver own(nullptr), shared(nullptr);
+    carve_buffers(own, *a);
+    c.scratch.need_member(own.used());
+    // The most rows of partial results: as many tokens as are still split, the longest context there can be.
+    const int64_t most_tokens = std::min<int64_t>(op.q.n_rows(), (8 * c.n_threads - 1) / k.n_heads);
+    const int64_t most_spans = (a->max_blocks * k.block_len + kv_span - 1) / kv_span;
+    if (most_tokens > 0 && most_spans > 1) {
+        carve_state(shared, *a, most_tokens * k.n_heads * most_spans * a->n_rep);
+        c.scratch.need_shared(shared.used());
+    }
+    c.stages.add(Whole{a});
+    c.stages.add(Spans{a});
+    c.stages.add(MergeSpans{a});
 }
 
 }  // namespace smelt::cpu

@@ -1,5 +1,5 @@
 // Loops over blocks of 64 floats in 16 independent lanes, a form that compilers vectorise without fast-math.
-#include "engine/vocab_scan.h"
+#include "sampling/vocab_scan.h"
 
 #include <algorithm>
 #include <array>

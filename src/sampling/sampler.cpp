@@ -1,6 +1,6 @@
 // The stages of sampling. Bias, penalties and bans change few logits in place (and are undone); the others
 // shrink a list of candidates.
-#include "engine/sampler.h"
+#include "sampling/sampler.h"
 
 #include <algorithm>
 #include <cmath>
@@ -29,6 +29,13 @@ void copy_allowed(const float* from, uint64_t word, size_t n, float* to) {
     } else {
         for (size_t i = 0; i < n; ++i) to[i] = ((word >> i) & 1) != 0 ? from[i] : -inf;
     }
+}
+
+// The logit of a token that was seen before.
+float penalised(float x, const SamplingParams& p, int n_generated) {
+    x = x > 0 ? x / p.repetition_penalty : x * p.repetition_penalty;
+    x -= static_cast<float>(n_generated) * p.frequency_penalty;
+    return n_generated > 0 ? x - p.presence_penalty : x;
 }
 
 bool is_greedy(const SamplingParams& p) {
@@ -104,11 +111,28 @@ bool has_penalties(const SamplingParams& p) {
     return p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
 }
 
-int n_best_of(const SamplingParams& p) {
-    constexpr int most = 64;  // more are hardly less than all
-    if (!p.logit_bias.empty() || has_penalties(p) || p.dry_multiplier > 0 || p.top_n_sigma > 0) return 0;
-    if (is_greedy(p)) return 1;
-    return p.top_k <= most ? p.top_k : 0;
+bool fits_draw_row(const SamplingParams& p) {
+    return p.dry_multiplier <= 0 && p.top_n_sigma <= 0 && p.typical_p >= 1 && p.xtc_probability <= 0;
+}
+
+const char* to_string(DrawProblem problem) {
+    switch (problem) {
+        case DrawProblem::none:
+            return "";
+        case DrawProblem::nan:
+            return "logits contain NaN";
+        case DrawProblem::infinite:
+            return "logits contain infinity";
+        case DrawProblem::all_minus_infinity:
+            return "all logits are -infinity";
+        case DrawProblem::all_banned:
+            return "every token is banned";
+        case DrawProblem::infinite_after_edits:
+            return "logits contain infinity after penalties";
+        case DrawProblem::memory:
+            return "too little memory to draw a token";
+    }
+    return "no token was drawn";
 }
 
 void TokenCounts::add(std::span<const int32_t> ids, size_t at, int n_prompt, int amount) {
@@ -124,15 +148,20 @@ void TokenCounts::update(std::span<const int32_t> ids, int n_prompt, int last_n)
     for (; end_ - first_ > window; ++first_) add(ids, first_, n_prompt, -1);
 }
 
-// What is to be said before anything is drawn: a problem, or the likeliest tokens.
-Drawn Sampler::begin(std::span<const float> logits, int n_logprobs) {
+// Looks at the raw row: a problem ends all; else log_sum_ is known where it is wanted.
+DrawProblem Sampler::begin(std::span<const float> logits, bool wants_log_sum) {
     scan_.scan(logits);
-    if (scan_.has_nan()) return {.problem = "logits contain NaN"};
-    if (scan_.largest() == inf) return {.problem = "logits contain infinity"};
-    if (scan_.largest() == -inf) return {.problem = "all logits are -infinity"};
+    if (scan_.has_nan()) return DrawProblem::nan;
+    if (scan_.largest() == inf) return DrawProblem::infinite;
+    if (scan_.largest() == -inf) return DrawProblem::all_minus_infinity;
+    if (wants_log_sum) log_sum_ = static_cast<double>(scan_.largest()) + std::log(scan_.weigh(1));
+    return DrawProblem::none;
+}
 
+Drawn Sampler::begin_top(std::span<const float> logits, int n_logprobs) {
+    if (const DrawProblem p = begin(logits, n_logprobs >= 0); p != DrawProblem::none)
+        return {.problem = to_string(p)};
     Drawn drawn;
-    if (n_logprobs >= 0) log_sum_ = static_cast<double>(scan_.largest()) + std::log(scan_.weigh(1));
     if (n_logprobs > 0) {
         scan_.take_top_k(n_logprobs, candidates_);
         for (const Candidate& c : candidates_) {
@@ -143,7 +172,7 @@ Drawn Sampler::begin(std::span<const float> logits, int n_logprobs) {
 }
 
 Drawn Sampler::score(std::span<const float> logits, int32_t id, int n_logprobs) {
-    Drawn drawn = begin(logits, n_logprobs);
+    Drawn drawn = begin_top(logits, n_logprobs);
     if (drawn.problem != nullptr) return drawn;
     drawn.id = id;
     drawn.logprob = static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - log_sum_);
@@ -151,26 +180,75 @@ Drawn Sampler::score(std::span<const float> logits, int32_t id, int n_logprobs) 
 }
 
 Drawn Sampler::draw(std::span<float> logits, const SamplingParams& p, const DrawOptions& o) {
-    Drawn drawn = begin(logits, o.n_logprobs);
+    Drawn drawn = begin_top(logits, o.n_logprobs);
     if (drawn.problem != nullptr) return drawn;
 
     const std::span<float> row = o.allowed.empty() ? logits : keep_allowed(logits, o.allowed);
     apply_bias_penalties_bans(row, p, o);
-    if (scan_.largest() == -inf) {
-        drawn.problem = "every token is banned";
-    } else if (scan_.largest() == inf) {
-        drawn.problem = "logits contain infinity after penalties";
-    } else {
-        drawn.id = choose(row, p, o.random);
-    }
-    for (; !changed_.empty(); changed_.pop_back(), before_.pop_back()) {
-        row[static_cast<size_t>(changed_.back())] = before_.back();
-    }
-    if (drawn.id >= 0 && o.n_logprobs >= 0) {
+    const DrawProblem problem = choose_checked(row, p, o.random, drawn.id);
+    restore(row);
+    if (problem != DrawProblem::none) {
+        drawn.id = -1;
+        drawn.problem = to_string(problem);
+    } else if (o.n_logprobs >= 0) {
         drawn.logprob =
             static_cast<float>(static_cast<double>(logits[static_cast<size_t>(drawn.id)]) - log_sum_);
     }
     return drawn;
+}
+
+int32_t Sampler::draw(std::span<float> logits, const DrawRow& r, std::span<const LogitEdit> edits,
+                      std::span<const uint64_t> mask, float& logprob, float* log_sum) {
+    if (const DrawProblem p = begin(logits, r.logprob != 0); p != DrawProblem::none)
+        return static_cast<int32_t>(p);
+    SamplingParams p;
+    p.temperature = r.temperature;
+    p.top_k = r.top_k;
+    p.top_p = r.top_p;
+    p.min_p = r.min_p;
+    p.repetition_penalty = r.repetition_penalty;
+    p.presence_penalty = r.presence_penalty;
+    p.frequency_penalty = r.frequency_penalty;
+    const std::span<float> row = r.masked == 0 ? logits : keep_allowed(logits, mask);
+    for (const LogitEdit& e : edits) {
+        float x = row[static_cast<size_t>(e.id)] + e.bias;
+        if (e.seen != 0) x = penalised(x, p, e.n_generated);
+        change(row, e.id, e.banned != 0 ? -inf : x);
+    }
+    rescan(row);
+    int32_t id = -1;
+    const uint64_t random = (uint64_t{r.random[1]} << 32) | r.random[0];
+    const DrawProblem problem = choose_checked(row, p, random, id);
+    restore(row);
+    if (problem != DrawProblem::none) return static_cast<int32_t>(problem);
+    if (r.logprob != 0) {
+        log_sum[0] = static_cast<float>(log_sum_);
+        log_sum[1] = static_cast<float>(log_sum_ - static_cast<double>(log_sum[0]));
+        logprob = static_cast<float>(static_cast<double>(logits[static_cast<size_t>(id)]) - log_sum_);
+    }
+    return id;
+}
+
+DrawProblem Sampler::choose_checked(std::span<const float> logits, const SamplingParams& p, uint64_t random,
+                                    int32_t& id) {
+    if (scan_.largest() == -inf) return DrawProblem::all_banned;
+    if (scan_.largest() == inf) return DrawProblem::infinite_after_edits;
+    id = choose(logits, p, random);
+    return DrawProblem::none;
+}
+
+void Sampler::restore(std::span<float> logits) {
+    for (; !changed_.empty(); changed_.pop_back(), before_.pop_back()) {
+        logits[static_cast<size_t>(changed_.back())] = before_.back();
+    }
+}
+
+void Sampler::rescan(std::span<const float> logits) {
+    if (changed_.size() > logits.size() / VocabScan::block_len) {
+        scan_.scan(logits);
+    } else {
+        scan_.rescan(changed_);
+    }
 }
 
 std::span<float> Sampler::keep_allowed(std::span<const float> logits, std::span<const uint64_t> allowed) {
@@ -195,20 +273,12 @@ void Sampler::apply_bias_penalties_bans(std::span<float> logits, const SamplingP
     for (const auto& [id, bias] : p.logit_bias) change(logits, id, logits[static_cast<size_t>(id)] + bias);
     if (o.counts != nullptr) {
         for (const auto& [id, count] : o.counts->counts()) {
-            float x = logits[static_cast<size_t>(id)];
-            x = x > 0 ? x / p.repetition_penalty : x * p.repetition_penalty;
-            x -= static_cast<float>(count.generated) * p.frequency_penalty;
-            if (count.generated > 0) x -= p.presence_penalty;
-            change(logits, id, x);
+            change(logits, id, penalised(logits[static_cast<size_t>(id)], p, count.generated));
         }
     }
     if (p.dry_multiplier > 0) apply_dry(logits, p, o.ids);
     for (const int32_t id : o.banned) change(logits, id, -inf);
-    if (changed_.size() > logits.size() / VocabScan::block_len) {
-        scan_.scan(logits);
-    } else {
-        scan_.rescan(changed_);
-    }
+    rescan(logits);
 }
 
 // How far the end of the text is what stood before another token: matches_[i] for the token behind i + 1

@@ -14,7 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include "engine/vocab_scan.h"
+#include "sampling/draw_row.h"
+#include "sampling/vocab_scan.h"
 
 namespace smelt {
 
@@ -54,9 +55,9 @@ std::string check_sampling(const SamplingParams& params, int vocab_size);
 
 bool has_penalties(const SamplingParams& params);
 
-// So many of the largest logits draw() looks at, whatever the others are: none where it looks at all.
-// Penalties, bans, a grammar and logprobs are not counted in: they look at all.
-int n_best_of(const SamplingParams& params);
+// Whether DrawRow has all that these parameters ask for: penalties and bias become edits. DRY, typical-p,
+// top-n-sigma and XTC need whole rows and the host.
+bool fits_draw_row(const SamplingParams& params);
 
 // Uniform bits for draw number `counter` of a sequence: no state, so that nothing else that runs can disturb
 // it. `stream` tells the sequences of one request apart.
@@ -111,13 +112,22 @@ class Sampler {
 
     // The logits are as before when it returns.
     Drawn draw(std::span<float> logits, const SamplingParams& params, const DrawOptions& options);
+    // What Sample computes of one row: the token, or a DrawProblem. logprob and log_sum are set where the row
+    // wants its log-probability. The logits are as before when it returns.
+    int32_t draw(std::span<float> logits, const DrawRow& row, std::span<const LogitEdit> edits,
+                 std::span<const uint64_t> mask, float& logprob, float* log_sum);
     // As if `id` had been drawn.
     Drawn score(std::span<const float> logits, int32_t id, int n_logprobs);
 
  private:
-    Drawn begin(std::span<const float> logits, int n_logprobs);
+    DrawProblem begin(std::span<const float> logits, bool wants_log_sum);
+    Drawn begin_top(std::span<const float> logits, int n_logprobs);
     std::span<float> keep_allowed(std::span<const float> logits, std::span<const uint64_t> allowed);
     void change(std::span<float> logits, int32_t id, float value);
+    void rescan(std::span<const float> logits);
+    DrawProblem choose_checked(std::span<const float> logits, const SamplingParams& p, uint64_t random,
+                               int32_t& id);
+    void restore(std::span<float> logits);
     void apply_dry(std::span<float> logits, const SamplingParams& p, std::span<const int32_t> ids);
     void apply_bias_penalties_bans(std::span<float> logits, const SamplingParams& p, const DrawOptions& o);
     int32_t choose(std::span<const float> logits, const SamplingParams& p, uint64_t random);
