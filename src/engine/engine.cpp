@@ -1,6 +1,7 @@
 // The engine's thread, its inbox and what others may know of it.
 #include "engine/engine.h"
 
+#include <algorithm>
 #include <random>
 
 #include "base/log.h"
@@ -16,6 +17,26 @@ uint64_t random_seed() {
 }
 
 }  // namespace
+
+void EngineStats::add(const EngineStats& s) {
+    n_queued += s.n_queued;
+    n_preempted += s.n_preempted;
+    n_running += s.n_running;
+    n_paused += s.n_paused;
+    n_blocks += s.n_blocks;
+    n_used_blocks += s.n_used_blocks;
+    n_cached_blocks += s.n_cached_blocks;
+    n_steps += s.n_steps;
+    n_prefilled += s.n_prefilled;
+    n_cached_prompt += s.n_cached_prompt;
+    n_generated += s.n_generated;
+    n_preemptions += s.n_preemptions;
+    n_failed_steps += s.n_failed_steps;
+    n_constrained += s.n_constrained;
+    if (s.n_running > 0) tokens_per_second += s.tokens_per_second;
+    draining = draining || s.draining;
+    step_seconds = std::max(step_seconds, s.step_seconds);
+}
 
 Engine::Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options)
     : runner_(std::move(runner)),

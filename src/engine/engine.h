@@ -36,6 +36,9 @@ struct EngineStats : StepLoopStats {
     double tokens_per_second = 0;  // generated, over the last second or more of work
     bool draining = false;
     double step_seconds = 0;  // since the step began that is running; 0: none is
+
+    // Those of another engine that serves the same model: counts are summed, the longest step counts.
+    void add(const EngineStats& other);
 };
 
 // All functions may be called from any thread, but drain(), stop() and the destructor not from a sink.

@@ -27,7 +27,6 @@ struct StepLoopStats {
     int64_t n_preemptions = 0;
     int64_t n_failed_steps = 0;  // ended by an exception of the device
     int64_t n_constrained = 0;   // tokens drawn under a grammar
-    double grammar_seconds = 0;  // spent on which tokens grammars allow
 };
 
 class StepLoop {

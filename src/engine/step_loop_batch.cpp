@@ -113,9 +113,7 @@ bool StepLoop::add_mask(Sequence& s, bool may_stop) {
         const uint64_t bit = uint64_t{1} << (id % 64);
         word = ends ? word | bit : word & ~bit;
     }
-    const double elapsed = seconds(Sequence::Clock::now() - begin);
-    s.grammar_seconds += elapsed;
-    totals_.grammar_seconds += elapsed;
+    s.grammar_seconds += seconds(Sequence::Clock::now() - begin);
     ++totals_.n_constrained;
     return true;
 }

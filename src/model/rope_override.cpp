@@ -1,4 +1,4 @@
-// --rope-scaling: metadata in place of the file's own.
+// RoPE scaling: metadata in place of the file's own.
 #include <algorithm>
 #include <cmath>
 
@@ -33,7 +33,7 @@ void set_key(Metadata& m, const std::string& prefix, std::string_view part) {
     const auto key = std::ranges::find(keys, name, &Key::option);
     if (key == std::end(keys) || equals == std::string_view::npos) {
         throw Error(
-            "--rope-scaling: expected factor=, original=, attn_factor=, beta_fast= or beta_slow=, found "
+            "RoPE scaling: expected factor=, original=, attn_factor=, beta_fast= or beta_slow=, found "
             "\"{}\"",
             part);
     }
@@ -41,7 +41,7 @@ void set_key(Metadata& m, const std::string& prefix, std::string_view part) {
     const double value = parse_real(text).value_or(NAN);
     const bool whole = key->option != "original" || value == std::floor(value);
     if (!whole || !(value >= key->low && value <= key->high)) {
-        throw Error("--rope-scaling: {}: expected a number of {} to {}, found \"{}\"", name, key->low,
+        throw Error("RoPE scaling: {}: expected a number of {} to {}, found \"{}\"", name, key->low,
                     key->high, text);
     }
     if (key->option == "original") {
@@ -78,12 +78,12 @@ std::shared_ptr<const ModelFile> override_rope_scaling(std::shared_ptr<const Mod
 
     const std::string type(take_part(scaling));
     if (type == "none") {
-        if (!scaling.empty()) throw Error("--rope-scaling: none: expected no more, found \"{}\"", scaling);
+        if (!scaling.empty()) throw Error("RoPE scaling: none: expected no more, found \"{}\"", scaling);
         m.set(context_key, original);
         return result;
     }
     if (type != "yarn" && type != "linear") {
-        throw Error("--rope-scaling: expected none, linear or yarn, found \"{}\"", type);
+        throw Error("RoPE scaling: expected none, linear or yarn, found \"{}\"", type);
     }
     m.set(prefix + "type", type);
     m.set(prefix + "factor", type == "yarn" ? 4.0 : 2.0);

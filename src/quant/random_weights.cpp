@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/splitmix.h"
 
 namespace smelt {
 
@@ -13,12 +14,7 @@ class Random {
  public:
     explicit Random(uint64_t seed) : state_(seed) {}
     // splitmix64
-    uint64_t next() {
-        uint64_t z = state_ += 0x9e3779b97f4a7c15u;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        return z ^ (z >> 31);
-    }
+    uint64_t next() { return splitmix_finalise(state_ += 0x9e3779b97f4a7c15u); }
     // Sum of four uniforms: near enough to a normal of deviation 1.
     float normal() {
         const uint64_t bits = next();

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/splitmix.h"
 
 namespace smelt {
 
@@ -13,12 +14,6 @@ namespace {
 
 constexpr float inf = std::numeric_limits<float>::infinity();
 constexpr float greedy_below = 1e-5f;  // temperature; smaller ones overflow the division and mean greedy
-
-uint64_t mix(uint64_t x) {  // finaliser of splitmix64
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
 
 // The part of `logits` that stands for block `w` of 64 ids, and -inf for those that are not in the word.
 void copy_allowed(const float* from, uint64_t word, size_t n, float* to) {
@@ -66,7 +61,8 @@ Entry last_of_mass(std::vector<Entry>& entries, double mass, Order comes_before)
 
 uint64_t random_bits(uint64_t seed, uint64_t stream, uint64_t counter) {
     constexpr uint64_t golden = 0x9e3779b97f4a7c15u;
-    return mix(mix(mix(seed + golden) + (stream + 1) * golden) + (counter + 1) * golden);
+    return splitmix_finalise(splitmix_finalise(splitmix_finalise(seed + golden) + (stream + 1) * golden) +
+                             (counter + 1) * golden);
 }
 
 std::string check_sampling(const SamplingParams& p, int vocab_size) {
@@ -324,8 +320,9 @@ int32_t Sampler::choose(std::span<const float> logits, const SamplingParams& p, 
     const bool has_top_k = p.top_k > 0 && p.top_k < scan_.vocab_size();
     const bool has_top_p = p.top_p < 1, has_typical = p.typical_p < 1;
     // A second draw, of which the first must not know.
-    const bool excludes = p.xtc_probability > 0 && static_cast<double>(mix(random) >> 11) * 0x1p-53 <
-                                                       static_cast<double>(p.xtc_probability);
+    const bool excludes =
+        p.xtc_probability > 0 && static_cast<double>(splitmix_finalise(random) >> 11) * 0x1p-53 <
+                                     static_cast<double>(p.xtc_probability);
     if (!has_top_k && !has_top_p && !has_typical && !excludes && p.min_p <= 0 && p.top_n_sigma <= 0) {
         return scan_.find_mass(uniform * scan_.weigh(inverse_temperature));
     }

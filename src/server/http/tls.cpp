@@ -125,7 +125,7 @@ asio::awaitable<void> serve_tls(std::shared_ptr<ServerCore> core, tcp::socket so
 std::unique_ptr<asio::ssl::context> load_tls(const TlsFiles& files) {
     if (files.certificate.empty() && files.key.empty()) return nullptr;
     if (files.certificate.empty() || files.key.empty()) {
-        throw Error("--tls-cert and --tls-key: expected both, found one");
+        throw Error("TLS: expected a certificate and its key, found one of them");
     }
     auto context = std::make_unique<asio::ssl::context>(asio::ssl::context::tls_server);
     error_code error;

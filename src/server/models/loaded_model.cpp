@@ -36,24 +36,7 @@ Replica& LoadedModel::choose_replica(std::span<const int32_t> ids, uint64_t salt
 
 EngineStats LoadedModel::stats() const {
     EngineStats sum;
-    for (const auto& replica : replicas_) {
-        const EngineStats s = replica->chat->engine().stats();
-        sum.n_queued += s.n_queued;
-        sum.n_preempted += s.n_preempted;
-        sum.n_running += s.n_running;
-        sum.n_paused += s.n_paused;
-        sum.n_blocks += s.n_blocks;
-        sum.n_used_blocks += s.n_used_blocks;
-        sum.n_cached_blocks += s.n_cached_blocks;
-        sum.n_steps += s.n_steps;
-        sum.n_prefilled += s.n_prefilled;
-        sum.n_cached_prompt += s.n_cached_prompt;
-        sum.n_generated += s.n_generated;
-        sum.n_preemptions += s.n_preemptions;
-        sum.n_failed_steps += s.n_failed_steps;
-        if (s.n_running > 0) sum.tokens_per_second += s.tokens_per_second;
-        sum.step_seconds = std::max(sum.step_seconds, s.step_seconds);
-    }
+    for (const auto& replica : replicas_) sum.add(replica->chat->engine().stats());
     return sum;
 }
 
