@@ -3,7 +3,7 @@
 // from what is allowed. "first": nothing is known, of this grammar or another; "later": others answered under
 // the same grammar. "bind" is what compiling and preparing took before, "again" the same for a form that the
 // cache has, "holds" what it keeps there after all these answers. usage: grammar_bench TOKENIZER.JSON
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <ctime>

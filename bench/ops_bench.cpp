@@ -1,7 +1,7 @@
 // Speed of the backend's matmul and attention at the shapes of Qwen3-0.6B, next to the memory bandwidth
 // measured in alternation. Not a test: run it on a quiet machine, before and after a change.
 //   ops_bench [--backend cpu] [--isa avx2] [--threads 2] [--format q8_0]
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>

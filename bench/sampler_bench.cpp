@@ -1,7 +1,7 @@
 // Milliseconds to draw a token from a vocabulary of 151,936, one thread. The logits are normal with a few
 // tokens that stand out, as a model's do; "flat" makes nearly all of them likely, the worst case. usage:
 // sampler_bench
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>

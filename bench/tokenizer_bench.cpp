@@ -1,6 +1,6 @@
 // How fast text becomes ids: load time, MB/s on the given text files, and on 10 MB of texts that are hard for
 // tokenizers. One thread. usage: tokenizer_bench MODEL [TEXTFILE...]
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>

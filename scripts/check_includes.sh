@@ -34,4 +34,6 @@ for file in $(find src -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.
         [ -z "$bad" ] || { echo "$file: $bad: only the headers of the seam are for $room"; status=1; } ;;
     esac
 done
+# fmt 12 has format() in <fmt/format.h> alone, which <fmt/core.h> included before.
+if grep -rn --include='*.cpp' --include='*.h' '<fmt/core.h>' src tests fuzz bench examples; then echo "include <fmt/format.h> instead"; status=1; fi
 exit $status

@@ -1,7 +1,7 @@
 // smelt bench: how fast a model runs here. Prefill and decode rates with their spread, bytes of weights read
 // against the memory bandwidth measured in between, and a hash of the last logits, so that a change that
 // alters numbers cannot pass as a speed-up.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
@@ -23,7 +23,7 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct BenchOptions {
     std::string model, shape, format = "q8_0";
     KvFormats kv = {};
     int n_prompt = 512, n_decode = 64, depth = 0, chunk = 512, n_runs = 5, n_layers = 0;
@@ -78,7 +78,7 @@ void feed_in_chunks(SequenceRunner& sequence, std::span<const int32_t> ids, int 
     }
 }
 
-Result measure(const Options& o, const Model& model, Backend& backend) {
+Result measure(const BenchOptions& o, const Model& model, Backend& backend) {
     SequenceRunner sequence(model, backend, std::max({1, o.n_prompt, o.depth + o.n_decode}), o.kv);
     const int64_t vocab = model.config().vocab_size;
     const std::vector<int32_t> prompt = some_ids(o.n_prompt, vocab), context = some_ids(o.depth, vocab),
@@ -118,7 +118,7 @@ std::string rate(const Series& s) {
     return fmt::format("{:9.2f} tok/s  ({:.2f} to {:.2f})", s.median(), s.min(), s.max());
 }
 
-void print_table(const Options& o, const std::string& name, const Model& model, const Backend& backend,
+void print_table(const BenchOptions& o, const std::string& name, const Model& model, const Backend& backend,
                  const Result& r) {
     fmt::print("model      {}, {:.1f} MB of weights, {:.1f} MB read a token\n", name,
                static_cast<double>(model.weight_bytes()) / 1e6,
@@ -137,7 +137,7 @@ void print_table(const Options& o, const std::string& name, const Model& model, 
     fmt::print("           median of {} runs (worst to best)\n", o.n_runs);
 }
 
-void print_json(const Options& o, const std::string& name, const Model& model, const Backend& backend,
+void print_json(const BenchOptions& o, const std::string& name, const Model& model, const Backend& backend,
                 const Result& r) {
     Json j = {{"model", name},
               {"architecture", model.config().architecture},
@@ -176,7 +176,7 @@ void print_shapes(bool as_json) {
     if (as_json) fmt::print("{}\n", list.dump(2));
 }
 
-std::shared_ptr<const ModelFile> make_shape(const Options& o, std::string& name) {
+std::shared_ptr<const ModelFile> make_shape(const BenchOptions& o, std::string& name) {
     const auto format = format_from_name(o.format);
     if (!format) throw CLI::ValidationError("--format", "not a number format: " + o.format);
     Shape shape = find_shape(o.shape);
@@ -194,7 +194,7 @@ std::shared_ptr<const ModelFile> make_shape(const Options& o, std::string& name)
 
 // Rows of the tables in docs/METAL.md: models from small to large in the formats that people use, as far as
 // memory goes; or one shape.
-void report(Options o) {
+void report(BenchOptions o) {
     const std::vector<std::string> shapes =
         o.shape.empty()
             ? std::vector<std::string>{"qwen3-0.6b", "qwen3-4b", "qwen3-8b", "qwen3-30b-a3b", "qwen3-32b"}
@@ -231,7 +231,7 @@ void report(Options o) {
     }
 }
 
-void run(const Options& o) {
+void run(const BenchOptions& o) {
     if (o.list_shapes) return print_shapes(o.json);
     if (!o.serve.target.empty()) {
         ServeBenchOptions serve = o.serve;
@@ -260,7 +260,7 @@ void run(const Options& o) {
 }  // namespace
 
 Verb add_bench(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<BenchOptions>();
     CLI::App* verb = smelt.add_subcommand("bench", "Measure prefill and decode speed");
     std::string shapes;
     for (const Shape& s : list_shapes()) shapes += (shapes.empty() ? "" : ", ") + s.name;

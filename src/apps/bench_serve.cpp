@@ -7,7 +7,7 @@
 // cache helps.
 #include "apps/bench_serve.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <netdb.h>
 #include <sys/socket.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 // smelt completion: a script for a shell.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "apps/option_table.h"
 #include "apps/verbs.h"

@@ -1,7 +1,7 @@
 // Containers say vocabulary and prompts in different ways; the text room translates, the files room writes.
 #include "apps/conversion_job.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>

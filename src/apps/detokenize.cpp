@@ -10,7 +10,7 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct DetokenizeOptions {
     std::string model;
     bool skip_special = false;
 };
@@ -29,7 +29,7 @@ std::vector<int32_t> read_ids(const Tokenizer& tokenizer) {
     return ids;
 }
 
-void run(const Options& o) {
+void detokenize(const DetokenizeOptions& o) {
     const Tokenizer tokenizer = load_tokenizer(std::filesystem::path(local_model(o.model)));
     const std::string text = tokenizer.decode(read_ids(tokenizer), o.skip_special);
     std::fwrite(text.data(), 1, text.size(), stdout);
@@ -38,12 +38,12 @@ void run(const Options& o) {
 }  // namespace
 
 Verb add_detokenize(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<DetokenizeOptions>();
     CLI::App* verb = smelt.add_subcommand("detokenize", "Turn token ids on stdin (JSON) into text");
     add_model_argument(*verb, o->model)->required();
     verb->add_flag("--skip-special", o->skip_special, "Leave control tokens out");
     verb->footer("Example:\n  echo '[5074,4149]' | smelt detokenize models/demo-5m");
-    return {verb, [o] { run(*o); }};
+    return {verb, [o] { detokenize(*o); }};
 }
 
 }  // namespace smelt

@@ -1,5 +1,5 @@
 // smelt doctor: what this machine has, what smelt will use of it, and why not the rest.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 

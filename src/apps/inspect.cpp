@@ -1,5 +1,5 @@
 // smelt inspect: what a model file holds, and what it lacks to run here.
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct InspectOptions {
     std::string model;
     bool tensors = false, json = false;
 };
@@ -213,7 +213,7 @@ void print_text(const Report& r, bool with_tensors) {
 }  // namespace
 
 Verb add_inspect(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<InspectOptions>();
     CLI::App* verb = smelt.add_subcommand("inspect", "Show what a model file holds and what it lacks");
     add_model_argument(*verb, o->model)->required();
     verb->add_flag("--tensors", o->tensors, "List every tensor");

@@ -1,5 +1,5 @@
 // smelt list: the pulled models.
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "apps/hub_model.h"

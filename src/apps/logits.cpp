@@ -1,5 +1,5 @@
 // smelt logits: one causal forward pass, the logits of every position as a NumPy file.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "apps/device_options.h"
 #include "apps/hub_model.h"
@@ -13,7 +13,7 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct LogitsOptions {
     std::string model, output;
     std::vector<int32_t> ids;
     int chunk = 0;
@@ -37,7 +37,7 @@ void write_npy(const std::string& path, const std::vector<float>& values, size_t
     file.commit();
 }
 
-void run(const Options& o) {
+void write_logits(const LogitsOptions& o) {
     const auto backend = o.device.open();
     const auto model =
         load_model(override_rope_scaling(open_model(local_model(o.model)), o.device.rope_scaling), *backend);
@@ -48,7 +48,7 @@ void run(const Options& o) {
 }  // namespace
 
 Verb add_logits(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<LogitsOptions>();
     CLI::App* verb = smelt.add_subcommand("logits", "Write the logits of a forward pass to a NumPy file");
     add_model_argument(*verb, o->model)->required();
     verb->add_option("--ids", o->ids, "Token ids, comma-separated")->required()->delimiter(',');
@@ -60,7 +60,7 @@ Verb add_logits(CLI::App& smelt) {
     verb->footer(
         "Example:\n  smelt logits models/demo-5m --ids 5,17,3 --output logits.npy\n"
         "  python3 -c \"import numpy; print(numpy.load('logits.npy').argmax(1))\"");
-    return {verb, [o] { run(*o); }};
+    return {verb, [o] { write_logits(*o); }};
 }
 
 }  // namespace smelt

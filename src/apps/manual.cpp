@@ -1,5 +1,5 @@
 // smelt manual: the manual pages, and docs/FLAGS.md.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <filesystem>
 
@@ -11,7 +11,7 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct ManualOptions {
     std::string folder;
     bool flags = false;
 };
@@ -28,7 +28,7 @@ void write_pages(const CommandTable& table, const std::filesystem::path& folder)
 }  // namespace
 
 Verb add_manual(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<ManualOptions>();
     CLI::App* verb = smelt.add_subcommand("manual", "Write the manual pages into a folder");
     verb->add_option("out", o->folder, "The folder, such as share/man/man1");
     verb->add_flag("--flags", o->flags, "Print all flags as Markdown instead");

@@ -1,7 +1,7 @@
 // Sizes from the model, the peak from the system.
 #include "apps/memory_use.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "base/process_use.h"
 

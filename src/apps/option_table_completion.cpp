@@ -1,6 +1,6 @@
 // Completion for bash, zsh and fish. Verbs, options, choices and files are in the script; pulled models are
 // asked for.
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "apps/option_table.h"

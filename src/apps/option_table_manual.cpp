@@ -1,5 +1,5 @@
 // Manual pages in roff, and docs/FLAGS.md.
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // in it.
 #include "apps/peer_flags.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>

@@ -1,7 +1,7 @@
 // Drawn at most ten times a second, on one line.
 #include "apps/progress.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // smelt pull: a model of the Hugging Face hub onto this disk.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "apps/hub_model.h"
 #include "apps/verbs.h"
@@ -10,12 +10,12 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct PullOptions {
     std::string model, revision;
     bool json = false;
 };
 
-void run(const Options& o) {
+void pull(const PullOptions& o) {
     auto id = parse_hub_id(o.model);
     if (!id) id = parse_hub_id("hf:" + o.model);  // here no path is meant
     if (!o.revision.empty())
@@ -32,7 +32,7 @@ void run(const Options& o) {
 }  // namespace
 
 Verb add_pull(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<PullOptions>();
     CLI::App* verb = smelt.add_subcommand("pull", "Fetch a model from the Hugging Face hub");
     verb->add_option("model", o->model,
                      "ORG/NAME, with @REVISION for a branch, tag or commit, and :FILE for a GGUF file or its "
@@ -48,7 +48,7 @@ Verb add_pull(CLI::App& smelt) {
         "which share the files.\n\n"
         "Examples:\n  smelt pull Qwen/Qwen3-0.6B\n  smelt pull Qwen/Qwen3-0.6B-GGUF:Q8_0\n"
         "  smelt run $(smelt pull Qwen/Qwen3-0.6B)");
-    return {verb, [o] { run(*o); }};
+    return {verb, [o] { pull(*o); }};
 }
 
 }  // namespace smelt

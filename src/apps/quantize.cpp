@@ -1,5 +1,5 @@
 // smelt quantize: a model with its matrices in another number format.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "apps/conversion_job.h"
 #include "apps/hub_model.h"

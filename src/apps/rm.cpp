@@ -1,5 +1,5 @@
 // smelt rm: pulled models off the disk.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "apps/hub_model.h"
 #include "apps/units.h"

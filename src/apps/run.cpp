@@ -1,5 +1,5 @@
 // smelt run: a chat in the terminal, or one answer. Answers go to stdout, all else to stderr.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <filesystem>
 #include <iostream>

@@ -1,7 +1,7 @@
 // Streaming and statistics of `smelt run`, and its slash commands.
 #include "apps/run_session.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "apps/memory_use.h"
 #include "apps/terminal.h"

@@ -1,5 +1,5 @@
 // smelt serve: models behind HTTP and WebSocket, until it is told to end.
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // The keys of [server] are the long options of the command line, so there is no second list of them.
 #include "apps/serve_config.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -39,7 +39,7 @@ class Value {
     std::string one_of(std::initializer_list<std::string_view> words) const {
         const auto v = node_.value_exact<std::string>();
         if (v && std::ranges::find(words, *v) != words.end()) return *v;
-        fail(fmt::format("one of {}", fmt::join(words, ", ")));
+        fail(fmt::format("one of {}", fmt::join(words.begin(), words.end(), ", ")));
     }
     // As the command line would have it.
     std::string plain() const {

@@ -18,7 +18,7 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct TemplateOptions {
     std::string model, template_file, input = "-", now;
 };
 
@@ -49,7 +49,7 @@ RenderOptions render_options(const std::string& now) {
     return {time};
 }
 
-void run(const Options& o) {
+void print_conversation(const TemplateOptions& o) {
     if (o.model.empty() == o.template_file.empty()) {
         throw CLI::ValidationError("template", "give either a model or --template-file");
     }
@@ -72,7 +72,7 @@ void run(const Options& o) {
 }  // namespace
 
 Verb add_template(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<TemplateOptions>();
     CLI::App* verb =
         smelt.add_subcommand("template", "Print the prompt that the chat template makes of a conversation");
     add_model_argument(*verb, o->model);
@@ -88,7 +88,7 @@ Verb add_template(CLI::App& smelt) {
         "true}' |\n"
         "    smelt template models/demo-5m\n"
         "  smelt template --template-file chat.jinja --input case.json");
-    return {verb, [o] { run(*o); }};
+    return {verb, [o] { print_conversation(*o); }};
 }
 
 }  // namespace smelt

@@ -12,14 +12,14 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct TokenizeOptions {
     std::string model;
     bool special = true;
     bool add_bos = false;
     bool show = false;
 };
 
-void run(const Options& o) {
+void tokenize(const TokenizeOptions& o) {
     const Tokenizer tokenizer = load_tokenizer(std::filesystem::path(local_model(o.model)));
     std::vector<int32_t> ids = tokenizer.encode(read_stdin(), {.parse_special = o.special});
     if (o.add_bos) {
@@ -45,7 +45,7 @@ void run(const Options& o) {
 }  // namespace
 
 Verb add_tokenize(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<TokenizeOptions>();
     CLI::App* verb = smelt.add_subcommand("tokenize", "Turn text on stdin into token ids (JSON)");
     add_model_argument(*verb, o->model)->required();
     verb->add_flag("--special,!--no-special", o->special,
@@ -53,7 +53,7 @@ Verb add_tokenize(CLI::App& smelt) {
     verb->add_flag("--add-bos", o->add_bos, "Put the vocabulary's BOS token in front");
     verb->add_flag("--show", o->show, "Each id with its text; bytes of a broken character show as U+FFFD");
     verb->footer("Example:\n  echo -n 'Hello world' | smelt tokenize models/demo-5m --show");
-    return {verb, [o] { run(*o); }};
+    return {verb, [o] { tokenize(*o); }};
 }
 
 }  // namespace smelt

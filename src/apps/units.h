@@ -1,7 +1,7 @@
 // Numbers as people read them.
 #pragma once
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <array>
 #include <cstdint>

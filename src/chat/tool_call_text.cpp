@@ -33,7 +33,7 @@ bool is_name(std::string_view name) {
 
 const Json* find_member(const Json& object, std::string_view key) {
     if (!object.is_object()) return nullptr;
-    const auto it = object.find(key);
+    const auto it = object.find(std::string(key));
     return it == object.end() ? nullptr : &*it;
 }
 

@@ -5,7 +5,7 @@
 #include <array>
 #include <charconv>
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "files/limits.h"
 #include "files/model_file.h"

@@ -19,7 +19,7 @@ struct Section {
     std::string source;  // "folder/config.json: "
 
     const Json* find(std::string_view key) const {
-        const auto it = json.find(key);
+        const auto it = json.find(std::string(key));
         return it == json.end() || it->is_null() ? nullptr : &*it;
     }
 

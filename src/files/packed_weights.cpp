@@ -76,7 +76,8 @@ TensorView PackedWeights::join_nvfp4(const std::string& name, const Parts& parts
         for (const std::string_view n : names) {
             if (const auto it = parts.find(n); it != parts.end()) return it->second;
         }
-        throw Error("{}: {}: {} is missing", parts.begin()->second.source, name, fmt::join(names, " or "));
+        throw Error("{}: {}: {} is missing", parts.begin()->second.source, name,
+                    fmt::join(names.begin(), names.end(), " or "));
     };
     const Part &quants = find({"weight_packed", "weight"}), &scales = find({"weight_scale"}),
                &tensor = find({"weight_global_scale", "weight_scale_2"});

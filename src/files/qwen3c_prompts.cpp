@@ -1,6 +1,6 @@
 // qwen3.c's prompt files -> Jinja. Each file is one rendered turn, so the parts of a conversation are found
 // by comparing them: what opens and closes a message, what opens the answer, what switches thinking off.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "base/error.h"
 #include "files/qwen3c.h"

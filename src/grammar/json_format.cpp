@@ -1,7 +1,7 @@
 // Each format as a pattern: a part of what its definition allows that no validator refuses.
 #include "grammar/json_format.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 

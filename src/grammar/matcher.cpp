@@ -1,5 +1,5 @@
 // A grammar over tokens, and where one answer stands in it.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 

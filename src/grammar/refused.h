@@ -1,7 +1,7 @@
 // How front ends and builder leave when a grammar cannot be enforced; compile_grammar() makes a value of it.
 #pragma once
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "grammar/grammar.h"
 

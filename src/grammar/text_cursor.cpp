@@ -1,7 +1,7 @@
 // Numbers and characters by their numbers.
 #include "grammar/text_cursor.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 

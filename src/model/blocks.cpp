@@ -1,7 +1,7 @@
 // Shared blocks: loading and ops.
 #include "model/blocks.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <cmath>
 

@@ -1,7 +1,7 @@
 // Compiling in tests, where it must work (or the test ends) or must be refused; a small vocabulary.
 #pragma once
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <stdexcept>

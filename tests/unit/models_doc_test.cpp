@@ -1,5 +1,5 @@
 // docs/MODELS.md against the code: families, architectures, number formats.
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // Checks and descriptions per field type.
 #include "server/dialects/schema.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <cmath>
@@ -221,7 +221,7 @@ const CompoundType any_object = {
 
 void check_fields(const std::string& prefix, const Json& object, std::span<const Field> fields) {
     for (const Field& f : fields) {
-        const auto it = object.find(f.name);
+        const auto it = object.find(std::string(f.name));
         const std::string param = prefix + std::string(f.name);
         if (it != object.end() && !it->is_null()) {
             check_field(param, f, *it);

@@ -1,7 +1,7 @@
 // Everything is dispatched to the I/O thread, so the state needs no lock.
 #include "server/http/http_exchange.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>

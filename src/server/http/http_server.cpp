@@ -1,5 +1,5 @@
 // Listening, signals, draining. What a connection does stands in http_session.cpp.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>

@@ -1,6 +1,6 @@
 // One HTTP connection: reads a request within its limits and deadlines, hands it on, writes the answer, and
 // meanwhile watches whether the client is still there.
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <sys/socket.h>
 
 #include <boost/asio/post.hpp>

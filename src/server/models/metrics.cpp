@@ -1,7 +1,7 @@
 // Prometheus' text format, version 0.0.4.
 #include "server/models/metrics.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <numeric>

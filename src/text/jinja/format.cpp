@@ -20,10 +20,6 @@ struct Spec {
     int64_t width = 0, precision = -1;
 };
 
-bool is_digit_ascii(char c) {
-    return c >= '0' && c <= '9';
-}
-
 int64_t take_number(std::string_view text, size_t& at) {
     int64_t n = 0;
     for (; at < text.size() && is_digit_ascii(text[at]); ++at) {

@@ -32,9 +32,6 @@ std::string normalize(std::string_view source) {
     return text;
 }
 
-bool is_digit_ascii(char c) {
-    return c >= '0' && c <= '9';
-}
 bool is_name_start(char32_t c) {
     return c == '_' || is_alpha(c);
 }

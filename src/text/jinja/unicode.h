@@ -42,6 +42,10 @@ std::string to_title(std::string_view text);        // str.title(): each word
 std::string to_capitalized(std::string_view text);  // first character in title case, the rest lower
 std::string swap_case(std::string_view text);
 
+inline bool is_digit_ascii(char c) {
+    return c >= '0' && c <= '9';
+}
+
 std::string_view strip_left(std::string_view text);
 std::string_view strip_right(std::string_view text);
 inline std::string_view strip(std::string_view text) {
