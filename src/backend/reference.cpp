@@ -9,60 +9,18 @@
 #include <utility>
 
 #include "backend/backend.h"
+#include "backend/reference_draw.h"
+#include "backend/reference_memory.h"
 #include "base/cpu_info.h"
 
 namespace smelt {
 
 using namespace op;
+using reference::HostKv;
+using reference::HostWeight;
+using reference::minus_infinity;
 
 namespace {
-
-struct HostWeight : Storage {
-    std::span<const std::byte> data, scales;
-    int64_t row_step = 1;
-    std::vector<std::byte> owned;
-};
-
-class HostKv : public KvStorage {
- public:
-    explicit HostKv(const KvShape& shape) : KvStorage(shape), rows(shape), bytes(rows.n_bytes) {}
-    void copy_blocks(std::span<const BlockPair> copies) override {
-        for (const BlockPair& c : copies) {
-            each_part(
-                c.from, [&](std::byte* from, std::byte* to, size_t n) { std::memcpy(to, from, n); }, c.to);
-        }
-    }
-    void read_block(int32_t block, std::span<std::byte> to) override {
-        std::byte* out = to.data();
-        each_part(block, [&](std::byte* from, std::byte*, size_t n) {
-            std::memcpy(out, from, n);
-            out += n;
-        });
-    }
-    void write_block(int32_t block, std::span<const std::byte> from) override {
-        const std::byte* in = from.data();
-        each_part(block, [&](std::byte* to, std::byte*, size_t n) {
-            std::memcpy(to, in, n);
-            in += n;
-        });
-    }
-    std::byte* row(const KvRows& r, int64_t slot, int64_t head) {
-        return bytes.data() + r.offset + static_cast<size_t>(slot * r.n_heads + head) * r.row_bytes;
-    }
-    PlainKv rows;
-    std::vector<std::byte> bytes;
-
- private:
-    template <class F>
-    void each_part(int32_t block, F f, int32_t other = 0) {
-        for (const KvRows* r : {&rows.k, &rows.v}) {
-            if (r == &rows.v && rows.v_in_k) break;
-            std::byte* base = bytes.data() + r->offset;
-            f(base + static_cast<size_t>(block) * r->block_bytes(),
-              base + static_cast<size_t>(other) * r->block_bytes(), r->block_bytes());
-        }
-    }
-};
 
 struct ReferenceProgram : Program {
     explicit ReferenceProgram(const Record& r) : record(r) {}
@@ -429,7 +387,7 @@ class Steps {
             const std::span<const float> logits(at<float>(op.logits, r), vocab_size);
             std::vector<double> x(logits.begin(), logits.end());
             int32_t& token = at<int32_t>(op.tokens, 0)[r];
-            token = static_cast<int32_t>(problem_of(x));
+            token = static_cast<int32_t>(reference::problem_of(x));
             if (token < 0) continue;
             double sum = 0;
             const double largest = *std::ranges::max_element(x);
@@ -439,14 +397,14 @@ class Steps {
                 if ((at<uint64_t>(op.masks, r)[i / 64] >> (i % 64) & 1) == 0) x[i] = minus_infinity;
             }
             for (int32_t e = row.first_edit; e < row.first_edit + row.n_edits; ++e)
-                edit(x, *at<LogitEdit>(op.edits, e), row);
+                reference::edit(x, *at<LogitEdit>(op.edits, e), row);
             const double top = *std::ranges::max_element(x);
             if (top == minus_infinity || top == -minus_infinity) {
                 token = static_cast<int32_t>(top < 0 ? DrawProblem::all_banned
                                                      : DrawProblem::infinite_after_edits);
                 continue;
             }
-            token = draw(x, row);
+            token = reference::draw(x, row);
             if (row.logprob == 0) continue;
             at<float>(op.log_sums, r)[0] = static_cast<float>(log_sum);
             at<float>(op.log_sums, r)[1] =
@@ -457,8 +415,6 @@ class Steps {
     }
 
  private:
-    static constexpr double minus_infinity = -std::numeric_limits<double>::infinity();
-
     const StepCounts& counts() const { return input_.counts(); }
     int64_t rows(const Tensor& t) const { return counts().rows(t); }
     template <class T>
@@ -493,58 +449,6 @@ class Steps {
                            kv.row(to, at<int32_t>(slots, 0)[t], h), nullptr);
             }
         }
-    }
-
-    static DrawProblem problem_of(const std::vector<double>& x) {
-        if (std::ranges::any_of(x, [](double v) { return std::isnan(v); })) return DrawProblem::nan;
-        const double largest = *std::ranges::max_element(x);
-        if (largest == -minus_infinity) return DrawProblem::infinite;
-        return largest == minus_infinity ? DrawProblem::all_minus_infinity : DrawProblem::none;
-    }
-    // In float, as draw_row.h says: edited logits have the same bits on every device.
-    static void edit(std::vector<double>& logits, const LogitEdit& e, const DrawRow& row) {
-        double& logit = logits[static_cast<size_t>(e.id)];
-        float x = static_cast<float>(logit) + e.bias;
-        if (e.seen != 0) {
-            x = x > 0 ? x / row.repetition_penalty : x * row.repetition_penalty;
-            x -= static_cast<float>(e.n_generated) * row.frequency_penalty;
-            if (e.n_generated > 0) x -= row.presence_penalty;
-        }
-        logit = e.banned != 0 ? minus_infinity : static_cast<double>(x);
-    }
-    // Temperature, top-k, top-p, min-p, draw: in the order of rank with top-k, else in that of ids.
-    static int32_t draw(const std::vector<double>& x, const DrawRow& row) {
-        std::vector<int32_t> ranked(x.size());
-        std::iota(ranked.begin(), ranked.end(), 0);
-        const auto logit = [&](int32_t id) { return x[static_cast<size_t>(id)]; };
-        std::ranges::stable_sort(ranked, [&](int32_t a, int32_t b) { return logit(a) > logit(b); });
-        if (row.temperature < 1e-5f || row.top_k == 1) return ranked[0];
-        const double largest = logit(ranked[0]);
-        const auto weight = [&](int32_t id) {
-            return std::exp((logit(id) - largest) / static_cast<double>(row.temperature));
-        };
-        const auto sum = [&] {
-            double s = 0;
-            for (const int32_t id : ranked) s += weight(id);
-            return s;
-        };
-        const bool has_top_k = row.top_k > 0 && row.top_k < static_cast<int32_t>(x.size());
-        if (has_top_k) ranked.resize(static_cast<size_t>(row.top_k));
-        if (row.top_p < 1) {
-            double mass = static_cast<double>(row.top_p) * sum();
-            size_t n = 0;
-            while (n < ranked.size() && mass > 0) mass -= weight(ranked[n++]);
-            ranked.resize(std::max<size_t>(n, 1));
-        }
-        std::erase_if(ranked, [&](int32_t id) { return weight(id) < static_cast<double>(row.min_p); });
-        if (!has_top_k) std::ranges::sort(ranked);
-        const uint64_t bits = (uint64_t{row.random[1]} << 32) | row.random[0];
-        double mass = static_cast<double>(bits >> 11) * 0x1p-53 * sum();
-        for (const int32_t id : ranked) {
-            mass -= weight(id);
-            if (mass < 0) return id;
-        }
-        return ranked.back();
     }
 
     static const float* floats(const Weight& w) {
