@@ -129,10 +129,11 @@ void StepLoop::end_all(FinishReason reason, const std::string& error, Failure fa
 
 void StepLoop::step() {
     const StepPlan& plan = scheduler_.plan();
-    if (plan.parts.empty()) return flush();
-    build_batch(plan);
-    if (run(plan)) advance_all(plan);
-    if (!can_step()) flush();
+    if (!plan.parts.empty()) {
+        build_batch(plan);
+        if (run(plan)) advance_all(plan);
+    }
+    if (plan.parts.empty() || !can_step()) flush();
     drop_unheard();
 }
 
