@@ -1,5 +1,7 @@
 // Whether a JSON value is a schema at all: the types of its keywords' values, as the meta-schemas have them.
 // Whether it can be enforced is another question.
+#include <algorithm>
+
 #include "grammar/grammar.h"
 #include "grammar/json_schema.h"
 #include "grammar/refused.h"
