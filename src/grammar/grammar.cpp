@@ -1,6 +1,8 @@
 // The public face: specs to trees, trees to an automaton, refusals to values.
 #include "grammar/grammar.h"
 
+#include <algorithm>
+
 #include "grammar/builder.h"
 #include "grammar/char_dfa.h"
 #include "grammar/gbnf.h"
@@ -44,7 +46,7 @@ class Compiler {
 
  private:
     ExprPtr one(const GrammarSpec& s) {
-        warnings_.insert(warnings_.end(), s.warnings.begin(), s.warnings.end());
+        add_warnings(s.warnings);
         if (s.value.size() > options_.limits.max_bytes) {
             refuse("", "",
                    fmt::format("expected at most {} bytes, found {}", options_.limits.max_bytes,
@@ -89,8 +91,15 @@ class Compiler {
         }
         grammar::JsonSchema schema(s.schema, builder_, options_, s.lenient);
         ExprPtr value = schema.value();
-        warnings_.insert(warnings_.end(), schema.warnings().begin(), schema.warnings().end());
+        add_warnings(schema.warnings());
         return value;
+    }
+
+    // A part may stand at several places.
+    void add_warnings(const std::vector<std::string>& more) {
+        for (const std::string& w : more) {
+            if (std::ranges::find(warnings_, w) == warnings_.end()) warnings_.push_back(w);
+        }
     }
 
     Builder& builder_;

@@ -5,7 +5,9 @@
 
 #include <random>
 
+#include "base/error.h"
 #include "chat/argument_types.h"
+#include "chat/call_grammar.h"
 #include "chat/text_stream.h"
 #include "chat/tool_call_text.h"
 #include "unit/text_support.h"
@@ -456,6 +458,58 @@ TEST(Arguments, HaveTheTypesOfTheirSchema) {
     };
     for (const auto& c : cases)
         EXPECT_EQ(to_string(argument_value(tool, "f", c.key, c.text)), c.expected) << c.key << " " << c.text;
+}
+
+// A grammar of calls writes what the parser reads.
+TEST(CallGrammar, ArgumentsStandAsTheirParserTakesThem) {
+    Json tool =
+        Json::parse(R"json({"type": "function", "function": {"name": "f", "parameters": {"type": "object",
+        "$defs": {"s": {"type": "string"}}, "required": ["s"], "properties": {"s": {"$ref": "#/$defs/s"},
+            "u": {"anyOf": [{"type": "integer"}, {"type": "string"}]}, "n": {"type": "integer"},
+            "e": {"enum": ["a b", "c"]}, "z": {"type": ["string", "null"]}, "o": {"type": "object"}}}}})json");
+    const auto grammar_of = [&](CallStyle style) {
+        const CallRules rules{.tools = Json::array({tool}), .must_call = true, .all_held = true};
+        const auto compiled = compile_grammar(answer_grammar({.style = style}, std::nullopt, rules));
+        EXPECT_TRUE(std::holds_alternative<Grammar>(compiled));
+        return std::get<Grammar>(compiled);
+    };
+    const Grammar coder = grammar_of(CallStyle::coder), glm = grammar_of(CallStyle::glm);
+    const auto coder_call = [](const std::vector<std::pair<std::string, std::string>>& arguments) {
+        std::string text = "<tool_call>\n<function=f>\n";
+        for (const auto& [key, value] : arguments)
+            text += "<parameter=" + key + ">\n" + value + "\n</parameter>\n";
+        return text + "</function>\n</tool_call>";
+    };
+    const auto glm_call = [](const std::vector<std::pair<std::string, std::string>>& arguments) {
+        std::string text = "<tool_call>f";
+        for (const auto& [key, value] : arguments)
+            text += "<arg_key>" + key + "</arg_key><arg_value>" + value + "</arg_value>";
+        return text + "</tool_call>";
+    };
+    const std::vector<std::pair<std::string, std::string>> all = {
+        {"s", "12"}, {"u", "12"}, {"n", "12"}, {"e", "a b"}, {"z", "null"}, {"o", R"({"x": "y"})"}};
+    const ToolCall expected{"f", R"({"s":"12","u":"12","n":12,"e":"a b","z":null,"o":{"x":"y"}})"};
+    AnswerParserOptions options{.tools = Json::array({tool}), .calls = CallStyle::coder};
+    EXPECT_TRUE(accepts(coder, coder_call(all)));
+    expect_however_cut(coder_call(all), options, {"", "", {expected}});
+    EXPECT_TRUE(accepts(glm, glm_call(all)));
+    options.calls = CallStyle::glm;
+    expect_however_cut(glm_call(all), options, {"", "", {expected}});
+    for (const auto& [key, value] : {std::pair("n", "x"), {"e", "d"}, {"o", "[1]"}}) {
+        EXPECT_FALSE(accepts(coder, coder_call({{"s", "x"}, {key, value}}))) << key;
+        EXPECT_FALSE(accepts(glm, glm_call({{"s", "x"}, {key, value}}))) << key;
+    }
+    EXPECT_FALSE(accepts(coder, coder_call({{"n", "1"}})));
+
+    // What bare text cannot keep is left out and said, unless the tool is strict.
+    tool["function"]["parameters"]["properties"]["s"] = {{"type", "string"}, {"pattern", "^a"}};
+    const Grammar lenient = grammar_of(CallStyle::coder);
+    const auto& said = grammar_warnings(lenient);
+    ASSERT_EQ(said.size(), 1u);
+    EXPECT_NE(said[0].find("s: pattern"), std::string::npos) << said[0];
+    tool["function"]["strict"] = true;
+    EXPECT_THROW(grammar_of(CallStyle::coder), Error);
+    EXPECT_THROW(grammar_of(CallStyle::glm), Error);
 }
 
 TEST(Marks, TemplatesShowTheStyle) {
