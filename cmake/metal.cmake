@@ -98,7 +98,7 @@ endfunction()
 
 function(software_metal_device)
     include(CheckCXXSourceRuns)
-    find_package(boost_context 1.81 CONFIG REQUIRED)
+    find_package(boost_context 1.74 CONFIG REQUIRED)
     # Fused multiply-add is a call per element without these; the tests run where they are built.
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
         set(CMAKE_REQUIRED_FLAGS "-mavx2 -mfma")

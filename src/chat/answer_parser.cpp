@@ -49,7 +49,7 @@ CallStyle call_style_of(std::string_view source, AnswerFormat format) {
 bool is_text_mark(std::string_view token) {
     constexpr std::string_view marks[] = {think_open,  think_close,   "<tool_call>", "</tool_call>",
                                           "<arg_key>", "</arg_key>",  "<arg_value>", "</arg_value>",
-                                          python_tag,  mistral_calls, "[ARGS]"};
+                                          python_tag,  mistral_calls, "[ARGS]",      "[CALL_ID]"};
     return std::ranges::find(marks, token) != std::end(marks);
 }
 

@@ -1,9 +1,12 @@
 // Text of a format is put together here and taken apart by its parser: a test holds one to the other.
 #include "chat/call_grammar.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/error.h"
+#include "chat/argument_types.h"
 
 namespace smelt {
 
@@ -22,89 +25,121 @@ const Json* find_member(const Json& object, const char* name) {
     return it == object.end() || it->is_null() ? nullptr : &*it;
 }
 
-// What stands in a schema beside `known` cannot be enforced outside of JSON.
-void check_known(const std::string& where, const Json& schema,
-                 std::initializer_list<std::string_view> known) {
-    constexpr std::string_view notes[] = {"type", "title", "description", "default", "examples", "$schema"};
-    for (const auto& [key, value] : schema.items()) {
-        if (std::ranges::find(known, key) == known.end() &&
-            std::ranges::find(notes, key) == std::end(notes)) {
-            throw Error("{}: {} cannot be enforced in the form in which this model writes calls", where, key);
-        }
+// What a form cannot hold: refused for a tool that is strict, else said and left out.
+class Unkept {
+ public:
+    explicit Unkept(bool lenient) : lenient_(lenient) {}
+
+    void add(const std::string& where, const std::string& keyword) {
+        std::string text = fmt::format(
+            "{}: {} cannot be enforced in the form in which this model writes calls", where, keyword);
+        if (!lenient_) throw Error("{}", text);
+        warnings.push_back(std::move(text));
     }
-}
+
+    bool is_lenient() const { return lenient_; }
+    std::vector<std::string> warnings = {};
+
+ private:
+    bool lenient_;
+};
 
 // A value as the style writes it: strings stand there as they are, others as JSON.
-Spec marked_value(const std::string& key, const Json& schema, const std::string& end) {
-    const bool is_text = schema.is_object() && schema.contains("type") && schema["type"] == "string";
-    if (!is_text) return Spec::json_schema(schema);
-    check_known(key, schema, {"enum", "$defs", "definitions"});
-    const Json* choices = find_member(schema, "enum");
-    if (choices == nullptr) return Spec::text_without({end});
-    const auto is_string = [](const Json& choice) { return choice.is_string(); };
-    if (!choices->is_array() || !std::ranges::all_of(*choices, is_string)) {
-        throw Error("{}: expected strings in enum", key);
+Spec marked_value(const std::string& key, const Json& parameters, const Json& schema, const std::string& end,
+                  Unkept& unkept) {
+    const auto text = bare_text(parameters, schema);
+    if (!text) {
+        // References lead into the whole.
+        Json whole = schema;
+        for (const char* shared : {"$defs", "definitions"}) {
+            if (const Json* defs = find_member(parameters, shared); defs != nullptr && whole.is_object())
+                whole[shared] = *defs;
+        }
+        return Spec::json_schema(std::move(whole), unkept.is_lenient());
     }
-    return Spec::one_of_texts(choices->get<std::vector<std::string>>());
+    for (const std::string& keyword : text->unkept) unkept.add(key, keyword);
+    return text->is_free ? Spec::text_without({end}) : Spec::one_of_texts(text->texts);
 }
 
 // An object's members one by one, in the form of a style that has marks for them.
 Spec marked_arguments(const Json& schema, const std::string& open, const std::string& middle,
-                      const std::string& close) {
-    check_known("parameters", schema,
-                {"properties", "required", "additionalProperties", "$defs", "definitions"});
+                      const std::string& close, Unkept& unkept) {
+    constexpr std::string_view beside[] = {"allOf",
+                                           "anyOf",
+                                           "oneOf",
+                                           "$ref",
+                                           "not",
+                                           "if",
+                                           "minProperties",
+                                           "maxProperties",
+                                           "propertyNames",
+                                           "patternProperties",
+                                           "enum",
+                                           "const",
+                                           "dependentRequired",
+                                           "dependentSchemas",
+                                           "dependencies"};
+    for (const std::string_view keyword : beside) {
+        if (find_member(schema, std::string(keyword).c_str()) != nullptr)
+            unkept.add("parameters", std::string(keyword));
+    }
     const Json* declared = find_member(schema, "properties");
     const Json* list = find_member(schema, "required");
     const Json properties = declared != nullptr && declared->is_object() ? *declared : Json::object();
     const Json required = list != nullptr && list->is_array() ? *list : Json::array();
     for (const Json& key : required) {
-        if (!key.is_string() || !properties.contains(key.get<std::string>())) {
-            throw Error("required: {} is no property", to_string(key));
-        }
+        if (!key.is_string() || !properties.contains(key.get<std::string>()))
+            unkept.add("required", to_string(key));
     }
     std::vector<Spec> parts;
     for (const auto& [key, property] : properties.items()) {
-        Json value = property;
-        for (const char* shared : {"$defs", "definitions"}) {
-            if (const Json* defs = find_member(schema, shared); defs != nullptr && value.is_object()) {
-                value[shared] = *defs;
-            }
-        }
-        Spec argument = Spec::sequence({Spec::literal(open + key + middle),
-                                        marked_value(key, value, close.substr(0, close.find('>') + 1)),
-                                        Spec::literal(close)});
+        Spec argument =
+            Spec::sequence({Spec::literal(open + key + middle),
+                            marked_value(key, schema, property, close.substr(0, close.find('>') + 1), unkept),
+                            Spec::literal(close)});
         const bool needed = std::ranges::find(required, Json(key)) != required.end();
         parts.push_back(needed ? std::move(argument) : optional(std::move(argument)));
     }
     return Spec::sequence(std::move(parts));
 }
 
-// A call as it stands between the marks of its style.
-Spec call(CallStyle style, const Json& tool, bool strict) {
+// A call as it stands between the marks of its style. Without `held` any JSON object will do as arguments.
+Spec call(CallStyle style, const Json& tool, bool held) {
     const Json& function = tool.at("function");
     const std::string name = function.at("name");
+    const Json* strict = find_member(function, "strict");
     const Json* parameters = find_member(function, "parameters");
-    const bool has_schema = strict && parameters != nullptr && !parameters->empty();
+    const bool has_schema = held && parameters != nullptr && !parameters->empty();
     const Json schema = has_schema ? *parameters : Json{{"type", "object"}};
-    const Spec arguments = has_schema ? Spec::json_schema(schema) : Spec::json_object();
+    Unkept unkept(strict == nullptr || *strict != true);
+    const auto arguments = [&] {
+        return has_schema ? Spec::json_schema(schema, unkept.is_lenient()) : Spec::json_object();
+    };
     const auto object = [&](const char* member) {
         return Spec::sequence(
-            {Spec::literal("{\"name\": " + to_string(Json(name)) + ", \"" + member + "\": "), arguments,
+            {Spec::literal("{\"name\": " + to_string(Json(name)) + ", \"" + member + "\": "), arguments(),
              Spec::literal("}")});
     };
+    const auto noted = [&](Spec spec) {
+        for (const std::string& w : unkept.warnings)
+            spec.warnings.push_back(fmt::format("tool {}: {}", name, w));
+        return spec;
+    };
     switch (style) {
-        case CallStyle::glm:
-            return Spec::sequence(
-                {Spec::literal(name),
-                 marked_arguments(schema, "<arg_key>", "</arg_key><arg_value>", "</arg_value>")});
-        case CallStyle::coder:
-            return Spec::sequence({Spec::literal("\n<function=" + name + ">\n"),
-                                   marked_arguments(schema, "<parameter=", ">\n", "\n</parameter>\n"),
-                                   Spec::literal("</function>\n")});
+        case CallStyle::glm: {
+            Spec marked =
+                marked_arguments(schema, "<arg_key>", "</arg_key><arg_value>", "</arg_value>", unkept);
+            return noted(Spec::sequence({Spec::literal(name), std::move(marked)}));
+        }
+        case CallStyle::coder: {
+            Spec marked = marked_arguments(schema, "<parameter=", ">\n", "\n</parameter>\n", unkept);
+            return noted(Spec::sequence({Spec::literal("\n<function=" + name + ">\n"), std::move(marked),
+                                         Spec::literal("</function>\n")}));
+        }
         case CallStyle::harmony:
             return Spec::sequence({Spec::literal("commentary to=functions." + name + " "),
                                    Spec::control_token("<|constrain|>"), Spec::literal("json"),
-                                   Spec::control_token("<|message|>"), arguments});
+                                   Spec::control_token("<|message|>"), arguments()});
         case CallStyle::llama:
             return object("parameters");
         case CallStyle::mistral:
@@ -122,7 +157,7 @@ Spec any_call(CallStyle style, const CallRules& rules) {
         const Json& function = tool.at("function");
         if (!rules.only.empty() && function.at("name") != rules.only) continue;
         const Json* strict = find_member(function, "strict");
-        calls.push_back(call(style, tool, rules.all_strict || (strict != nullptr && *strict == true)));
+        calls.push_back(call(style, tool, rules.all_held || (strict != nullptr && *strict == true)));
     }
     return Spec::one_of(std::move(calls));
 }

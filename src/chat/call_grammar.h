@@ -23,12 +23,14 @@ struct CallRules {
     std::string only = {};  // the one that may be called; empty: any
     bool must_call = false;
     bool parallel = true;
-    bool all_strict = false;  // arguments follow their schemas whether or not a tool says strict
+    // Arguments follow their schemas whether or not a tool says strict; of one that does not, what cannot be
+    // enforced is left out, and grammar_warnings() tells it.
+    bool all_held = false;
 };
 
 // The whole answer: thinking where it may be, then `content`, or calls, or either. Without content and where
 // no call is forced, text is free before the calls. Throws Error naming what the model's form of calls cannot
-// hold.
+// hold of a tool that is strict.
 GrammarSpec answer_grammar(const AnswerForm& form, const std::optional<GrammarSpec>& content,
                            const CallRules& calls);
 

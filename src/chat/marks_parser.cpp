@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "chat/answer_parser.h"
+#include "chat/argument_types.h"
 #include "chat/tool_call_text.h"
 
 namespace smelt {
@@ -12,47 +13,120 @@ namespace {
 
 constexpr std::string_view call_open = "<tool_call>", call_close = "</tool_call>";
 
+constexpr std::string_view function_open = "<function=", function_close = "</function>";
+
 // Takes the calls out of the answer.
 class CallSplitter {
  public:
     CallSplitter(Json tools, CallStyle style, bool held, bool single_call)
         : tools_(std::move(tools)),
+          style_(style),
           is_held_(held && style == CallStyle::json),
           open_(style == CallStyle::mistral ? mistral_calls : call_open),
           close_(style == CallStyle::mistral ? "" : call_close),
-          at_start_(style == CallStyle::llama),
+          at_start_(style == CallStyle::llama || (style == CallStyle::json && !held)),
           single_call_(single_call) {}
 
     bool done() const { return single_call_ && n_calls_ > 0; }
 
     void text(std::string_view text, TextDelta& out) {
         held_ += text;
-        if (at_start_ && !decide()) return;
-        while (!done() && (is_held_ && inside_ ? held_step(out) : step(out))) {
-        }
+        run(out);
     }
 
+    // Nothing more comes: what was to be decided later is decided now.
     void finish(TextDelta& out) {
-        if (done()) return;
-        if (is_held_ && inside_) return;  // cut off: what there was of it has been told
-        // Some models end their turn instead of closing the mark.
-        if (inside_) return call(held_, "", out);
-        out.answer += held_;
+        at_start_ = false;
+        last_ = true;
+        run(out);
+        while (!done() && where_ != Where::text) {
+            if (is_held_ && where_ == Where::marks) return;  // cut off: what there was of it has been told
+            const auto end = close_.empty() ? std::nullopt : CallEnd::first(held_, close_);
+            // Some models end their turn instead of closing the mark.
+            if (!end) return call(std::exchange(held_, {}), "", false, out);
+            take_call(*end, out);
+            run(out);
+        }
+        if (!done()) out.answer += std::exchange(held_, {});
     }
 
  private:
-    // Whether an answer of Llama's is a call shows at its beginning. False: not yet.
+    enum class Where {
+        text,
+        marks,  // within the marks of a call
+        bare,   // within <function=...>, which nothing opened
+        whole,  // the answer is a call up to its end
+    };
+
+    void run(TextDelta& out) {
+        if (at_start_ && !decide()) return;
+        while (!done() && step(out)) {
+        }
+    }
+
+    bool step(TextDelta& out) {
+        switch (where_) {
+            case Where::text:
+                return text_step(out);
+            case Where::marks:
+                if (is_held_) return held_step(out);
+                [[fallthrough]];
+            case Where::bare:
+                if (close_.empty()) return false;
+                if (const auto end = end_.find(held_, close_)) return take_call(*end, out), true;
+                return false;
+            case Where::whole:
+                break;
+        }
+        return false;
+    }
+
+    // Whether the answer is a call and nothing else shows at its beginning. False: not yet.
     bool decide() {
         const size_t start = held_.find_first_not_of(blank_chars);
         if (start == std::string::npos) return false;
         const std::string_view rest = std::string_view(held_).substr(start);
+        if (style_ == CallStyle::json) {
+            const auto begun = begins_call(rest);
+            if (!begun) return false;
+            at_start_ = false;
+            if (*begun) begin_whole();
+            return true;
+        }
         if (rest.size() < python_tag.size() && python_tag.starts_with(rest)) return false;
         at_start_ = false;
-        if (rest.starts_with('{') || rest.starts_with(python_tag)) {
-            inside_ = true;
-            open_ = close_ = "";
+        if (rest.starts_with('{') || rest.starts_with(python_tag)) begin_whole();
+        return true;
+    }
+
+    // {"name": "NAME", "arguments" of a function that there is: a call whose marks were forgotten. None: what
+    // there is could become one.
+    std::optional<bool> begins_call(std::string_view text) const {
+        const auto blank = [&] {
+            text.remove_prefix(std::min(text.size(), text.find_first_not_of(blank_chars)));
+        };
+        const auto take = [&](std::string_view word) -> std::optional<bool> {
+            blank();
+            if (text.starts_with(word)) return text.remove_prefix(word.size()), true;
+            if (word.starts_with(text)) return std::nullopt;
+            return false;
+        };
+        for (const std::string_view word : {"{", "\"name\"", ":", "\""}) {
+            if (const auto taken = take(word); taken != true) return taken;
+        }
+        const size_t end = text.find('"');
+        if (end == std::string_view::npos && text.size() < longest_name) return std::nullopt;
+        if (end == std::string_view::npos || !is_tool(tools_, text.substr(0, end))) return false;
+        text.remove_prefix(end + 1);
+        for (const std::string_view word : {",", "\"arguments\""}) {
+            if (const auto taken = take(word); taken != true) return taken;
         }
         return true;
+    }
+
+    void begin_whole() {
+        where_ = Where::whole;
+        open_ = close_ = "";
     }
 
     bool held_step(TextDelta& out) {
@@ -67,69 +141,112 @@ class CallSplitter {
         held_.erase(0, at + call_close.size());
         call_ = {};
         ++n_calls_;
-        inside_ = false;
+        where_ = Where::text;
         trim_ = true;
         return true;
     }
 
-    bool step(TextDelta& out) {
+    bool text_step(TextDelta& out) {
         if (trim_) {
             held_.erase(0, std::min(held_.size(), held_.find_first_not_of(blank_chars)));
             if (held_.empty()) return false;
-            trim_ = false;
+            // Behind a call without an opening mark its closing one may come all the same.
+            if (was_bare_ && held_.starts_with(call_close)) {
+                held_.erase(0, call_close.size());
+                was_bare_ = false;
+                return true;
+            }
+            if (was_bare_ && !last_ && call_close.starts_with(held_)) return false;
+            trim_ = was_bare_ = false;
         }
-        const std::string_view mark = inside_ ? close_ : open_;
-        if (mark.empty()) return false;  // to the end
-        const size_t at = held_.find(mark, searched_);
-        if (at == std::string::npos) {
-            searched_ = held_.size() - overlap(held_, mark);
-            if (inside_) return false;
+        const size_t mark = held_.find(open_, searched_);
+        const size_t bare =
+            style_ == CallStyle::coder ? held_.find(function_open, searched_) : std::string::npos;
+        if (bare < mark) return bare_step(bare, out);
+        if (mark == std::string::npos) {
+            searched_ = held_.size() - overlap(held_, open_);
+            if (style_ == CallStyle::coder)
+                searched_ = std::min(searched_, held_.size() - overlap(held_, function_open));
             // Blank text around a call belongs to its marks.
-            const std::string_view open = std::string_view(held_).substr(0, searched_);
-            const size_t safe = open.find_last_not_of(blank_chars) + 1;
-            out.answer += open.substr(0, safe);
-            held_.erase(0, safe);
-            searched_ -= safe;
+            say(held_.find_last_not_of(blank_chars, searched_ - 1) + 1, searched_, out);
             return false;
         }
-        const std::string before = held_.substr(0, at);
-        held_.erase(0, at + mark.size());
-        searched_ = 0;
-        if (inside_) {
-            call(before, close_, out);
-        } else {
-            out.answer += std::string_view(before).substr(0, before.find_last_not_of(blank_chars) + 1);
-        }
-        inside_ = !inside_;
+        enter(Where::marks, mark, mark + open_.size(), out);
         return true;
     }
 
-    void call(const std::string& text, std::string_view end, TextDelta& out) {
-        auto calls = parse_tool_calls(text, tools_);
-        // JSON that is no call may well be the answer.
-        if (calls && open_.empty() &&
-            !std::ranges::all_of(*calls, [&](const ToolCall& c) { return is_known(c.name); })) {
-            calls.reset();
+    // At <function=, with no mark before it.
+    bool bare_step(size_t at, TextDelta& out) {
+        const size_t name = at + function_open.size();
+        const size_t end = held_.find_first_of("> \r\n\t<", name);
+        const bool open = end == std::string::npos && held_.size() < name + longest_name;
+        if (open && !last_) {
+            say(held_.find_last_not_of(blank_chars, at == 0 ? 0 : at - 1) + 1, at, out);
+            return false;
         }
-        if (calls) {
-            if (single_call_) calls->resize(1);
-            for (ToolCall& c : *calls) {
-                out.tool_calls.push_back({n_calls_++, std::move(c.name), std::move(c.arguments)});
-            }
-            trim_ = true;
-        } else {
-            out.answer.append(open_).append(text).append(end);
+        if (end == std::string::npos || held_[end] != '>' ||
+            !is_tool(tools_, std::string_view(held_).substr(name, end - name))) {
+            searched_ = name;
+            return true;
         }
+        enter(Where::bare, at, at, out);
+        return true;
     }
 
-    bool is_known(const std::string& name) const {
-        return std::ranges::any_of(tools_, [&](const Json& tool) {
-            const auto function = tool.find("function");
-            return function != tool.end() && function->is_object() && function->value("name", Json()) == name;
-        });
+    // Text up to `safe`, which is at most `before`, is certain.
+    void say(size_t safe, size_t before, TextDelta& out) {
+        safe = std::min(safe, before);
+        out.answer += std::string_view(held_).substr(0, safe);
+        held_.erase(0, safe);
+        searched_ = before - safe;
     }
+
+    void enter(Where where, size_t text_end, size_t call_begin, TextDelta& out) {
+        const std::string_view before = std::string_view(held_).substr(0, text_end);
+        out.answer += before.substr(0, before.find_last_not_of(blank_chars) + 1);
+        held_.erase(0, call_begin);
+        where_ = where;
+        searched_ = 0;
+        end_ = {};
+        close_ = where == Where::bare ? function_close : style_ == CallStyle::mistral ? "" : call_close;
+    }
+
+    // The call's text ends before a closing mark at `end`.
+    void take_call(size_t end, TextDelta& out) {
+        const bool bare = where_ == Where::bare;
+        const size_t text_end = end + (bare ? function_close.size() : 0);
+        const std::string text = held_.substr(0, text_end);
+        held_.erase(0, end + close_.size());
+        end_ = {};
+        call(text, bare ? "" : close_, true, out);
+        where_ = Where::text;
+    }
+
+    // `end`: the mark behind it; `closed`: its end was met.
+    void call(const std::string& text, std::string_view end, bool closed, TextDelta& out) {
+        const bool whole = where_ == Where::whole;
+        const bool no_mark = where_ != Where::marks;
+        auto found = parse_tool_calls(text, tools_, closed);
+        // JSON that is no call may well be the answer.
+        const auto is_known = [&](const ToolCall& c) { return is_tool(tools_, c.name); };
+        if (found && no_mark && !std::ranges::all_of(found->calls, is_known)) found.reset();
+        was_bare_ = found && where_ == Where::bare;
+        if (!found) {
+            out.answer.append(no_mark ? "" : open_).append(text).append(end);
+            return;
+        }
+        if (single_call_) found->calls.resize(1);
+        for (ToolCall& c : found->calls) {
+            out.tool_calls.push_back({n_calls_++, std::move(c.name), std::move(c.arguments)});
+        }
+        if (!single_call_ && !(whole && found->rest == call_close)) out.answer += found->rest;
+        trim_ = true;
+    }
+
+    static constexpr size_t longest_name = 256;
 
     Json tools_;
+    CallStyle style_;
     bool is_held_;
     HeldCall call_;                  // that is being written
     std::string_view open_, close_;  // marks around a call; no close: to the end
@@ -137,8 +254,11 @@ class CallSplitter {
     bool single_call_;
     std::string held_;
     size_t searched_ = 0;  // no mark begins before it
-    bool inside_ = false;
-    bool trim_ = false;  // behind a call
+    Where where_ = Where::text;
+    CallEnd end_;
+    bool last_ = false;      // nothing more comes
+    bool was_bare_ = false;  // the last call had no marks
+    bool trim_ = false;      // behind a call
     int n_calls_ = 0;
 };
 

@@ -2,8 +2,12 @@
 // and JSON; GLM a name, then keys and values in marks; Qwen3-Coder <function=NAME> with <parameter=KEY>.
 #include "chat/tool_call_text.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "chat/answer_parser.h"
+#include "chat/argument_types.h"
+#include "chat/lenient_json.h"
 
 namespace smelt {
 
@@ -37,35 +41,12 @@ const Json* find_member(const Json& object, std::string_view key) {
     return it == object.end() ? nullptr : &*it;
 }
 
-// Whether the tool's schema calls the parameter a string.
-bool is_string_parameter(const Json& tools, std::string_view function, std::string_view key) {
-    if (!tools.is_array()) return false;
-    for (const Json& tool : tools) {
-        const Json* inner = find_member(tool, "function");
-        const Json& declared = inner == nullptr ? tool : *inner;
-        const Json* name = find_member(declared, "name");
-        if (name == nullptr || *name != function) continue;
-        for (const char* step : {"parameters", "properties"}) {
-            const Json* next = find_member(inner == nullptr ? tool : *inner, step);
-            if (next == nullptr) return false;
-            inner = next;
-        }
-        const Json* property = find_member(*inner, key);
-        const Json* type = property == nullptr ? nullptr : find_member(*property, "type");
-        return type != nullptr && *type == "string";
-    }
-    return false;
-}
-
-Json value_of(const Json& tools, std::string_view function, std::string_view key, std::string_view text) {
-    if (!is_string_parameter(tools, function, key)) {
-        if (auto value = json_of(text)) return std::move(*value);
-    }
-    return Json(text);
-}
-
+// {"name", "arguments"}; Llama's {"name", "parameters"} and {"function": NAME}; OpenAI's {"function": {...}}.
 std::optional<ToolCall> call_of(const Json& json) {
+    const Json* function = find_member(json, "function");
+    if (function != nullptr && function->is_object()) return call_of(*function);
     const Json* name = find_member(json, "name");
+    if (name == nullptr && function != nullptr && find_member(json, "parameters") != nullptr) name = function;
     if (name == nullptr || !name->is_string() || !is_name(name->get<std::string>())) return std::nullopt;
     const Json* arguments = find_member(json, "arguments");
     if (arguments == nullptr) arguments = find_member(json, "parameters");
@@ -76,17 +57,39 @@ std::optional<ToolCall> call_of(const Json& json) {
     return call;
 }
 
-std::optional<std::vector<ToolCall>> parse_json_calls(std::string_view text) {
-    const auto json = json_of(text);
-    if (!json) return std::nullopt;
-    std::vector<ToolCall> calls;
-    for (const Json& item : json->is_array() ? *json : Json::array({*json})) {
-        auto call = call_of(item);
-        if (!call) return std::nullopt;
-        calls.push_back(std::move(*call));
+bool add_calls(const Json& json, std::vector<ToolCall>& calls) {
+    if (json.is_array()) {
+        return !json.empty() &&
+               std::ranges::all_of(json, [&](const Json& item) { return add_calls(item, calls); });
     }
-    if (calls.empty()) return std::nullopt;
-    return calls;
+    auto call = call_of(json);
+    if (call) calls.push_back(std::move(*call));
+    return call.has_value();
+}
+
+// One value or several, with line ends, commas or semicolons between them. Behind them brackets too many are
+// dropped; other text is the rest.
+std::optional<ParsedCalls> parse_json_calls(std::string_view text, bool closed) {
+    ParsedCalls all;
+    if (const auto json = json_of(text)) {
+        if (!add_calls(*json, all.calls)) return std::nullopt;
+        return all;
+    }
+    constexpr std::string_view between = ",; \r\n\t}]";
+    while (true) {
+        std::string_view next = text.substr(std::min(text.size(), text.find_first_not_of(between)));
+        if (next.starts_with(python_tag)) next = trimmed(next.substr(python_tag.size()));
+        const bool is_json = next.starts_with('{') || next.starts_with('[');
+        if (!is_json) {
+            all.rest = std::string(next);
+            break;
+        }
+        const auto json = take_lenient_json(next, closed);
+        if (!json || !add_calls(*json, all.calls)) return std::nullopt;
+        text = next;
+    }
+    if (all.calls.empty()) return std::nullopt;
+    return all;
 }
 
 // Takes text up to `mark` and the mark off; none: the mark is not there.
@@ -98,100 +101,143 @@ std::optional<std::string_view> take_until(std::string_view& rest, std::string_v
     return before;
 }
 
-// `rest` begins with `open`: KEY middle VALUE close
-bool take_argument(std::string_view& rest, std::string_view open, std::string_view middle,
-                   std::string_view close, bool drop_line_ends, const Json& tools,
-                   const std::string& function, Json& arguments) {
-    rest.remove_prefix(open.size());
-    const auto key = take_until(rest, middle);
-    auto value = take_until(rest, close);
-    if (!key || !value || trimmed(*key).empty()) return false;
-    if (drop_line_ends) {
-        if (value->starts_with('\n')) value->remove_prefix(1);
-        if (value->ends_with('\n')) value->remove_suffix(1);
+// The first `mark` behind which the form goes on as `goes_on` says; npos: there is none.
+template <class GoesOn>
+size_t find_end(std::string_view text, std::string_view mark, GoesOn goes_on) {
+    size_t at = text.find(mark);
+    while (at != std::string_view::npos && !goes_on(trimmed(text.substr(at + mark.size())))) {
+        at = text.find(mark, at + 1);
     }
-    const std::string name(trimmed(*key));
-    arguments[name] = value_of(tools, function, name, *value);
-    rest = trimmed(rest);
-    return true;
+    return at;
 }
 
-std::optional<std::vector<ToolCall>> parse_glm_call(std::string_view text, const Json& tools) {
-    constexpr std::string_view key_mark = "<arg_key>";
+std::optional<ParsedCalls> parse_glm_call(std::string_view text, const Json& tools) {
+    constexpr std::string_view key_mark = "<arg_key>", key_end = "</arg_key>", value_mark = "<arg_value>",
+                               value_end = "</arg_value>";
     const size_t at = std::min(text.size(), text.find(key_mark));
     const std::string name(trimmed(text.substr(0, at)));
     if (!is_name(name)) return std::nullopt;
     std::string_view rest = text.substr(at);
     Json arguments = Json::object();
     while (rest.starts_with(key_mark)) {
-        // Between key and value there may be a line end.
-        const size_t end = rest.find("</arg_key>");
-        const size_t value = end == std::string_view::npos ? end : rest.find("<arg_value>", end);
-        if (value == std::string_view::npos || !trimmed(rest.substr(end + 10, value - end - 10)).empty()) {
-            return std::nullopt;
-        }
-        const std::string middle(rest.substr(end, value + 11 - end));
-        if (!take_argument(rest, key_mark, middle, "</arg_value>", false, tools, name, arguments))
-            return std::nullopt;
-    }
-    if (!rest.empty()) return std::nullopt;
-    return {{ToolCall{name, to_string(arguments)}}};
-}
-
-std::optional<std::vector<ToolCall>> parse_coder_calls(std::string_view rest, const Json& tools) {
-    constexpr std::string_view function_mark = "<function=", parameter_mark = "<parameter=";
-    std::vector<ToolCall> calls;
-    while (rest.starts_with(function_mark)) {
-        rest.remove_prefix(function_mark.size());
-        const auto head = take_until(rest, ">");
-        if (!head || !is_name(*head)) return std::nullopt;
-        const std::string name(*head);
-        Json arguments = Json::object();
+        rest.remove_prefix(key_mark.size());
+        const auto key = take_until(rest, key_end);
         rest = trimmed(rest);
-        while (rest.starts_with(parameter_mark)) {
-            if (!take_argument(rest, parameter_mark, ">", "</parameter>", true, tools, name, arguments)) {
-                return std::nullopt;
-            }
-        }
-        if (!rest.starts_with("</function>")) return std::nullopt;
-        rest = trimmed(rest.substr(std::string_view("</function>").size()));
-        calls.push_back({name, to_string(arguments)});
+        if (!key || trimmed(*key).empty() || !rest.starts_with(value_mark)) return std::nullopt;
+        rest.remove_prefix(value_mark.size());
+        const auto goes_on = [&](std::string_view s) { return s.empty() || s.starts_with(key_mark); };
+        const size_t end = find_end(rest, value_end, goes_on);
+        if (end == std::string_view::npos) return std::nullopt;
+        const std::string_view value = rest.substr(0, end);
+        rest = trimmed(rest.substr(end + value_end.size()));
+        const std::string key_name(trimmed(*key));
+        arguments[key_name] = argument_value(tools, name, key_name, value);
     }
     if (!rest.empty()) return std::nullopt;
-    return calls;
+    return ParsedCalls{{ToolCall{name, to_string(arguments)}}};
 }
 
-// Llama's: objects with semicolons between them, which cannot stand outside of a string in JSON.
-std::optional<std::vector<ToolCall>> parse_listed_calls(std::string_view text) {
-    if (auto calls = parse_json_calls(text)) return calls;
-    std::vector<ToolCall> all;
-    for (size_t from = 0, at = 0; at != std::string_view::npos;) {
-        at = text.find(';', at);
-        const auto calls = parse_json_calls(trimmed(text.substr(from, at - from)));
-        if (calls) all.insert(all.end(), calls->begin(), calls->end());
-        if (at != std::string_view::npos) ++at;
-        if (calls) from = at;
-        if (at == std::string_view::npos && !calls) return std::nullopt;
+// Qwen3-Coder's functions. The closing mark of a parameter is forgotten at times: then the next parameter
+// that the tool has, at the beginning of a line, or the end of the function says the same.
+class CoderCalls {
+ public:
+    CoderCalls(std::string_view text, const Json& tools, bool closed)
+        : rest_(text), tools_(tools), closed_(closed) {}
+
+    std::optional<ParsedCalls> read() {
+        ParsedCalls all;
+        while (rest_.starts_with(function_mark)) {
+            auto call = one();
+            if (!call) return std::nullopt;
+            all.calls.push_back(std::move(*call));
+        }
+        if (!rest_.empty()) return std::nullopt;
+        return all;
     }
+
+ private:
+    static constexpr std::string_view function_mark = "<function=", function_end = "</function>",
+                                      parameter_mark = "<parameter=", parameter_end = "</parameter>";
+
+    std::optional<ToolCall> one() {
+        rest_.remove_prefix(function_mark.size());
+        const auto head = take_until(rest_, ">");
+        if (!head || !is_name(*head)) return std::nullopt;
+        name_ = *head;
+        Json arguments = Json::object();
+        rest_ = trimmed(rest_);
+        while (rest_.starts_with(parameter_mark)) {
+            rest_.remove_prefix(parameter_mark.size());
+            const auto key = take_until(rest_, ">");
+            if (!key || trimmed(*key).empty()) return std::nullopt;
+            auto value = take_value();
+            if (!value) return std::nullopt;
+            if (value->starts_with('\n')) value->remove_prefix(1);
+            if (value->ends_with('\n')) value->remove_suffix(1);
+            const std::string key_name(trimmed(*key));
+            arguments[key_name] = argument_value(tools_, name_, key_name, *value);
+        }
+        if (rest_.starts_with(function_end)) {
+            rest_ = trimmed(rest_.substr(function_end.size()));
+        } else if (!rest_.empty() || !closed_ || arguments.empty()) {
+            return std::nullopt;
+        }
+        return ToolCall{name_, to_string(arguments)};
+    }
+
+    std::optional<std::string_view> take_value() {
+        const auto goes_on = [&](std::string_view s) {
+            return s.starts_with(parameter_mark) || s.starts_with(function_end) || (closed_ && s.empty());
+        };
+        const size_t end = find_end(rest_, parameter_end, goes_on), next = forgotten_end();
+        if (end == next) return std::nullopt;  // neither
+        const std::string_view value = rest_.substr(0, std::min(end, next));
+        rest_ = trimmed(rest_.substr(end < next ? end + parameter_end.size() : next));
+        return value;
+    }
+
+    size_t forgotten_end() const {
+        const auto last = [&](std::string_view s) { return s.empty() || s.starts_with(function_mark); };
+        const size_t function = find_end(rest_, function_end, last);
+        for (size_t at = 0; (at = rest_.find(parameter_mark, at)) < function; ++at) {
+            const size_t name = at + parameter_mark.size(), name_end = rest_.find('>', name);
+            if (name_end == std::string_view::npos) break;
+            const bool begins_line = trimmed_end(rest_.substr(0, at)).ends_with('\n') || at == 0;
+            if (begins_line && is_parameter(tools_, name_, trimmed(rest_.substr(name, name_end - name))))
+                return at;
+        }
+        return function;
+    }
+
+    // Without blanks that are no line ends.
+    static std::string_view trimmed_end(std::string_view s) {
+        return s.substr(0, s.find_last_not_of(" \t") + 1);
+    }
+
+    std::string_view rest_;
+    const Json& tools_;
+    bool closed_;
+    std::string name_;
+};
+
+// NAME[ARGS]{...}[TOOL_CALLS]NAME[ARGS]{...}, in some versions with [CALL_ID]ID behind the name.
+std::optional<ParsedCalls> parse_named_calls(std::string_view text, bool closed) {
+    constexpr std::string_view args = "[ARGS]", call_id = "[CALL_ID]";
+    ParsedCalls all;
+    while (true) {
+        auto name = take_until(text, args);
+        if (!name) return std::nullopt;
+        name = trimmed(name->substr(0, name->find(call_id)));
+        const auto arguments = take_lenient_json(text, closed);
+        if (!is_name(*name) || !arguments || !arguments->is_object()) return std::nullopt;
+        all.calls.push_back({std::string(*name), to_string(*arguments)});
+        constexpr std::string_view between = "}] \r\n\t";
+        text.remove_prefix(std::min(text.size(), text.find_first_not_of(between)));
+        if (!text.starts_with(mistral_calls)) break;
+        text.remove_prefix(mistral_calls.size());
+    }
+    all.rest = std::string(text);
     return all;
-}
-
-// NAME[ARGS]{...}[TOOL_CALLS]NAME[ARGS]{...}
-std::optional<std::vector<ToolCall>> parse_named_calls(std::string_view text) {
-    constexpr std::string_view args = "[ARGS]";
-    std::vector<ToolCall> calls;
-    for (size_t at = 0; at != std::string_view::npos;) {
-        at = text.find(mistral_calls);
-        const std::string_view one = text.substr(0, at);
-        text = at == std::string_view::npos ? "" : text.substr(at + mistral_calls.size());
-        const size_t middle = one.find(args);
-        if (middle == std::string_view::npos) return std::nullopt;
-        const std::string_view name = trimmed(one.substr(0, middle));
-        const auto arguments = json_of(one.substr(middle + args.size()));
-        if (!is_name(name) || !arguments || !arguments->is_object()) return std::nullopt;
-        calls.push_back({std::string(name), to_string(*arguments)});
-    }
-    return calls;
 }
 
 }  // namespace
@@ -228,13 +274,48 @@ void HeldCall::text(std::string& text) {
     text.erase(0, n);
 }
 
-std::optional<std::vector<ToolCall>> parse_tool_calls(std::string_view text, const Json& tools) {
+std::optional<ParsedCalls> parse_tool_calls(std::string_view text, const Json& tools, bool closed) {
     text = trimmed(text);
     if (text.starts_with(python_tag)) text = trimmed(text.substr(python_tag.size()));
-    if (text.starts_with('{') || text.starts_with('[')) return parse_listed_calls(text);
-    if (text.find("[ARGS]") != std::string_view::npos) return parse_named_calls(text);
-    if (text.starts_with("<function=")) return parse_coder_calls(text, tools);
+    if (text.starts_with('{') || text.starts_with('[')) return parse_json_calls(text, closed);
+    if (text.find("[ARGS]") != std::string_view::npos) return parse_named_calls(text, closed);
+    if (text.starts_with("<function=")) return CoderCalls(text, tools, closed).read();
     return parse_glm_call(text, tools);
+}
+
+std::optional<size_t> CallEnd::first(std::string_view text, std::string_view mark) {
+    const size_t at = text.find(mark);
+    return at == std::string_view::npos ? std::nullopt : std::optional(at);
+}
+
+bool CallEnd::may_end(std::string_view before) const {
+    if (is_json_) return !in_string_;
+    before = trimmed(before);
+    if (before.starts_with("<function=")) return before.ends_with("</function>");
+    return before.find("<arg_key>") == std::string_view::npos || before.ends_with("</arg_value>");
+}
+
+std::optional<size_t> CallEnd::find(std::string_view text, std::string_view mark) {
+    for (; at_ < text.size(); ++at_) {
+        const char c = text[at_];
+        if (!begun_) {
+            begun_ = blank_chars.find(c) == std::string_view::npos;
+            is_json_ = c == '{' || c == '[';
+        }
+        if (c == mark[0]) {
+            const std::string_view here = text.substr(at_, mark.size());
+            if (here == mark && may_end(text.substr(0, at_))) return at_;
+            if (here.size() < mark.size() && mark.starts_with(here)) return std::nullopt;
+        }
+        if (!is_json_) continue;
+        if (in_string_) {
+            in_string_ = escaped_ || c != '"';
+            escaped_ = !escaped_ && c == '\\';
+        } else {
+            in_string_ = c == '"';
+        }
+    }
+    return std::nullopt;
 }
 
 }  // namespace smelt

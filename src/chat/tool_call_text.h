@@ -34,8 +34,29 @@ class HeldCall {
     bool in_string_ = false, escaped_ = false;
 };
 
-// What stands between <tool_call> and </tool_call>. `tools` is the request's list, which says where a value
-// is a string whatever it looks like. None: it is no call.
-std::optional<std::vector<ToolCall>> parse_tool_calls(std::string_view text, const Json& tools);
+// What stands in the marks of calls.
+struct ParsedCalls {
+    std::vector<ToolCall> calls;
+    std::string rest = {};  // text behind them
+};
+
+// `tools` is the request's list, which says where a value is a string whatever it looks like. `closed`: the
+// mark at the end was met, so that what is missing before it was forgotten, not cut off. None: it is no call.
+std::optional<ParsedCalls> parse_tool_calls(std::string_view text, const Json& tools, bool closed);
+
+// Where a call ends: at the first closing mark that stands in none of its values, as far as that can be told.
+class CallEnd {
+ public:
+    // Looks for `mark` in the call's text so far, which only grows.
+    std::optional<size_t> find(std::string_view text, std::string_view mark);
+    // The first one, wherever it stands: when nothing more comes.
+    static std::optional<size_t> first(std::string_view text, std::string_view mark);
+
+ private:
+    bool may_end(std::string_view before) const;
+
+    size_t at_ = 0;
+    bool begun_ = false, is_json_ = false, in_string_ = false, escaped_ = false;
+};
 
 }  // namespace smelt

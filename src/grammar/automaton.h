@@ -57,8 +57,10 @@ struct Automaton {
     std::vector<CallEdge> call_edges = {};
     std::vector<Rule> rules = {};
     int32_t root = 0;
-    bool accepts_nothing = false;  // the empty text is one of the language
-    ByteSet used = {};             // bytes that occur
+    bool accepts_nothing = false;            // the empty text is one of the language
+    uint64_t shortest = 0;                   // bytes of the shortest text
+    std::vector<std::string> warnings = {};  // what a lenient schema asked for and is not kept
+    ByteSet used = {};                       // bytes that occur
     std::vector<std::string> control_tokens = {};
     std::array<uint8_t, 256> class_of = {};  // bytes that no edge tells apart share a class
     std::vector<uint8_t> byte_of_class = {};

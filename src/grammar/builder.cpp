@@ -7,12 +7,6 @@
 
 namespace smelt::grammar {
 
-namespace {
-
-constexpr size_t work_per_edge = 30;  // edges looked at for each that the limits allow
-
-}  // namespace
-
 // Makes empty calls empty moves.
 void Builder::find_nullable() {
     std::vector<bool> reached(states_.size());  // from the beginning of its rule, without a byte
@@ -42,6 +36,7 @@ void Builder::find_nullable() {
         const int32_t q = todo.back();
         todo.pop_back();
         const Edges& e = edges(q);
+        budget_.spend(1 + e.skips.size() + e.calls.size());
         const bool too_few = rule(e.rule).counts && rule(e.rule).min > 0;
         if (q == rule(e.rule).end && !too_few) set_nullable(e.rule, set_nullable);
         for (const int32_t to : e.skips) reach(to);
@@ -100,6 +95,7 @@ void Builder::find_productive() {
     while (!todo.empty()) {
         const int32_t q = todo.back();
         todo.pop_back();
+        budget_.spend(1 + back[static_cast<size_t>(q)].size());
         for (const int32_t r : starts[static_cast<size_t>(q)]) set_productive(r, set_productive);
         for (const auto& [from, callee] : back[static_cast<size_t>(q)]) {
             if (callee < 0 || rule(callee).productive) {
@@ -114,6 +110,7 @@ void Builder::find_productive() {
 void Builder::drop_unproductive() {
     const auto dead = [&](int32_t q) { return !productive_[static_cast<size_t>(q)]; };
     for (Edges& e : states_) {
+        budget_.spend(1 + e.bytes.size() + e.skips.size() + e.calls.size());
         std::erase_if(e.bytes, [&](const ByteEdge& b) { return dead(b.to); });
         std::erase_if(e.skips, dead);
         std::erase_if(e.calls, [&](const CallEdge& c) {
@@ -137,8 +134,7 @@ Builder::Edges Builder::closed(int32_t state, bool& final) {
         final = final || q == rule(all.rule).end;
         all.bytes.insert(all.bytes.end(), e.bytes.begin(), e.bytes.end());
         all.calls.insert(all.calls.end(), e.calls.begin(), e.calls.end());
-        work_ += 1 + e.bytes.size() + e.calls.size() + e.skips.size();
-        if (work_ > limits_.max_edges * work_per_edge) refuse("", "", "the grammar needs too much work");
+        budget_.spend(1 + e.bytes.size() + e.calls.size() + e.skips.size());
         for (const int32_t to : e.skips) {
             if (std::exchange(stamp_[static_cast<size_t>(to)], state) != state) todo.push_back(to);
         }
@@ -226,6 +222,7 @@ Automaton Builder::finish(int32_t root) {
     rank_rules(a);
     find_follow(a);
     find_turns(a);
+    a.shortest = shortest_text(a, budget_);
 
     std::bitset<257> cut;
     cut[0] = true;
@@ -240,7 +237,7 @@ Automaton Builder::finish(int32_t root) {
     return a;
 }
 
-void Builder::rank_rules(Automaton& a) const {
+void Builder::rank_rules(Automaton& a) {
     const auto n = a.rules.size();
     std::vector<std::vector<int32_t>> begins_with(n);
     std::vector<int> n_callers(n);
@@ -269,7 +266,7 @@ void Builder::rank_rules(Automaton& a) const {
     }
 }
 
-void Builder::find_follow(Automaton& a) const {
+void Builder::find_follow(Automaton& a) {
     const auto n = a.rules.size();
     std::vector<ByteSet> first(n);
     std::vector<size_t> by_rank(n);
@@ -277,6 +274,7 @@ void Builder::find_follow(Automaton& a) const {
     std::ranges::sort(by_rank, std::greater(), [&](size_t r) { return a.rules[r].rank; });
     const auto first_of = [&](int32_t state) {
         ByteSet set;
+        budget_.spend(1 + 8 * a.bytes_of(state).size() + a.calls_of(state).size());
         for (const ByteEdge& e : a.bytes_of(state)) {
             for (size_t b = e.lo; b <= e.hi; ++b) set[b] = true;
         }
@@ -316,6 +314,7 @@ void Builder::find_follow(Automaton& a) const {
     while (!todo.empty()) {
         const size_t r = todo.back();
         todo.pop_back();
+        budget_.spend(1 + inherits[r].size());
         for (const int32_t callee : inherits[r]) {
             ByteSet& follow = a.rules[static_cast<size_t>(callee)].follow;
             const ByteSet before = follow;
@@ -326,7 +325,7 @@ void Builder::find_follow(Automaton& a) const {
 }
 
 // From the ends of rules that count backwards, one turn at a time.
-void Builder::find_turns(Automaton& a) const {
+void Builder::find_turns(Automaton& a) {
     std::vector<std::vector<int32_t>> back(a.states.size());
     std::vector<int32_t> todo;
     for (int32_t q = 0; q + 1 < static_cast<int32_t>(a.states.size()); ++q) {
@@ -336,6 +335,7 @@ void Builder::find_turns(Automaton& a) const {
         if (a.state_at(q).final) todo.push_back(q);
     }
     for (size_t i = 0; i < todo.size(); ++i) {
+        budget_.spend(1 + back[static_cast<size_t>(todo[i])].size());
         const uint32_t turns = a.turns_left(todo[i]) + 1;
         for (const int32_t q : back[static_cast<size_t>(todo[i])]) {
             auto& from = a.states[static_cast<size_t>(q)];

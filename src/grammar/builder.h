@@ -9,15 +9,16 @@
 #include <vector>
 
 #include "grammar/automaton.h"
+#include "grammar/budget.h"
 #include "grammar/expr.h"
-#include "grammar/grammar.h"
 
 namespace smelt::grammar {
 
 class Builder {
  public:
-    explicit Builder(const GrammarLimits& limits) : limits_(limits) {}
+    explicit Builder(Budget& budget) : budget_(budget), limits_(budget.limits()) {}
 
+    Budget& budget() { return budget_; }
     const GrammarLimits& limits() const { return limits_; }
 
     int32_t new_rule();  // to be defined before finish()
@@ -71,15 +72,16 @@ class Builder {
     void find_nullable();
     void find_productive();
     void drop_unproductive();
-    void rank_rules(Automaton& a) const;
-    void find_follow(Automaton& a) const;
-    void find_turns(Automaton& a) const;
+    void rank_rules(Automaton& a);
+    void find_follow(Automaton& a);
+    void find_turns(Automaton& a);
     Edges closed(int32_t state, bool& final);
 
     Edges& edges(int32_t state) { return states_[static_cast<size_t>(state)]; }
     Rule& rule(int32_t r) { return rules_[static_cast<size_t>(r)]; }
 
-    GrammarLimits limits_;
+    Budget& budget_;
+    const GrammarLimits& limits_;
     std::vector<Edges> states_;
     std::vector<Rule> rules_;
     std::vector<bool> productive_;  // by state
@@ -89,7 +91,10 @@ class Builder {
     int32_t current_rule_ = 0;
     std::vector<int32_t> open_rules_;
     int depth_ = 0;
-    size_t n_edges_ = 0, work_ = 0;
+    size_t n_edges_ = 0;
 };
+
+// In bytes; 0: the empty text.
+uint64_t shortest_text(const Automaton& a, Budget& budget);
 
 }  // namespace smelt::grammar

@@ -5,171 +5,72 @@
 #include <map>
 #include <set>
 
-#include "grammar/refused.h"
+#include "grammar/char_nfa.h"
 
 namespace smelt::grammar {
 
 namespace {
 
-constexpr size_t work_per_edge = 30;  // edges looked at for each that the limits allow
-
-class Nfa {
- public:
-    explicit Nfa(const GrammarLimits& limits) : limits_(limits) {}
-
-    int32_t add_state() {
-        if (states_.size() >= limits_.max_states) refuse("", "", "the pattern needs too many states");
-        states_.emplace_back();
-        return static_cast<int32_t>(states_.size()) - 1;
-    }
-
-    // A way from one state to another for every text of the tree.
-    void add(const Expr& e, int32_t from, int32_t to) {
-        switch (e.kind) {
-            case Expr::Kind::chars:
-                for (const auto& [lo, hi] : e.chars.ranges()) edge(from, {lo, hi, to});
-                return;
-            case Expr::Kind::sequence: {
-                for (const ExprPtr& p : e.parts) {
-                    const int32_t next = add_state();
-                    add(*p, from, next);
-                    from = next;
-                }
-                return skip(from, to);
-            }
-            case Expr::Kind::choice:
-                for (const ExprPtr& p : e.parts) add(*p, from, to);
-                return;
-            case Expr::Kind::repeat:
-                return add_repeat(e, from, to);
-            case Expr::Kind::dfa: {
-                const auto first = static_cast<int32_t>(states_.size());
-                for (size_t i = 0; i < e.dfa->states.size(); ++i) add_state();
-                skip(from, first);
-                for (size_t i = 0; i < e.dfa->states.size(); ++i) {
-                    const int32_t state = first + static_cast<int32_t>(i);
-                    for (const CharDfa::Edge& x : e.dfa->states[i].edges)
-                        edge(state, {x.lo, x.hi, first + x.to});
-                    if (e.dfa->states[i].final) skip(state, to);
-                }
-                return;
-            }
-            case Expr::Kind::counted_dfa: {
-                const CharDfa lengths = make_dfa(*repeat(chars(CharSet::all()), e.min, e.max), limits_);
-                return add(*dfa(intersection(*e.dfa, lengths, limits_)), from, to);
-            }
-            case Expr::Kind::bytes:
-            case Expr::Kind::call:
-            case Expr::Kind::json_text:
-                break;
+// The states that empty moves lead to.
+void close(const CharNfa& nfa, std::vector<int32_t>& set, Budget& budget) {
+    budget.spend(steps_per_node * (1 + set.size()));
+    std::set<int32_t> seen(set.begin(), set.end());
+    set.assign(seen.begin(), seen.end());
+    for (size_t i = 0; i < set.size(); ++i) {
+        for (const int32_t to : nfa.at(set[i]).skips) {
+            budget.spend(steps_per_node);
+            if (seen.insert(to).second) set.push_back(to);
         }
-        refuse("", "", "this part cannot be combined with others");
     }
+    std::ranges::sort(set);
+}
 
-    CharDfa determinize(int32_t start, int32_t final) {
-        std::map<std::vector<int32_t>, int32_t> ids;
-        std::vector<std::vector<int32_t>> sets;
-        CharDfa result;
-        const auto id_of = [&](std::vector<int32_t> set) {
-            close(set);
-            const auto [it, fresh] = ids.try_emplace(set, static_cast<int32_t>(sets.size()));
-            if (fresh) {
-                if (sets.size() >= limits_.max_states) refuse("", "", "the pattern needs too many states");
-                result.states.push_back({.final = std::ranges::binary_search(set, final)});
-                sets.push_back(std::move(set));
-            }
-            return it->second;
-        };
-        id_of({start});
-        for (size_t s = 0; s < sets.size(); ++s) {
-            // A sweep over the ends of all ranges: between two of them the targets stay the same.
-            std::map<char32_t, std::pair<std::vector<int32_t>, std::vector<int32_t>>> ends;
-            for (const int32_t n : sets[s]) {
-                for (const CharDfa::Edge& e : states_[static_cast<size_t>(n)].edges) {
-                    ends[e.lo].first.push_back(e.to);
-                    ends[e.hi + 1].second.push_back(e.to);
-                    work(2);
-                }
-            }
-            std::multiset<int32_t> active;
-            char32_t from = 0;
-            for (const auto& [at, change] : ends) {
-                if (!active.empty()) {
-                    work(active.size());
-                    const int32_t to = id_of({active.begin(), active.end()});
-                    auto& edges = result.states[s].edges;
-                    if (!edges.empty() && edges.back().to == to && edges.back().hi + 1 == from) {
-                        edges.back().hi = at - 1;
-                    } else {
-                        edges.push_back({from, at - 1, to});
-                    }
-                }
-                for (const int32_t n : change.second) active.erase(active.find(n));
-                for (const int32_t n : change.first) active.insert(n);
-                from = at;
-            }
+CharDfa determinize(const CharNfa& nfa, Budget& budget) {
+    std::map<std::vector<int32_t>, int32_t> ids;
+    std::vector<std::vector<int32_t>> sets;
+    CharDfa result;
+    const auto id_of = [&](std::vector<int32_t> set) {
+        close(nfa, set, budget);
+        const auto [it, fresh] = ids.try_emplace(set, static_cast<int32_t>(sets.size()));
+        if (fresh) {
+            if (sets.size() >= budget.limits().max_states)
+                refuse("", "", "the pattern needs too many states");
+            result.states.push_back({.final = std::ranges::binary_search(set, CharNfa::final)});
+            sets.push_back(std::move(set));
         }
-        return result;
-    }
-
- private:
-    struct State {
-        std::vector<CharDfa::Edge> edges = {};
-        std::vector<int32_t> skips = {};
+        return it->second;
     };
-
-    void add_repeat(const Expr& e, int32_t from, int32_t to) {
-        const Expr& part = *e.parts[0];
-        for (uint32_t i = 0; i < e.min; ++i) from = after(part, from);
-        if (e.max == unlimited) {
-            const int32_t hub = add_state();
-            skip(from, hub);
-            add(part, hub, hub);
-            return skip(hub, to);
-        }
-        for (uint32_t i = e.min; i < e.max; ++i) {
-            skip(from, to);
-            from = after(part, from);
-        }
-        skip(from, to);
-    }
-
-    int32_t after(const Expr& part, int32_t from) {
-        const int32_t next = add_state();
-        add(part, from, next);
-        return next;
-    }
-
-    void edge(int32_t from, CharDfa::Edge e) {
-        work(1);
-        states_[static_cast<size_t>(from)].edges.push_back(e);
-    }
-    void skip(int32_t from, int32_t to) {
-        work(1);
-        states_[static_cast<size_t>(from)].skips.push_back(to);
-    }
-
-    void close(std::vector<int32_t>& set) {
-        std::set<int32_t> seen(set.begin(), set.end());
-        set.assign(seen.begin(), seen.end());
-        for (size_t i = 0; i < set.size(); ++i) {
-            for (const int32_t to : states_[static_cast<size_t>(set[i])].skips) {
-                work(1);
-                if (seen.insert(to).second) set.push_back(to);
+    id_of({CharNfa::start});
+    for (size_t s = 0; s < sets.size(); ++s) {
+        // A sweep over the ends of all ranges: between two of them the targets stay the same.
+        std::map<char32_t, std::pair<std::vector<int32_t>, std::vector<int32_t>>> ends;
+        for (const int32_t n : sets[s]) {
+            for (const CharDfa::Edge& e : nfa.at(n).edges) {
+                ends[e.lo].first.push_back(e.to);
+                ends[e.hi + 1].second.push_back(e.to);
+                budget.spend(2 * steps_per_node);
             }
         }
-        std::ranges::sort(set);
+        std::multiset<int32_t> active;
+        char32_t from = 0;
+        for (const auto& [at, change] : ends) {
+            if (!active.empty()) {
+                budget.spend(steps_per_node * active.size());
+                const int32_t to = id_of({active.begin(), active.end()});
+                auto& edges = result.states[s].edges;
+                if (!edges.empty() && edges.back().to == to && edges.back().hi + 1 == from) {
+                    edges.back().hi = at - 1;
+                } else {
+                    edges.push_back({from, at - 1, to});
+                }
+            }
+            for (const int32_t n : change.second) active.erase(active.find(n));
+            for (const int32_t n : change.first) active.insert(n);
+            from = at;
+        }
     }
-
-    void work(size_t n) {
-        work_ += n;
-        if (work_ > limits_.max_edges * work_per_edge) refuse("", "", "the pattern needs too much work");
-    }
-
-    const GrammarLimits& limits_;
-    std::vector<State> states_;
-    size_t work_ = 0;
-};
+    return result;
+}
 
 int32_t checked_id(size_t n, const GrammarLimits& limits) {
     if (n >= limits.max_states) refuse("", "", "the pattern needs too many states");
@@ -177,9 +78,12 @@ int32_t checked_id(size_t n, const GrammarLimits& limits) {
 }
 
 // Characters that no edge of the state has go to `to`.
-void fill_gaps(CharDfa::State& s, int32_t to) {
+void fill_gaps(CharDfa::State& s, int32_t to, Budget& budget) {
     CharSet taken;
-    for (const CharDfa::Edge& e : s.edges) taken.add(e.lo, e.hi);
+    for (const CharDfa::Edge& e : s.edges) {
+        budget.spend(4 + taken.ranges().size());
+        taken.add(e.lo, e.hi);
+    }
     for (const auto& [lo, hi] : taken.complement().ranges()) s.edges.push_back({lo, hi, to});
     std::ranges::sort(s.edges, {}, &CharDfa::Edge::lo);
 }
@@ -192,11 +96,13 @@ struct PrefixTree {
     };
     std::vector<Node> nodes = {{}};
 
-    PrefixTree(std::span<const std::u32string> texts, const GrammarLimits& limits) {
+    PrefixTree(std::span<const std::u32string> texts, Budget& budget) {
         for (const std::u32string& text : texts) {
             size_t at = 0;
             for (const char32_t c : text) {
-                const auto [it, fresh] = nodes[at].children.try_emplace(c, checked_id(nodes.size(), limits));
+                budget.spend(steps_per_node);
+                const auto [it, fresh] =
+                    nodes[at].children.try_emplace(c, checked_id(nodes.size(), budget.limits()));
                 const auto next = static_cast<size_t>(it->second);
                 if (fresh) nodes.emplace_back();
                 at = next;
@@ -212,8 +118,8 @@ bool CharDfa::accepts(std::u32string_view text) const {
     size_t at = 0;
     for (const char32_t c : text) {
         const auto& edges = states[at].edges;
-        const auto e = std::ranges::find_if(edges, [&](const Edge& x) { return x.lo <= c && c <= x.hi; });
-        if (e == edges.end()) return false;
+        const auto e = std::ranges::lower_bound(edges, c, {}, &Edge::hi);
+        if (e == edges.end() || c < e->lo) return false;
         at = static_cast<size_t>(e->to);
     }
     return states[at].final;
@@ -246,20 +152,17 @@ bool CharDfa::grows() const {
         states, [&](const State& s) { return !s.final || std::ranges::any_of(s.edges, ends); });
 }
 
-CharDfa make_dfa(const Expr& e, const GrammarLimits& limits) {
-    Nfa nfa(limits);
-    const int32_t start = nfa.add_state(), final = nfa.add_state();
-    nfa.add(e, start, final);
-    return nfa.determinize(start, final);
+CharDfa make_dfa(const Expr& e, Budget& budget) {
+    return e.has_assertions ? make_asserted_dfa(e, budget) : determinize(CharNfa(e, budget), budget);
 }
 
-CharDfa intersection(const CharDfa& a, const CharDfa& b, const GrammarLimits& limits) {
+CharDfa intersection(const CharDfa& a, const CharDfa& b, Budget& budget) {
     std::map<std::pair<int32_t, int32_t>, int32_t> ids;
     std::vector<std::pair<int32_t, int32_t>> pairs;
     CharDfa result;
     size_t n_edges = 0;
     const auto id_of = [&](int32_t x, int32_t y) {
-        const auto [it, fresh] = ids.try_emplace({x, y}, checked_id(pairs.size(), limits));
+        const auto [it, fresh] = ids.try_emplace({x, y}, checked_id(pairs.size(), budget.limits()));
         if (fresh) {
             pairs.emplace_back(x, y);
             result.states.push_back(
@@ -275,10 +178,12 @@ CharDfa intersection(const CharDfa& a, const CharDfa& b, const GrammarLimits& li
         auto y = right.begin();
         while (x != left.end() && y != right.end()) {
             const char32_t lo = std::max(x->lo, y->lo), hi = std::min(x->hi, y->hi);
+            budget.spend();
             if (lo <= hi) {
+                budget.spend(steps_per_node);
                 const int32_t to = id_of(x->to, y->to);
                 result.states[i].edges.push_back({lo, hi, to});
-                if (++n_edges > limits.max_edges)
+                if (++n_edges > budget.limits().max_edges)
                     refuse("", "", "the patterns need too many states together");
             }
             (x->hi < y->hi ? x : y)++;
@@ -287,19 +192,19 @@ CharDfa intersection(const CharDfa& a, const CharDfa& b, const GrammarLimits& li
     return result;
 }
 
-CharDfa complement(const CharDfa& a) {
+CharDfa complement(const CharDfa& a, Budget& budget) {
     CharDfa result = a;
     const auto sink = static_cast<int32_t>(result.states.size());
     result.states.emplace_back();
     for (CharDfa::State& s : result.states) {
         s.final = !s.final;
-        fill_gaps(s, sink);
+        fill_gaps(s, sink, budget);
     }
     return result;
 }
 
-CharDfa all_but(std::span<const std::u32string> texts, const GrammarLimits& limits) {
-    const PrefixTree tree(texts, limits);
+CharDfa all_but(std::span<const std::u32string> texts, Budget& budget) {
+    const PrefixTree tree(texts, budget);
     CharDfa result;
     for (const PrefixTree::Node& n : tree.nodes) {
         CharDfa::State& s = result.states.emplace_back();
@@ -308,19 +213,19 @@ CharDfa all_but(std::span<const std::u32string> texts, const GrammarLimits& limi
     }
     const auto sink = static_cast<int32_t>(result.states.size());
     result.states.push_back({.final = true});
-    for (CharDfa::State& s : result.states) fill_gaps(s, sink);
+    for (CharDfa::State& s : result.states) fill_gaps(s, sink, budget);
     return result;
 }
 
-CharDfa without(std::span<const std::u32string> texts, bool closed, const GrammarLimits& limits) {
-    const PrefixTree tree(texts, limits);
+CharDfa without(std::span<const std::u32string> texts, bool closed, Budget& budget) {
+    const PrefixTree tree(texts, budget);
     CharSet known;
     for (const std::u32string& t : texts) {
         for (const char32_t c : t) known.add(c, c);
     }
     size_t n_known = 0;
     for (const auto& [lo, hi] : known.ranges()) n_known += hi - lo + 1;
-    if (n_known * tree.nodes.size() > limits.max_edges) refuse("", "", "too many texts to look for");
+    if (n_known * tree.nodes.size() > budget.limits().max_edges) refuse("", "", "too many texts to look for");
 
     // Aho and Corasick: next[node][character], breadth first, so that a node's fallback is done before it.
     std::vector<std::map<char32_t, int32_t>> next(tree.nodes.size());
@@ -331,6 +236,7 @@ CharDfa without(std::span<const std::u32string> texts, bool closed, const Gramma
         const auto back = static_cast<size_t>(fallback[node]);
         found[node] = tree.nodes[node].whole || (node != 0 && found[back]);
         if (node != 0) next[node] = next[back];
+        budget.spend(steps_per_node * (1 + next[node].size()));
         for (const auto& [c, child] : tree.nodes[node].children) {
             const auto other = node == 0 ? next[back].end() : next[back].find(c);
             fallback[static_cast<size_t>(child)] = node == 0 || other == next[back].end() ? 0 : other->second;
@@ -349,6 +255,7 @@ CharDfa without(std::span<const std::u32string> texts, bool closed, const Gramma
         CharSet other = known.complement();
         for (const auto& [lo, hi] : known.ranges()) {
             for (char32_t c = lo; c <= hi; ++c) {
+                budget.spend(steps_per_node + other.ranges().size());
                 if (!next[node].contains(c)) other.add(c, c);
             }
         }

@@ -8,9 +8,10 @@
 #include <vector>
 
 #include "grammar/expr.h"
-#include "grammar/grammar.h"
 
 namespace smelt::grammar {
+
+class Budget;
 
 struct CharDfa {
     struct Edge {
@@ -31,12 +32,12 @@ struct CharDfa {
 };
 
 // All of them throw Refused beyond the limits. The tree must be of chars, sequence, choice, repeat and dfa.
-CharDfa make_dfa(const Expr& e, const GrammarLimits& limits);
-CharDfa intersection(const CharDfa& a, const CharDfa& b, const GrammarLimits& limits);
-CharDfa complement(const CharDfa& a);
+CharDfa make_dfa(const Expr& e, Budget& budget);
+CharDfa intersection(const CharDfa& a, const CharDfa& b, Budget& budget);
+CharDfa complement(const CharDfa& a, Budget& budget);
 // All texts but these.
-CharDfa all_but(std::span<const std::u32string> texts, const GrammarLimits& limits);
+CharDfa all_but(std::span<const std::u32string> texts, Budget& budget);
 // The texts in which none of these stands, and with `closed` those that end with the first one that does.
-CharDfa without(std::span<const std::u32string> texts, bool closed, const GrammarLimits& limits);
+CharDfa without(std::span<const std::u32string> texts, bool closed, Budget& budget);
 
 }  // namespace smelt::grammar

@@ -12,6 +12,8 @@ namespace {
 constexpr char32_t last_char = 0x10ffff, first_surrogate = 0xd800, last_surrogate = 0xdfff;
 
 ExprPtr make(Expr e) {
+    e.has_assertions = e.kind == Expr::Kind::assertion ||
+                       std::ranges::any_of(e.parts, [](const ExprPtr& p) { return p->has_assertions; });
     return std::make_shared<const Expr>(std::move(e));
 }
 
@@ -133,8 +135,16 @@ ExprPtr json_text(ExprPtr part) {
     return make({.kind = Expr::Kind::json_text, .parts = {std::move(part)}});
 }
 
+ExprPtr assertion(Expr::Assertion kind, ExprPtr part) {
+    Expr e{.kind = Expr::Kind::assertion, .assertion = kind};
+    if (part != nullptr) e.parts.push_back(std::move(part));
+    return make(std::move(e));
+}
+
 LengthRange length_range(const Expr& e) {
     switch (e.kind) {
+        case Expr::Kind::assertion:
+            return {0, 0};
         case Expr::Kind::chars:
             return {1, 1};
         case Expr::Kind::sequence: {

@@ -62,6 +62,19 @@ struct Expr {
         dfa,
         counted_dfa,  // its texts of min to max characters
         json_text,    // its part, each character spelled as between the quotes of a JSON string
+        assertion,    // no text; holds at some places. Only patterns have them, until make_dfa()
+    };
+    enum class Assertion {
+        begin,
+        end,
+        line_begin,
+        line_end,
+        word_edge,
+        no_word_edge,
+        ahead,
+        not_ahead,
+        behind,
+        not_behind
     };
     Kind kind;
     std::string bytes = {};
@@ -70,6 +83,8 @@ struct Expr {
     uint32_t min = 0, max = 0;  // of repeat and counted_dfa
     int32_t rule = -1;          // of call
     std::shared_ptr<const CharDfa> dfa = {};
+    Assertion assertion = Assertion::begin;  // its part is what stands ahead or behind
+    bool has_assertions = false;             // it or one of its parts
 };
 
 ExprPtr bytes(std::string text);
@@ -83,6 +98,7 @@ ExprPtr call(int32_t rule);
 ExprPtr dfa(CharDfa d);
 ExprPtr counted_dfa(CharDfa d, LengthRange lengths);
 ExprPtr json_text(ExprPtr part);
+ExprPtr assertion(Expr::Assertion kind, ExprPtr part = nullptr);
 
 // Of trees without calls.
 LengthRange length_range(const Expr& e);

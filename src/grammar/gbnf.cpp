@@ -103,6 +103,7 @@ class Parser final : private TextCursor {
         std::vector<ExprPtr> parts;
         while (true) {
             ExprPtr part;
+            builder_.budget().spend(20);
             if (take('"')) {
                 part = quoted();
             } else if (take('[')) {
@@ -200,6 +201,7 @@ class Parser final : private TextCursor {
                 hi = one_char();
             }
             if (hi < lo) fail("a range in the wrong order");
+            builder_.budget().spend(4 + set.ranges().size());
             set.add(lo, hi);
         }
         return negated ? set.complement() : set.intersection(CharSet::all());

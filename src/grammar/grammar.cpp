@@ -1,6 +1,8 @@
 // The public face: specs to trees, trees to an automaton, refusals to values.
 #include "grammar/grammar.h"
 
+#include <algorithm>
+
 #include "grammar/builder.h"
 #include "grammar/char_dfa.h"
 #include "grammar/gbnf.h"
@@ -33,14 +35,18 @@ class Compiler {
     Compiler(Builder& builder, const GrammarOptions& options) : builder_(builder), options_(options) {}
 
     ExprPtr expr(const GrammarSpec& s) {
+        builder_.budget().spend(10 + s.value.size());
         if (++depth_ > options_.limits.max_depth) refuse("", "", "parts are nested too deeply");
         ExprPtr e = one(s);
         --depth_;
         return e;
     }
 
+    std::vector<std::string> take_warnings() { return std::move(warnings_); }
+
  private:
     ExprPtr one(const GrammarSpec& s) {
+        add_warnings(s.warnings);
         if (s.value.size() > options_.limits.max_bytes) {
             refuse("", "",
                    fmt::format("expected at most {} bytes, found {}", options_.limits.max_bytes,
@@ -53,9 +59,9 @@ class Compiler {
                 builder_.use_control_token(s.value);
                 return grammar::bytes(grammar::control_mark + s.value + grammar::control_mark);
             case Kind::json_schema:
-                return json(s.schema);
+                return json(s);
             case Kind::regex:
-                return grammar::parse_regex(s.value, grammar::RegexMatch::whole, options_.limits.max_depth);
+                return grammar::parse_regex(s.value, grammar::RegexMatch::whole, builder_.budget());
             case Kind::gbnf:
                 return grammar::parse_gbnf(s.value, builder_);
             case Kind::sequence:
@@ -67,7 +73,7 @@ class Compiler {
             case Kind::text_without:
             case Kind::text_until:
                 return grammar::dfa(grammar::without(decoded(s.texts, "text_until"),
-                                                     s.kind == Kind::text_until, options_.limits));
+                                                     s.kind == Kind::text_until, builder_.budget()));
         }
         return nullptr;
     }
@@ -79,15 +85,26 @@ class Compiler {
     }
 
     // A rule of its own, so that a schema's states are the same whatever stands around it.
-    ExprPtr json(const Json& schema) {
-        if (to_string(schema).size() > options_.limits.max_bytes) {
+    ExprPtr json(const GrammarSpec& s) {
+        if (to_string(s.schema).size() > options_.limits.max_bytes) {
             refuse("", "", fmt::format("expected a schema of at most {} bytes", options_.limits.max_bytes));
         }
-        return grammar::JsonSchema(schema, builder_, options_).value();
+        grammar::JsonSchema schema(s.schema, builder_, options_, s.lenient);
+        ExprPtr value = schema.value();
+        add_warnings(schema.warnings());
+        return value;
+    }
+
+    // A part may stand at several places.
+    void add_warnings(const std::vector<std::string>& more) {
+        for (const std::string& w : more) {
+            if (std::ranges::find(warnings_, w) == warnings_.end()) warnings_.push_back(w);
+        }
     }
 
     Builder& builder_;
     const GrammarOptions& options_;
+    std::vector<std::string> warnings_;
     int depth_ = 0;
 };
 
@@ -122,10 +139,11 @@ GrammarSpec GrammarSpec::literal(std::string text) {
 GrammarSpec GrammarSpec::control_token(std::string name) {
     return spec_of(Kind::control_token, std::move(name));
 }
-GrammarSpec GrammarSpec::json_schema(Json schema) {
+GrammarSpec GrammarSpec::json_schema(Json schema, bool lenient) {
     GrammarSpec s;
     s.kind = Kind::json_schema;
     s.schema = std::move(schema);
+    s.lenient = lenient;
     return s;
 }
 GrammarSpec GrammarSpec::json_object() {
@@ -168,13 +186,26 @@ GrammarSpec GrammarSpec::text_until(std::vector<std::string> ends) {
 
 std::variant<Grammar, GrammarError> compile_grammar(const GrammarSpec& spec, const GrammarOptions& options) {
     try {
-        Builder builder(options.limits);
+        grammar::Budget budget(options);
+        Builder builder(budget);
         Compiler compiler(builder, options);
         const int32_t root = builder.add_rule(*compiler.expr(spec));
-        return std::make_shared<const grammar::Automaton>(builder.finish(root));
+        grammar::Automaton automaton = builder.finish(root);
+        automaton.warnings = compiler.take_warnings();
+        return std::make_shared<const grammar::Automaton>(std::move(automaton));
     } catch (const grammar::Refused& refused) {
         return refused.error;
+    } catch (const Json::exception& e) {
+        return GrammarError{"", "", fmt::format("not a valid schema: {}", e.what())};
     }
+}
+
+const std::vector<std::string>& grammar_warnings(const Grammar& grammar) {
+    return grammar->warnings;
+}
+
+uint64_t shortest_text(const Grammar& grammar) {
+    return grammar->shortest;
 }
 
 bool accepts(const Grammar& g, std::string_view text) {

@@ -31,6 +31,7 @@ void put(std::string& key, const GrammarSpec& s) {
     for (const GrammarSpec& part : s.parts) put(key, part);
     put(key, s.min);
     put(key, s.max);
+    put(key, s.lenient);
 }
 
 // The vocabulary is the cache's own.
@@ -55,8 +56,12 @@ class GrammarCache::Kept {
     GrammarPtr find(const std::string& key, size_t hash) {
         const std::lock_guard lock(mutex_);
         GrammarPtr found = find_locked(key, hash);
-        ++(found == nullptr ? n_misses_ : n_hits_);
+        if (found != nullptr) ++n_hits_;
         return found;
+    }
+    void count_miss() {
+        const std::lock_guard lock(mutex_);
+        ++n_misses_;
     }
 
     // The one that is kept, which another thread may have added in the meantime.
@@ -129,6 +134,7 @@ std::variant<GrammarPtr, GrammarError> GrammarCache::get(const GrammarSpec& spec
     const size_t hash = std::hash<std::string>()(key);
     GrammarPtr grammar = kept_->find(key, hash);
     if (grammar == nullptr) {
+        kept_->count_miss();
         auto compiled = compile_grammar(spec, options);
         if (auto* error = std::get_if<GrammarError>(&compiled)) return std::move(*error);
         std::call_once(trie_made_, [&] { trie_ = make_trie_(); });
@@ -136,6 +142,16 @@ std::variant<GrammarPtr, GrammarError> GrammarCache::get(const GrammarSpec& spec
         if (auto* error = std::get_if<GrammarError>(&made)) return std::move(*error);
         grammar = kept_->add(std::move(key), hash, std::get<GrammarPtr>(std::move(made)));
     }
+    return lend(std::move(grammar));
+}
+
+GrammarPtr GrammarCache::find(const GrammarSpec& spec, const GrammarOptions& options) {
+    const std::string key = key_of(spec, options);
+    GrammarPtr grammar = kept_->find(key, std::hash<std::string>()(key));
+    return grammar == nullptr ? nullptr : lend(std::move(grammar));
+}
+
+GrammarPtr GrammarCache::lend(GrammarPtr grammar) const {
     // It grew while it was used, and nobody may ask for a grammar for long: so it is looked at when it comes
     // back. By then the cache may be gone.
     TokenGrammar* const lent = grammar.get();

@@ -33,10 +33,13 @@ class GrammarCache {
     // in use, nobody sends what is refused with every request, and most are found before anything is built.
     std::variant<std::shared_ptr<TokenGrammar>, GrammarError> get(const GrammarSpec& spec,
                                                                   const GrammarOptions& options = {});
+    // The one that is kept; null: there is none, which is no miss yet.
+    std::shared_ptr<TokenGrammar> find(const GrammarSpec& spec, const GrammarOptions& options = {});
     GrammarCacheStats stats() const;
 
  private:
     class Kept;
+    std::shared_ptr<TokenGrammar> lend(std::shared_ptr<TokenGrammar> grammar) const;
 
     MakeTrie make_trie_;
     std::once_flag trie_made_;

@@ -11,8 +11,6 @@ namespace smelt::grammar {
 
 namespace {
 
-constexpr int max_depth = 32;
-
 // Without 29 February, which only some years have.
 constexpr std::string_view date =
     R"((?:19|20)\d\d-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8])))";
@@ -39,42 +37,41 @@ std::string email_pattern(int n, int n_labels) {
                        n, std::min(n_labels, 3), host_pattern(n / 2, n_labels));
 }
 
-ExprPtr pattern(const std::string& p) {
-    return parse_regex(p, RegexMatch::whole, max_depth);
-}
-
 // With parts so short that the whole keeps to the lengths: then nothing has to be counted.
-ExprPtr within(const LengthRange& lengths, std::string (*pattern_of)(int, int)) {
-    const ExprPtr most = pattern(pattern_of(30, 5));
+ExprPtr within(const LengthRange& lengths, std::string (*pattern_of)(int, int), Budget& budget) {
+    const auto pattern = [&](int n, int n_labels) {
+        return parse_regex(pattern_of(n, n_labels), RegexMatch::whole, budget);
+    };
     for (const auto& [n, n_labels] : {std::pair(30, 5), {30, 2}, {20, 2}, {12, 1}, {6, 1}}) {
-        ExprPtr e = pattern(pattern_of(n, n_labels));
+        ExprPtr e = pattern(n, n_labels);
         const LengthRange own = length_range(*e);
         if (own.min >= lengths.min && own.max <= lengths.max) return e;
     }
-    return most;
+    return pattern(30, 5);
 }
 
 }  // namespace
 
-ExprPtr format_expr(std::string_view format, const LengthRange& lengths) {
+ExprPtr format_expr(std::string_view format, const LengthRange& lengths, Budget& budget) {
+    const auto pattern = [&](std::string_view p) { return parse_regex(p, RegexMatch::whole, budget); };
     const std::string uri = fmt::format(
         "[a-z][a-z0-9]*://[a-z0-9](?:[.\\-]?[a-z0-9])*(?::[1-9]\\d{{0,3}})?(?:/{})?(?:\\?{})?(?:#{})?",
         path_chars, path_chars, path_chars);
-    if (format == "date") return pattern(std::string(date));
-    if (format == "time") return pattern(std::string(time));
+    if (format == "date") return pattern(date);
+    if (format == "time") return pattern(time);
     if (format == "date-time") return pattern(fmt::format("{}T{}", date, time));
-    if (format == "duration") return pattern(std::string(duration));
-    if (format == "email" || format == "idn-email") return within(lengths, email_pattern);
-    if (format == "hostname" || format == "idn-hostname") return within(lengths, host_pattern);
-    if (format == "ipv4") return pattern(std::string(ipv4));
-    if (format == "ipv6") return pattern(std::string(ipv6));
+    if (format == "duration") return pattern(duration);
+    if (format == "email" || format == "idn-email") return within(lengths, email_pattern, budget);
+    if (format == "hostname" || format == "idn-hostname") return within(lengths, host_pattern, budget);
+    if (format == "ipv4") return pattern(ipv4);
+    if (format == "ipv6") return pattern(ipv6);
     if (format == "uri" || format == "url" || format == "iri" || format == "uri-reference" ||
         format == "iri-reference") {
         return pattern(uri);
     }
-    if (format == "uuid") return pattern(std::string(uuid));
+    if (format == "uuid") return pattern(uuid);
     if (format == "json-pointer") return pattern(R"((?:/(?:[^~/]|~[01])*)*)");
-    if (format == "byte" || format == "base64") return pattern(std::string(byte));
+    if (format == "byte" || format == "base64") return pattern(byte);
     return nullptr;
 }
 

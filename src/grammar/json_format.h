@@ -7,7 +7,9 @@
 
 namespace smelt::grammar {
 
+class Budget;
+
 // Null: not known. Keeps to the lengths where it easily can.
-ExprPtr format_expr(std::string_view format, const LengthRange& lengths);
+ExprPtr format_expr(std::string_view format, const LengthRange& lengths, Budget& budget);
 
 }  // namespace smelt::grammar

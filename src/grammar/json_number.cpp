@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "grammar/budget.h"
 #include "grammar/char_dfa.h"
-#include "grammar/refused.h"
 
 namespace smelt::grammar {
 
@@ -184,12 +184,12 @@ ExprPtr fraction_to(std::string_view bound, int room, bool excluded) {
 }
 
 // "" and "." with digits from a tree that says which digits may come.
-CharDfa with_point(const ExprPtr& fraction, int room, const GrammarLimits& limits) {
-    const CharDfa shape = make_dfa(*optional(sequence({one('.'), digits(1, room)})), limits);
-    if (fraction == nullptr) return make_dfa(*nothing(), limits);
+CharDfa with_point(const ExprPtr& fraction, int room, Budget& budget) {
+    const CharDfa shape = make_dfa(*optional(sequence({one('.'), digits(1, room)})), budget);
+    if (fraction == nullptr) return make_dfa(*nothing(), budget);
     // A number without a point has the empty fraction.
     const ExprPtr pointed = choice({fraction, sequence({one('.'), fraction})});
-    return intersection(shape, make_dfa(*pointed, limits), limits);
+    return intersection(shape, make_dfa(*pointed, budget), budget);
 }
 
 struct Bound {
@@ -199,7 +199,7 @@ struct Bound {
 };
 
 // Numbers without a sign.
-ExprPtr natural_decimals(const Bound& lo, const Bound& hi, const GrammarLimits& limits) {
+ExprPtr natural_decimals(const Bound& lo, const Bound& hi, Budget& budget) {
     if (lo.integer > hi.integer) return nothing();
     const int n_digits = static_cast<int>(std::to_string(hi.integer).size());
     const auto longest = static_cast<int>(std::max(lo.fraction.size(), hi.fraction.size()));
@@ -210,13 +210,13 @@ ExprPtr natural_decimals(const Bound& lo, const Bound& hi, const GrammarLimits& 
     const auto with_integer = [&](int64_t n, CharDfa fraction) {
         return sequence({text(std::to_string(n)), dfa(std::move(fraction))});
     };
-    const auto from = [&] { return with_point(fraction_from(lo.fraction, room, lo.excluded), room, limits); };
-    const auto to = [&] { return with_point(fraction_to(hi.fraction, room, hi.excluded), room, limits); };
+    const auto from = [&] { return with_point(fraction_from(lo.fraction, room, lo.excluded), room, budget); };
+    const auto to = [&] { return with_point(fraction_to(hi.fraction, room, hi.excluded), room, budget); };
     if (room == 0) {
         const int64_t first = lo.integer + lo.excluded, last = hi.integer - hi.excluded;
         return first <= last ? natural_range(first, last) : nothing();
     }
-    if (lo.integer == hi.integer) return with_integer(lo.integer, intersection(from(), to(), limits));
+    if (lo.integer == hi.integer) return with_integer(lo.integer, intersection(from(), to(), budget));
     std::vector<ExprPtr> parts = {with_integer(lo.integer, from()), with_integer(hi.integer, to())};
     if (lo.integer + 1 < hi.integer) {
         parts.push_back(sequence({natural_range(lo.integer + 1, hi.integer - 1),
@@ -234,7 +234,22 @@ Decimal far_from(const Decimal& bound, bool negative) {
     return far;
 }
 
-ExprPtr decimal_expr(const NumberBounds& b, const GrammarLimits& limits) {
+// Generators write the range of a type as bounds. Beyond what is written anyway they bind nothing, and go.
+// True: one did.
+bool drop_far_bounds(NumberBounds& b) {
+    const auto beyond = [](const std::optional<Json>& n, int sign) {
+        return n && (sign > 0 ? *n >= Json(1e18) : *n <= Json(-1e18));
+    };
+    if (beyond(b.min, 1) || beyond(b.max, -1)) return false;  // refused by its keyword
+    const bool low = beyond(b.min, -1), high = beyond(b.max, 1);
+    if (low) b.min.reset();
+    if (high) b.max.reset();
+    b.min_excluded = b.min_excluded && !low;
+    b.max_excluded = b.max_excluded && !high;
+    return low || high;
+}
+
+ExprPtr decimal_expr(const NumberBounds& b, Budget& budget) {
     Decimal lo, hi;
     if (b.min) lo = decimal_of(*b.min, "minimum");
     if (b.max) hi = decimal_of(*b.max, "maximum");
@@ -248,13 +263,13 @@ ExprPtr decimal_expr(const NumberBounds& b, const GrammarLimits& limits) {
         // Mirrored. -0 is as good as 0.
         const bool both = !hi.negative && !(hi.zero() && high.excluded);
         const Bound near = hi.negative ? high : Bound{0, "", !both};
-        parts.push_back(sequence({one('-'), natural_decimals(near, low, limits)}));
+        parts.push_back(sequence({one('-'), natural_decimals(near, low, budget)}));
     }
-    if (!hi.negative) parts.push_back(natural_decimals(lo.negative ? zero : low, high, limits));
+    if (!hi.negative) parts.push_back(natural_decimals(lo.negative ? zero : low, high, budget));
     return choice(std::move(parts));
 }
 
-ExprPtr integer_expr(const NumberBounds& b, const GrammarLimits& limits) {
+ExprPtr integer_expr(const NumberBounds& b, Budget& budget) {
     int64_t lo = -most_integer, hi = most_integer;
     const auto whole = [](const Json& bound, const char* keyword, bool excluded, bool up) {
         const Decimal d = decimal_of(bound, keyword);
@@ -273,7 +288,7 @@ ExprPtr integer_expr(const NumberBounds& b, const GrammarLimits& limits) {
     if (!b.min && hi < -most_integer / 10) lo = -largest_bound;
     if (lo > hi) return nothing();
     CharDfa range =
-        make_dfa(*integer_range(std::max(lo, -largest_bound), std::min(hi, largest_bound)), limits);
+        make_dfa(*integer_range(std::max(lo, -largest_bound), std::min(hi, largest_bound)), budget);
     for (const Json& m : b.multiples_of) {
         const double divisor = m.get<double>();
         if (divisor == 1) continue;
@@ -281,7 +296,7 @@ ExprPtr integer_expr(const NumberBounds& b, const GrammarLimits& limits) {
             refuse("", "multipleOf",
                    fmt::format("expected an integer of at most {}, found {}", most_remainders, m.dump()));
         }
-        range = intersection(range, multiples(static_cast<int64_t>(divisor)), limits);
+        range = intersection(range, multiples(static_cast<int64_t>(divisor)), budget);
     }
     return dfa(std::move(range));
 }
@@ -310,13 +325,17 @@ bool NumberBounds::contain(const Json& n) const {
     });
 }
 
-ExprPtr number_expr(const NumberBounds& b, const GrammarLimits& limits) {
-    if (b.integer || !b.multiples_of.empty()) return integer_expr(b, limits);
-    if (b.min || b.max) return decimal_expr(b, limits);
+ExprPtr number_expr(const NumberBounds& given, Budget& budget) {
+    NumberBounds b = given;
+    const bool is_bounded = drop_far_bounds(b);
+    if (b.integer || !b.multiples_of.empty()) return integer_expr(b, budget);
+    if (b.min || b.max) return decimal_expr(b, budget);
     const ExprPtr natural = choice({one('0'), sequence({digit('1', '9'), digits(0, most_digits - 1)})});
     const ExprPtr sign = optional(chars({{'+', '+'}, {'-', '-'}}));
-    return sequence({optional(one('-')), natural, optional(sequence({one('.'), digits(1, most_digits)})),
-                     optional(sequence({chars({{'E', 'E'}, {'e', 'e'}}), sign, digits(1, 2)}))});
+    const ExprPtr plain =
+        sequence({optional(one('-')), natural, optional(sequence({one('.'), digits(1, most_digits)}))});
+    if (is_bounded) return plain;
+    return sequence({plain, optional(sequence({chars({{'E', 'E'}, {'e', 'e'}}), sign, digits(1, 2)}))});
 }
 
 }  // namespace smelt::grammar

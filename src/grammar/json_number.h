@@ -6,9 +6,10 @@
 
 #include "base/json.h"
 #include "grammar/expr.h"
-#include "grammar/grammar.h"
 
 namespace smelt::grammar {
+
+class Budget;
 
 struct NumberBounds {
     bool integer = false;
@@ -24,6 +25,6 @@ struct NumberBounds {
 
 // Throws Refused where the bounds cannot be kept exactly. Where no bound says otherwise, a number has at most
 // 15 digits before the point and 15 behind it, so that reading it loses nothing.
-ExprPtr number_expr(const NumberBounds& bounds, const GrammarLimits& limits);
+ExprPtr number_expr(const NumberBounds& bounds, Budget& budget);
 
 }  // namespace smelt::grammar

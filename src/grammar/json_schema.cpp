@@ -11,56 +11,6 @@ namespace smelt::grammar {
 
 namespace {
 
-// What says nothing about the value, and what stands where schemas are kept.
-constexpr std::string_view annotations[] = {"$schema",
-                                            "$id",
-                                            "$comment",
-                                            "$defs",
-                                            "definitions",
-                                            "title",
-                                            "description",
-                                            "default",
-                                            "example",
-                                            "examples",
-                                            "deprecated",
-                                            "readOnly",
-                                            "writeOnly",
-                                            "contentMediaType",
-                                            "contentEncoding",
-                                            "$anchor",
-                                            "id",
-                                            "propertyOrdering",
-                                            "$vocabulary"};
-constexpr std::string_view enforced[] = {"type",
-                                         "enum",
-                                         "const",
-                                         "nullable",
-                                         "allOf",
-                                         "anyOf",
-                                         "oneOf",
-                                         "$ref",
-                                         "minimum",
-                                         "maximum",
-                                         "exclusiveMinimum",
-                                         "exclusiveMaximum",
-                                         "multipleOf",
-                                         "minLength",
-                                         "maxLength",
-                                         "pattern",
-                                         "format",
-                                         "items",
-                                         "prefixItems",
-                                         "additionalItems",
-                                         "minItems",
-                                         "maxItems",
-                                         "properties",
-                                         "required",
-                                         "additionalProperties",
-                                         "patternProperties",
-                                         "propertyNames",
-                                         "minProperties",
-                                         "maxProperties"};
-
 constexpr struct {
     const char* keyword;
     uint32_t type;
@@ -77,40 +27,44 @@ constexpr struct {
                      {"prefixItems", j_array},
                      {"minItems", j_array},
                      {"maxItems", j_array},
+                     {"uniqueItems", j_array},
+                     {"contains", j_array},
+                     {"unevaluatedItems", j_array},
                      {"properties", j_object},
                      {"required", j_object},
                      {"additionalProperties", j_object},
                      {"patternProperties", j_object},
                      {"propertyNames", j_object},
+                     {"unevaluatedProperties", j_object},
                      {"minProperties", j_object},
                      {"maxProperties", j_object}};
 
-constexpr int max_in_place = 200;  // of references to references
+}  // namespace
+
+namespace {
+
+// By their bits.
+constexpr std::string_view type_names[] = {"null",   "boolean", "integer", "number",
+                                           "string", "array",   "object"};
+
+}  // namespace
 
 uint32_t type_named(const std::string& name, const std::string& path) {
-    constexpr struct {
-        std::string_view name;
-        uint32_t type;
-    } names[] = {{"null", j_null},     {"boolean", j_boolean}, {"integer", j_integer}, {"number", j_number},
-                 {"string", j_string}, {"array", j_array},     {"object", j_object}};
-    for (const auto& n : names) {
-        if (n.name == name) return n.type;
+    for (size_t i = 0; i < std::size(type_names); ++i) {
+        if (type_names[i] == name) return 1u << i;
     }
     refuse(
         path, "type",
         fmt::format("expected null, boolean, integer, number, string, array or object, found \"{}\"", name));
 }
 
-std::string unescaped(const std::string& part) {
-    std::string name;
-    for (size_t i = 0; i < part.size(); ++i) {
-        const bool code = part[i] == '~' && i + 1 < part.size() && (part[i + 1] == '0' || part[i + 1] == '1');
-        name += !code ? part[i] : part[++i] == '0' ? '~' : '/';
+Json type_list(uint32_t types) {
+    Json names = Json::array();
+    for (size_t i = 0; i < std::size(type_names); ++i) {
+        if ((types & (1u << i)) != 0) names.push_back(type_names[i]);
     }
-    return name;
+    return names;
 }
-
-}  // namespace
 
 std::string pointer_part(const std::string& name) {
     std::string part;
@@ -123,7 +77,12 @@ std::string pointer_part(const std::string& name) {
 const Json* find_member(const Json& object, const char* name) {
     if (!object.is_object()) return nullptr;
     const auto it = object.find(name);
-    return it == object.end() ? nullptr : &*it;
+    return it == object.end() || it->is_null() ? nullptr : &*it;
+}
+
+const Json* constant_of(const Json& schema) {
+    const auto it = schema.find("const");
+    return it == schema.end() ? nullptr : &*it;
 }
 
 uint32_t count_of(const Json& schema, const char* keyword, uint32_t fallback, const std::string& path) {
@@ -138,8 +97,8 @@ uint32_t count_of(const Json& schema, const char* keyword, uint32_t fallback, co
     return *n >= unlimited ? unlimited : n->get<uint32_t>();
 }
 
-JsonSchema::JsonSchema(const Json& root, Builder& builder, const GrammarOptions& options)
-    : root_(root), builder_(builder), options_(options) {
+JsonSchema::JsonSchema(const Json& root, Builder& builder, const GrammarOptions& options, bool lenient)
+    : root_(root), lenient_(lenient), builder_(builder), budget_(builder.budget()), options_(options) {
     const ExprPtr blanks = repeat(chars({{'\t', '\t'}, {' ', ' '}}), 0, 20);
     space_ = sequence({});
     if (!options.compact) {
@@ -160,89 +119,56 @@ ExprPtr JsonSchema::value() {
     return root;
 }
 
-void JsonSchema::check_keywords(const Sub& s) {
-    if (!s.schema->is_object())
-        refuse(s.path, "", fmt::format("expected a schema, found {}", s.schema->dump().substr(0, 40)));
-    if (!checked_.insert(s.schema).second) return;
-    for (const auto& [key, value] : s.schema->items()) {
-        if (std::ranges::find(enforced, key) != std::end(enforced)) continue;
-        if (std::ranges::find(annotations, key) != std::end(annotations) || key.starts_with("x-")) continue;
-        // Says what the absence of other keywords says.
-        if (key == "unevaluatedProperties" && value == false && !s.schema->contains("additionalProperties"))
-            continue;
-        if (key == "uniqueItems" && value == false) continue;
-        refuse(s.path, key, "this keyword is not supported");
-    }
-}
-
-JsonSchema::Sub JsonSchema::resolve(const Sub& s) const {
-    const Json& ref = s.schema->at("$ref");
-    if (!ref.is_string()) refuse(s.path, "$ref", "expected a string");
-    const std::string& text = ref.get_ref<const std::string&>();
-    if (text.empty() || text[0] != '#')
-        refuse(s.path, "$ref", fmt::format("expected a reference within the schema (#/...), found {}", text));
-    const Json* at = &root_;
-    for (size_t i = 1; i < text.size();) {
-        if (text[i] != '/') refuse(s.path, "$ref", fmt::format("expected a JSON pointer, found {}", text));
-        const size_t end = std::min(text.find('/', i + 1), text.size());
-        const std::string key = unescaped(text.substr(i + 1, end - i - 1));
-        const Json* next = nullptr;
-        if (at->is_object()) next = find_member(*at, key.c_str());
-        if (at->is_array() && !key.empty() && key.size() < 9 &&
-            key.find_first_not_of("0123456789") == std::string::npos) {
-            const size_t index = *parse_integer<size_t>(key);
-            if (index < at->size()) next = &(*at)[index];
-        }
-        if (next == nullptr) refuse(s.path, "$ref", fmt::format("{} is not there", text));
-        at = next;
-        i = end;
-    }
-    return {at, text.substr(1)};
-}
-
-// A value cannot be valid because it is valid.
-void JsonSchema::check_loop(const Sub& s) {
-    constexpr int open = 1, done = 2;
-    int& mark = loop_marks_[s.schema];
-    if (mark == done || !s.schema->is_object()) return;
-    if (mark == open) refuse(s.path, "$ref", "the schema refers to itself for the same value");
-    mark = open;
-    if (++depth_ > max_in_place) refuse(s.path, "$ref", "too many references to references");
-    if (s.schema->contains("$ref")) check_loop(resolve(s));
-    for (const char* keyword : {"allOf", "anyOf", "oneOf"}) {
-        const Json* list = find_member(*s.schema, keyword);
-        if (list == nullptr) continue;
-        if (!list->is_array() || list->empty()) refuse(s.path, keyword, "expected an array of schemas");
-        for (size_t i = 0; i < list->size(); ++i)
-            check_loop({&(*list)[i], fmt::format("{}/{}/{}", s.path, keyword, i)});
-    }
-    --depth_;
-    loop_marks_[s.schema] = done;
-}
-
 void JsonSchema::flatten(const Sub& s, Conjunction& c) {
-    if (++work_ > options_.limits.max_combinations * 100)
-        refuse(s.path, "", "too many combinations of subschemas");
+    budget_.spend(20);
     if (s.schema->is_boolean()) {
         c.never = c.never || !s.schema->get<bool>();
         return;
     }
     check_keywords(s);
     check_loop(s);
+    if (const auto* parts = linked(s.schema)) {
+        for (const Sub& part : *parts) flatten_part(part, s, c);
+        return;
+    }
+    budget_.spend(c.all.size());
     const auto same = [&](const Sub& other) { return other.schema == s.schema; };
     if (std::ranges::any_of(c.all, same)) return;
     c.all.push_back(s);
-    if (s.schema->contains("$ref")) flatten(resolve(s), c);
+    if (reference(*s.schema) != nullptr) flatten_part(resolve(s), s, c);
     if (const Json* list = find_member(*s.schema, "allOf")) {
         for (size_t i = 0; i < list->size(); ++i)
-            flatten({&(*list)[i], fmt::format("{}/allOf/{}", s.path, i)}, c);
+            flatten_part({&(*list)[i], fmt::format("{}/allOf/{}", s.path, i)}, s, c);
     }
-    for (const char* keyword : {"anyOf", "oneOf"}) {
-        if (const Json* list = find_member(*s.schema, keyword)) {
-            c.choices.push_back(
-                {list, fmt::format("{}/{}", s.path, keyword), std::string_view(keyword) == "oneOf"});
+    if (const Json* schema = find_member(*s.schema, "not")) {
+        const std::string path = s.path + "/not";
+        const int depth = depth_;
+        try {
+            Conjunction with = c;
+            flatten(negated({schema, path}), with);
+            c = std::move(with);
+        } catch (const Refused& r) {
+            if (r.error.reason == GrammarError::Reason::cost) throw;
+            depth_ = depth;
+            drop(r.error.path, r.error.keyword, r.error.text);
         }
     }
+    for (const Sub& condition : conditions(s)) flatten_part(condition, s, c);
+    for (const char* keyword : {"anyOf", "oneOf"}) {
+        if (const Json* list = find_member(*s.schema, keyword)) {
+            std::vector<const Json*> above = s.above;
+            above.push_back(s.schema);
+            c.choices.push_back({list, fmt::format("{}/{}", s.path, keyword),
+                                 std::string_view(keyword) == "oneOf", std::move(above)});
+        }
+    }
+}
+
+// What holds for the same value because `of` does.
+void JsonSchema::flatten_part(Sub part, const Sub& of, Conjunction& c) {
+    part.above = of.above;
+    part.above.push_back(of.schema);
+    flatten(part, c);
 }
 
 JsonSchema::Conjunction JsonSchema::flatten(const std::vector<Sub>& subs, const std::string& path) {
@@ -258,6 +184,7 @@ ExprPtr JsonSchema::rule_of(const std::vector<Sub>& subs, const std::string& pat
 ExprPtr JsonSchema::rule_of(Conjunction c) {
     if (c.never) return choice({});
     std::vector<const void*> key;
+    budget_.spend(20 + 10 * (c.all.size() + c.choices.size()));
     for (const Sub& s : c.all) key.push_back(first_equal(s.schema));
     std::ranges::sort(key);
     key.push_back(nullptr);
@@ -275,17 +202,23 @@ ExprPtr JsonSchema::rule_of(Conjunction c) {
 // The first schema that says the same, so that a hundred integers are one rule. Of those without parts, which
 // are cheap to compare.
 const Json* JsonSchema::first_equal(const Json* schema) {
+    const auto [it, fresh] = first_equal_.try_emplace(schema, schema);
+    if (!fresh) return it->second;
+    budget_.spend(10 * (1 + schema->size()));
     for (const auto& [key, value] : schema->items()) {
         if (value.is_object() || (value.is_array() && std::ranges::any_of(value, &Json::is_structured)))
             return schema;
     }
-    return flat_schemas_.try_emplace(to_string(*schema), schema).first->second;
+    std::string text = to_string(*schema);
+    budget_.spend(text.size());
+    return it->second = flat_schemas_.try_emplace(std::move(text), schema).first->second;
 }
 
 uint32_t JsonSchema::types_of(const Conjunction& c) const {
     uint32_t types = every_json_type, implied = 0;
     bool declared = false;
     for (const Sub& s : c.all) {
+        budget_.spend(std::size(implied_types) * 5);
         uint32_t own = 0;
         if (const Json* type = find_member(*s.schema, "type")) {
             if (type->is_string()) {
@@ -306,7 +239,7 @@ uint32_t JsonSchema::types_of(const Conjunction& c) const {
             declared = true;
         }
         for (const auto& i : implied_types) {
-            if (s.schema->contains(i.keyword)) implied |= i.type;
+            if (find_member(*s.schema, i.keyword) != nullptr) implied |= i.type;
         }
     }
     if ((implied & j_number) != 0) implied |= j_integer;
@@ -322,7 +255,7 @@ void JsonSchema::define(int32_t rule, const Conjunction& c) {
         if (values != nullptr && (!values->is_array() || values->empty()))
             refuse(s.path, "enum", "expected an array of values");
         if (values != nullptr) return builder_.define(rule, *enumerated(c, *values));
-        if (const Json* value = find_member(*s.schema, "const"))
+        if (const Json* value = constant_of(*s.schema))
             return builder_.define(rule, *enumerated(c, Json::array({*value})));
     }
     const uint32_t types = types_of(c);
@@ -333,10 +266,12 @@ void JsonSchema::define(int32_t rule, const Conjunction& c) {
         NumberBounds bounds = number_bounds(c);
         bounds.integer = (types & j_number) == 0;
         try {
-            parts.push_back(number_expr(bounds, options_.limits));
+            parts.push_back(number_expr(bounds, budget_));
         } catch (Refused& r) {
             if (r.error.path.empty()) r.error.path = c.path;
-            throw;
+            if (r.error.reason == GrammarError::Reason::cost) throw;
+            drop(r.error.path, r.error.keyword, r.error.text);
+            parts.push_back(number_expr({.integer = bounds.integer}, budget_));
         }
     }
     if ((types & j_string) != 0) parts.push_back(string_value(c));
@@ -353,17 +288,36 @@ void JsonSchema::define(int32_t rule, const Conjunction& c) {
     builder_.define(rule, *choice(std::move(parts)));
 }
 
+// A branch of a oneOf whose values could be valid in others as well is one without them.
 ExprPtr JsonSchema::branches(const Conjunction& c) {
     Conjunction rest = c;
     const Conjunction::Choice chosen = rest.choices.back();
     rest.choices.pop_back();
-    if (chosen.exclusive) check_exclusive(rest, chosen);
+    const auto branch = [&](size_t i) {
+        return Sub{&(*chosen.branches)[i], fmt::format("{}/{}", chosen.path, i), chosen.above};
+    };
+    std::vector<std::vector<size_t>> others(chosen.branches->size());
+    if (chosen.exclusive) others = overlaps(rest, chosen);
     std::vector<ExprPtr> parts;
     for (size_t i = 0; i < chosen.branches->size(); ++i) {
-        Conjunction branch = rest;
-        branch.path = fmt::format("{}/{}", chosen.path, i);
-        flatten({&(*chosen.branches)[i], branch.path}, branch);
-        parts.push_back(rule_of(std::move(branch)));
+        Conjunction one = rest;
+        one.path = branch(i).path;
+        flatten(branch(i), one);
+        const int depth = depth_;
+        try {
+            Conjunction without = one;
+            // Of the types that its own keywords imply, which those of what is excluded would widen.
+            if (!others[i].empty()) flatten(made({{"type", type_list(types_of(one))}}, one.path), without);
+            for (const size_t k : others[i]) flatten(negated(branch(k)), without);
+            one = std::move(without);
+        } catch (const Refused& r) {
+            if (r.error.reason == GrammarError::Reason::cost) throw;
+            depth_ = depth;
+            drop(chosen.path, "oneOf",
+                 fmt::format("a value could be valid in branches {} and {}, and {}; anyOf is supported",
+                             std::min(i, others[i][0]), std::max(i, others[i][0]), r.error.text));
+        }
+        parts.push_back(rule_of(std::move(one)));
     }
     return choice(std::move(parts));
 }
@@ -373,14 +327,19 @@ ExprPtr JsonSchema::enumerated(const Conjunction& c, const Json& values) {
     const uint32_t types = types_of(c);
     for (const Json& v : values) {
         bool valid = types != 0;
-        for (const Sub& s : c.all) valid = valid && validates_plain(v, s);
+        for (const Sub& s : c.all) valid = valid && validates_plain(v, s, &values);
         if (valid) parts.push_back(literal_json(v));
     }
     return choice(std::move(parts));
 }
 
 ExprPtr JsonSchema::literal_json(const Json& value) const {
-    if (!value.is_structured()) return bytes(to_string(value));
+    budget_.spend(10);
+    if (!value.is_structured()) {
+        std::string text = to_string(value);
+        budget_.spend(text.size());
+        return bytes(std::move(text));
+    }
     std::vector<ExprPtr> parts = {bytes(value.is_array() ? "[" : "{"), space_};
     bool first = true;
     for (const auto& [key, item] : value.items()) {

@@ -5,7 +5,6 @@
 #include "grammar/char_dfa.h"
 #include "grammar/json_schema.h"
 #include "grammar/refused.h"
-#include "grammar/regex.h"
 
 namespace smelt::grammar {
 
@@ -24,10 +23,12 @@ const Json& object_at(const Json& schema, const char* keyword, const std::string
 
 }  // namespace
 
-std::vector<std::string> JsonSchema::member_names(const Conjunction& c) const {
+// Of propertyNames those that are listed there: as good as names of `properties`.
+std::vector<std::string> JsonSchema::member_names(const Conjunction& c) {
     std::vector<std::string> names;
     std::set<std::string> known;
     const auto add = [&](const std::string& name) {
+        budget_.spend(20);
         if (known.insert(name).second) names.push_back(name);
     };
     for (const Sub& s : c.all) {
@@ -42,20 +43,108 @@ std::vector<std::string> JsonSchema::member_names(const Conjunction& c) const {
             add(name);
         }
     }
+    for (const Sub& s : c.all) {
+        const Json* rule = find_member(*s.schema, "propertyNames");
+        if (rule == nullptr) continue;
+        const Conjunction listed = flatten(std::vector<Sub>{{rule, s.path + "/propertyNames"}}, s.path);
+        Json scratch;
+        const Json* values = listed.never ? nullptr : known_values(listed, scratch);
+        if (values == nullptr || !values->is_array()) continue;
+        for (const Json& name : *values) {
+            if (name.is_string()) add(name);
+        }
+    }
     return names;
 }
 
+// Members that are not to be there name nothing.
+bool JsonSchema::names_members(const Conjunction& c) {
+    return std::ranges::any_of(c.all, [](const Sub& s) {
+        const Json* required = find_member(*s.schema, "required");
+        if (required != nullptr && !required->empty()) return true;
+        const Json* properties = find_member(*s.schema, "properties");
+        return properties != nullptr &&
+               std::ranges::any_of(*properties, [](const Json& schema) { return schema != false; });
+    });
+}
+
 // Objects keep to the members that the schema names, unless it says what others are, or names none.
-bool JsonSchema::is_open(const Conjunction& c) const {
+bool JsonSchema::is_open(const Conjunction& c) {
     bool open = true, says = false;
     for (const Sub& s : c.all) {
         const Json* additional = find_member(*s.schema, "additionalProperties");
         const bool forbids = additional != nullptr && *additional == false;
-        const bool patterns = s.schema->contains("patternProperties");
+        const bool patterns = find_member(*s.schema, "patternProperties") != nullptr;
         if (forbids && !patterns) open = false;
         if ((additional != nullptr && !forbids) || patterns) says = true;
+        const Json* others = find_member(*s.schema, "unevaluatedProperties");
+        if (others == nullptr) continue;
+        if (*others != false) {
+            says = true;
+            continue;
+        }
+        // What a part of the schema takes is evaluated; else nothing comes beside the names.
+        const bool taken = std::ranges::any_of(c.all, [&](const Sub& t) {
+            const bool part = t.schema == s.schema || std::ranges::find(t.above, s.schema) != t.above.end();
+            const Json* a = find_member(*t.schema, "additionalProperties");
+            return part &&
+                   ((a != nullptr && *a != false) || find_member(*t.schema, "patternProperties") != nullptr);
+        });
+        open = open && taken;
     }
-    return open && (says || member_names(c).empty());
+    return open && (says || !names_members(c));
+}
+
+// Whether `by` or a part of it says what the member is.
+bool JsonSchema::is_evaluated(const Conjunction& c, const Sub& by, const std::string& name) {
+    return std::ranges::any_of(c.all, [&](const Sub& t) {
+        budget_.spend(20);
+        if (t.schema != by.schema && std::ranges::find(t.above, by.schema) == t.above.end()) return false;
+        if (object_at(*t.schema, "properties", t.path).contains(name)) return true;
+        if (find_member(*t.schema, "additionalProperties") != nullptr) return true;
+        const Json& patterns = object_at(*t.schema, "patternProperties", t.path);
+        for (const auto& [pattern, value] : patterns.items()) {
+            if (matches_pattern(pattern, name)) return true;
+        }
+        return false;
+    });
+}
+
+// The names that keep to the rules, but for `lengths` where they may have any.
+CharDfa JsonSchema::names_dfa(const Conjunction& c, LengthRange& lengths) {
+    lengths = {0, unlimited};
+    if (c.never || (types_of(c) & j_string) == 0) return make_dfa(*choice({}), budget_);
+    if (!c.choices.empty()) {
+        Conjunction rest = c;
+        const Conjunction::Choice chosen = rest.choices.back();
+        rest.choices.pop_back();
+        if (chosen.exclusive) refuse(chosen.path, "oneOf", "is not supported for names; anyOf is");
+        std::vector<ExprPtr> parts;
+        for (size_t i = 0; i < chosen.branches->size(); ++i) {
+            Conjunction one = rest;
+            flatten({&(*chosen.branches)[i], fmt::format("{}/{}", chosen.path, i)}, one);
+            LengthRange of_branch{};
+            CharDfa names = names_dfa(one, of_branch);
+            parts.push_back(of_lengths(std::move(names), of_branch));
+        }
+        return make_dfa(*choice(std::move(parts)), budget_);
+    }
+    const LengthRange own = string_lengths(c);
+    if (own.min > own.max) return make_dfa(*choice({}), budget_);
+    Json scratch;
+    if (const Json* values = known_values(c, scratch)) {
+        std::vector<ExprPtr> texts;
+        for (const Json& v : *values) {
+            const auto valid = [&](const Sub& s) { return validates_plain(v, s, values); };
+            if (v.is_string() && std::ranges::all_of(c.all, valid))
+                texts.push_back(literal(decode_text(v.get_ref<const std::string&>())));
+        }
+        return make_dfa(*choice(std::move(texts)), budget_);
+    }
+    CharDfa all = make_dfa(*repeat(chars(CharSet::all()), 0), budget_);
+    for (const ExprPtr& e : string_patterns(c)) all = intersection(all, dfa_of(e), budget_);
+    lengths = own;
+    return all;
 }
 
 // Members whose names the schema does not list: a kind for each set of patterns that a name can match.
@@ -70,16 +159,7 @@ std::vector<JsonSchema::Free> JsonSchema::free_members(const Conjunction& c,
     for (const Sub& s : c.all) {
         for (const auto& [pattern, value] : object_at(*s.schema, "patternProperties", s.path).items()) {
             Pattern& p = patterns[pattern];
-            if (p.subs.empty()) {
-                try {
-                    p.dfa = make_dfa(*parse_regex(pattern, RegexMatch::anywhere, options_.limits.max_depth),
-                                     options_.limits);
-                } catch (Refused& r) {
-                    r.error.path = s.path;
-                    r.error.keyword = "patternProperties";
-                    throw;
-                }
-            }
+            if (p.subs.empty()) p.dfa = dfa_of(pattern_expr(pattern, s.path, "patternProperties"));
             p.subs.emplace_back(
                 &s, Sub{&value, fmt::format("{}/patternProperties/{}", s.path, pointer_part(pattern))});
         }
@@ -93,23 +173,12 @@ std::vector<JsonSchema::Free> JsonSchema::free_members(const Conjunction& c,
     }
     std::vector<std::u32string> taken;
     for (const std::string& n : names) taken.push_back(decode_text(n));
-    const Conjunction name_rules = flatten(name_subs, c.path + "/propertyNames");
-    if (name_rules.never || (types_of(name_rules) & j_string) == 0) return {};
-    CharDfa allowed = all_but(taken, options_.limits);
+    const Conjunction rules = flatten(name_subs, c.path + "/propertyNames");
+    const bool any_name =
+        names.empty() && patterns.empty() && !rules.never && rules.all.empty() && rules.choices.empty();
+    CharDfa allowed = all_but(taken, budget_);
     LengthRange lengths{0, unlimited};
-    bool any_name = names.empty() && patterns.empty();
-    if (!name_rules.all.empty()) {
-        any_name = false;
-        for (const Sub& s : name_rules.all) {
-            if (s.schema->contains("enum") || s.schema->contains("const"))
-                refuse(s.path, "enum", "is not supported for names that are not listed");
-        }
-        if (!name_rules.choices.empty()) refuse(c.path, "propertyNames", "expected no alternatives");
-        lengths = string_lengths(name_rules);
-        if (lengths.min > lengths.max) return {};
-        for (const ExprPtr& e : string_patterns(name_rules))
-            allowed = intersection(allowed, make_dfa(*e, options_.limits), options_.limits);
-    }
+    if (!any_name) allowed = intersection(allowed, names_dfa(rules, lengths), budget_);
     std::vector<Free> kinds;
     for (size_t set = 0; set < size_t{1} << patterns.size(); ++set) {
         CharDfa key = allowed;
@@ -117,7 +186,7 @@ std::vector<JsonSchema::Free> JsonSchema::free_members(const Conjunction& c,
         std::set<const Sub*> matched;
         size_t bit = 1;
         for (const auto& [text, p] : patterns) {
-            key = intersection(key, (set & bit) != 0 ? p.dfa : complement(p.dfa), options_.limits);
+            key = intersection(key, (set & bit) != 0 ? p.dfa : complement(p.dfa, budget_), budget_);
             for (const auto& [whose, what] : p.subs) {
                 if ((set & bit) == 0) continue;
                 subs.push_back(what);
@@ -125,18 +194,28 @@ std::vector<JsonSchema::Free> JsonSchema::free_members(const Conjunction& c,
             }
             bit <<= 1;
         }
-        bool says = set != 0 || names.empty();
+        bool says = set != 0 || !names_members(c);
         for (const Sub& s : c.all) {
             const Json* additional = find_member(*s.schema, "additionalProperties");
             if (additional == nullptr || matched.contains(&s)) continue;
             subs.push_back({additional, s.path + "/additionalProperties"});
             says = true;
         }
+        for (const Sub& s : c.all) {
+            const Json* others = find_member(*s.schema, "unevaluatedProperties");
+            const auto takes = [&](const Sub& t) {
+                const bool part =
+                    t.schema == s.schema || std::ranges::find(t.above, s.schema) != t.above.end();
+                return part &&
+                       (find_member(*t.schema, "additionalProperties") != nullptr || matched.contains(&t));
+            };
+            if (others == nullptr || std::ranges::any_of(c.all, takes)) continue;
+            subs.push_back({others, s.path + "/unevaluatedProperties"});
+            says = true;
+        }
         if (!says || key.empty()) continue;
-        ExprPtr text;
-        if (any_name) {
-            text = any_string();
-        } else {
+        ExprPtr text = any_string();
+        if (!any_name) {
             text = sequence({bytes("\""), json_text(of_lengths(std::move(key), lengths)), bytes("\"")});
         }
         kinds.push_back({text, std::move(subs)});
@@ -153,19 +232,21 @@ void JsonSchema::define_object(int32_t rule, const Conjunction& c) {
         if (const Json* list = find_member(*s.schema, "required")) {
             if (!list->is_array()) refuse(s.path, "required", "expected an array of names");
             for (const Json& name : *list) {
+                budget_.spend(10);
                 if (name.is_string()) required.insert(name.get<std::string>());
             }
         }
     }
     Members m;
-    for (const std::string& name : member_names(c)) {
+    const std::vector<std::string> names = member_names(c);
+    for (const std::string& name : names) {
         m.names.push_back(bytes(to_string(Json(name))));
         m.values.push_back(named_value(c, name));
         m.required.push_back(required.contains(name));
     }
     if (is_open(c)) {
         std::vector<ExprPtr> kinds;
-        for (Free& f : free_members(c, member_names(c))) {
+        for (Free& f : free_members(c, names)) {
             kinds.push_back(sequence({f.key, colon_, rule_of(f.subs, c.path + "/additionalProperties")}));
         }
         if (!kinds.empty()) m.free = call(builder_.add_rule(*choice(std::move(kinds))));
@@ -286,6 +367,7 @@ void JsonSchema::define_counted_members(int32_t rule, const Members& m, uint32_t
 ExprPtr JsonSchema::named_value(const Conjunction& c, const std::string& name) {
     std::vector<Sub> subs;
     for (const Sub& s : c.all) {
+        budget_.spend(50);
         if (const Json* names = find_member(*s.schema, "propertyNames")) {
             if (!validates(Json(name), {names, s.path + "/propertyNames"})) return choice({});
         }
@@ -302,6 +384,9 @@ ExprPtr JsonSchema::named_value(const Conjunction& c, const std::string& name) {
         }
         const Json* additional = find_member(*s.schema, "additionalProperties");
         if (!said && additional != nullptr) subs.push_back({additional, s.path + "/additionalProperties"});
+        const Json* others = find_member(*s.schema, "unevaluatedProperties");
+        if (others != nullptr && !is_evaluated(c, s, name))
+            subs.push_back({others, s.path + "/unevaluatedProperties"});
     }
     return rule_of(subs, fmt::format("{}/properties/{}", c.path, pointer_part(name)));
 }

@@ -1,4 +1,4 @@
-// Numbers, strings and arrays of a conjunction.
+// Numbers and strings of a conjunction.
 #include <algorithm>
 
 #include "grammar/char_dfa.h"
@@ -30,26 +30,17 @@ ExprPtr free_char() {
          sequence({bytes("\\"), choice({chars(shorts), sequence({bytes("u"), choice({unit, pair})})})})});
 }
 
-const Json* prefix_of(const Json& schema) {
-    if (const Json* prefix = find_member(schema, "prefixItems")) return prefix;
-    const Json* items = find_member(schema, "items");
-    return items != nullptr && items->is_array() ? items : nullptr;  // draft 7
-}
-
-const char* rest_keyword(const Json& schema) {
-    const Json* items = find_member(schema, "items");
-    return items != nullptr && items->is_array() ? "additionalItems" : "items";
-}
-
 }  // namespace
 
 NumberBounds JsonSchema::number_bounds(const Conjunction& c) const {
     NumberBounds bounds;
     for (const Sub& s : c.all) {
+        budget_.spend(50);
         const auto number = [&](const char* keyword) {
             const Json* n = find_member(*s.schema, keyword);
-            if (n != nullptr && !n->is_number() && !n->is_boolean())
-                refuse(s.path, keyword, "expected a number");
+            const bool draft_4 = std::string_view(keyword).starts_with("exclusive");
+            if (n != nullptr && !n->is_number() && !(draft_4 && n->is_boolean()))
+                refuse(s.path, keyword, fmt::format("expected a number, found {}", n->dump().substr(0, 40)));
             return n;
         };
         // Draft 4 says with true or false whether minimum and maximum belong to the range.
@@ -77,26 +68,47 @@ LengthRange JsonSchema::string_lengths(const Conjunction& c) const {
     return r;
 }
 
-std::vector<ExprPtr> JsonSchema::string_patterns(const Conjunction& c) const {
+ExprPtr JsonSchema::pattern_expr(const std::string& pattern, const std::string& path, const char* keyword) {
+    ExprPtr& e = patterns_[pattern];
+    if (e != nullptr) return e;
+    try {
+        return e = parse_regex(pattern, RegexMatch::anywhere, budget_);
+    } catch (Refused& r) {
+        r.error.path = path;
+        r.error.keyword = keyword;
+        throw;
+    }
+}
+
+const CharDfa& JsonSchema::dfa_of(const ExprPtr& e) {
+    auto& made = dfas_[e];
+    if (made == nullptr) made = std::make_shared<const CharDfa>(make_dfa(*e, budget_));
+    return *made;
+}
+
+// Formats that no draft has defined, and those that everything matches, say nothing (JSON Schema 2020-12,
+// validation, 7.2.3).
+std::vector<ExprPtr> JsonSchema::string_patterns(const Conjunction& c) {
     std::vector<ExprPtr> patterns;
     for (const Sub& s : c.all) {
+        budget_.spend(10);
         if (const Json* pattern = find_member(*s.schema, "pattern")) {
             if (!pattern->is_string()) refuse(s.path, "pattern", "expected a string");
             try {
-                patterns.push_back(parse_regex(pattern->get_ref<const std::string&>(), RegexMatch::anywhere,
-                                               options_.limits.max_depth));
-            } catch (Refused& r) {
-                r.error.path = s.path;
-                throw;
+                patterns.push_back(pattern_expr(pattern->get_ref<const std::string&>(), s.path, "pattern"));
+            } catch (const Refused& r) {
+                if (r.error.reason == GrammarError::Reason::cost) throw;
+                drop(r.error.path, r.error.keyword, r.error.text);
             }
         }
         if (const Json* format = find_member(*s.schema, "format")) {
             if (!format->is_string()) refuse(s.path, "format", "expected a string");
             const std::string& name = format->get_ref<const std::string&>();
-            if (name == "password" || name == "binary") continue;
-            ExprPtr e = format_expr(name, string_lengths(c));
-            if (e == nullptr) refuse(s.path, "format", fmt::format("\"{}\" is not supported", name));
-            patterns.push_back(std::move(e));
+            const LengthRange lengths = string_lengths(c);
+            const std::string key = fmt::format("{} {} {}", lengths.min, lengths.max, name);
+            const auto [it, fresh] = formats_.try_emplace(key);
+            if (fresh) it->second = format_expr(name, lengths, budget_);
+            if (it->second != nullptr) patterns.push_back(it->second);
         }
     }
     return patterns;
@@ -112,10 +124,8 @@ ExprPtr JsonSchema::string_chars(const Conjunction& c) {
         if (own.min >= lengths.min && own.max <= lengths.max) return patterns[0];
     }
     try {
-        CharDfa all = make_dfa(*patterns[0], options_.limits);
-        for (size_t i = 1; i < patterns.size(); ++i) {
-            all = intersection(all, make_dfa(*patterns[i], options_.limits), options_.limits);
-        }
+        CharDfa all = dfa_of(patterns[0]);
+        for (size_t i = 1; i < patterns.size(); ++i) all = intersection(all, dfa_of(patterns[i]), budget_);
         return of_lengths(std::move(all), lengths);
     } catch (Refused& r) {
         r.error.path = c.path;
@@ -123,14 +133,14 @@ ExprPtr JsonSchema::string_chars(const Conjunction& c) {
     }
 }
 
-ExprPtr JsonSchema::of_lengths(CharDfa d, const LengthRange& lengths) const {
+ExprPtr JsonSchema::of_lengths(CharDfa d, const LengthRange& lengths) {
     if (lengths.min == 0 && lengths.max == unlimited) return dfa(std::move(d));
     if (d.shortest() > lengths.max) return choice({});
     // Counting keeps every text that can end before it is too long: where texts of all lengths follow, it can
     // also become long enough.
     if (lengths.min == 0 || d.grows()) return counted_dfa(std::move(d), lengths);
     const ExprPtr any = repeat(chars(CharSet::all()), lengths.min, lengths.max);
-    return dfa(intersection(d, make_dfa(*any, options_.limits), options_.limits));
+    return dfa(intersection(d, make_dfa(*any, budget_), budget_));
 }
 
 ExprPtr JsonSchema::any_string() {
@@ -147,62 +157,6 @@ ExprPtr JsonSchema::string_value(const Conjunction& c) {
     if (lengths.min > lengths.max) return choice({});
     if (lengths.min == 0 && lengths.max == unlimited) return any_string();
     return sequence({bytes("\""), repeat(free_char(), lengths.min, lengths.max), bytes("\"")});
-}
-
-// --- Arrays. ---
-
-void JsonSchema::define_array(int32_t rule, const Conjunction& c) {
-    uint32_t min = 0, max = unlimited;
-    size_t n_prefix = 0;
-    bool says_rest = false;
-    for (const Sub& s : c.all) {
-        min = std::max(min, count_of(*s.schema, "minItems", 0, s.path));
-        max = std::min(max, count_of(*s.schema, "maxItems", unlimited, s.path));
-        const Json* prefix = prefix_of(*s.schema);
-        if (prefix != nullptr && !prefix->is_array())
-            refuse(s.path, "prefixItems", "expected an array of schemas");
-        if (prefix != nullptr) n_prefix = std::max(n_prefix, prefix->size());
-        says_rest = says_rest || s.schema->contains(rest_keyword(*s.schema));
-    }
-    const auto item = [&](size_t i) {
-        std::vector<Sub> subs;
-        for (const Sub& s : c.all) {
-            const Json* prefix = prefix_of(*s.schema);
-            if (prefix != nullptr && i < prefix->size()) {
-                const char* keyword = s.schema->contains("prefixItems") ? "prefixItems" : "items";
-                subs.push_back({&(*prefix)[i], fmt::format("{}/{}/{}", s.path, keyword, i)});
-            } else if (const Json* rest = find_member(*s.schema, rest_keyword(*s.schema))) {
-                subs.push_back({rest, fmt::format("{}/{}", s.path, rest_keyword(*s.schema))});
-            }
-        }
-        return rule_of(subs, fmt::format("{}/items", c.path));
-    };
-    const auto [start, end] = builder_.open(rule);
-    int32_t at = builder_.add_state();
-    const int32_t close = builder_.add_state();
-    builder_.add(*sequence({bytes("["), space_}), start, at);
-    builder_.add(*sequence({space_, bytes("]")}), close, end);
-    if (min == 0) builder_.add(*bytes("]"), at, end);
-    for (size_t i = 0; i < std::min<size_t>(n_prefix, max); ++i) {
-        const int32_t next = builder_.add_state();
-        // Not in one conditional: g++ 12 then destroys the list of the branch that was not taken.
-        ExprPtr part = item(i);
-        if (i > 0) part = sequence({comma_, part});
-        builder_.add(*part, at, next);
-        at = next;
-        if (i + 1 >= min) builder_.skip(at, close);
-    }
-    if (max > n_prefix && (says_rest || n_prefix == 0 || min > n_prefix)) {
-        const auto done = static_cast<uint32_t>(n_prefix);
-        const ExprPtr rest = item(n_prefix), more = sequence({comma_, rest});
-        const auto left = [&](uint32_t n) { return max == unlimited ? unlimited : max - n; };
-        if (done == 0) {
-            builder_.add(*sequence({rest, repeat(more, std::max(min, 1u) - 1, left(1))}), at, close);
-        } else {
-            builder_.add(*repeat(more, min > done ? min - done : 0, left(done)), at, close);
-        }
-    }
-    builder_.close();
 }
 
 }  // namespace smelt::grammar

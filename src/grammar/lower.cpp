@@ -1,6 +1,7 @@
 // Builder, first half: trees to states, characters to bytes.
 #include <algorithm>
 
+#include "base/error.h"
 #include "grammar/builder.h"
 #include "grammar/char_dfa.h"
 #include "grammar/refused.h"
@@ -49,6 +50,7 @@ void split_utf8(char32_t lo, char32_t hi, int n, std::vector<std::vector<Utf8Ran
 }  // namespace
 
 int32_t Builder::new_rule() {
+    budget_.spend(4);
     if (rules_.size() >= limits_.max_states) refuse("", "", "the grammar needs too many rules");
     rules_.emplace_back();
     return static_cast<int32_t>(rules_.size()) - 1;
@@ -84,12 +86,14 @@ void Builder::use_control_token(const std::string& name) {
 }
 
 int32_t Builder::add_state() {
+    budget_.spend(4);
     if (states_.size() >= limits_.max_states) refuse("", "", "the grammar needs too many states");
     states_.push_back({.rule = current_rule_});
     return static_cast<int32_t>(states_.size()) - 1;
 }
 
 void Builder::count_edge() {
+    budget_.spend(2);
     if (++n_edges_ > limits_.max_edges) refuse("", "", "the grammar needs too many edges");
 }
 
@@ -111,6 +115,7 @@ void Builder::skip(int32_t from, int32_t to) {
 void Builder::lower(const Expr& e, int32_t from, int32_t to, bool json) {
     if (depth_ > 4 * limits_.max_depth) refuse("", "", "nested too deeply");
     ++depth_;
+    budget_.spend();
     switch (e.kind) {
         case Expr::Kind::bytes:
             lower_bytes(e.bytes, from, to);
@@ -150,6 +155,8 @@ void Builder::lower(const Expr& e, int32_t from, int32_t to, bool json) {
         case Expr::Kind::json_text:
             lower(*e.parts[0], from, to, true);
             break;
+        case Expr::Kind::assertion:
+            CHECK(false);  // parse_regex() leaves none
     }
     --depth_;
 }
@@ -172,6 +179,7 @@ std::vector<int32_t> Builder::add_texts(int32_t from, std::span<const std::strin
     for (const std::string_view text : texts) {
         int32_t at = from;
         for (size_t n = 1; n <= text.size(); ++n) {
+            budget_.spend(8 + n / 16);
             const auto [next, fresh] = states.try_emplace(text.substr(0, n), -1);
             if (fresh) {
                 next->second = add_state();
@@ -195,6 +203,7 @@ void Builder::lower_bytes(std::string_view text, int32_t from, int32_t to) {
 }
 
 void Builder::lower_chars(const CharSet& set, int32_t from, int32_t to, bool json) {
+    budget_.spend(4 + set.ranges().size());
     const CharSet plain = json ? ascii.intersection(json_escaped.complement()) : ascii;
     for (const auto& [lo, hi] : set.intersection(plain).ranges()) {
         byte_edge(from, static_cast<uint8_t>(lo), static_cast<uint8_t>(hi), to);
@@ -228,6 +237,7 @@ void Builder::lower_utf8(const CharSet& set, int32_t from, int32_t to) {
             byte_edge(from, static_cast<uint8_t>(set_lo),
                       static_cast<uint8_t>(std::min<char32_t>(set_hi, 0x7f)), to);
         for (const auto& run : runs) {
+            budget_.spend(16);
             int32_t next = to;
             std::string rest;
             for (size_t i = run.size() - 1; i > 0; --i) {
@@ -315,7 +325,11 @@ int32_t Builder::dfa_rule(const CharDfa& d, bool json) {
     for (size_t i = 0; i < d.states.size(); ++i) {
         const int32_t state = first + static_cast<int32_t>(i);
         std::map<int32_t, CharSet> by_target;
-        for (const CharDfa::Edge& e : d.states[i].edges) by_target[e.to].add(e.lo, e.hi);
+        for (const CharDfa::Edge& e : d.states[i].edges) {
+            CharSet& set = by_target[e.to];
+            budget_.spend(8 + set.ranges().size());
+            set.add(e.lo, e.hi);
+        }
         for (const auto& [target, set] : by_target) lower_chars(set, state, first + target, json);
         if (d.states[i].final) skip(state, end);
     }

@@ -95,6 +95,15 @@ size_t TokenGrammar::bytes() const {
     return grammar_->bytes() + sets_->bytes();
 }
 
+size_t TokenGrammar::min_tokens() const {
+    const auto longest = static_cast<uint64_t>(std::max(trie_->max_depth(), 1));
+    return static_cast<size_t>((grammar_->shortest + longest - 1) / longest);
+}
+
+const std::vector<std::string>& TokenGrammar::warnings() const {
+    return grammar_->warnings;
+}
+
 GrammarMatcher::GrammarMatcher(std::shared_ptr<TokenGrammar> g)
     : grammar_(std::move(g)), machine_(std::make_unique<Machine>(*grammar_->grammar_)) {
     state_ = machine_->begin();

@@ -1,6 +1,10 @@
 // A recursive-descent parser of patterns.
 #include "grammar/regex.h"
 
+#include <map>
+#include <optional>
+
+#include "grammar/char_nfa.h"
 #include "grammar/refused.h"
 #include "grammar/text_cursor.h"
 
@@ -15,90 +19,72 @@ const CharSet space = {{9, 13},          {' ', ' '},       {0xa0, 0xa0},     {0x
                        {0x3000, 0x3000}, {0xfeff, 0xfeff}};
 const CharSet line_ends = {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
 
+using Kind = Expr::Assertion;
+
+bool is_assertion(const ExprPtr& e, Kind kind) {
+    return e->kind == Expr::Kind::assertion && e->assertion == kind;
+}
+
+// What stands around a match is any text, unless ^ or $ forbid it. Anchors at the ends, as most patterns have
+// them, go away; those elsewhere stay.
+ExprPtr tied(const ExprPtr& e, RegexMatch match) {
+    if (e->kind == Expr::Kind::choice) {
+        std::vector<ExprPtr> parts;
+        for (const ExprPtr& p : e->parts) parts.push_back(tied(p, match));
+        return choice(std::move(parts));
+    }
+    std::vector<ExprPtr> parts = e->kind == Expr::Kind::sequence ? e->parts : std::vector<ExprPtr>{e};
+    bool from_begin = match == RegexMatch::whole, to_end = from_begin;
+    while (!parts.empty() && is_assertion(parts.front(), Kind::begin)) {
+        parts.erase(parts.begin());
+        from_begin = true;
+    }
+    while (!parts.empty() && is_assertion(parts.back(), Kind::end)) {
+        parts.pop_back();
+        to_end = true;
+    }
+    const ExprPtr anything = repeat(chars(CharSet::all()), 0);
+    if (!from_begin) parts.insert(parts.begin(), anything);
+    if (!to_end) parts.push_back(anything);
+    return sequence(std::move(parts));
+}
+
 class Parser final : private TextCursor {
  public:
-    Parser(std::string_view pattern, RegexMatch match, int max_depth)
-        : TextCursor(pattern), match_(match), max_depth_(max_depth) {}
+    Parser(std::string_view pattern, Budget& budget) : TextCursor(pattern), budget_(budget) {}
 
     ExprPtr parse() {
-        const Alternatives all = alternatives();
+        ExprPtr all = alternatives();
         if (more()) fail("a group is closed that was not opened");
-        return tied(all);
+        return all;
     }
 
  private:
-    struct Alternatives;
-    struct Sequence {
-        std::vector<ExprPtr> parts = {};
-        bool from_begin = false, to_end = false;
-        std::shared_ptr<Alternatives> group = {};  // of the first part, where it has ^ or $ inside
-    };
-    struct Alternatives {
-        std::vector<Sequence> of = {};
-        bool tied() const {
-            for (const Sequence& s : of) {
-                if (s.from_begin || s.to_end || s.group) return true;
-            }
-            return false;
-        }
+    struct Flags {
+        bool any_case = false, dot_all = false, lines = false;
     };
 
     [[noreturn]] void fail(const std::string& what) const override {
         refuse("", "pattern", fmt::format("{} (at character {} of the pattern)", what, at()));
     }
 
-    // What stands around a match is any text, unless ^ or $ forbid it.
-    ExprPtr tied(const Alternatives& all) const {
-        const ExprPtr anything = repeat(chars(CharSet::all()), 0);
-        std::vector<ExprPtr> parts;
-        for (const Sequence& s : all.of) {
-            if (s.group) {
-                if (s.parts.size() != 1 || s.from_begin || s.to_end) fail("^ or $ within a group");
-                parts.push_back(tied(*s.group));
-                continue;
-            }
-            std::vector<ExprPtr> whole;
-            if (match_ == RegexMatch::anywhere && !s.from_begin) whole.push_back(anything);
-            whole.push_back(sequence(s.parts));
-            if (match_ == RegexMatch::anywhere && !s.to_end) whole.push_back(anything);
-            parts.push_back(sequence(std::move(whole)));
-        }
-        return choice(std::move(parts));
-    }
-
-    Alternatives alternatives() {
-        if (++depth_ > max_depth_) fail("groups are nested too deeply");
-        Alternatives all;
+    // Flags that are set within hold to the end of the group.
+    ExprPtr alternatives() {
+        if (++depth_ > budget_.limits().max_depth) fail("groups are nested too deeply");
+        const Flags outer = flags_;
+        std::vector<ExprPtr> all;
         do {
-            all.of.push_back(one_sequence());
+            all.push_back(one_sequence());
         } while (take('|'));
+        flags_ = outer;
         --depth_;
-        return all;
+        return choice(std::move(all));
     }
 
-    Sequence one_sequence() {
-        Sequence s;
-        while (more() && peek() != '|' && peek() != ')') {
-            if (s.to_end) fail("something follows $");
-            if (take('^')) {
-                if (!s.parts.empty()) fail("something precedes ^");
-                s.from_begin = true;
-                continue;
-            }
-            if (take('$')) {
-                s.to_end = true;
-                continue;
-            }
-            std::shared_ptr<Alternatives> group;
-            ExprPtr part = atom(group);
-            const size_t end = at();
-            part = quantified(std::move(part));
-            // A group with ^ or $ inside has to be the only part.
-            if (s.group || (group && (at() != end || !s.parts.empty()))) fail("^ or $ within a group");
-            s.group = group;
-            s.parts.push_back(std::move(part));
-        }
-        return s;
+    ExprPtr one_sequence() {
+        std::vector<ExprPtr> parts;
+        while (more() && peek() != '|' && peek() != ')') parts.push_back(quantified(atom()));
+        return sequence(std::move(parts));
     }
 
     ExprPtr quantified(ExprPtr part) {
@@ -133,41 +119,95 @@ class Parser final : private TextCursor {
         return true;
     }
 
-    ExprPtr atom(std::shared_ptr<Alternatives>& group) {
+    ExprPtr atom() {
+        budget_.spend(20);
         const char32_t c = take_any();
         switch (c) {
-            case '(': {
-                if (take('?')) {
-                    if (take('<')) {
-                        if (peek() == '=' || peek() == '!') fail("lookbehind is not supported");
-                        while (take_any() != '>') {
-                        }
-                    } else if (!take(':')) {
-                        fail("lookahead and flags are not supported");
-                    }
-                }
-                auto inner = std::make_shared<Alternatives>(alternatives());
-                if (!take(')')) fail("a group is not closed");
-                if (inner->tied()) {
-                    group = inner;
-                    return sequence({});
-                }
-                std::vector<ExprPtr> parts;
-                for (Sequence& s : inner->of) parts.push_back(sequence(std::move(s.parts)));
-                return choice(std::move(parts));
-            }
+            case '(':
+                return group();
             case '[':
                 return chars(char_class());
             case '.':
-                return chars(line_ends.complement());
+                return chars(flags_.dot_all ? CharSet::all() : line_ends.complement());
+            case '^':
+                return assertion(flags_.lines ? Kind::line_begin : Kind::begin);
+            case '$':
+                return assertion(flags_.lines ? Kind::line_end : Kind::end);
             case '\\':
-                return chars(escape(false));
+                return escaped();
             case '*':
             case '+':
             case '?':
                 fail("nothing to repeat");
             default:
-                return chars(CharSet::one(c));
+                return set(CharSet::one(c));
+        }
+    }
+
+    ExprPtr set(const CharSet& of) { return chars(flags_.any_case ? any_case(of, budget_) : of); }
+
+    ExprPtr escaped() {
+        const char32_t c = peek();
+        if (c != 'b' && c != 'B' && c != 'A' && c != 'Z' && c != 'z') return set(escape(false));
+        take_any();
+        if (c == 'b') return assertion(Kind::word_edge);
+        if (c == 'B') return assertion(Kind::no_word_edge);
+        return assertion(c == 'A' ? Kind::begin : Kind::end);
+    }
+
+    // Behind the opening parenthesis.
+    ExprPtr group() {
+        std::optional<Kind> kind;
+        const Flags outer = flags_;
+        if (take('?')) {
+            if (take('=')) {
+                kind = Kind::ahead;
+            } else if (take('!')) {
+                kind = Kind::not_ahead;
+            } else if (peek() == '<' && (peek(1) == '=' || peek(1) == '!')) {
+                take_any();
+                kind = take_any() == '=' ? Kind::behind : Kind::not_behind;
+            } else if (take('#')) {
+                while (take_any() != ')') {
+                }
+                return sequence({});
+            } else if (peek() == '<' || peek() == 'P') {
+                name();
+            } else if (!take(':') && read_flags()) {
+                return sequence({});  // (?i): up to the end of the group around
+            }
+        }
+        ExprPtr inner = alternatives();
+        if (!take(')')) fail("a group is not closed");
+        flags_ = outer;
+        return kind ? assertion(*kind, std::move(inner)) : inner;
+    }
+
+    void name() {
+        take('P');
+        if (!take('<')) fail("back references are not supported");
+        while (take_any() != '>') {
+        }
+    }
+
+    // True: they hold from here on, and the group is closed.
+    bool read_flags() {
+        bool on = true;
+        while (true) {
+            const char32_t c = take_any();
+            if (c == ')') return true;
+            if (c == ':') return false;
+            if (c == '-') {
+                on = false;
+            } else if (c == 'i') {
+                flags_.any_case = on;
+            } else if (c == 's') {
+                flags_.dot_all = on;
+            } else if (c == 'm') {
+                flags_.lines = on;
+            } else if (c != 'u') {
+                fail("this kind of group is not supported");
+            }
         }
     }
 
@@ -175,6 +215,7 @@ class Parser final : private TextCursor {
         const bool negated = take('^');
         CharSet set;
         while (!take(']')) {
+            budget_.spend(10 + set.ranges().size());
             const CharSet first = class_atom();
             if (peek() != '-' || peek(1) == ']' || !take('-')) {
                 set.add(first);
@@ -186,9 +227,9 @@ class Parser final : private TextCursor {
             if (hi < lo) fail("a range in the wrong order");
             set.add(lo, hi);
         }
-        set = negated ? set.complement() : set.intersection(CharSet::all());
-        if (set.empty()) fail("a class without characters");
-        return set;
+        if (!negated && set.empty()) fail("a class without characters");
+        if (flags_.any_case) set = any_case(set, budget_);
+        return negated ? set.complement() : set.intersection(CharSet::all());
     }
 
     static bool is_one(const CharSet& s) {
@@ -225,6 +266,9 @@ class Parser final : private TextCursor {
                 return CharSet::one('\f');
             case 'r':
                 return CharSet::one('\r');
+            case 'p':
+            case 'P':
+                return property(c == 'P');
             case 'x':
                 return CharSet::one(hex(2));
             case 'u':
@@ -244,15 +288,48 @@ class Parser final : private TextCursor {
         return CharSet::one(c);
     }
 
-    RegexMatch match_;
-    int max_depth_;
+    CharSet property(bool negated) {
+        std::string name;
+        if (take('{')) {
+            negated = take('^') != negated;
+            while (!take('}')) {
+                const char32_t c = take_any();
+                if (c >= 0x80) fail("no such property");
+                name += static_cast<char>(c);
+            }
+        } else {
+            name = static_cast<char>(take_any() & 0x7f);
+        }
+        auto& known = properties_[name];
+        if (!known) {
+            CharSet found;
+            if (!property_chars(name, found, budget_))
+                fail(fmt::format("the property {} is not known", name));
+            known = std::move(found);
+        }
+        return negated ? known->complement() : *known;
+    }
+
+    Budget& budget_;
+    Flags flags_ = {};
     int depth_ = 0;
+    std::map<std::string, std::optional<CharSet>> properties_;
 };
 
 }  // namespace
 
-ExprPtr parse_regex(std::string_view pattern, RegexMatch match, int max_depth) {
-    return Parser(pattern, match, max_depth).parse();
+const CharSet& regex_word_chars() {
+    return word;
+}
+
+const CharSet& regex_line_ends() {
+    return line_ends;
+}
+
+ExprPtr parse_regex(std::string_view pattern, RegexMatch match, Budget& budget) {
+    budget.spend(2 * pattern.size());
+    const ExprPtr whole = tied(Parser(pattern, budget).parse(), match);
+    return whole->has_assertions ? dfa(make_asserted_dfa(*whole, budget)) : whole;
 }
 
 }  // namespace smelt::grammar

@@ -42,6 +42,9 @@ class TokenGrammar {
     int n_tokens() const;  // ids
     // That it holds now: it grows while it is used, by sets that are shared with other grammars too.
     size_t bytes() const;
+    // An answer has at least so many: the shortest text, if all its tokens were as long as the longest one.
+    size_t min_tokens() const;
+    const std::vector<std::string>& warnings() const;  // grammar_warnings()
 
  private:
     friend class GrammarMatcher;

@@ -136,9 +136,30 @@ class Schemas:
             s = {"$ref": r.choice(["#/$defs/one", "#/$defs/two", "#"])}
         else:
             s = {"type": "object", "properties": {"t": {"const": r.choice(["p", "q"])}, "v": self.schema(depth + 1)}, "required": ["t", "v"]}
+        if isinstance(s, dict) and self.chance(0.12):
+            s.update(self.applicator(depth + 1))
         if isinstance(s, dict) and self.chance(0.08):
             s[r.choice(["title", "description", "not", "contains", "minLenght", "if", "dependentRequired", "default"])] = r.choice([{}, "text"])
         return s
+
+    def applicator(self, depth):
+        r = self.random
+        kind = r.randrange(8)
+        if kind == 0:
+            return {"not": self.schema(depth)}
+        if kind == 1:
+            return {"if": self.schema(depth), "then": self.schema(depth), "else": self.schema(depth)}
+        if kind == 2:
+            return {"oneOf": [{"required": [r.choice(NAMES)]}, {"required": [r.choice(NAMES)]}]}
+        if kind == 3:
+            return {"dependentRequired": {r.choice(NAMES): [r.choice(NAMES)]}}
+        if kind == 4:
+            return {"dependentSchemas": {r.choice(NAMES): self.schema(depth)}}
+        if kind == 5:
+            return {"contains": self.schema(depth), "minContains": r.randrange(1, 3)}
+        if kind == 6:
+            return {"unevaluatedProperties": r.choice([False, self.schema(depth)])}
+        return {"propertyNames": r.choice([{"enum": r.sample(NAMES, 2)}, {"not": {"const": r.choice(NAMES)}}])}
 
     def root(self):
         s = self.schema()

@@ -152,8 +152,20 @@ TEST(Load, HostileSchemasAndGrammarsAreAnsweredInTime) {
     expect(400, "response_format", schema(R"({"type":"string","pattern":"("})"));
     expect(400, "response_format", schema(R"({"$ref":"http://127.0.0.1:1/schema.json"})"));
     expect(400, "response_format", schema(R"({"$ref":"#"})"));
-    // Counted, not unrolled: it can be held, if not filled.
-    expect(200, "response_format", schema(R"({"type":"string","minLength":1000000000})"));
+    // Counted, not unrolled; what no context has room for is refused.
+    expect(200, "response_format", schema(R"({"type":"string","maxLength":1000000000})"));
+    expect(400, "response_format", schema(R"({"type":"string","minLength":1000000000})"));
+    // Each of these took seconds to minutes.
+    std::string words;
+    for (int i = 0; i < 100; ++i) words += fmt::format("{}\"w{}\"", i == 0 ? "" : ",", i);
+    const std::string dear = R"("pattern":"^.*w.{14}$")";
+    expect(400, "response_format", schema("{\"enum\":[" + words + "]," + dear + "}"));
+    std::string members;
+    for (int i = 0; i < 300; ++i) members += fmt::format("{}\"p{}\":true", i == 0 ? "" : ",", i);
+    expect(400, "response_format",
+           schema("{\"type\":\"object\",\"properties\":{" + members +
+                  "},\"required\":[\"p0\"],\"propertyNames\":{" + dear + "}}"));
+    expect(400, "response_format", schema(R"({"type":"integer","maximum":true})"));
     expect(400, "grammar", "\"root ::= " + std::string(50'000, '(') + "\"");
     for (int i = 0; i < 300; ++i) expect(200, "response_format", schema(fmt::format(R"({{"const":{}}})", i)));
 }

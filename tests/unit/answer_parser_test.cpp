@@ -5,6 +5,9 @@
 
 #include <random>
 
+#include "base/error.h"
+#include "chat/argument_types.h"
+#include "chat/call_grammar.h"
 #include "chat/text_stream.h"
 #include "chat/tool_call_text.h"
 #include "unit/text_support.h"
@@ -301,6 +304,214 @@ TEST(Marks, LlamaCalls) {
     }
 }
 
+TEST(Marks, LlamaCallsOnLines) {
+    const AnswerParserOptions options{.tools = tools, .calls = CallStyle::llama};
+    const std::string call = R"({"name": "weather", "parameters": {"city":"Rome"}})";
+    const ToolCall expected{"weather", R"({"city":"Rome"})"};
+    for (const char* between : {"; ", ";", "\n", ";\n", ", ", "\n\n", ""}) {
+        expect_however_cut(call + between + call, options, {"", "", {expected, expected}});
+    }
+    expect_however_cut("[" + call + ", " + call + "]", options, {"", "[" + call + ", " + call + "]"});
+    expect_however_cut(call + "\nThat is it.", options, {"", "That is it.", {expected}});
+    expect_however_cut(R"({"type": "function", "function": "weather", "parameters": {"city": "Rome"}})",
+                       options, {"", "", {expected}});
+    expect_however_cut(R"({"type": "function", "name": "weather", "parameters": {"city": "Rome"}}})", options,
+                       {"", "", {expected}});
+}
+
+TEST(Marks, AClosingMarkWithinAValueEndsNothing) {
+    const std::string inner = R"({"city":"<tool_call> ends with </tool_call> or \"</tool_call>\""})";
+    const std::string call =
+        "<tool_call>\n{\"name\": \"weather\", \"arguments\": " + inner + "}\n</tool_call>";
+    expect_however_cut(call + "\n" + call + "x", marks(),
+                       {"", "x", {{"weather", inner}, {"weather", inner}}});
+    // A quote that nothing closes: the first mark is the end after all.
+    expect_however_cut("<tool_call>{\"name: 3}</tool_call> and </tool_call> more", marks(),
+                       {"", "<tool_call>{\"name: 3}</tool_call> and </tool_call> more"});
+    expect_however_cut(
+        "<tool_call>weather<arg_key>city</arg_key><arg_value>a </tool_call> b</arg_value></tool_call>",
+        marks(), {"", "", {{"weather", R"({"city":"a </tool_call> b"})"}}});
+    expect_however_cut(
+        "<tool_call>weather<arg_key>city</arg_key><arg_value>a</arg_value> b</arg_value></tool_call>",
+        marks(), {"", "", {{"weather", R"({"city":"a</arg_value> b"})"}}});
+    AnswerParserOptions coder = marks();
+    coder.calls = CallStyle::coder;
+    expect_however_cut(
+        "<tool_call>\n<function=weather>\n<parameter=city>\n</tool_call> and </parameter> and </function>\n"
+        "</parameter>\n</function>\n</tool_call>",
+        coder, {"", "", {{"weather", R"({"city":"</tool_call> and </parameter> and </function>"})"}}});
+}
+
+TEST(Marks, WhatIsMeantIsRead) {
+    const auto call = [](const std::string& json) { return "<tool_call>\n" + json + "\n</tool_call>"; };
+    const struct {
+        std::string json, arguments;
+    } cases[] = {
+        {"{\"name\": \"f\", \"arguments\": {\"a\": \"x\ny\tz\"}}", R"({"a":"x\ny\tz"})"},
+        {R"({"name": "f", "arguments": {"a": 1}}})", R"({"a":1})"},
+        {R"({"name": "f", "arguments": {"a": 1})", R"({"a":1})"},
+        {R"({"name": "f", "arguments": {"a": [1, 2,], }})", R"({"a":[1,2]})"},
+        {R"({'name': 'f', 'arguments': {'a': True, 'b': None, 'c': 'it\'s'}})",
+         R"({"a":true,"b":null,"c":"it's"})"},
+        {R"({"name": "f", "arguments": {"a": "\d+ \."}})", R"({"a":"\\d+ \\."})"},
+        {R"({"name": "f", "arguments": {"a": "say "hi" now"}})", R"({"a":"say \"hi\" now"})"},
+        {R"({"function": {"name": "f", "arguments": {"a": 1}}})", R"({"a":1})"},
+        {R"({"name": "f", "arguments": {"a": "\ud83d\ude00é
+"}})",
+         "{\"a\":\"😀é\\n\"}"},
+    };
+    for (const auto& c : cases) expect_however_cut(call(c.json), marks(), {"", "", {{"f", c.arguments}}});
+    const std::string one = R"({"name": "f", "arguments": {"a": 1}})";
+    const ToolCall expected{"f", R"({"a":1})"};
+    expect_however_cut(call(one + "\n" + one), marks(), {"", "", {expected, expected}});
+    expect_however_cut(call(one + " Done."), marks(), {"", "Done.", {expected}});
+    // An answer that was cut off is no call: what it would have asked for is not known.
+    expect_however_cut("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1", marks(),
+                       {"", "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1"});
+}
+
+TEST(Marks, ACallWithoutItsMarks) {
+    AnswerParserOptions coder = marks();
+    coder.calls = CallStyle::coder;
+    const std::string call = "<function=weather>\n<parameter=city>\n12\n</parameter>\n</function>";
+    const ToolCall expected{"weather", R"({"city":"12"})"};
+    for (const char* close : {"", "\n</tool_call>", "</tool_call>\n"}) {
+        expect_however_cut(call + close, coder, {"", "", {expected}});
+        expect_however_cut("I look.\n\n" + call + close, coder, {"", "I look.", {expected}});
+        expect_however_cut(call + close + "\n" + call + close, coder, {"", "", {expected, expected}});
+    }
+    expect_however_cut(call + "\nDone", coder, {"", "Done", {expected}});
+    for (const char* text : {"<function=nope>\n</function>", "Write <function=weather and so on",
+                             "<function=", "a <func", "<function=weather>", "<function=weather> is a mark"}) {
+        expect_however_cut(text, coder, {"", text});
+    }
+    // Hermes: the whole answer is JSON that calls one of the request's functions.
+    const std::string json = R"({"name": "weather", "arguments": {"city": "Rome"}})";
+    expect_however_cut(json, marks(), {"", "", {{"weather", R"({"city":"Rome"})"}}});
+    expect_however_cut(json + "\n</tool_call>", marks(), {"", "", {{"weather", R"({"city":"Rome"})"}}});
+    for (const char* text : {R"({"name": "Rome", "arguments": {}})", R"({"name": "weather", "city": 3})", "{",
+                             "{\"name\"", R"({"name": "weather")", "{ \"a\": 1}"}) {
+        expect_however_cut(text, marks(), {"", text});
+    }
+}
+
+TEST(Marks, ForgottenMarksOfParameters) {
+    AnswerParserOptions coder = marks();
+    coder.calls = CallStyle::coder;
+    const ToolCall expected{"weather", R"({"city":"Rome","days":2})"};
+    for (const char* text : {"<tool_call>\n<function=weather>\n<parameter=city>\nRome\n<parameter=days>\n2\n<"
+                             "/parameter>\n</function>\n</tool_call>",
+                             "<tool_call>\n<function=weather>\n<parameter=city>\nRome\n</"
+                             "parameter>\n<parameter=days>\n2\n</function>\n</tool_call>"}) {
+        expect_however_cut(text, coder, {"", "", {expected}});
+    }
+}
+
+TEST(Arguments, HaveTheTypesOfTheirSchema) {
+    const Json tool = Json::parse(R"json([{"type": "function", "function": {"name": "f", "parameters": {
+        "type": "object", "$defs": {"s": {"type": "string"}, "n": {"type": "integer"}, "e": {"enum": ["1", "2"]}},
+        "properties": {
+            "s": {"type": "string"}, "ref": {"$ref": "#/$defs/s"}, "or_null": {"type": ["string", "null"]},
+            "union": {"anyOf": [{"type": "integer"}, {"$ref": "#/$defs/s"}]}, "nullable": {"type": "string", "nullable": true},
+            "enum": {"enum": ["1", "true"]}, "enum_ref": {"allOf": [{"$ref": "#/$defs/e"}]}, "numbers": {"enum": [1, 2]},
+            "i": {"type": "integer"}, "n": {"type": "number"}, "b": {"type": "boolean"}, "i_ref": {"$ref": "#/$defs/n"},
+            "i_null": {"anyOf": [{"type": "integer"}, {"type": "null"}]}, "list": {"type": "array"},
+            "object": {"type": "object"}, "nested": {"properties": {"x": {"type": "string"}}}, "open": {"description": "d"}}}}}])json");
+    const struct {
+        const char *key, *text, *expected;
+    } cases[] = {
+        {"s", "12", "\"12\""},
+        {"s", "true", "\"true\""},
+        {"s", "{\"a\": 1}", "\"{\\\"a\\\": 1}\""},
+        {"s", "null", "\"null\""},
+        {"ref", "12", "\"12\""},
+        {"or_null", "12", "\"12\""},
+        {"or_null", "null", "null"},
+        {"or_null", "None", "null"},
+        {"union", "12", "\"12\""},
+        {"nullable", "12", "\"12\""},
+        {"nullable", "null", "null"},
+        {"enum", "1", "\"1\""},
+        {"enum", "true", "\"true\""},
+        {"enum_ref", "2", "\"2\""},
+        {"numbers", "2", "2"},
+        {"i", " 12 ", "12"},
+        {"i", "\"12\"", "12"},
+        {"i", "twelve", "\"twelve\""},
+        {"i_ref", "12", "12"},
+        {"n", "1.5", "1.5"},
+        {"b", "True", "true"},
+        {"b", "false", "false"},
+        {"b", "FALSE", "false"},
+        {"i_null", "None", "null"},
+        {"i_null", "3", "3"},
+        {"list", "[1, \"a\"]", "[1,\"a\"]"},
+        {"list", "['a', True, None]", "[\"a\",true,null]"},
+        {"list", "\"[1, 2]\"", "[1,2]"},
+        {"object", "{'a': {'b': False}}", "{\"a\":{\"b\":false}}"},
+        {"object", "{\"a\": \"x\ny\"}", "{\"a\":\"x\\ny\"}"},
+        {"nested", "{\"x\": \"1\"}", "{\"x\":\"1\"}"},
+        {"open", "12", "12"},
+        {"open", "None", "\"None\""},
+        {"undeclared", "[1]", "[1]"},
+        {"undeclared", "word", "\"word\""},
+    };
+    for (const auto& c : cases)
+        EXPECT_EQ(to_string(argument_value(tool, "f", c.key, c.text)), c.expected) << c.key << " " << c.text;
+}
+
+// A grammar of calls writes what the parser reads.
+TEST(CallGrammar, ArgumentsStandAsTheirParserTakesThem) {
+    Json tool =
+        Json::parse(R"json({"type": "function", "function": {"name": "f", "parameters": {"type": "object",
+        "$defs": {"s": {"type": "string"}}, "required": ["s"], "properties": {"s": {"$ref": "#/$defs/s"},
+            "u": {"anyOf": [{"type": "integer"}, {"type": "string"}]}, "n": {"type": "integer"},
+            "e": {"enum": ["a b", "c"]}, "z": {"type": ["string", "null"]}, "o": {"type": "object"}}}}})json");
+    const auto grammar_of = [&](CallStyle style) {
+        const CallRules rules{.tools = Json::array({tool}), .must_call = true, .all_held = true};
+        const auto compiled = compile_grammar(answer_grammar({.style = style}, std::nullopt, rules));
+        EXPECT_TRUE(std::holds_alternative<Grammar>(compiled));
+        return std::get<Grammar>(compiled);
+    };
+    const Grammar coder = grammar_of(CallStyle::coder), glm = grammar_of(CallStyle::glm);
+    const auto coder_call = [](const std::vector<std::pair<std::string, std::string>>& arguments) {
+        std::string text = "<tool_call>\n<function=f>\n";
+        for (const auto& [key, value] : arguments)
+            text += "<parameter=" + key + ">\n" + value + "\n</parameter>\n";
+        return text + "</function>\n</tool_call>";
+    };
+    const auto glm_call = [](const std::vector<std::pair<std::string, std::string>>& arguments) {
+        std::string text = "<tool_call>f";
+        for (const auto& [key, value] : arguments)
+            text += "<arg_key>" + key + "</arg_key><arg_value>" + value + "</arg_value>";
+        return text + "</tool_call>";
+    };
+    const std::vector<std::pair<std::string, std::string>> all = {
+        {"s", "12"}, {"u", "12"}, {"n", "12"}, {"e", "a b"}, {"z", "null"}, {"o", R"({"x": "y"})"}};
+    const ToolCall expected{"f", R"({"s":"12","u":"12","n":12,"e":"a b","z":null,"o":{"x":"y"}})"};
+    AnswerParserOptions options{.tools = Json::array({tool}), .calls = CallStyle::coder};
+    EXPECT_TRUE(accepts(coder, coder_call(all)));
+    expect_however_cut(coder_call(all), options, {"", "", {expected}});
+    EXPECT_TRUE(accepts(glm, glm_call(all)));
+    options.calls = CallStyle::glm;
+    expect_however_cut(glm_call(all), options, {"", "", {expected}});
+    for (const auto& [key, value] : {std::pair("n", "x"), {"e", "d"}, {"o", "[1]"}}) {
+        EXPECT_FALSE(accepts(coder, coder_call({{"s", "x"}, {key, value}}))) << key;
+        EXPECT_FALSE(accepts(glm, glm_call({{"s", "x"}, {key, value}}))) << key;
+    }
+    EXPECT_FALSE(accepts(coder, coder_call({{"n", "1"}})));
+
+    // What bare text cannot keep is left out and said, unless the tool is strict.
+    tool["function"]["parameters"]["properties"]["s"] = {{"type", "string"}, {"pattern", "^a"}};
+    const Grammar lenient = grammar_of(CallStyle::coder);
+    const auto& said = grammar_warnings(lenient);
+    ASSERT_EQ(said.size(), 1u);
+    EXPECT_NE(said[0].find("s: pattern"), std::string::npos) << said[0];
+    tool["function"]["strict"] = true;
+    EXPECT_THROW(grammar_of(CallStyle::coder), Error);
+    EXPECT_THROW(grammar_of(CallStyle::glm), Error);
+}
+
 TEST(Marks, TemplatesShowTheStyle) {
     EXPECT_EQ(call_style_of("a <tool_call> {", AnswerFormat::marks), CallStyle::json);
     EXPECT_EQ(call_style_of("a <tool_call><function=", AnswerFormat::marks), CallStyle::coder);
@@ -348,7 +559,7 @@ TEST(Marks, WhatIsNoCallIsAnswer) {
          {"", " ", "{", "{\"name\": 3}", "{\"arguments\": {}}", "[]", "[1]", "two words",
           "a<arg_key>b</arg_key>", "a<arg_key>b</arg_key><arg_value>c",
           "a<arg_key></arg_key><arg_value>c</arg_value>", "<function=a b>", "<function=a>",
-          "<function=a><parameter=b></function>", "\"x\"", "{\"name\": \"a\"} {}"}) {
+          "<function=a><parameter=b>", "\"x\"", "{\"name\": \"a\"} {}"}) {
         const std::string text = "<tool_call>" + inside + "</tool_call>";
         expect_however_cut(text, marks(), {"", text});
     }

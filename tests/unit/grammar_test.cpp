@@ -34,6 +34,41 @@ TEST(Grammar, Regex) {
         {"(a{3}){4}", {"aaaaaaaaaaaa"}, {"aaaaaaaaaaa", "aaaaaaaaaaaaa"}},
         {"[é-ü]+", {"éü", "ñ"}, {"e", "ý"}},
         {"a{,3}", {"a{,3}"}, {"a"}},
+        // Anchors anywhere.
+        {"(^a)b", {"ab"}, {"b", "a"}},
+        {"x(a$|b)", {"xa", "xb"}, {"x"}},
+        {R"(\Aab\Z)", {"ab"}, {"b"}},
+        {"(a|^)b", {"ab", "b"}, {"xb"}},
+        // Look-ahead and look-behind.
+        {"(?!admin$)[a-z]{1,8}", {"adminx", "admi", "x"}, {"admin", "", "abcdefghi"}},
+        {R"((?=.*[A-Z])(?=.*\d)[A-Za-z\d]{4,6})", {"aA1b", "1234X"}, {"abcd", "aA1", "ABCDEF", "aA1bcde"}},
+        {R"((?!\.)(?!.*\.\.)[a-z.]+)", {"a.b", "a."}, {".a", "a..b", ""}},
+        {R"((?!^[-+.]*$)[+-]?0*\d*\.?\d*)", {"1", "-0.5", ".5", "+1."}, {"", "-", ".", "+."}},
+        {"foo(?!bar)[a-z]*", {"foo", "foobaz", "fooba"}, {"foobar", "foobarx"}},
+        {"foo(?=bar)[a-z]*", {"foobar", "foobarx"}, {"foo", "foobaz"}},
+        {"[a-z]*(?<=x)", {"x", "abx"}, {"", "ab"}},
+        {"[a-z]*(?<!x)", {"", "ab"}, {"x", "abx"}},
+        {"[a-z]+(?<!x)[0-9]", {"a1", "xa2"}, {"x1", "ax1"}},
+        {"(?<=^|,)a,(?<=,)b", {"a,b"}, {"b", "xa,b"}},
+        {"((?!ab)[a-z])*", {"", "ba", "acb"}, {"ab", "xab"}},
+        {"(?=(?!ba)[a-z]+$)[a-z]*b", {"b", "ab"}, {"bab", ""}},
+        // Word edges.
+        {R"(\bx\b ?\by\b)", {"x y"}, {"xy"}},
+        {R"(a\B.)", {"ab", "a_"}, {"a-", "a "}},
+        {R"([a ]*\bcat\b[ s]*)", {"cat", "a cat ", "cat s"}, {"cats", "acat"}},
+        // Flags, properties.
+        {"(?i)ab[c-d]", {"ABC", "aBd"}, {"abe"}},
+        {"(?i:a)b", {"Ab", "ab"}, {"AB"}},
+        {"(?i)ä", {"Ä", "ä"}, {"a"}},
+        {"(?s).", {"\n", "a"}, {""}},
+        {"(?m)a\n^b$", {"a\nb"}, {"ab"}},
+        {R"(\p{Lu}\p{Ll}*)", {"Ab", "Äö", "Ж"}, {"ab", "A1"}},
+        {R"(\p{L}+)", {"aÄж"}, {"a1"}},
+        {R"(\P{L})", {"1", " "}, {"a"}},
+        {R"([\p{Nd}_]+)", {"1_٣"}, {"a"}},
+        {R"(\p{Script=Greek}+)", {"αβ"}, {"ab", "ж"}},
+        {R"(\p{Letter})", {"a"}, {"1"}},
+        {R"((?P<year>\d{2})(?<m>\d))", {"123"}, {"12"}},
     };
     for (const auto& c : cases) {
         if (c.in.empty()) continue;
@@ -44,10 +79,28 @@ TEST(Grammar, Regex) {
 }
 
 TEST(Grammar, RegexRefused) {
-    for (const char* pattern :
-         {"(",      ")",        "a)",     "[a",       "a**",        "*a",     "(?=a)",   "(?!a)",
-          "(?<=a)", R"((a)\1)", R"(\bx)", R"(\p{L})", "(?i)a",      "a{3,2}", "[b-a]",   "(^a)b",
-          "x(a$)",  "a^",       "$a",     "[]",       "a{9999999}", "\\",     R"(\u12)", "a++"}) {
+    for (const char* pattern : {"(",
+                                ")",
+                                "a)",
+                                "[a",
+                                "a**",
+                                "*a",
+                                R"((a)\1)",
+                                R"((?P<n>a)(?P=n))",
+                                "(?>a)",
+                                "(?x)a",
+                                R"(\p{Klingon})",
+                                R"(\p{L)",
+                                "a{3,2}",
+                                "[b-a]",
+                                "[]",
+                                "a{9999999}",
+                                "\\",
+                                R"(\u12)",
+                                "a++",
+                                "(?<=a(?=b))c",
+                                "(?<=",
+                                "(?"}) {
         EXPECT_EQ(refused(GrammarSpec::regex(pattern)).keyword, "pattern") << pattern;
     }
     std::string deep;

@@ -207,7 +207,7 @@ std::shared_ptr<TokenGrammar> compile_chat_constraint(const ChatModel& model, co
     CallRules rules{.only = tools.only,
                     .must_call = tools.must_call,
                     .parallel = tools.parallel,
-                    .all_strict = tools.must_call};
+                    .all_held = tools.must_call};
     const auto is_strict = [](const Json& t) { return t["function"].value("strict", Json()) == true; };
     const bool strict = tools.may_call && std::ranges::any_of(tools.tools, is_strict);
     if (tools.may_call && (content.spec || tools.must_call || strict)) rules.tools = tools.tools;

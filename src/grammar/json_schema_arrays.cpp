@@ -1,0 +1,200 @@
+// Arrays of a conjunction. What `contains` asks for comes first.
+#include <algorithm>
+#include <bit>
+
+#include "grammar/json_schema.h"
+#include "grammar/refused.h"
+
+namespace smelt::grammar {
+
+namespace {
+
+constexpr size_t most_in_any_order = 8;  // values of a set: a state for each of the 2^n that were taken
+
+const Json* prefix_of(const Json& schema, const std::string& path) {
+    const Json* prefix = find_member(schema, "prefixItems");
+    const Json* items = find_member(schema, "items");
+    if (prefix == nullptr && items != nullptr && items->is_array()) prefix = items;  // draft 7
+    if (prefix != nullptr && !prefix->is_array()) refuse(path, "prefixItems", "expected an array of schemas");
+    return prefix;
+}
+
+const Json* rest_of(const Json& schema, const char*& keyword) {
+    const Json* items = find_member(schema, "items");
+    keyword = items != nullptr && items->is_array() ? "additionalItems" : "items";
+    return find_member(schema, keyword);
+}
+
+}  // namespace
+
+JsonSchema::ArrayShape JsonSchema::array_shape(const Conjunction& c) {
+    ArrayShape a;
+    bool says_rest = false, forbids_rest = false;
+    size_t n_prefix = 0;
+    const char* keyword = nullptr;
+    for (const Sub& s : c.all) {
+        budget_.spend(50);
+        a.min = std::max(a.min, count_of(*s.schema, "minItems", 0, s.path));
+        a.max = std::min(a.max, count_of(*s.schema, "maxItems", unlimited, s.path));
+        const Json* prefix = prefix_of(*s.schema, s.path);
+        if (prefix != nullptr) n_prefix = std::max(n_prefix, prefix->size());
+        const Json* rest = rest_of(*s.schema, keyword);
+        says_rest = says_rest || rest != nullptr;
+        const Json* others = find_member(*s.schema, "unevaluatedItems");
+        if (others != nullptr && rest == nullptr && *others == false) forbids_rest = true;
+        const Json* unique = find_member(*s.schema, "uniqueItems");
+        if (unique != nullptr && !unique->is_boolean())
+            refuse(s.path, "uniqueItems", "expected true or false");
+        a.unique = a.unique || (unique != nullptr && *unique == true);
+        if (find_member(*s.schema, "contains") != nullptr) {
+            const uint32_t n = count_of(*s.schema, "minContains", 1, s.path);
+            a.min = std::max(a.min, n);
+            a.n_first = std::max<size_t>(a.n_first, n);
+            if (count_of(*s.schema, "maxContains", unlimited, s.path) < n) a.max = 0;
+        }
+    }
+    a.n_first = std::max(a.n_first, n_prefix);
+    // unevaluatedItems of one schema leaves what a sibling says about the rest.
+    a.has_rest = says_rest || (!forbids_rest && (n_prefix == 0 || a.min > n_prefix));
+    if (!a.has_rest) a.max = std::min<uint32_t>(a.max, static_cast<uint32_t>(n_prefix));
+    return a;
+}
+
+// What holds for the item with this number.
+std::vector<JsonSchema::Sub> JsonSchema::item_subs(const Conjunction& c, size_t i) {
+    std::vector<Sub> subs;
+    for (const Sub& s : c.all) {
+        budget_.spend(20);
+        const char* keyword = nullptr;
+        const Json* prefix = prefix_of(*s.schema, s.path);
+        const Json* rest = rest_of(*s.schema, keyword);
+        if (prefix != nullptr && i < prefix->size()) {
+            const char* where = find_member(*s.schema, "prefixItems") != nullptr ? "prefixItems" : "items";
+            subs.push_back({&(*prefix)[i], fmt::format("{}/{}/{}", s.path, where, i)});
+        } else if (rest != nullptr) {
+            subs.push_back({rest, fmt::format("{}/{}", s.path, keyword)});
+        } else if (const Json* others = find_member(*s.schema, "unevaluatedItems");
+                   others != nullptr && others->is_object()) {
+            subs.push_back({others, s.path + "/unevaluatedItems"});
+        }
+        if (const Json* contains = find_member(*s.schema, "contains")) {
+            const Sub wanted{contains, s.path + "/contains"};
+            if (i < count_of(*s.schema, "minContains", 1, s.path)) {
+                subs.push_back(wanted);
+            } else if (i >= count_of(*s.schema, "maxContains", unlimited, s.path)) {
+                subs.push_back(negated(wanted));
+            }
+        }
+    }
+    return subs;
+}
+
+void JsonSchema::define_array(int32_t rule, const Conjunction& c) {
+    ArrayShape a = array_shape(c);
+    if (a.unique && a.max > 1) {
+        if (define_set(rule, c, a)) return;
+        drop(c.path, "uniqueItems", "is kept for items of an enum alone");
+    }
+    // Beyond maxContains another schema holds.
+    for (const Sub& s : c.all) {
+        const uint32_t most = count_of(*s.schema, "maxContains", unlimited, s.path);
+        if (find_member(*s.schema, "contains") != nullptr && most != unlimited)
+            a.n_first = std::max<size_t>(a.n_first, most);
+    }
+    const size_t n_first = std::min<size_t>(a.n_first, a.max);
+    if (n_first > options_.limits.max_combinations) refuse(c.path, "contains", "too many items are counted");
+    const auto item = [&](size_t i) { return rule_of(item_subs(c, i), fmt::format("{}/items", c.path)); };
+    const auto [start, end] = builder_.open(rule);
+    int32_t at = builder_.add_state();
+    const int32_t close = builder_.add_state();
+    builder_.add(*sequence({bytes("["), space_}), start, at);
+    builder_.add(*sequence({space_, bytes("]")}), close, end);
+    if (a.min == 0) builder_.add(*bytes("]"), at, end);
+    for (size_t i = 0; i < n_first; ++i) {
+        const int32_t next = builder_.add_state();
+        // Not in one conditional: g++ 12 then destroys the list of the branch that was not taken.
+        ExprPtr part = item(i);
+        if (i > 0) part = sequence({comma_, part});
+        builder_.add(*part, at, next);
+        at = next;
+        if (i + 1 >= a.min) builder_.skip(at, close);
+    }
+    if (a.max > n_first && a.has_rest) {
+        const auto done = static_cast<uint32_t>(n_first);
+        const ExprPtr rest = item(n_first), more = sequence({comma_, rest});
+        const auto left = [&](uint32_t n) { return a.max == unlimited ? unlimited : a.max - n; };
+        if (done == 0) {
+            builder_.add(*sequence({rest, repeat(more, std::max(a.min, 1u) - 1, left(1))}), at, close);
+        } else {
+            builder_.add(*repeat(more, a.min > done ? a.min - done : 0, left(done)), at, close);
+        }
+    }
+    builder_.close();
+}
+
+// An array of different values of a list: in any order where they are few, else in that of the list. False:
+// the items are of no list.
+bool JsonSchema::define_set(int32_t rule, const Conjunction& c, const ArrayShape& a) {
+    if (a.n_first > 0) return false;
+    const Conjunction item = flatten(item_subs(c, 0), c.path + "/items");
+    if (item.never || !item.choices.empty()) return false;
+    Json scratch;
+    const Json* listed = known_values(item, scratch);
+    if (listed == nullptr && types_of(item) == j_boolean) listed = &(scratch = {false, true});
+    if (listed == nullptr || !listed->is_array()) return false;
+    std::vector<ExprPtr> values;
+    Json known = Json::array();
+    for (const Json& v : *listed) {
+        const auto valid = [&](const Sub& s) { return validates_plain(v, s, listed); };
+        if (!std::ranges::all_of(item.all, valid) || is_one_of(v, known)) continue;
+        known.push_back(v);
+        values.push_back(literal_json(v));
+    }
+    const size_t n = values.size();
+    const auto [start, end] = builder_.open(rule);
+    const int32_t open = builder_.add_state(), close = builder_.add_state();
+    builder_.add(*sequence({bytes("["), space_}), start, open);
+    builder_.add(*sequence({space_, bytes("]")}), close, end);
+    if (a.min == 0) builder_.add(*bytes("]"), open, end);
+    const auto add = [&](size_t i, bool first, int32_t from, int32_t to) {
+        builder_.add(first ? *values[i] : *sequence({comma_, values[i]}), from, to);
+    };
+    if (n <= most_in_any_order) {
+        std::vector<int32_t> taken = {open};  // by the set of those that were
+        for (size_t set = 1; set < size_t{1} << n; ++set) taken.push_back(builder_.add_state());
+        for (size_t set = 0; set < taken.size(); ++set) {
+            const auto count = static_cast<uint32_t>(std::popcount(set));
+            if (count >= std::max(a.min, 1u) && count <= a.max) builder_.skip(taken[set], close);
+            for (size_t i = 0; i < n && count < a.max; ++i) {
+                if ((set >> i & 1) == 0) add(i, set == 0, taken[set], taken[set | size_t{1} << i]);
+            }
+        }
+    } else {
+        // row[k]: before value i, with k taken, as far as k matters.
+        const size_t most = a.max == unlimited ? std::max<size_t>(a.min, 1) : std::min<size_t>(a.max, n);
+        const auto row_of = [&] {
+            std::vector<int32_t> row;
+            for (size_t k = 0; k <= most; ++k) row.push_back(builder_.add_state());
+            return row;
+        };
+        std::vector<int32_t> row = row_of();
+        builder_.skip(open, row[0]);
+        for (size_t i = 0; i <= n; ++i) {
+            const std::vector<int32_t> next = i < n ? row_of() : std::vector<int32_t>{};
+            for (size_t k = 0; k <= most; ++k) {
+                if (i == n) {
+                    if (k >= std::max(a.min, 1u)) builder_.skip(row[k], close);
+                    continue;
+                }
+                builder_.skip(row[k], next[k]);
+                if (k < most) add(i, k == 0, row[k], next[k + 1]);
+                if (k == most && a.max == unlimited) add(i, false, row[k], next[k]);
+            }
+            row = next;
+        }
+    }
+    builder_.close();
+    return true;
+}
+
+}  // namespace smelt::grammar
