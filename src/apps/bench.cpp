@@ -12,6 +12,7 @@
 #include "apps/hub_model.h"
 #include "apps/kv_option.h"
 #include "apps/shapes.h"
+#include "apps/trace_file.h"
 #include "apps/verbs.h"
 #include "base/bandwidth.h"
 #include "base/cpu_info.h"
@@ -322,7 +323,7 @@ Verb add_bench(CLI::App& smelt) {
         "  smelt bench --shape gpt-oss-20b --format mxfp4 --layers 4\n"
         "  smelt bench --report --device metal\n"
         "  smelt bench --serve models/demo-23m --clients 1,8,32 --good-ttft 200");
-    return {verb, [o] { run(*o); }};
+    return {verb, [o] { run_traced(o->device, [&] { run(*o); }); }};
 }
 
 }  // namespace smelt
