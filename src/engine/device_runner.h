@@ -13,6 +13,9 @@
 
 namespace smelt {
 
+// Whether neighbouring ops become the fused forms that a device has (backend/fusion.h).
+enum class Fuse : uint8_t { as_device_has, nothing };
+
 struct DeviceRunnerOptions {
     int n_ctx = 0;     // tokens of one sequence at most; 0: as trained
     int n_blocks = 0;  // of the KV cache; 0: room for one sequence of n_ctx
@@ -21,6 +24,7 @@ struct DeviceRunnerOptions {
     // Blocks that windowed layers have, as window_parts_for() says; 0, or as many as n_blocks: as other
     // layers.
     int n_window_parts = 0;
+    Fuse fuse = Fuse::as_device_has;
 };
 
 // What a memory budget is divided by. Throws Error where the model cannot have a cache in these formats.
@@ -56,6 +60,7 @@ class DeviceRunner : public ModelRunner {
 
     const Model& model_;
     Backend& backend_;
+    Fuse fuse_;
     RunnerShape shape_;
     size_t kv_bytes_ = 0;
     std::vector<std::unique_ptr<KvStorage>> kv_;  // one a layer

@@ -1,0 +1,532 @@
+// Chooses shapes, weights, sequences and ops.
+#include "backend/check/random_record.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "quant/random_weights.h"
+
+namespace smelt {
+
+namespace {
+
+constexpr int max_magnitude = 5;  // 4^5: products of such values are far from overflow
+constexpr int64_t vocab_rows = 37;
+
+}  // namespace
+
+std::span<const std::string_view> op_names() {
+    static constexpr std::string_view names[] = {
+#define X(name) #name,
+        SMELT_OPS(X)
+#undef X
+    };
+    return names;
+}
+
+Choices::Choices(std::span<const uint8_t> bytes) : bytes_(bytes.begin(), bytes.end()) {
+    uint64_t seed = 0xcbf29ce484222325u;  // FNV-1a
+    for (const uint8_t b : bytes) seed = (seed ^ b) * 0x100000001b3u;
+    random_.seed(seed);
+}
+
+int64_t Choices::below(int64_t n) {
+    CHECK(n > 0);
+    if (used_ < bytes_.size() && n <= 256) return bytes_[used_++] % n;
+    return static_cast<int64_t>(random_() % static_cast<uint64_t>(n));
+}
+
+// Box and Muller: libraries differ in std::normal_distribution.
+float Choices::normal(float deviation) {
+    const double u = (static_cast<double>(random_() >> 11) + 1) * 0x1p-53;
+    const double v = static_cast<double>(random_() >> 11) * 0x1p-53;
+    return static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * v)) * deviation;
+}
+
+StepShape RandomRecord::choose_shape(Choices& c, const RandomRecordOptions& o) {
+    StepShape s;
+    s.n_tokens = static_cast<int>(c.between(1, 20));
+    s.n_seqs = static_cast<int>(c.between(1, std::min(s.n_tokens, 5)));
+    s.n_logits = static_cast<int>(c.between(1, s.n_tokens));
+    s.n_hidden = static_cast<int>(c.between(1, s.n_tokens));
+    s.max_blocks = static_cast<int>(c.between(1, 4));
+    s.draws = o.op == "Sample";
+    if (s.draws) {
+        s.n_edits = static_cast<int>(c.below(9));
+        s.mask_words = c.below(2) == 0 ? 0 : 5;
+    }
+    return s.bounds();
+}
+
+RandomRecord::RandomRecord(Backend& backend, const RandomRecordOptions& options, Choices choices)
+    : be(backend),
+      record(choose_shape(choices, options)),
+      options_(options),
+      c_(std::move(choices)),
+      format_(options.format ? *options.format
+                             : all_formats()[static_cast<size_t>(
+                                   c_.below(static_cast<int64_t>(all_formats().size())))].format) {
+    head_dim_ = c_.one_of<int64_t>({32, 64, 96, 128});
+    n_kv_heads_ = c_.between(1, 3);
+    n_rep_ = c_.one_of<int64_t>({1, 2, 3, 4, 8});
+    n_experts_ = c_.between(1, 12);
+    n_used_ = c_.between(1, std::min<int64_t>(n_experts_, 4));
+    fill_input();
+    fill_kv();
+    for (int i = 0; i < options_.n_ops; ++i) {
+        std::string_view name = options_.op;
+        // What draws reads inputs that only records of its own have.
+        while (name.empty() || (name == "Sample" && options_.op.empty()))
+            name = op_names()[static_cast<size_t>(c_.below(static_cast<int64_t>(op_names().size())))];
+        add(name);
+    }
+}
+
+int64_t RandomRecord::most(RowsOf rows_of) const {
+    const StepShape& s = record.shape();
+    return StepCounts{.n_tokens = s.n_tokens, .n_seqs = s.n_seqs, .n_logits = s.n_logits, .n_hidden = s.n_hidden}
+        .of(rows_of);
+}
+
+// Sequences with a past, each with blocks of its own in any order; some rows of the step's class are not used.
+void RandomRecord::fill_input() {
+    const StepShape& s = record.shape();
+    input.reset(s);
+    const InputTensors& in = record.inputs();
+    std::memset(input.of<std::byte>(in.ids).data() - in.ids.offset, 0, in.n_bytes);
+    StepCounts& n = input.counts();
+    n.n_tokens = static_cast<int32_t>(c_.between(1, s.n_tokens));
+    n.n_seqs = static_cast<int32_t>(c_.between(1, std::min(n.n_tokens, s.n_seqs)));
+    n.n_logits = static_cast<int32_t>(c_.between(1, std::min(n.n_tokens, s.n_logits)));
+    n.n_hidden = static_cast<int32_t>(c_.between(1, std::min(n.n_tokens, s.n_hidden)));
+    n.n_generated = static_cast<int32_t>(c_.below(n.n_tokens + 1));
+
+    const int64_t block_len = c_.one_of<int64_t>({4, 16, 32});
+    const auto k = c_.below(std::size(kv_formats)), v = c_.below(std::size(kv_formats));
+    KvShape shape{.k_format = kv_formats[k],
+                  .v_format = kv_formats[v],
+                  .n_blocks = static_cast<int64_t>(s.n_seqs) * s.max_blocks,
+                  .block_len = block_len,
+                  .n_heads = n_kv_heads_,
+                  .k_dim = head_dim_,
+                  .v_dim = head_dim_};
+    // Rounded keys of a fused op may lie a step of the format apart: formats whose steps are simple.
+    if (options_.op.empty() || options_.op == "PrepareHeads")
+        shape.k_format = shape.v_format = c_.one_of({Format::F32, Format::F16, Format::BF16});
+    if (options_.op == "Attention" && c_.below(4) == 0) {
+        shape.v_in_k = true;
+        shape.v_format = shape.k_format;
+        shape.v_dim = 32;
+    }
+    kv = be.allocate_kv(shape);
+
+    std::vector<int32_t> order(static_cast<size_t>(shape.n_blocks));
+    std::iota(order.begin(), order.end(), 0);
+    for (size_t i = order.size(); i > 1; --i)
+        std::swap(order[i - 1], order[static_cast<size_t>(c_.below(static_cast<int64_t>(i)))]);
+    int32_t token = 0;
+    const auto room = static_cast<int32_t>(s.max_blocks * block_len);
+    for (int32_t i = 0; i < n.n_seqs; ++i) {
+        const int32_t others = n.n_seqs - i - 1, left = n.n_tokens - token;
+        int32_t n_new = others == 0 ? left : static_cast<int32_t>(c_.between(1, left - others));
+        if (n_new > room) {  // more than the sequence has room for: the step has fewer tokens
+            if (others == 0) n.n_tokens -= n_new - room;
+            n_new = room;
+        }
+        const auto past = static_cast<int32_t>(c_.between(0, room - n_new));
+        const auto blocks = std::span(order).subspan(static_cast<size_t>(i * s.max_blocks),
+                                                     static_cast<size_t>(s.max_blocks));
+        std::ranges::copy(blocks, input.of(in.block_table).begin() + i * s.max_blocks);
+        for (int32_t j = 0; j < n_new; ++j, ++token) {
+            const int32_t position = past + j;
+            const auto t = static_cast<size_t>(token);
+            input.of(in.ids)[t] = static_cast<int32_t>(c_.below(vocab_rows));
+            input.of(in.positions)[t] = position;
+            input.of(in.slots)[t] =
+                static_cast<int32_t>(blocks[static_cast<size_t>(position / block_len)] * block_len +
+                                     position % block_len);
+        }
+        input.of(in.seq_start)[static_cast<size_t>(i) + 1] = token;
+        n.max_kv_len = std::max(n.max_kv_len, past + n_new);
+    }
+    n.n_logits = std::min(n.n_logits, n.n_tokens);
+    n.n_hidden = std::min(n.n_hidden, n.n_tokens);
+    n.n_generated = std::min(n.n_generated, n.n_tokens);
+    const auto rows = [&](const Tensor& t, int32_t count) {
+        for (int32_t i = 0; i < count; ++i)
+            input.of(t)[static_cast<size_t>(i)] = n.n_tokens - count + i;
+    };
+    rows(in.logits_rows, n.n_logits);
+    rows(in.hidden_rows, n.n_hidden);
+}
+
+void RandomRecord::fill_kv() {
+    const KvShape& s = kv->shape();
+    std::vector<float> row;
+    const auto put = [&](std::byte*& to, Format f, int64_t dim) {
+        row.resize(static_cast<size_t>(dim));
+        for (float& x : row) x = c_.normal();
+        encode_row(f, row, to, nullptr);
+        to += data_bytes(f, dim);
+    };
+    kv_contents.resize(s.n_bytes());
+    std::byte* to = kv_contents.data();
+    for (int64_t b = 0; b < s.n_blocks; ++b) {
+        for (int64_t i = 0; i < s.block_len * s.n_heads; ++i) put(to, s.k_format, s.k_dim);
+        for (int64_t i = 0; !s.v_in_k && i < s.block_len * s.n_heads; ++i) put(to, s.v_format, s.v_dim);
+    }
+}
+
+Tensor RandomRecord::take(DType type, RowsOf rows_of, int64_t each, std::vector<int64_t> row, int64_t gap) {
+    int64_t row_len = 1;
+    for (const int64_t n : row) row_len *= n;
+    Tensor t = record.take(type, rows_of, {most(rows_of) * each, row_len + gap}, each);
+    std::vector<float> filler(static_cast<size_t>(t.n_elements()), untouched);
+    std::vector<std::byte>& bytes = contents.emplace_back(t.n_bytes());
+    std::memcpy(bytes.data(), filler.data(), bytes.size());
+    t.rank = static_cast<int>(row.size()) + 1;
+    t.shape = {t.n_rows(), 0, 0, 0};
+    std::copy(row.begin(), row.end(), t.shape.begin() + 1);
+    return t;
+}
+
+Tensor RandomRecord::empty(std::vector<int64_t> row, RowsOf rows_of, int64_t each) {
+    return take(DType::F32, rows_of, each, std::move(row), c_.below(4));
+}
+
+Tensor RandomRecord::fresh(std::vector<int64_t> row, RowsOf rows_of, int64_t each, float deviation) {
+    const Tensor t = empty(std::move(row), rows_of, each);
+    auto* to = reinterpret_cast<float*>(contents[static_cast<size_t>(t.buffer)].data());
+    for (int64_t r = 0; r < t.n_rows(); ++r) {
+        for (int64_t i = 0; i < t.row_len(); ++i) to[r * t.row_stride + i] = c_.normal(deviation);
+    }
+    return t;
+}
+
+// Dense; each row has different numbers where there are enough of them.
+Tensor RandomRecord::ints(int64_t row, int64_t end) {
+    const Tensor t = take(DType::I32, RowsOf::tokens, 1, {row}, 0);
+    auto* to = reinterpret_cast<int32_t*>(contents[static_cast<size_t>(t.buffer)].data());
+    for (int64_t r = 0; r < t.n_rows(); ++r) {
+        const int64_t first = c_.below(end);
+        for (int64_t i = 0; i < row; ++i) to[r * row + i] = static_cast<int32_t>((first + i) % end);
+    }
+    return t;
+}
+
+Tensor RandomRecord::given(std::vector<int64_t> row, RowsOf rows_of, int64_t each) {
+    int64_t row_len = 1;
+    for (const int64_t n : row) row_len *= n;
+    std::vector<const Live*> fitting;
+    for (const Live& l : live_) {
+        if (l.tensor.rows_of == rows_of && l.tensor.rows_each == each && l.tensor.row_len() == row_len &&
+            l.magnitude <= max_magnitude)
+            fitting.push_back(&l);
+    }
+    if (fitting.empty() || c_.below(4) == 0) {
+        input_magnitude_ = std::max(input_magnitude_, 1);
+        return fresh(std::move(row), rows_of, each);
+    }
+    const Live& chosen = *fitting[static_cast<size_t>(c_.below(static_cast<int64_t>(fitting.size())))];
+    input_magnitude_ = std::max(input_magnitude_, chosen.magnitude);
+    Tensor t = chosen.tensor;
+    t.rank = static_cast<int>(row.size()) + 1;
+    t.shape = {t.n_rows(), 0, 0, 0};
+    std::copy(row.begin(), row.end(), t.shape.begin() + 1);
+    return t;
+}
+
+Tensor RandomRecord::other_than(const Tensor& x, std::vector<int64_t> row) {
+    const Tensor t = given(row);
+    return t.buffer == x.buffer ? fresh(std::move(row)) : t;
+}
+
+void RandomRecord::made(const Tensor& t, int more_magnitude) {
+    for (Live& l : live_) {
+        if (l.tensor.buffer == t.buffer) l.magnitude = input_magnitude_ + more_magnitude;
+    }
+    live_.push_back({t, input_magnitude_ + more_magnitude});
+}
+
+const Weight* RandomRecord::load(Format f, int64_t rows, int64_t cols, WeightUse use, float deviation) {
+    const int64_t n = rows * cols;
+    Bytes& b = bytes_.emplace_back(Bytes{std::vector<std::byte>(data_bytes(f, n)),
+                                         std::vector<std::byte>(scale_bytes(f, n))});
+    random_row(f, n, c_.bits(), deviation, b.data.data(), b.scales.data());
+    const WeightView view{.format = f, .rows = rows, .cols = cols, .data = b.data, .scales = b.scales};
+    weights_.push_back(be.load(view, {.use = use}));
+    views[&weights_.back()] = view;
+    return &weights_.back();
+}
+
+WeightList RandomRecord::list(int64_t n, int64_t rows, int64_t cols) {
+    std::vector<const Weight*> all;
+    while (n-- > 0) all.push_back(matrix(rows, cols));
+    return record.keep(std::move(all));
+}
+
+int64_t RandomRecord::width() {
+    const int64_t block = format_info(format_).block_len;
+    if (block == 1) return c_.one_of<int64_t>({1, 3, 32, 65, 96, 257});
+    return block * c_.between(1, block >= 256 ? 2 : 9);
+}
+
+void RandomRecord::add(std::string_view name) {
+    input_magnitude_ = 0;
+#define X(op) \
+    if (name == #op) return add_##op();
+    SMELT_OPS(X)
+#undef X
+    CHECK(false, "no op {}", name);
+}
+
+void RandomRecord::add_Embed() {
+    const int64_t cols = width();
+    const Tensor out = empty({cols});
+    record.add(op::Embed{out, record.inputs().ids, load(format_, vocab_rows, cols, WeightUse::embedding)});
+    made(out, 1);
+}
+
+void RandomRecord::add_Matmul() {
+    const int64_t cols = width();
+    op::Matmul m;
+    m.x = given({cols});
+    m.n = static_cast<int>(c_.between(1, op::Matmul::most));
+    for (op::Matmul::Product& p : m.all()) {
+        const int64_t rows = c_.between(1, 70);
+        p = {empty({rows}), matrix(rows, cols), c_.below(2) == 0 ? nullptr : vector(rows)};
+    }
+    record.add(m);
+    for (const op::Matmul::Product& p : m.all()) made(p.out, 2);
+}
+
+void RandomRecord::add_GatedMatmul() {
+    const int64_t cols = width(), rows = c_.between(1, 70);
+    const Tensor gate = empty({rows}), up = empty({rows});
+    const Tensor out = c_.below(2) == 0 ? gate : empty({rows});
+    record.add(op::GatedMatmul{out, gate, up, given({cols}), matrix(rows, cols), matrix(rows, cols)});
+    input_magnitude_ = 2 * input_magnitude_ + 4;
+    made(out);
+}
+
+void RandomRecord::add_RmsNorm() {
+    const int64_t n = width(), heads = c_.between(1, 3);
+    const Tensor x = given({heads, n}), out = c_.below(2) == 0 ? x : empty({heads, n});
+    record.add(op::RmsNorm{out, x, vector(n), 1e-6f});
+    input_magnitude_ = 3;
+    made(out);
+}
+
+void RandomRecord::add_AddRmsNorm() {
+    const int64_t n = width();
+    const Tensor residual = given({n}), x = fresh({n}), out = empty({n});
+    record.add(op::AddRmsNorm{out, residual, x, vector(n), 1e-6f});
+    made(residual, 1);
+    input_magnitude_ = 3;
+    made(out);
+}
+
+void RandomRecord::add_LayerNorm() {
+    const int64_t n = width();
+    const Tensor x = given({n}), out = c_.below(2) == 0 ? x : empty({n});
+    record.add(op::LayerNorm{out, x, vector(n), vector(n), 1e-5f});
+    input_magnitude_ = 3;
+    made(out);
+}
+
+void RandomRecord::add_RopeTable() {
+    const int64_t half = head_dim_ / 2;
+    const Tensor out = empty({half, 2});
+    record.add(op::RopeTable{out, record.inputs().positions, vector(half), c_.one_of({1.0f, 1.25f})});
+    made(out);
+}
+
+void RandomRecord::add_Rope() {
+    const int64_t dims = 2 * c_.between(1, head_dim_ / 2);
+    const Tensor x = given({n_kv_heads_ * n_rep_, head_dim_});
+    record.add(op::Rope{x, fresh({dims / 2, 2}), c_.one_of({RopePairing::half, RopePairing::interleaved}),
+                        c_.between(0, head_dim_ - dims)});
+    made(x, 1);
+}
+
+void RandomRecord::add_StoreKv() {
+    const KvShape& s = kv->shape();
+    record.add(op::StoreKv{kv.get(), given({s.n_heads, s.k_dim}),
+                           s.v_in_k ? Tensor() : given({s.n_heads, s.v_dim}), record.inputs().slots});
+}
+
+void RandomRecord::add_PrepareHeads() {
+    const KvShape& s = kv->shape();
+    op::PrepareHeads p;
+    p.kv = kv.get();
+    p.q = given({s.n_heads * n_rep_, s.k_dim});
+    p.k = fresh({s.n_heads, s.k_dim});
+    p.v = fresh({s.n_heads, s.v_dim});
+    p.slots = record.inputs().slots;
+    p.eps = 1e-6f;
+    if (c_.below(2) == 0) p.q_norm = vector(s.k_dim);
+    if (p.q_norm != nullptr) p.k_norm = vector(s.k_dim);
+    if (p.q_norm == nullptr || c_.below(2) == 0) p.table = fresh({s.k_dim / 2, 2});
+    p.pairing = c_.one_of({RopePairing::half, RopePairing::interleaved});
+    record.add(p);
+    made(p.q, 2);
+}
+
+void RandomRecord::add_Attention() {
+    const KvShape& s = kv->shape();
+    const InputTensors& in = record.inputs();
+    const int64_t n_heads = s.n_heads * n_rep_;
+    const Tensor out = empty({n_heads, s.v_dim});
+    record.add(op::Attention{.out = out,
+                             .q = fresh({n_heads, s.k_dim}),
+                             .kv = kv.get(),
+                             .positions = in.positions,
+                             .seq_start = in.seq_start,
+                             .block_table = in.block_table,
+                             .scale = 1 / std::sqrt(static_cast<float>(s.k_dim)),
+                             .window = c_.one_of({0, 0, 1, 7, 30}),
+                             .sinks = c_.below(3) == 0 ? vector(n_heads) : nullptr});
+    input_magnitude_ = max_magnitude;
+    made(out);
+}
+
+void RandomRecord::add_Add() {
+    const int64_t n = width();
+    const Tensor x = given({n});
+    record.add(op::Add{x, other_than(x, {n})});
+    made(x, 1);
+}
+
+void RandomRecord::add_Copy() {
+    const int64_t n = width();
+    const Tensor x = given({n}), out = empty({n});
+    record.add(op::Copy{out, x});
+    made(out);
+}
+
+void RandomRecord::add_SiluMul() {
+    const int64_t n = width();
+    const Tensor gate = given({n}), up = other_than(gate, {n});
+    const Tensor out = c_.below(2) == 0 ? gate : empty({n});
+    record.add(op::SiluMul{out, gate, up});
+    made(out, input_magnitude_);
+}
+
+void RandomRecord::add_ClampedSiluMul() {
+    const int64_t n = width();
+    const Tensor gate = given({n}), up = other_than(gate, {n});
+    const Tensor out = c_.below(2) == 0 ? gate : empty({n});
+    record.add(op::ClampedSiluMul{out, gate, up, 1.702f, 7});
+    made(out, input_magnitude_);
+}
+
+void RandomRecord::add_Gelu() {
+    const int64_t n = width();
+    const Tensor x = given({n}), out = c_.below(2) == 0 ? x : empty({n});
+    record.add(op::Gelu{out, x});
+    made(out);
+}
+
+void RandomRecord::add_GatherRows() {
+    const int64_t n = width();
+    const bool logits = c_.below(2) == 0;
+    const Tensor out = empty({n}, logits ? RowsOf::logits : RowsOf::hidden);
+    record.add(op::GatherRows{out, given({n}),
+                              logits ? record.inputs().logits_rows : record.inputs().hidden_rows});
+    made(out);
+}
+
+void RandomRecord::add_Route() {
+    const Tensor ids = take(DType::I32, RowsOf::tokens, 1, {n_used_}, 0), weights = empty({n_used_});
+    record.add(op::Route{.ids = ids,
+                         .weights = weights,
+                         .logits = fresh({n_experts_}, RowsOf::tokens, 1, 2),
+                         .score = c_.one_of({RouteParams::Score::softmax, RouteParams::Score::sigmoid}),
+                         .normalize = c_.below(2) == 0,
+                         .scale = c_.one_of({1.0f, 1.8f}),
+                         .selection_bias = c_.below(2) == 0 ? nullptr : vector(n_experts_, 1, 0.1f)});
+    routed_.push_back(ids);
+    made(weights, 1);
+}
+
+void RandomRecord::add_MatmulExperts() {
+    const int64_t cols = width();
+    const bool own_rows = c_.below(2) == 0;
+    op::MatmulExperts m;
+    m.x = own_rows ? given({n_used_, cols}) : given({cols});
+    m.ids = !routed_.empty() && c_.below(2) == 0 ? routed_.back() : ints(n_used_, n_experts_);
+    m.n = static_cast<int>(c_.between(1, op::MatmulExperts::most));
+    for (op::MatmulExperts::Product& p : m.all()) {
+        const int64_t rows = c_.between(1, 40);
+        p = {empty({n_used_, rows}), list(n_experts_, rows, cols),
+             c_.below(2) == 0 ? nullptr : vector(rows, n_experts_)};
+    }
+    record.add(m);
+    for (const op::MatmulExperts::Product& p : m.all()) made(p.out, 2);
+}
+
+void RandomRecord::add_AddExperts() {
+    const int64_t n = width();
+    const Tensor x = given({n});
+    record.add(op::AddExperts{x, other_than(x, {n_used_, n}), fresh({n_used_})});
+    made(x, 2);
+}
+
+void RandomRecord::add_MatmulHeads() {
+    const int64_t cols = width(), rows = c_.between(1, 40), heads = n_kv_heads_;
+    const Tensor out = empty({rows}, RowsOf::tokens, heads);
+    record.add(op::MatmulHeads{out, given({cols}, RowsOf::tokens, heads), list(heads, rows, cols)});
+    made(out, 2);
+}
+
+void RandomRecord::add_TopK() {
+    const int64_t n = c_.one_of<int64_t>({1, 5, 64, 300, 1500}), k = std::min<int64_t>(n, c_.between(1, 64));
+    const Tensor values = take(DType::F32, RowsOf::logits, 1, {k}, 0),
+                 ids = take(DType::I32, RowsOf::logits, 1, {k}, 0);
+    record.add(op::TopK{values, ids, fresh({n}, RowsOf::logits, 1, 3)});
+}
+
+void RandomRecord::add_Sample() {
+    const InputTensors& in = record.inputs();
+    const int64_t vocab = 300;
+    const StepCounts& n = input.counts();
+    const auto edits = static_cast<int32_t>(record.shape().n_edits);
+    for (int32_t i = 0; i < edits; ++i) {
+        input.of<LogitEdit>(in.edits)[static_cast<size_t>(i)] = {
+            .id = static_cast<int32_t>(c_.below(vocab)),
+            .bias = c_.normal(),
+            .n_generated = static_cast<int32_t>(c_.below(4)),
+            .seen = static_cast<uint16_t>(c_.below(2)),
+            .banned = static_cast<uint16_t>(c_.below(4) == 0)};
+    }
+    for (int32_t r = 0; r < n.n_logits; ++r) {
+        DrawRow& row = input.of<DrawRow>(in.draw_rows)[static_cast<size_t>(r)];
+        row = {.temperature = c_.one_of({0.0f, 0.3f, 1.0f, 2.0f}),
+               .top_k = c_.one_of({0, 0, 1, 5, 40}),
+               .top_p = c_.one_of({1.0f, 0.5f, 0.9f}),
+               .min_p = c_.one_of({0.0f, 0.05f}),
+               .repetition_penalty = c_.one_of({1.0f, 1.3f}),
+               .presence_penalty = c_.one_of({0.0f, 0.5f}),
+               .frequency_penalty = c_.one_of({0.0f, 0.25f}),
+               .draws = static_cast<uint32_t>(c_.below(8) != 0),
+               .logprob = static_cast<uint32_t>(c_.below(2))};
+        row.first_edit = edits > 0 ? static_cast<int32_t>(c_.below(edits)) : 0;
+        row.n_edits = static_cast<int32_t>(c_.below(edits - row.first_edit + 1));
+        const uint64_t bits = c_.bits();
+        row.random[0] = static_cast<uint32_t>(bits);
+        row.random[1] = static_cast<uint32_t>(bits >> 32);
+        if (record.shape().mask_words == 0) continue;
+        row.masked = static_cast<uint32_t>(c_.below(2));
+        for (int w = 0; w < record.shape().mask_words; ++w)
+            input.of<uint64_t>(in.masks)[static_cast<size_t>(r * record.shape().mask_words + w)] = c_.bits();
+    }
+    const Tensor tokens = take(DType::I32, RowsOf::logits, 1, {}, 0);
+    const Tensor logprobs = take(DType::F32, RowsOf::logits, 1, {}, 0),
+                 log_sums = take(DType::F32, RowsOf::logits, 1, {}, 0);
+    record.add(op::Sample{tokens, logprobs, log_sums, fresh({vocab}, RowsOf::logits, 1, 3), in.draw_rows,
+                          in.edits, in.masks});
+}
+
+}  // namespace smelt
