@@ -28,7 +28,7 @@ struct OpRow {
 struct Phase {
     std::string name;
     int n_tokens = 0, n_steps = 0;
-    std::vector<OpRow> rows;
+    std::vector<OpRow> rows = {};
     double step_seconds = 0;  // in ops
 };
 
@@ -98,8 +98,8 @@ class OpsBench {
             for (int i = 0; i < o_.n_runs; ++i) step();
             const Trace::Contents contents = trace_.take();
             if (contents.texts.empty()) throw Error("device {}: does not time its ops", backend_.name());
-            Phase p{.name = name, .n_tokens = n_tokens, .n_steps = n_steps * o_.n_runs};
-            p.rows = rows_of(contents, p.n_steps);
+            const int n = n_steps * o_.n_runs;
+            Phase p{name, n_tokens, n, rows_of(contents, n)};
             for (const Trace::Sum& s : contents.sums) p.step_seconds += s.seconds / p.n_steps;
             phases.push_back(std::move(p));
         };

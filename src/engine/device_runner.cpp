@@ -66,7 +66,7 @@ KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFo
 }
 
 DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRunnerOptions& options)
-    : model_(model), backend_(backend), fuse_(options.fuse), shape_(shape_of(model.config(), options)) {
+    : model_(model), backend_(backend), shape_(shape_of(model.config(), options)), fuse_(options.fuse) {
     const ModelConfig& config = model.config();
     std::vector<KvShape> shapes;
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {

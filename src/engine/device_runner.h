@@ -60,7 +60,6 @@ class DeviceRunner : public ModelRunner {
 
     const Model& model_;
     Backend& backend_;
-    Fuse fuse_;
     RunnerShape shape_;
     size_t kv_bytes_ = 0;
     std::vector<std::unique_ptr<KvStorage>> kv_;  // one a layer
@@ -77,6 +76,7 @@ class DeviceRunner : public ModelRunner {
     };
     std::unordered_map<StepShape, Compiled, HashShape> programs_;
     uint64_t n_launches_ = 0;
+    Fuse fuse_;
 };
 
 }  // namespace smelt

@@ -65,7 +65,9 @@ TEST(Trace, ARunHasEveryOpOfEveryStep) {
         EXPECT_LE(e["ts"].get<double>() + e["dur"].get<double>(), end + 0.01);
         EXPECT_TRUE(e["args"]["shape"].get<std::string>().starts_with(e["name"].get<std::string>()));
         EXPECT_GT(e["args"]["bytes"].get<double>(), 0) << e;
-        if (e["name"] == "Matmul") EXPECT_GT(e["args"]["flops"].get<double>(), 0) << e;
+        if (e["name"] == "Matmul") {
+            EXPECT_GT(e["args"]["flops"].get<double>(), 0) << e;
+        }
     }
     for (const char* text : {"Matmul", "Attention", "share", "GB/s", "GFLOP/s", "events"})
         EXPECT_NE(r.err.find(text), std::string::npos) << text << "\n" << r.err;

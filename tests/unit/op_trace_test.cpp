@@ -80,7 +80,9 @@ TEST(Trace, EveryDeviceHasItsOwnStreamAndEveryOp) {
         EXPECT_EQ(e.step, i / 2 % 2);
         EXPECT_EQ(c.texts[static_cast<size_t>(e.text)].name, i % 2 == 0 ? "Add" : "Gelu");
         EXPECT_LE(e.begin, e.end);
-        if (i % 2 == 1) EXPECT_LE(c.events[i - 1].end, e.begin);
+        if (i % 2 == 1) {
+            EXPECT_LE(c.events[i - 1].end, e.begin);
+        }
     }
 }
 
