@@ -1,5 +1,5 @@
-// Random valid records: every usable device agrees with the reference within derived bounds, op by op, and writes
-// nothing else. The bytes choose ops, shapes, formats and batches.
+// Random valid records: every usable device agrees with the reference within derived bounds, op by op, and
+// writes nothing else. The bytes choose ops, shapes, formats and batches.
 #include <cstdio>
 #include <cstdlib>
 

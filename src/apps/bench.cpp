@@ -289,8 +289,9 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_flag(
         "--report", o->report,
         "Measure shapes and formats from small to large and print them as a table, for docs/METAL.md");
-    verb->add_flag("--ops", o->ops,
-                   "Measure each op of the model by itself, in a prefill step of --prompt tokens and in decode");
+    verb->add_flag(
+        "--ops", o->ops,
+        "Measure each op of the model by itself, in a prefill step of --prompt tokens and in decode");
     verb->add_flag("--list-shapes", o->list_shapes, "Print the shapes and their sizes, and nothing else");
     verb->add_option("-p,--prompt", o->n_prompt, "Tokens of prefill; 0: none")
         ->check(CLI::Range(0, 1 << 20))

@@ -19,10 +19,10 @@ namespace {
 
 struct OpRow {
     std::string name, shape;
-    bool part = false;       // of a fused op, run apart
-    double per_step = 0;     // how often
-    double seconds = 0;      // of one, median
-    double share = 0;        // of the time in ops of a step
+    bool part = false;            // of a fused op, run apart
+    double per_step = 0;          // how often
+    double seconds = 0;           // of one, median
+    double share = 0;             // of the time in ops of a step
     double bytes = 0, flops = 0;  // a second
 };
 struct Phase {
@@ -41,8 +41,7 @@ double median(std::vector<double> v) {
 // Rows by op and shape, the longest first.
 std::vector<OpRow> rows_of(const Trace::Contents& trace, int n_steps) {
     std::vector<std::vector<double>> times(trace.texts.size());
-    for (const Trace::Event& e : trace.events)
-        times[static_cast<size_t>(e.text)].push_back(e.end - e.begin);
+    for (const Trace::Event& e : trace.events) times[static_cast<size_t>(e.text)].push_back(e.end - e.begin);
     const double all = std::accumulate(trace.sums.begin(), trace.sums.end(), 0.0,
                                        [](double t, const Trace::Sum& s) { return t + s.seconds; });
     std::vector<OpRow> rows;
@@ -114,7 +113,8 @@ class OpsBench {
         add("decode", 1, o_.n_decode, [&] {
             sequence.rewind(o_.depth);
             for (int i = 0; i < o_.n_decode; ++i)
-                sequence.feed(all.subspan(static_cast<size_t>(o_.depth + i), 1), SequenceRunner::Logits::last);
+                sequence.feed(all.subspan(static_cast<size_t>(o_.depth + i), 1),
+                              SequenceRunner::Logits::last);
         });
         return phases;
     }
@@ -138,14 +138,15 @@ void print_phase(const Phase& p) {
         if (r.part && !in_parts) header("parts, if apart");
         in_parts = r.part;
         fmt::print("{:<15} {:>6.4g} {:>11.2f} {:>5.1f} %  {:>13}  {:>16}  {}\n", r.name, r.per_step,
-                   r.seconds * 1e6, 100 * r.share, rate_text(r.bytes, "B"), rate_text(r.flops, "FLOP"), r.shape);
+                   r.seconds * 1e6, 100 * r.share, rate_text(r.bytes, "B"), rate_text(r.flops, "FLOP"),
+                   r.shape);
     }
 }
 
 Json json_of(const Phase& p) {
     Json ops = Json::array();
     for (const OpRow& r : p.rows) {
-        Json row = {{"op", r.name},       {"shape", r.shape},     {"part_of_fused_op", r.part},
+        Json row = {{"op", r.name},           {"shape", r.shape},     {"part_of_fused_op", r.part},
                     {"per_step", r.per_step}, {"seconds", r.seconds}, {"share", r.share},
                     {"bytes_per_s", r.bytes}};
         if (r.flops > 0) row["flops_per_s"] = r.flops;

@@ -151,11 +151,13 @@ Verb add_doctor(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb = smelt.add_subcommand("doctor", "Show what this machine has and what smelt uses of it");
     add_device_options(*verb, o->device);
-    verb->add_flag("--check", o->check,
-                   "Compare every op, number format and architecture on the device with the scalar reference");
+    verb->add_flag(
+        "--check", o->check,
+        "Compare every op, number format and architecture on the device with the scalar reference");
     verb->add_flag("--json", o->json, "For programs");
     verb->footer(
-        "Examples:\n  smelt doctor\n  smelt doctor --check --device cpu\n  smelt doctor --threads 1 --json | jq .memory.read_bytes_per_s");
+        "Examples:\n  smelt doctor\n  smelt doctor --check --device cpu\n  smelt doctor --threads 1 --json | "
+        "jq .memory.read_bytes_per_s");
     return {verb, [o] { run(*o); }};
 }
 

@@ -24,10 +24,18 @@ struct Check {
 
 std::string title_of(std::string_view op) {
     static constexpr std::pair<std::string_view, std::string_view> titles[] = {
-        {"Rope", "RoPE"},           {"RopeTable", "RoPE table"},   {"RmsNorm", "RMSNorm"},
-        {"AddRmsNorm", "Add, RMSNorm"}, {"SiluMul", "SwiGLU"},     {"ClampedSiluMul", "clamped SwiGLU"},
-        {"Gelu", "GELU"},           {"StoreKv", "KV store"},       {"GatedMatmul", "Matmul, SwiGLU"},
-        {"TopK", "top-k"},          {"GatherRows", "gather rows"}, {"PrepareHeads", "norm, RoPE, KV store"}};
+        {"Rope", "RoPE"},
+        {"RopeTable", "RoPE table"},
+        {"RmsNorm", "RMSNorm"},
+        {"AddRmsNorm", "Add, RMSNorm"},
+        {"SiluMul", "SwiGLU"},
+        {"ClampedSiluMul", "clamped SwiGLU"},
+        {"Gelu", "GELU"},
+        {"StoreKv", "KV store"},
+        {"GatedMatmul", "Matmul, SwiGLU"},
+        {"TopK", "top-k"},
+        {"GatherRows", "gather rows"},
+        {"PrepareHeads", "norm, RoPE, KV store"}};
     for (const auto& [name, title] : titles) {
         if (name == op) return std::string(title);
     }
@@ -72,16 +80,18 @@ std::string compare_model(Backend& device, Backend& reference, const std::string
     double largest = 0;
     for (const float x : right) largest = std::max(largest, std::fabs(static_cast<double>(x)));
     // As many roundings as a logit has on its way: the columns of each product, one after the other.
-    const int64_t columns = shape.n_layers * (4 * shape.dim + 2 * shape.ffn_dim + shape.n_heads * shape.head_dim) + shape.dim;
+    const int64_t columns =
+        shape.n_layers * (4 * shape.dim + 2 * shape.ffn_dim + shape.n_heads * shape.head_dim) + shape.dim;
     const double bound = static_cast<double>(columns) * 0x1p-24 * largest;
     for (const int chunk : {0, 7, 1}) {
         const std::vector<float> got = forward_logits(*tested, device, ids, chunk);
         for (size_t i = 0; i < right.size(); ++i) {
             const double off = std::fabs(static_cast<double>(got[i]) - static_cast<double>(right[i]));
             if (off <= bound) continue;
-            return fmt::format("logit {} of position {}, {} tokens a step: expected {:.9g}, got {:.9g}, bound {:.3g}",
-                               i % static_cast<size_t>(shape.vocab_size),
-                               i / static_cast<size_t>(shape.vocab_size), chunk, right[i], got[i], bound);
+            return fmt::format(
+                "logit {} of position {}, {} tokens a step: expected {:.9g}, got {:.9g}, bound {:.3g}",
+                i % static_cast<size_t>(shape.vocab_size), i / static_cast<size_t>(shape.vocab_size), chunk,
+                right[i], got[i], bound);
         }
     }
     return {};
@@ -144,10 +154,13 @@ void check_device(const DeviceOptions& o, bool json) {
     const auto device = o.open(), reference = make_reference_backend();
     if (device->name() == reference->name())
         throw Error("device reference: it is what the others are compared with");
-    if (!json) fmt::print("device     {}: {}, against the scalar reference\n", device->name(), device->description());
+    if (!json)
+        fmt::print("device     {}: {}, against the scalar reference\n", device->name(),
+                   device->description());
     Checks checks(*device, *reference, json);
     checks.run();
-    const auto n_wrong = std::ranges::count_if(checks.all(), [](const Check& c) { return !c.difference.empty(); });
+    const auto n_wrong =
+        std::ranges::count_if(checks.all(), [](const Check& c) { return !c.difference.empty(); });
     if (json) {
         Json list = Json::array();
         for (const Check& c : checks.all()) {

@@ -20,7 +20,8 @@ double microseconds(double seconds) {
     return seconds * 1e6;
 }
 
-std::string event_text(const Trace::Event& e, const std::string& name, const std::string& shape, double zero) {
+std::string event_text(const Trace::Event& e, const std::string& name, const std::string& shape,
+                       double zero) {
     return fmt::format(
         R"({{"name":{},"cat":"op","ph":"X","pid":1,"tid":{},"ts":{:.3f},"dur":{:.3f},"args":{{"shape":{},"bytes":{:.0f},"flops":{:.0f},"tokens":{},"step":{}}}}},{})",
         name, e.stream + 1, microseconds(e.begin - zero), microseconds(e.end - e.begin), shape, e.bytes,
@@ -51,9 +52,8 @@ void write_chrome_trace(const Trace::Contents& trace, const std::function<void(s
         trace.events.size(),
         trace.n_dropped > 0 ? fmt::format(", {} later ones dropped", trace.n_dropped) : "", "\n"));
     for (size_t i = 0; i < trace.streams.size(); ++i) {
-        write(fmt::format(
-            R"({{"name":"thread_name","ph":"M","pid":1,"tid":{},"args":{{"name":{}}}}},{})", i + 1,
-            Json(trace.streams[i]).dump(), "\n"));
+        write(fmt::format(R"({{"name":"thread_name","ph":"M","pid":1,"tid":{},"args":{{"name":{}}}}},{})",
+                          i + 1, Json(trace.streams[i]).dump(), "\n"));
     }
     for (const Trace::Event& s : steps_of(trace)) {
         write(fmt::format(
@@ -93,14 +93,15 @@ std::string sum_table(const Trace::Contents& trace) {
         seconds += trace.sums[i].seconds;
     }
     std::vector<std::pair<std::string, Trace::Sum>> rows(by_name.begin(), by_name.end());
-    std::ranges::stable_sort(rows, [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+    std::ranges::stable_sort(
+        rows, [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
     std::string table = fmt::format("{:<15} {:>9} {:>11} {:>7}  {:>13}  {:>16}\n", "op", "count", "time, ms",
                                     "share", "bytes", "arithmetic");
     for (const auto& [name, s] : rows) {
         const double t = std::max(s.seconds, 1e-12);
-        table += fmt::format("{:<15} {:>9} {:>11.3f} {:>5.1f} %  {:>13}  {:>16}\n", name, s.n, s.seconds * 1e3,
-                             100 * s.seconds / std::max(seconds, 1e-12), rate_text(s.bytes / t, "B"),
-                             rate_text(s.flops / t, "FLOP"));
+        table += fmt::format("{:<15} {:>9} {:>11.3f} {:>5.1f} %  {:>13}  {:>16}\n", name, s.n,
+                             s.seconds * 1e3, 100 * s.seconds / std::max(seconds, 1e-12),
+                             rate_text(s.bytes / t, "B"), rate_text(s.flops / t, "FLOP"));
     }
     return table;
 }
@@ -129,9 +130,8 @@ void run_traced(DeviceOptions& device, const std::function<void()>& verb) {
     }
     fmt::print(stderr, "{}", sum_table(contents));
     const std::string dropped =
-        contents.n_dropped == 0
-            ? ""
-            : fmt::format("; {} later events are in the table alone", contents.n_dropped);
+        contents.n_dropped == 0 ? ""
+                                : fmt::format("; {} later events are in the table alone", contents.n_dropped);
     fmt::print(stderr, "trace      {}: {} events{}\n", device.trace_file, contents.events.size(), dropped);
 }
 

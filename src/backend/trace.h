@@ -1,5 +1,5 @@
-// Where the time of steps goes, op by op. Devices add each step that they ran, see Backend::set_trace(); several
-// devices and threads may share a trace. Knows nothing of files.
+// Where the time of steps goes, op by op. Devices add each step that they ran, see Backend::set_trace();
+// several devices and threads may share a trace. Knows nothing of files.
 #pragma once
 
 #include <cstdint>

@@ -75,13 +75,14 @@ TEST(Trace, ARunHasEveryOpOfEveryStep) {
 
 TEST(Trace, LogitsAndBenchHaveOneToo) {
     const std::string npy = trace_path() + ".npy";
-    CommandResult r = smelt_command("logits " + model + " --ids 5,17,3 --output " + npy + " --trace " + trace_path());
+    CommandResult r =
+        smelt_command("logits " + model + " --ids 5,17,3 --output " + npy + " --trace " + trace_path());
     std::filesystem::remove(npy);
     ASSERT_EQ(r.status, 0) << r.err;
     EXPECT_EQ(counts(read_trace())["Embed"], 1);
     r = smelt_command("bench " + model + " -p 8 -n 4 -r 1 --json --trace " + trace_path());
     ASSERT_EQ(r.status, 0) << r.err;
-    parse_json(r.out, "bench");                          // stdout is as without
+    parse_json(r.out, "bench");                             // stdout is as without
     EXPECT_EQ(counts(read_trace())["Embed"], 2 * (1 + 4));  // a run before the one that counts
 }
 
@@ -102,7 +103,8 @@ TEST(Trace, TwoDevicesAreTwoThreads) {
 TEST(Trace, AServerWritesItWhenItEnds) {
     Process p({model, "--port", "0", "-q", "--trace", trace_path()});
     ASSERT_FALSE(p.address().empty()) << p.errors();
-    EXPECT_EQ(Client(p.port()).ask("POST", "/v1/completions", R"({"prompt":"a","max_tokens":5})").status, 200);
+    EXPECT_EQ(Client(p.port()).ask("POST", "/v1/completions", R"({"prompt":"a","max_tokens":5})").status,
+              200);
     EXPECT_FALSE(std::filesystem::exists(trace_path()));
     p.signal(SIGTERM);
     EXPECT_EQ(p.wait(), 0);

@@ -1,5 +1,5 @@
-// Fused ops have the bits of their parts; programs that are launched many times those of new ones; ids that the
-// launch before drew.
+// Fused ops have the bits of their parts; programs that are launched many times those of new ones; ids that
+// the launch before drew.
 #include <cmath>
 #include <deque>
 #include <functional>
@@ -41,9 +41,11 @@ Result run(Backend& be, const StepShape& shape, bool fused, bool generated, cons
     return r;
 }
 
-void fused_is_composed(const std::string& what, bool Fusions::*has, const StepShape& shape, const Build& build) {
+void fused_is_composed(const std::string& what, bool Fusions::*has, const StepShape& shape,
+                       const Build& build) {
     const auto check = [&](Backend& be, const std::string& label, bool generated) {
-        const Result apart = run(be, shape, false, generated, build), joined = run(be, shape, true, generated, build);
+        const Result apart = run(be, shape, false, generated, build),
+                     joined = run(be, shape, true, generated, build);
         EXPECT_LT(joined.n_ops, apart.n_ops) << label << " " << what << ": nothing was fused";
         for (size_t i = 0; i < apart.tensors.size(); ++i) {
             EXPECT_TRUE(identical(joined.tensors[i], apart.tensors[i]))
@@ -62,18 +64,18 @@ void fused_is_composed(const std::string& what, bool Fusions::*has, const StepSh
 TEST(Fused, AddAndNorm) {
     for (const int n : {1, 2, 7, 33}) {
         for (const int64_t len : {1, 5, 64, 257, 1024}) {
-            fused_is_composed(fmt::format("rows of {}, {} tokens", len, n), &Fusions::add_rms_norm, {.n_tokens = n},
-                              [&](Rig& rig, std::deque<Weight>& w) -> Outputs {
-                                  const auto rows = [&](unsigned seed) {
-                                      return rig.floats({n, len}, normal(n * len, seed, 3), seed, RowsOf::tokens);
-                                  };
-                                  const EncodedWeight norm = encode_vector(normal(len, 1));
-                                  w.push_back(rig.vector(norm));
-                                  const Tensor x = rows(2), y = rows(3),
-                                               out = rig.empty({n, len}, 2, RowsOf::tokens);
-                                  rig.add(Add{x, y}).add(RmsNorm{out, x, &w[0], 1e-6f});
-                                  return {{x, out}};
-                              });
+            fused_is_composed(
+                fmt::format("rows of {}, {} tokens", len, n), &Fusions::add_rms_norm, {.n_tokens = n},
+                [&](Rig& rig, std::deque<Weight>& w) -> Outputs {
+                    const auto rows = [&](unsigned seed) {
+                        return rig.floats({n, len}, normal(n * len, seed, 3), seed, RowsOf::tokens);
+                    };
+                    const EncodedWeight norm = encode_vector(normal(len, 1));
+                    w.push_back(rig.vector(norm));
+                    const Tensor x = rows(2), y = rows(3), out = rig.empty({n, len}, 2, RowsOf::tokens);
+                    rig.add(Add{x, y}).add(RmsNorm{out, x, &w[0], 1e-6f});
+                    return {{x, out}};
+                });
         }
     }
 }
@@ -82,7 +84,8 @@ TEST(Fused, Heads) {
     for (const Format format : kv_formats) {
         for (const auto& [norms, rope] : {std::pair(true, true), {false, true}, {true, false}}) {
             for (const RopePairing pairing : {RopePairing::half, RopePairing::interleaved}) {
-                for (const auto& [dim, rotated] : {std::pair<int64_t, int64_t>{64, 64}, {128, 64}, {96, 96}}) {
+                for (const auto& [dim, rotated] :
+                     {std::pair<int64_t, int64_t>{64, 64}, {128, 64}, {96, 96}}) {
                     const int n = 5;
                     std::vector<std::unique_ptr<KvStorage>> caches;
                     fused_is_composed(
@@ -99,12 +102,14 @@ TEST(Fused, Heads) {
                                                                  .v_dim = dim}));
                             rig.set(rig.in().slots, {7, 0, 11, 3, 5});
                             const auto heads = [&](int64_t h, unsigned seed) {
-                                return rig.floats({n, h, dim}, normal(n * h * dim, seed, 2), 1, RowsOf::tokens);
+                                return rig.floats({n, h, dim}, normal(n * h * dim, seed, 2), 1,
+                                                  RowsOf::tokens);
                             };
                             const Tensor q = heads(6, 1), k = heads(2, 2), v = heads(2, 3);
-                            const Tensor table = rig.floats({n, rotated / 2, 2}, normal(n * rotated, 4), 2,
-                                                            RowsOf::tokens);
-                            const EncodedWeight a = encode_vector(normal(dim, 5)), b = encode_vector(normal(dim, 6));
+                            const Tensor table =
+                                rig.floats({n, rotated / 2, 2}, normal(n * rotated, 4), 2, RowsOf::tokens);
+                            const EncodedWeight a = encode_vector(normal(dim, 5)),
+                                                b = encode_vector(normal(dim, 6));
                             w.push_back(rig.vector(a));
                             w.push_back(rig.vector(b));
                             if (norms) rig.add(RmsNorm{q, q, &w[0], 1e-6f}).add(RmsNorm{k, k, &w[1], 1e-6f});
@@ -126,11 +131,12 @@ TEST(Fused, ProductsAndSwiGlu) {
             const int64_t cols = whole_blocks(info.format, 160), rows = 45;
             const EncodedWeight gate = random_weight(info.format, rows, cols, 1),
                                 up = random_weight(info.format, rows, cols, 2);
-            fused_is_composed(fmt::format("{}, {} tokens", info.name, n), &Fusions::gated_matmul, {.n_tokens = n},
-                              [&](Rig& rig, std::deque<Weight>& w) -> Outputs {
+            fused_is_composed(fmt::format("{}, {} tokens", info.name, n), &Fusions::gated_matmul,
+                              {.n_tokens = n}, [&](Rig& rig, std::deque<Weight>& w) -> Outputs {
                                   w.push_back(rig.matrix(gate));
                                   w.push_back(rig.matrix(up));
-                                  const Tensor x = rig.floats({n, cols}, normal(n * cols, 3), 1, RowsOf::tokens),
+                                  const Tensor x = rig.floats({n, cols}, normal(n * cols, 3), 1,
+                                                              RowsOf::tokens),
                                                g = rig.empty({n, rows}, 1, RowsOf::tokens),
                                                u = rig.empty({n, rows}, 0, RowsOf::tokens);
                                   rig.add(Matmul{.x = x, .products = {{g, &w[0]}, {u, &w[1]}}, .n = 2})
@@ -153,7 +159,8 @@ TEST(Embed, IdsOfTheLaunchBefore) {
             logits[41] = 1;
             logits[vocab] = std::nanf("");
             logits[2 * vocab + 7] = 1;
-            draws.set_structs<DrawRow>(draws.in().draw_rows, std::vector<DrawRow>(3, {.temperature = 0, .draws = 1}));
+            draws.set_structs<DrawRow>(draws.in().draw_rows,
+                                       std::vector<DrawRow>(3, {.temperature = 0, .draws = 1}));
             const auto result = [&] { return draws.empty({3}, 0, RowsOf::logits); };
             const Tensor tokens = draws.ints({3}, {9, 9, 9}, RowsOf::logits);
             draws.record.results.tokens = tokens;
@@ -186,8 +193,8 @@ TEST(Embed, IdsOfTheLaunchBefore) {
     }
 }
 
-// Sequences that grow, and come and go, under one program: each step has the bits of a program that was made for
-// it alone, over a cache of its own.
+// Sequences that grow, and come and go, under one program: each step has the bits of a program that was made
+// for it alone, over a cache of its own.
 TEST(Programs, ManyStepsOfOneProgramAreThoseOfNewOnes) {
     constexpr int n_seqs = 4, n_heads = 4, n_kv = 2, dim = 32, block_len = 8, max_blocks = 8;
     const StepShape shape{.n_tokens = n_seqs, .n_seqs = n_seqs, .max_blocks = max_blocks};

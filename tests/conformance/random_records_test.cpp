@@ -33,7 +33,9 @@ class Wrong : public Backend {
     std::string description() const override { return "wrong"; }
     uint64_t available_memory() const override { return right_.available_memory(); }
     Weight load(const WeightView& view, const WeightRole& role) override { return right_.load(view, role); }
-    std::unique_ptr<KvStorage> allocate_kv(const KvShape& shape) override { return right_.allocate_kv(shape); }
+    std::unique_ptr<KvStorage> allocate_kv(const KvShape& shape) override {
+        return right_.allocate_kv(shape);
+    }
     std::unique_ptr<Program> compile(const Record& record) override { return right_.compile(record); }
     void launch(Program& program, const StepInput& input) override { right_.launch(program, input); }
     StepResult collect() override { return right_.collect(); }

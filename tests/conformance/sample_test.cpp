@@ -63,7 +63,8 @@ double logprob_bound(float log_sum) {
 }
 
 // Compares, and counts the rows whose token is in doubt.
-void compare(const Drawn& got, const Drawn& expected, const Draws& d, const std::string& what, int& n_unclear) {
+void compare(const Drawn& got, const Drawn& expected, const Draws& d, const std::string& what,
+             int& n_unclear) {
     EXPECT_TRUE(identical(got.logits, d.logits)) << what << ": the logits have changed";
     for (int r = 0; r < d.n(); ++r) {
         const auto i = static_cast<size_t>(r);
@@ -94,8 +95,8 @@ Drawn by_sampler(const Draws& d) {
                 mask = std::span(d.masks).subspan(static_cast<size_t>(r * mask_words), mask_words);
             const auto edits = std::span(d.edits).subspan(static_cast<size_t>(row.first_edit),
                                                           static_cast<size_t>(row.n_edits));
-            token = sampler.draw(std::span(all.logits).subspan(static_cast<size_t>(r) * vocab, vocab), row, edits,
-                                 mask, logprob, log_sum);
+            token = sampler.draw(std::span(all.logits).subspan(static_cast<size_t>(r) * vocab, vocab), row,
+                                 edits, mask, logprob, log_sum);
         }
         all.tokens.push_back(token);
         all.logprobs.push_back(logprob);
@@ -168,8 +169,8 @@ TEST(Sample, EveryKindOfRow) {
             for (const bool masked : {false, true}) {
                 for (const int n : {1, 5, 64}) {
                     const Draws d = make(kind, n, seed++, edited, masked);
-                    const std::string what = fmt::format("{}{}{}, {} rows", kind.name, edited ? ", edits" : "",
-                                                         masked ? ", masks" : "", n);
+                    const std::string what = fmt::format("{}{}{}, {} rows", kind.name,
+                                                         edited ? ", edits" : "", masked ? ", masks" : "", n);
                     const Drawn expected = run(reference(), d), host = by_sampler(d);
                     int unclear_of_host = 0;
                     compare(host, expected, d, "sampler, " + what, unclear_of_host);
@@ -219,7 +220,11 @@ TEST(Sample, SaysWhyThereIsNoToken) {
         {DrawProblem::nan, -inf, {{996, nan}, {3, inf}}, {}, false},
         {DrawProblem::infinite, 0, {{996, inf}}, {}, false},
         {DrawProblem::all_minus_infinity, -inf, {}, {}, false},
-        {DrawProblem::all_banned, -inf, {{7, 1}, {8, 2}}, {{.id = 7, .banned = 1}, {.id = 8, .banned = 1}}, false},
+        {DrawProblem::all_banned,
+         -inf,
+         {{7, 1}, {8, 2}},
+         {{.id = 7, .banned = 1}, {.id = 8, .banned = 1}},
+         false},
         {DrawProblem::all_banned, 1, {}, {}, true},
         {DrawProblem::infinite_after_edits, 1, {{7, 3e38f}}, {{.id = 7, .bias = 3e38f}}, false},
     };

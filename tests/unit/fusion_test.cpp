@@ -15,8 +15,10 @@ constexpr Fusions all{.add_rms_norm = true, .prepare_heads = true, .gated_matmul
 
 struct Parts {
     Parts() : r(StepShape{.n_tokens = 4, .n_seqs = 1, .max_blocks = 1}) {
-        for (Weight* w : {&norm, &other_norm}) *w = {.format = Format::F32, .rows = 1, .cols = 64, .storage = nullptr};
-        for (Weight* w : {&gate, &up}) *w = {.format = Format::Q8_0, .rows = 96, .cols = 64, .storage = nullptr};
+        for (Weight* w : {&norm, &other_norm})
+            *w = {.format = Format::F32, .rows = 1, .cols = 64, .storage = nullptr};
+        for (Weight* w : {&gate, &up})
+            *w = {.format = Format::Q8_0, .rows = 96, .cols = 64, .storage = nullptr};
         kv = make_reference_backend()->allocate_kv(
             {.n_blocks = 1, .block_len = 16, .n_heads = 2, .k_dim = 64, .v_dim = 64});
     }
@@ -83,7 +85,8 @@ TEST(Fusion, NormsOfAnythingElseStayApart) {
 
 TEST(Fusion, NormsRotationsAndTheStore) {
     Parts p;
-    const Tensor q = p.heads(4), k = p.heads(2), v = p.heads(2), table = p.r.take(DType::F32, RowsOf::tokens, {4, 32, 2});
+    const Tensor q = p.heads(4), k = p.heads(2), v = p.heads(2),
+                 table = p.r.take(DType::F32, RowsOf::tokens, {4, 32, 2});
     p.r.add(RmsNorm{q, q, &p.norm, 1e-6f});
     p.r.add(RmsNorm{k, k, &p.other_norm, 1e-6f});
     p.r.add(Rope{q, table, RopePairing::interleaved, 0});
@@ -129,7 +132,10 @@ TEST(Fusion, HeadsThatDifferStayApart) {
              p.r.add(Rope{q, table, RopePairing::half});
              p.r.add(Rope{k, table, RopePairing::interleaved});
          }},
-        {"q alone is rotated", [](Parts& p, Tensor q, Tensor, Tensor table) { p.r.add(Rope{q, table}); }},
+        {"q alone is rotated",
+         [](Parts& p, Tensor q, Tensor, Tensor table) {
+             p.r.add(Rope{q, table});
+         }},
         {"two eps",
          [](Parts& p, Tensor q, Tensor k, Tensor) {
              p.r.add(RmsNorm{q, q, &p.norm, 1e-5f});
@@ -158,7 +164,8 @@ TEST(Fusion, HeadsThatDifferStayApart) {
         const Tensor k = p.heads(2);
         c.add(p, p.heads(4), k, p.r.take(DType::F32, RowsOf::tokens, {4, 32, 2}));
         p.r.add(StoreKv{p.kv.get(), k, p.heads(2), p.r.inputs().slots});
-        // A later part may still fit together; the store and what differs must not be in one op with the rest.
+        // A later part may still fit together; the store and what differs must not be in one op with the
+        // rest.
         const Record fused = fuse(p.r, all);
         for (const AnyOp& op : fused.ops()) {
             const auto* heads = std::get_if<PrepareHeads>(&op);
@@ -190,28 +197,31 @@ TEST(Fusion, OtherProductsStayApart) {
         add(p, p.rows(64), p.rows(96), p.rows(96));
         return p.fused();
     };
-    EXPECT_EQ(fused([](Parts& p, Tensor x, Tensor a, Tensor b) {  // the other way round
-                  p.r.add(Matmul{.x = x, .products = {{.out = a, .w = &p.gate}, {.out = b, .w = &p.up}}, .n = 2});
-                  p.r.add(SiluMul{b, b, a});
-              }),
-              "Matmul SiluMul");
-    EXPECT_EQ(fused([](Parts& p, Tensor x, Tensor a, Tensor b) {  // with a bias
-                  p.r.add(Matmul{.x = x,
-                                 .products = {{.out = a, .w = &p.gate, .bias = &p.norm}, {.out = b, .w = &p.up}},
-                                 .n = 2});
-                  p.r.add(SiluMul{a, a, b});
-              }),
-              "Matmul SiluMul");
+    EXPECT_EQ(
+        fused([](Parts& p, Tensor x, Tensor a, Tensor b) {  // the other way round
+            p.r.add(Matmul{.x = x, .products = {{.out = a, .w = &p.gate}, {.out = b, .w = &p.up}}, .n = 2});
+            p.r.add(SiluMul{b, b, a});
+        }),
+        "Matmul SiluMul");
+    EXPECT_EQ(
+        fused([](Parts& p, Tensor x, Tensor a, Tensor b) {  // with a bias
+            p.r.add(Matmul{.x = x,
+                           .products = {{.out = a, .w = &p.gate, .bias = &p.norm}, {.out = b, .w = &p.up}},
+                           .n = 2});
+            p.r.add(SiluMul{a, a, b});
+        }),
+        "Matmul SiluMul");
     EXPECT_EQ(fused([](Parts& p, Tensor x, Tensor a, Tensor b) {  // one product
                   p.r.add(Matmul{.x = x, .products = {{.out = a, .w = &p.gate}}, .n = 1});
                   p.r.add(SiluMul{a, a, b});
               }),
               "Matmul SiluMul");
-    EXPECT_EQ(fused([](Parts& p, Tensor x, Tensor a, Tensor b) {  // another activation
-                  p.r.add(Matmul{.x = x, .products = {{.out = a, .w = &p.gate}, {.out = b, .w = &p.up}}, .n = 2});
-                  p.r.add(ClampedSiluMul{a, a, b, 1.7f, 7});
-              }),
-              "Matmul ClampedSiluMul");
+    EXPECT_EQ(
+        fused([](Parts& p, Tensor x, Tensor a, Tensor b) {  // another activation
+            p.r.add(Matmul{.x = x, .products = {{.out = a, .w = &p.gate}, {.out = b, .w = &p.up}}, .n = 2});
+            p.r.add(ClampedSiluMul{a, a, b, 1.7f, 7});
+        }),
+        "Matmul ClampedSiluMul");
 }
 
 }  // namespace

@@ -10,7 +10,8 @@ namespace {
 
 Record two_ops() {
     Record r(StepShape{.n_tokens = 4});
-    const Tensor x = r.take(DType::F32, RowsOf::tokens, {4, 8}), y = r.take(DType::F32, RowsOf::tokens, {4, 8});
+    const Tensor x = r.take(DType::F32, RowsOf::tokens, {4, 8}),
+                 y = r.take(DType::F32, RowsOf::tokens, {4, 8});
     r.add(op::Add{x, y});
     r.add(op::Gelu{x, x});
     return r;

@@ -1,5 +1,5 @@
-// Records as values: printed, compared, hashed, their workspace; classes of steps and their packed input; what an
-// op costs.
+// Records as values: printed, compared, hashed, their workspace; classes of steps and their packed input;
+// what an op costs.
 #include "backend/record.h"
 
 #include <gtest/gtest.h>
@@ -58,7 +58,8 @@ TEST(Record, WorkspaceIsUsedAgainAfterAReset) {
     Record r(StepShape{.n_tokens = 8});
     const Tensor kept = r.take(DType::F32, RowsOf::tokens, {8, 64});
     const size_t mark = r.mark();
-    const Tensor a = r.take(DType::F32, RowsOf::tokens, {8, 100}), b = r.take(DType::I32, RowsOf::tokens, {8});
+    const Tensor a = r.take(DType::F32, RowsOf::tokens, {8, 100}),
+                 b = r.take(DType::I32, RowsOf::tokens, {8});
     EXPECT_GE(a.offset, kept.offset + kept.n_bytes());
     EXPECT_GE(b.offset, a.offset + a.n_bytes());
     const size_t most = r.workspace_bytes();
@@ -124,9 +125,9 @@ TEST(StepInput, PartsDoNotOverlapAndKeepTheirPlaces) {
                           .n_edits = 3,
                           .mask_words = 2};
     const InputTensors in(shape);
-    const std::vector<Tensor> parts = {in.counts,       in.ids,          in.positions,   in.slots,
-                                       in.seq_start,    in.block_table,  in.window_slots, in.window_table,
-                                       in.logits_rows,  in.hidden_rows,  in.draw_rows,   in.edits,
+    const std::vector<Tensor> parts = {in.counts,      in.ids,         in.positions,    in.slots,
+                                       in.seq_start,   in.block_table, in.window_slots, in.window_table,
+                                       in.logits_rows, in.hidden_rows, in.draw_rows,    in.edits,
                                        in.masks};
     size_t end = 0;
     for (const Tensor& t : parts) {
@@ -171,7 +172,8 @@ TEST(Costs, BytesAndProductsOfTheRowsThereAre) {
 TEST(Costs, EmbeddingsAndExpertsCountWhatIsRead) {
     const Weight table{.format = Format::F16, .rows = 1000, .cols = 64, .storage = nullptr};
     Record r(StepShape{.n_tokens = 8});
-    const Tensor x = r.take(DType::F32, RowsOf::tokens, {8, 64}), ids = r.take(DType::I32, RowsOf::tokens, {8, 2});
+    const Tensor x = r.take(DType::F32, RowsOf::tokens, {8, 64}),
+                 ids = r.take(DType::I32, RowsOf::tokens, {8, 2});
     const Tensor y = r.take(DType::F32, RowsOf::tokens, {8, 2, 96});
     const StepCounts counts{.n_tokens = 2};
     EXPECT_EQ(bytes_of(Embed{x, r.inputs().ids, &table}, counts), 2u * 64 * 2 + 2 * 64 * 4 + 2 * 4);
@@ -195,7 +197,8 @@ TEST(Costs, AttentionReadsTheCacheAsFarAsItGoes) {
                                      .k_dim = 32,
                                      .v_dim = 32});
     Record r(StepShape{.n_tokens = 2, .n_seqs = 2, .max_blocks = 2});
-    const Tensor q = r.take(DType::F32, RowsOf::tokens, {2, 4, 32}), out = r.take(DType::F32, RowsOf::tokens, {2, 4, 32});
+    const Tensor q = r.take(DType::F32, RowsOf::tokens, {2, 4, 32}),
+                 out = r.take(DType::F32, RowsOf::tokens, {2, 4, 32});
     const InputTensors& in = r.inputs();
     Attention a{.out = out,
                 .q = q,

@@ -101,8 +101,9 @@ class Analysis {
             const double off = (static_cast<double>(n) / 2 + 4) * eps * size / s;
             for (int64_t i = 0; i < n; ++i) {
                 const double d = std::fabs(wide(x[i]) - mean) / s, w = std::fabs(weight(*op.w, i));
-                bound.push_back(w * (off * (2 + 2 * d + 2 * d * off) + (static_cast<double>(n) + 8) * eps * d) +
-                                4 * eps * (w * d + std::fabs(weight(*op.bias, i))));
+                bound.push_back(
+                    w * (off * (2 + 2 * d + 2 * d * off) + (static_cast<double>(n) + 8) * eps * d) +
+                    4 * eps * (w * d + std::fabs(weight(*op.bias, i))));
             }
         });
     }
@@ -207,9 +208,9 @@ class Analysis {
         for (int64_t r = 0; r < counts().n_logits; ++r) {
             const DrawRow& draw = *reinterpret_cast<const DrawRow*>(input(op.rows) + r * op.rows.row_stride);
             const auto* edits = reinterpret_cast<const LogitEdit*>(op.edits ? input(op.edits) : nullptr);
-            const auto* mask = op.masks ? reinterpret_cast<const uint64_t*>(input(op.masks) +
-                                                                           r * op.masks.row_stride)
-                                        : nullptr;
+            const auto* mask =
+                op.masks ? reinterpret_cast<const uint64_t*>(input(op.masks) + r * op.masks.row_stride)
+                         : nullptr;
             const std::span<const float> logits(row(op.logits, r), static_cast<size_t>(op.logits.row_len()));
             const bool clear = draw_is_clear(logits, draw, edits, mask);
             tokens.bound.push_back(clear ? 0 : anything);
@@ -263,7 +264,8 @@ class Analysis {
         });
     }
 
-    // Float products in any order, and activations rounded to int8 in groups of 32 where weights are quantized.
+    // Float products in any order, and activations rounded to int8 in groups of 32 where weights are
+    // quantized.
     std::vector<Sum> product(const Weight& w, const float* x, const Weight* bias, int64_t first_bias) const {
         const WeightView& view = made_.views.at(&w);
         const bool rounded = format_info(w.format).block_len > 1;

@@ -1,5 +1,5 @@
-// How far a device may be from the reference in each element of an op's results, derived from the op's inputs:
-// float sums in any order, activations rounded to int8 where the weights are quantized.
+// How far a device may be from the reference in each element of an op's results, derived from the op's
+// inputs: float sums in any order, activations rounded to int8 where the weights are quantized.
 #pragma once
 
 #include <vector>

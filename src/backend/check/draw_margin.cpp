@@ -77,7 +77,8 @@ bool draw_is_clear(std::span<const float> logits, const DrawRow& row, const Logi
         ranked.resize(std::max<size_t>(n, 1));
     }
     for (const int32_t id : ranked) {
-        if (row.min_p > 0 && std::fabs(weight(id) - static_cast<double>(row.min_p)) <= error(id)) return false;
+        if (row.min_p > 0 && std::fabs(weight(id) - static_cast<double>(row.min_p)) <= error(id))
+            return false;
     }
     std::erase_if(ranked, [&](int32_t id) { return weight(id) < static_cast<double>(row.min_p); });
     if (!has_top_k) std::ranges::sort(ranked);

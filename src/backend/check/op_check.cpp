@@ -11,7 +11,8 @@ namespace smelt {
 namespace {
 
 void put(RandomRecord& r, const MemoryState& state) {
-    for (size_t b = 0; b < state.buffers.size(); ++b) r.be.write(r.record.buffers()[b], state.buffers[b].data());
+    for (size_t b = 0; b < state.buffers.size(); ++b)
+        r.be.write(r.record.buffers()[b], state.buffers[b].data());
     const size_t block = r.kv->shape().block_bytes();
     for (int64_t b = 0; b < r.kv->shape().n_blocks; ++b)
         r.kv->write_block(static_cast<int32_t>(b),
@@ -75,8 +76,8 @@ struct Comparison {
     void judge(const Tensor& t, int64_t row, int64_t column, double got, double expected, double bound) {
         const bool same = got == expected || (std::isnan(got) && std::isnan(expected));
         if (same || std::isinf(bound) || std::fabs(got - expected) <= bound || !difference.empty()) return;
-        difference = fmt::format("row {} of {}, column {} of {}: expected {:.9g}, got {:.9g}, bound {:.3g}", row,
-                                 counts.rows(t), column, t.row_len(), expected, got, bound);
+        difference = fmt::format("row {} of {}, column {} of {}: expected {:.9g}, got {:.9g}, bound {:.3g}",
+                                 row, counts.rows(t), column, t.row_len(), expected, got, bound);
     }
 
     // Rows of the cache that this step has slots for; the others keep their bytes.
@@ -94,7 +95,8 @@ struct Comparison {
                 for (size_t c = 0; c < a.size() && difference.empty(); ++c) {
                     const auto d = std::fabs(static_cast<double>(a[c]) - static_cast<double>(b[c]));
                     if (!(d <= bound * (1 + std::fabs(static_cast<double>(b[c])))) && a[c] != b[c])
-                        difference = fmt::format("cache at {}: expected {:.9g}, got {:.9g}", first, b[c], a[c]);
+                        difference =
+                            fmt::format("cache at {}: expected {:.9g}, got {:.9g}", first, b[c], a[c]);
                 }
                 std::memcpy(untouched.kv.data() + first, got.kv.data() + first, row);
             }
@@ -136,8 +138,7 @@ std::string check_random_record(Backend& device, Backend& reference, const Rando
         const OpBounds bounds = bounds_of(op, expected, before, right);
         Comparison c{tested.input.counts(), std::move(before), {}};
         for (const OutputBound& o : bounds.outputs) c.output(o, after, right);
-        if (is_store(op))
-            c.cache(tested, bounds.kv, after, right);
+        if (is_store(op)) c.cache(tested, bounds.kv, after, right);
         c.rest(after);
         if (!c.difference.empty())
             return fmt::format("op {} of {}, {}: {}", i + 1, ops.size(), print_op(op), c.difference);

@@ -57,6 +57,9 @@ class RandomRecord {
     static constexpr float untouched = -77777.0f;  // what memory holds that nothing was put into
 
  private:
+    static constexpr int max_magnitude = 5;  // 4^5: products of such values are far from overflow
+    static constexpr int64_t vocab_rows = 37;
+
     struct Live {
         Tensor tensor;
         int magnitude;  // about log4 of the largest value
