@@ -161,12 +161,11 @@ TEST(Embed, IdsOfTheLaunchBefore) {
             logits[2 * vocab + 7] = 1;
             draws.set_structs<DrawRow>(draws.in().draw_rows,
                                        std::vector<DrawRow>(3, {.temperature = 0, .draws = 1}));
-            const auto result = [&] { return draws.empty({3}, 0, RowsOf::logits); };
             const Tensor tokens = draws.ints({3}, {9, 9, 9}, RowsOf::logits);
             draws.record.results.tokens = tokens;
             draws.add(Sample{.tokens = tokens,
-                             .logprobs = result(),
-                             .log_sums = result(),
+                             .logprobs = draws.empty({3}, 0, RowsOf::logits),
+                             .log_sums = draws.empty({3, 2}, 0, RowsOf::logits),
                              .logits = draws.floats({3, vocab}, logits, 0, RowsOf::logits),
                              .rows = draws.in().draw_rows,
                              .edits = {},

@@ -216,7 +216,8 @@ class Analysis {
             tokens.bound.push_back(clear ? 0 : anything);
             const double sum = std::fabs(wide(*at<float>(after_, op.log_sums, r)));
             const double off = (static_cast<double>(logits.size()) + 40) * eps + 4 * eps * sum;
-            sums.bound.push_back(off);
+            // The second float is the rest that the first has no digits for.
+            sums.bound.insert(sums.bound.end(), {off, off + 4 * eps * (sum + 1)});
             logprobs.bound.push_back(clear ? off + 4 * eps * (sum + 40) : anything);
         }
         result.outputs = {tokens, logprobs, sums};

@@ -257,7 +257,7 @@ void RandomRecord::add_Sample() {
     }
     const Tensor tokens = take(DType::I32, RowsOf::logits, 1, {}, 0);
     const Tensor logprobs = take(DType::F32, RowsOf::logits, 1, {}, 0),
-                 log_sums = take(DType::F32, RowsOf::logits, 1, {}, 0);
+                 log_sums = take(DType::F32, RowsOf::logits, 1, {2}, 0);
     record.add(op::Sample{tokens, logprobs, log_sums, fresh({vocab}, RowsOf::logits, 1, 3), in.draw_rows,
                           in.edits, in.masks});
 }
