@@ -2,7 +2,7 @@
 // apart, for the parts that are not to be seen otherwise.
 #include "apps/bench_ops.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <map>

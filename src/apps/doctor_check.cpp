@@ -1,7 +1,7 @@
 // The checks: random records of each op and format, and a tiny random model of each architecture.
 #include "apps/doctor_check.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
