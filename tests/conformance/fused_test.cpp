@@ -81,16 +81,22 @@ TEST(Fused, AddAndNorm) {
 }
 
 TEST(Fused, Heads) {
+    struct Parts {
+        bool norms, rope;
+    };
+    struct Dims {
+        int64_t dim, rotated;
+    };
     for (const Format format : kv_formats) {
-        for (const auto& [norms, rope] : {std::pair(true, true), {false, true}, {true, false}}) {
+        for (const Parts parts : {Parts{true, true}, {false, true}, {true, false}}) {
             for (const RopePairing pairing : {RopePairing::half, RopePairing::interleaved}) {
-                for (const auto& [dim, rotated] :
-                     {std::pair<int64_t, int64_t>{64, 64}, {128, 64}, {96, 96}}) {
+                for (const Dims dims : {Dims{64, 64}, {128, 64}, {96, 96}}) {
+                    const int64_t dim = dims.dim, rotated = dims.rotated;
                     const int n = 5;
                     std::vector<std::unique_ptr<KvStorage>> caches;
                     fused_is_composed(
-                        fmt::format("{} heads of {}{}{}", to_string(format), dim, norms ? ", norms" : "",
-                                    rope ? ", rope" : ""),
+                        fmt::format("{} heads of {}{}{}", to_string(format), dim,
+                                    parts.norms ? ", norms" : "", parts.rope ? ", rope" : ""),
                         &Fusions::prepare_heads, {.n_tokens = n},
                         [&](Rig& rig, std::deque<Weight>& w) -> Outputs {
                             caches.push_back(rig.be.allocate_kv({.k_format = format,
@@ -112,8 +118,9 @@ TEST(Fused, Heads) {
                                                 b = encode_vector(normal(dim, 6));
                             w.push_back(rig.vector(a));
                             w.push_back(rig.vector(b));
-                            if (norms) rig.add(RmsNorm{q, q, &w[0], 1e-6f}).add(RmsNorm{k, k, &w[1], 1e-6f});
-                            if (rope)
+                            if (parts.norms)
+                                rig.add(RmsNorm{q, q, &w[0], 1e-6f}).add(RmsNorm{k, k, &w[1], 1e-6f});
+                            if (parts.rope)
                                 rig.add(Rope{q, table, pairing, dim - rotated})
                                     .add(Rope{k, table, pairing, dim - rotated});
                             rig.add(StoreKv{caches.back().get(), k, v, rig.in().slots});
