@@ -125,8 +125,9 @@ struct Comparison {
 
 }  // namespace
 
-std::string check_random_record(Backend& device, Backend& reference, const RandomRecordOptions& options,
+std::string check_random_record(Backend& device, Backend& reference, RandomRecordOptions options,
                                 const Choices& choices) {
+    options.fusions = device.fusions();
     RandomRecord tested(device, options, choices), expected(reference, options, choices);
     const MemoryState start{tested.contents, tested.kv_contents};
     MemoryState before = start;

@@ -19,6 +19,12 @@ std::span<const std::string_view> op_names() {
     return names;
 }
 
+bool may_have(const Fusions& fusions, std::string_view op) {
+    if (op == "AddRmsNorm") return fusions.add_rms_norm;
+    if (op == "PrepareHeads") return fusions.prepare_heads;
+    return op != "GatedMatmul" || fusions.gated_matmul;
+}
+
 Choices::Choices(std::span<const uint8_t> bytes) : bytes_(bytes.begin(), bytes.end()) {
     uint64_t seed = 0xcbf29ce484222325u;  // FNV-1a
     for (const uint8_t b : bytes) seed = (seed ^ b) * 0x100000001b3u;
@@ -69,10 +75,11 @@ RandomRecord::RandomRecord(Backend& backend, const RandomRecordOptions& options,
     n_used_ = c_.between(1, std::min<int64_t>(n_experts_, 4));
     fill_input();
     fill_kv();
+    CHECK(options_.op.empty() || may_have(options_.fusions, options_.op), "{}", options_.op);
     for (int i = 0; i < options_.n_ops; ++i) {
         std::string_view name = options_.op;
         // What draws reads inputs that only records of its own have.
-        while (name.empty() || (name == "Sample" && options_.op.empty()))
+        while (name.empty() || (name == "Sample" && options_.op.empty()) || !may_have(options_.fusions, name))
             name = op_names()[static_cast<size_t>(c_.below(static_cast<int64_t>(op_names().size())))];
         add(name);
     }

@@ -39,6 +39,7 @@ struct RandomRecordOptions {
     std::string_view op = {};           // "Matmul", ...; empty: any
     std::optional<Format> format = {};  // of weights; none: any
     int n_ops = 1;
+    Fusions fusions = {};  // fused ops that the record may have
 };
 
 class RandomRecord {
@@ -129,5 +130,7 @@ class RandomRecord {
 
 // Names of all ops, in the order of the list.
 std::span<const std::string_view> op_names();
+// Fused ops are only for devices that ask for them.
+bool may_have(const Fusions& fusions, std::string_view op);
 
 }  // namespace smelt
