@@ -9,8 +9,8 @@
 namespace smelt {
 
 // Before each op the reference gets what the device's memory held, so that every op is judged by its own
-// inputs, and memory that the op does not write must stay as it was. Fused
-// ops are those that the device asks for. Returns "" or what differs.
+// inputs, and memory that the op does not write must stay as it was. Fused ops are those that the device asks
+// for. Returns "" or what differs.
 std::string check_random_record(Backend& device, Backend& reference, RandomRecordOptions options,
                                 const Choices& choices);
 
