@@ -7,11 +7,13 @@
 #include <bit>
 #include <chrono>
 
+#include "apps/bench_ops.h"
 #include "apps/bench_serve.h"
 #include "apps/device_options.h"
 #include "apps/hub_model.h"
 #include "apps/kv_option.h"
 #include "apps/shapes.h"
+#include "apps/trace_file.h"
 #include "apps/verbs.h"
 #include "base/bandwidth.h"
 #include "base/cpu_info.h"
@@ -27,7 +29,7 @@ struct BenchOptions {
     std::string model, shape, format = "q8_0";
     KvFormats kv = {};
     int n_prompt = 512, n_decode = 64, depth = 0, chunk = 512, n_runs = 5, n_layers = 0;
-    bool json = false, list_shapes = false, report = false;
+    bool json = false, list_shapes = false, report = false, ops = false;
     DeviceOptions device;
     ServeBenchOptions serve;
 };
@@ -232,6 +234,8 @@ void report(BenchOptions o) {
 }
 
 void run(const BenchOptions& o) {
+    if (o.ops && (o.report || o.list_shapes || !o.serve.target.empty() || o.device.trace != nullptr))
+        throw CLI::ValidationError("--ops", "is without --report, --list-shapes, --serve and --trace");
     if (o.list_shapes) return print_shapes(o.json);
     if (!o.serve.target.empty()) {
         ServeBenchOptions serve = o.serve;
@@ -251,8 +255,20 @@ void run(const BenchOptions& o) {
     } else {
         file = make_shape(o, name);
     }
-    const auto backend = o.device.open();
+    Trace trace;
+    BackendOptions options = o.device.backend();
+    if (o.ops) options.trace = &trace;
+    const auto backend = make_backend(o.device.name(), options);
     const auto model = load_model(override_rope_scaling(file, o.device.rope_scaling), *backend);
+    if (o.ops) {
+        return bench_ops(name, *model, *backend, trace,
+                         {.n_prompt = o.n_prompt,
+                          .n_decode = o.n_decode,
+                          .depth = o.depth,
+                          .n_runs = o.n_runs,
+                          .kv = o.kv,
+                          .json = o.json});
+    }
     const Result result = measure(o, *model, *backend);
     (o.json ? print_json : print_table)(o, name, *model, *backend, result);
 }
@@ -273,6 +289,9 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_flag(
         "--report", o->report,
         "Measure shapes and formats from small to large and print them as a table, for docs/METAL.md");
+    verb->add_flag(
+        "--ops", o->ops,
+        "Measure each op of the model by itself, in a prefill step of --prompt tokens and in decode");
     verb->add_flag("--list-shapes", o->list_shapes, "Print the shapes and their sizes, and nothing else");
     verb->add_option("-p,--prompt", o->n_prompt, "Tokens of prefill; 0: none")
         ->check(CLI::Range(0, 1 << 20))
@@ -320,9 +339,10 @@ Verb add_bench(CLI::App& smelt) {
         "64\n"
         "  smelt bench --shape qwen3-4b --format q4_0 -p 0 --depth 4096 --json\n"
         "  smelt bench --shape gpt-oss-20b --format mxfp4 --layers 4\n"
+        "  smelt bench --shape qwen3-0.6b --format q4_0 --ops\n"
         "  smelt bench --report --device metal\n"
         "  smelt bench --serve models/demo-23m --clients 1,8,32 --good-ttft 200");
-    return {verb, [o] { run(*o); }};
+    return {verb, [o] { run_traced(o->device, [&] { run(*o); }); }};
 }
 
 }  // namespace smelt

@@ -298,6 +298,8 @@ void measure(const ServeBenchOptions& o, const Address& address) {
 }  // namespace
 
 void bench_serve(const ServeBenchOptions& o) {
+    if (o.device.trace != nullptr && o.target.starts_with("http"))
+        throw CLI::ValidationError("--trace", "the steps of " + o.target + " run in another process");
     if (o.target.starts_with("http://")) return measure(o, parse_url(o.target));
     if (o.target.starts_with("https://"))
         throw Error("{}: https is not measured; give an http:// address", o.target);
@@ -306,7 +308,7 @@ void bench_serve(const ServeBenchOptions& o) {
     ModelSet::Options set;
     set.open.device = o.device.name();
     set.open.rope_scaling = o.device.rope_scaling;
-    set.open.backend.n_threads = o.device.n_threads;
+    set.open.backend = o.device.backend();
     set.open.kv_tokens = 16384;
     set.open.engine.scheduler.max_seqs = std::max(32, most);
     set.open.engine.max_queue = std::max(256, most);

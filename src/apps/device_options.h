@@ -15,10 +15,14 @@ struct DeviceOptions {
     int n_threads = 0;
     std::string device_map = {}, rope_scaling = {};
     int tensor_parallel = 1;
+    std::string trace_file = {};  // empty: none
+    Trace* trace = nullptr;       // see run_traced()
 
     // What make_backend() takes.
     std::string name() const { return device_map.empty() ? device : device + "," + device_map; }
-    BackendOptions backend() const { return {.n_threads = n_threads, .tensor_parallel = tensor_parallel}; }
+    BackendOptions backend() const {
+        return {.n_threads = n_threads, .tensor_parallel = tensor_parallel, .trace = trace};
+    }
     std::unique_ptr<Backend> open() const { return make_backend(name(), backend()); }
 };
 
@@ -42,6 +46,9 @@ inline void add_model_options(CLI::App& verb, DeviceOptions& o) {
     verb.add_option("--rope-scaling", o.rope_scaling,
                     "Stretch the context: yarn[,factor=4,original=32768], linear[,factor=2], or none; "
                     "default: as the model says");
+    verb.add_option("--trace", o.trace_file,
+                    "Write the time of every op of every step as a Chrome trace, and their sums to stderr")
+        ->type_name("FILE");
 }
 
 }  // namespace smelt

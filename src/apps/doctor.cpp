@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "apps/device_options.h"
+#include "apps/doctor_check.h"
 #include "apps/units.h"
 #include "apps/verbs.h"
 #include "apps/version.h"
@@ -18,7 +19,7 @@ namespace {
 
 struct Options {
     DeviceOptions device;
-    bool json = false;
+    bool json = false, check = false;
 };
 
 struct Findings {
@@ -139,6 +140,7 @@ void print_json(const Findings& f) {
 }
 
 void run(const Options& o) {
+    if (o.check) return check_device(o.device, o.json);
     const Findings f = examine(o);
     o.json ? print_json(f) : print_text(f);
 }
@@ -149,9 +151,13 @@ Verb add_doctor(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb = smelt.add_subcommand("doctor", "Show what this machine has and what smelt uses of it");
     add_device_options(*verb, o->device);
+    verb->add_flag(
+        "--check", o->check,
+        "Compare every op, number format and architecture on the device with the scalar reference");
     verb->add_flag("--json", o->json, "For programs");
     verb->footer(
-        "Examples:\n  smelt doctor\n  smelt doctor --threads 1 --json | jq .memory.read_bytes_per_s");
+        "Examples:\n  smelt doctor\n  smelt doctor --check --device cpu\n  smelt doctor --threads 1 --json | "
+        "jq .memory.read_bytes_per_s");
     return {verb, [o] { run(*o); }};
 }
 

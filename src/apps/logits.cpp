@@ -4,6 +4,7 @@
 #include "apps/device_options.h"
 #include "apps/hub_model.h"
 #include "apps/kv_option.h"
+#include "apps/trace_file.h"
 #include "apps/verbs.h"
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -60,7 +61,7 @@ Verb add_logits(CLI::App& smelt) {
     verb->footer(
         "Example:\n  smelt logits models/demo-5m --ids 5,17,3 --output logits.npy\n"
         "  python3 -c \"import numpy; print(numpy.load('logits.npy').argmax(1))\"");
-    return {verb, [o] { write_logits(*o); }};
+    return {verb, [o] { run_traced(o->device, [&] { write_logits(*o); }); }};
 }
 
 }  // namespace smelt

@@ -9,6 +9,7 @@
 #include "apps/kv_option.h"
 #include "apps/run_session.h"
 #include "apps/terminal.h"
+#include "apps/trace_file.h"
 #include "apps/verbs.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -148,7 +149,7 @@ Verb add_run(CLI::App& smelt) {
         "Examples:\n  smelt run models/demo-23m\n  smelt run models/demo-23m -p 'What is ripgrep?' --temp 0\n"
         "  git diff | smelt run models/demo-23m -p 'Describe this change.' -f -\n\n"
         "In a conversation, /help lists the commands; Ctrl-C stops an answer, Ctrl-D ends.");
-    return {verb, [o] { run(*o); }};
+    return {verb, [o] { run_traced(o->run.device, [&] { run(*o); }); }};
 }
 
 }  // namespace smelt

@@ -13,6 +13,7 @@
 #include "apps/kv_option.h"
 #include "apps/serve_config.h"
 #include "apps/service_manager.h"
+#include "apps/trace_file.h"
 #include "apps/verbs.h"
 #include "apps/version.h"
 #include "base/error.h"
@@ -57,12 +58,13 @@ std::pair<std::string, std::string> split_model(const std::string& text) {
 ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
     const int max_seqs = m.max_seqs.value_or(o.max_seqs);
     ChatModelOptions open{.device = m.device.value_or(o.device.name()),
-                          .backend = {.n_threads = m.threads.value_or(o.device.n_threads)},
+                          .backend = o.device.backend(),
                           .rope_scaling = o.device.rope_scaling,
                           .n_ctx = m.context.value_or(o.n_ctx),
                           .kv_tokens = m.kv_tokens.value_or(o.kv_tokens),
                           .kv = o.kv,
                           .engine = {.scheduler = {.max_seqs = max_seqs}, .max_queue = o.max_queue}};
+    open.backend.n_threads = m.threads.value_or(o.device.n_threads);
     open.engine.scheduler.max_batch_tokens = std::max(512, 2 * max_seqs);
     return open;
 }
@@ -310,7 +312,7 @@ Verb add_serve(CLI::App& smelt) {
         "  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", "
         "\"content\": "
         "\"What is 12 + 30?\"}]}'");
-    return {verb, [o, verb] { run(*o, *verb); }};
+    return {verb, [o, verb] { run_traced(o->device, [&] { run(*o, *verb); }); }};
 }
 
 }  // namespace smelt

@@ -60,7 +60,8 @@ class Backend {
     virtual void write(const Tensor& t, const void* bytes) = 0;
     virtual void read(const Tensor& t, void* bytes) = 0;
 
-    // From now on, steps are timed op by op into `trace`; null: not. Devices without such a way ignore it.
+    // From now on, steps are timed op by op into `trace`, which several devices may share; null: not. Devices
+    // that cannot time their ops add nothing to it.
     virtual void set_trace(Trace* trace) { (void)trace; }
 };
 
@@ -68,6 +69,7 @@ struct BackendOptions {
     int n_threads = 0;        // 0: one per physical core
     std::string isa = {};     // cpu only, cpu/isa.cpp: "avx2", "portable", ...; "" is the best there is
     int tensor_parallel = 1;  // partners that share the work on every weight that may be cut
+    Trace* trace = nullptr;   // what set_trace() gets
 };
 
 // A device that smelt knows, and whether it is here.

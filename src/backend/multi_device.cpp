@@ -11,7 +11,6 @@
 #include "backend/fusion.h"
 #include "backend/placed_kv.h"
 #include "backend/placement.h"
-#include "backend/trace.h"
 #include "base/cpu_info.h"
 #include "base/thread_pool.h"
 
@@ -71,8 +70,7 @@ class MultiDevice : public Backend {
                    .rest = rest,
                    .vector_share = [this](const Weight& w, const Split& split,
                                           int device) { return vector_share(w, split, device); }},
-          pool_(devices_.n),
-          traces_(backends_.size()) {}
+          pool_(devices_.n) {}
 
     // Of the device that has least. Devices of one host have the same memory, and how a KV cache is spread
     // over others is known when it is allocated.
@@ -140,9 +138,6 @@ class MultiDevice : public Backend {
             run(phase);
             for (const Move& m : phase.moves) std::visit([&](const auto& move) { make(move, counts); }, m);
         }
-        for (Trace& t : traces_) {
-            if (trace_ != nullptr) trace_->take(t);
-        }
         holder_ = program.holder;
         if (results_.size() < program.result_bytes) results_.resize(program.result_bytes);
         for (const MultiProgram::Result& r : program.results) {
@@ -164,9 +159,7 @@ class MultiDevice : public Backend {
         at(d).read(t, bytes);
     }
     void set_trace(Trace* trace) override {
-        trace_ = trace;
-        for (size_t d = 0; d < backends_.size(); ++d)
-            backends_[d]->set_trace(trace == nullptr ? nullptr : &traces_[d]);
+        for (auto& b : backends_) b->set_trace(trace);
     }
 
  protected:
@@ -285,8 +278,6 @@ class MultiDevice : public Backend {
     std::vector<std::unique_ptr<Backend>> backends_;
     Devices devices_;
     ThreadPool pool_;
-    std::vector<Trace> traces_;  // one a device: these run at the same time
-    Trace* trace_ = nullptr;
     MultiProgram* program_ = nullptr;
     const StepInput* input_ = nullptr;
     StepInput own_input_;

@@ -1,6 +1,7 @@
 // The reference backend: scalar loops, double accumulation, ops one after the other. It is the specification
 // of every op and is never optimised.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -11,6 +12,7 @@
 #include "backend/backend.h"
 #include "backend/reference_draw.h"
 #include "backend/reference_memory.h"
+#include "backend/trace.h"
 #include "base/cpu_info.h"
 
 namespace smelt {
@@ -506,7 +508,13 @@ class ReferenceBackend : public Backend {
         CHECK(record_ != nullptr, "no step is under way");
         const Record& record = *std::exchange(record_, nullptr);
         Steps steps(workspace_.data(), *input_, drawn_);
-        for (const AnyOp& any : record.ops()) std::visit([&](const auto& op) { steps.run(op); }, any);
+        std::vector<Trace::Timing> timings;
+        for (size_t i = 0; i < record.ops().size(); ++i) {
+            const double begin = now();
+            std::visit([&](const auto& op) { steps.run(op); }, record.ops()[i]);
+            timings.push_back({static_cast<int>(i), begin, now()});
+        }
+        if (trace_ != nullptr) trace_->add_step(stream_, record, input_->counts(), timings);
         const StepResult result = result_of(record.results, workspace_.data(), input_->counts());
         drawn_.assign(result.tokens.begin(), result.tokens.end());
         return result;
@@ -514,8 +522,15 @@ class ReferenceBackend : public Backend {
 
     void write(const Tensor& t, const void* bytes) override { std::memcpy(place(t), bytes, t.n_bytes()); }
     void read(const Tensor& t, void* bytes) override { std::memcpy(bytes, place(t), t.n_bytes()); }
+    void set_trace(Trace* trace) override {
+        trace_ = trace;
+        if (trace != nullptr) stream_ = trace->add_stream("reference");
+    }
 
  private:
+    static double now() {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    }
     std::byte* place(const Tensor& t) {
         CHECK(t.dense() && t.space == Space::workspace);
         if (workspace_.size() < t.offset + t.n_bytes()) workspace_.resize(t.offset + t.n_bytes());
@@ -526,6 +541,8 @@ class ReferenceBackend : public Backend {
     std::vector<int32_t> drawn_;  // by the last step
     const Record* record_ = nullptr;
     const StepInput* input_ = nullptr;
+    Trace* trace_ = nullptr;
+    int stream_ = 0;  // of the trace
 };
 
 }  // namespace

@@ -23,9 +23,7 @@ std::string_view best_device() {
     return "cpu";
 }
 
-}  // namespace
-
-std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options) {
+std::unique_ptr<Backend> make_untraced(std::string_view name, const BackendOptions& options) {
     const bool is_map = name.find_first_of(",=") != std::string_view::npos;
     if (options.tensor_parallel != 1) {
         if (is_map) throw Error("tensor parallelism: expected one device, found the map {}", name);
@@ -42,6 +40,16 @@ std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOption
         if (info.missing.empty()) usable += ", " + info.name;
     }
     throw Error("device {}: expected one of {}", name, usable);
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_backend(std::string_view name, const BackendOptions& options) {
+    BackendOptions of_parts = options;
+    of_parts.trace = nullptr;  // a map hands it to its devices itself
+    auto backend = make_untraced(name, of_parts);
+    backend->set_trace(options.trace);
+    return backend;
 }
 
 }  // namespace smelt

@@ -1,9 +1,12 @@
-// Where the time of steps goes, op by op: summed, and as a Chrome trace. A device adds one entry for each op
-// of each step; see Backend::set_trace().
+// Where the time of steps goes, op by op. Devices add each step that they ran, see Backend::set_trace();
+// several devices and threads may share a trace. Knows nothing of files.
 #pragma once
 
 #include <cstdint>
+#include <mutex>
+#include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "backend/record.h"
@@ -12,24 +15,54 @@ namespace smelt {
 
 class Trace {
  public:
-    // Op `op` of the record took from begin to end, seconds of the steady clock.
-    void add(const Record& record, const StepCounts& counts, int op, double begin, double end);
+    // An event is 64 bytes: so many of them are 64 MB, and some 3000 steps of a model of 28 layers.
+    static constexpr size_t default_max_events = size_t{1} << 20;
+    explicit Trace(size_t max_events = default_max_events) : max_events_(max_events) {}
 
-    struct Event {
+    // A device whose steps are one after the other. Returns its number.
+    int add_stream(std::string name);
+
+    struct Timing {
+        int op;             // of the record
+        double begin, end;  // seconds of the steady clock
+    };
+    // In the order of time. Neighbours of the same op become one event.
+    void add_step(int stream, const Record& record, const StepCounts& counts,
+                  std::span<const Timing> timings);
+
+    struct Text {
         std::string name;   // "RmsNorm"
         std::string shape;  // the op as Record::print() has it
-        double begin = 0, end = 0;
-        size_t bytes = 0;
-        double flops = 0;
-        int n_tokens = 0;
     };
-    // Moves the events of another to the end of this: of a device that ran beside others.
-    void take(Trace& other);
-    const std::vector<Event>& events() const { return events_; }
+    struct Event {
+        int text, stream;  // where they are in the lists below
+        int64_t step;      // of the stream
+        int n_tokens;
+        double begin, end;
+        double bytes, flops;
+    };
+    struct Sum {  // of everything with one text
+        int64_t n = 0;
+        double seconds = 0, bytes = 0, flops = 0;
+    };
+    struct Contents {
+        std::vector<std::string> streams;
+        std::vector<Text> texts;
+        std::vector<Sum> sums;      // by text, of all events
+        std::vector<Event> events;  // the first of them, as many as are kept
+        uint64_t n_dropped = 0;
+    };
+    // What came since this was called last; streams stay.
+    Contents take();
 
  private:
-    std::vector<Event> events_;
-    int last_op_ = -1;
+    int text_of(const AnyOp& op);
+
+    std::mutex mutex_;
+    const size_t max_events_;
+    Contents contents_;
+    std::unordered_map<std::string, int> text_numbers_;  // by shape
+    std::vector<int64_t> n_steps_;                       // by stream
 };
 
 }  // namespace smelt

@@ -66,7 +66,7 @@ KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFo
 }
 
 DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRunnerOptions& options)
-    : model_(model), backend_(backend), shape_(shape_of(model.config(), options)) {
+    : model_(model), backend_(backend), shape_(shape_of(model.config(), options)), fuse_(options.fuse) {
     const ModelConfig& config = model.config();
     std::vector<KvShape> shapes;
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {
@@ -91,7 +91,7 @@ Record DeviceRunner::record(const StepShape& shape) const {
     Record record(shape);
     Step step(record, kv_);
     model_.forward(step);
-    return fuse(std::move(record), backend_.fusions());
+    return fuse_ == Fuse::nothing ? record : fuse(std::move(record), backend_.fusions());
 }
 
 Program& DeviceRunner::program_for(const StepShape& shape) {

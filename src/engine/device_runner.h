@@ -13,6 +13,9 @@
 
 namespace smelt {
 
+// Whether neighbouring ops become the fused forms that a device has (backend/fusion.h).
+enum class Fuse : uint8_t { as_device_has, nothing };
+
 struct DeviceRunnerOptions {
     int n_ctx = 0;     // tokens of one sequence at most; 0: as trained
     int n_blocks = 0;  // of the KV cache; 0: room for one sequence of n_ctx
@@ -21,6 +24,7 @@ struct DeviceRunnerOptions {
     // Blocks that windowed layers have, as window_parts_for() says; 0, or as many as n_blocks: as other
     // layers.
     int n_window_parts = 0;
+    Fuse fuse = Fuse::as_device_has;
 };
 
 // What a memory budget is divided by. Throws Error where the model cannot have a cache in these formats.
@@ -72,6 +76,7 @@ class DeviceRunner : public ModelRunner {
     };
     std::unordered_map<StepShape, Compiled, HashShape> programs_;
     uint64_t n_launches_ = 0;
+    Fuse fuse_;
 };
 
 }  // namespace smelt

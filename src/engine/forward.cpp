@@ -7,8 +7,9 @@
 
 namespace smelt {
 
-SequenceRunner::SequenceRunner(const Model& model, Backend& backend, int n_ctx, const KvFormats& kv)
-    : runner_(model, backend, {.n_ctx = n_ctx, .kv = kv}),
+SequenceRunner::SequenceRunner(const Model& model, Backend& backend, int n_ctx, const KvFormats& kv,
+                               Fuse fuse)
+    : runner_(model, backend, {.n_ctx = n_ctx, .kv = kv, .fuse = fuse}),
       blocks_(static_cast<size_t>(runner_.shape().n_blocks)) {
     std::iota(blocks_.begin(), blocks_.end(), 0);
 }

@@ -15,7 +15,8 @@ class SequenceRunner {
     enum class Logits { none, last, all };
 
     // Room for n_ctx tokens. Borrows model and backend. Throws Error when there is too little memory.
-    SequenceRunner(const Model& model, Backend& backend, int n_ctx, const KvFormats& kv);
+    SequenceRunner(const Model& model, Backend& backend, int n_ctx, const KvFormats& kv,
+                   Fuse fuse = Fuse::as_device_has);
 
     // Runs the next tokens in one step and returns the logits asked for, (rows, vocab_size), valid until the
     // next call. Ids must be in the vocabulary, and the tokens fit into n_ctx.

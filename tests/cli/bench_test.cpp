@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 
 #include "base/json.h"
 #include "cli/command.h"
@@ -44,6 +45,44 @@ TEST(Bench, ADecodeStepReadsTheChosenExpertsOnly) {
     EXPECT_EQ(j["weight_bytes_per_token"].get<int64_t>(), head + attention + router + used * expert);
     EXPECT_GT(j["weight_bytes"].get<int64_t>(), 2 * head + attention + router + experts * expert);
     EXPECT_GT(j["decode"]["tokens_per_s"]["median"].get<double>(), 0);
+}
+
+TEST(Bench, OpsOfAModelAreMeasuredOneByOne) {
+    const CommandResult r =
+        smelt_command("bench " SMELT_MODELS "/demo-5m --ops -p 16 -n 4 -d 8 --runs 2 --threads 2 --json");
+    ASSERT_EQ(r.status, 0) << r.err;
+    const Json phases = parse_json(r.out, "bench")["phases"];
+    ASSERT_EQ(phases.size(), 2u);
+    EXPECT_EQ(phases[0]["phase"], "prefill");
+    EXPECT_EQ(phases[0]["tokens_per_step"], 16);
+    EXPECT_EQ(phases[1]["phase"], "decode");
+    EXPECT_EQ(phases[1]["steps"], 8);
+    for (const Json& phase : phases) {
+        double share = 0;
+        std::set<std::string> names, parts;
+        for (const Json& op : phase["ops"]) {
+            const bool part = op["part_of_fused_op"].get<bool>();
+            (part ? parts : names).insert(op["op"].get<std::string>());
+            if (!part) share += op["share"].get<double>();
+            EXPECT_GT(op["seconds"].get<double>(), 0) << op;
+            EXPECT_GT(op["per_step"].get<double>(), 0) << op;
+            EXPECT_GT(op["bytes_per_s"].get<double>(), 0) << op;
+            EXPECT_EQ(
+                op.contains("flops_per_s"),
+                op["op"].get<std::string>().find("Matmul") != std::string::npos || op["op"] == "Attention")
+                << op;
+        }
+        EXPECT_NEAR(share, 1, 1e-6);
+        for (const char* name : {"Embed", "Matmul", "Attention"}) EXPECT_TRUE(names.contains(name)) << name;
+        for (const char* name : {"RmsNorm", "Rope", "SiluMul", "StoreKv"})
+            EXPECT_TRUE(names.contains(name) || parts.contains(name)) << name << phase.dump(1);
+    }
+}
+
+TEST(Bench, OpsAreMeasuredAlone) {
+    const CommandResult r = smelt_command("bench --shape qwen3-0.6b --ops --report");
+    EXPECT_EQ(r.status, 2);
+    EXPECT_NE(r.err.find("--ops"), std::string::npos) << r.err;
 }
 
 TEST(Bench, AServerUnderLoadIsMeasuredAsItsClientsSeeIt) {

@@ -41,5 +41,28 @@ TEST(Doctor, TextNamesTheProcessorsInstructionSets) {
     }
 }
 
+TEST(Doctor, ChecksADeviceAgainstTheReference) {
+    CommandResult r = smelt_command("doctor --check --device cpu --threads 2");
+    ASSERT_EQ(r.status, 0) << r.out << r.err;
+    for (const char* line :
+         {"RoPE: ok\n", "Sample: ok\n", "Attention: ok\n", "format q8_0: ok\n", "format nvfp4_hf: ok\n",
+          "architecture qwen3: ok\n", "architecture gpt-oss: ok\n"}) {
+        EXPECT_NE(r.out.find(line), std::string::npos) << line << "\n" << r.out;
+    }
+    r = smelt_command("doctor --check --device reference");
+    EXPECT_EQ(r.status, 1);
+    EXPECT_NE(r.err.find("reference"), std::string::npos) << r.err;
+}
+
+TEST(Doctor, ChecksAsJson) {
+    const CommandResult r = smelt_command("doctor --check --device cpu --threads 1 --json");
+    ASSERT_EQ(r.status, 0) << r.out << r.err;
+    const Json j = parse_json(r.out, "doctor");
+    EXPECT_EQ(j["device"], "cpu");
+    EXPECT_EQ(j["ok"], true);
+    EXPECT_GT(j["checks"].size(), 50u);
+    for (const Json& check : j["checks"]) EXPECT_EQ(check["ok"], true) << check;
+}
+
 }  // namespace
 }  // namespace smelt

@@ -14,7 +14,6 @@
 
 namespace smelt {
 
-
 struct Device {
     std::string label;  // "cpu avx2"
     std::unique_ptr<Backend> backend;
@@ -45,8 +44,8 @@ class Rig {
     explicit Rig(Backend& b, const StepShape& shape = {});
     Backend& be;
     Record record;
-    // Counts are those of the shape until a test says otherwise, everything else is no valid id, slot or token
-    // until a test sets it.
+    // Counts are those of the shape until a test says otherwise, everything else is no valid id, slot or
+    // token until a test sets it.
     StepInput input;
 
     // `gap` elements of filler between rows. Rows are fixed, or counted by something of which each has

@@ -111,9 +111,7 @@ class CpuBackend : public Backend {
         CpuProgram& program = *running_;
         program.stages.finish(pool_);
         running_ = nullptr;
-        if (trace_ != nullptr) {
-            for (const auto& t : timings_) trace_->add(program.record, counts_, t.op, t.begin, t.end);
-        }
+        if (trace_ != nullptr) trace_->add_step(stream_, program.record, counts_, timings_);
         const StepResult result =
             result_of(program.record.results, workspace_ ? workspace_->data : nullptr, counts_);
         drawn_.assign(result.tokens.begin(), result.tokens.end());
@@ -122,7 +120,10 @@ class CpuBackend : public Backend {
 
     void write(const Tensor& t, const void* bytes) override { std::memcpy(place(t), bytes, t.n_bytes()); }
     void read(const Tensor& t, void* bytes) override { std::memcpy(bytes, place(t), t.n_bytes()); }
-    void set_trace(Trace* trace) override { trace_ = trace; }
+    void set_trace(Trace* trace) override {
+        trace_ = trace;
+        if (trace != nullptr) stream_ = trace->add_stream("cpu: " + description());
+    }
 
  private:
     std::byte* place(const Tensor& t) {
@@ -151,6 +152,7 @@ class CpuBackend : public Backend {
     std::vector<int32_t> drawn_;
     uint64_t n_launches_ = 0;
     Trace* trace_ = nullptr;
+    int stream_ = 0;  // of the trace
     std::vector<cpu::StageList::Timing> timings_;
 };
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "backend/cpu/frame.h"
+#include "backend/trace.h"
 #include "base/thread_pool.h"
 
 namespace smelt::cpu {
@@ -62,10 +63,7 @@ class StageList {
     // No stage follows: all that a launch needs is allocated.
     void end();
 
-    struct Timing {
-        int op;
-        double begin, end;  // seconds of the steady clock
-    };
+    using Timing = Trace::Timing;
     // Lays out the chunks of a step and starts the pool's threads on them; finish() is the caller's share.
     // With timings, every stage of the step appends one to them.
     void start(const Frame& frame, ThreadPool& pool, std::vector<Timing>* timings);

@@ -1,0 +1,22 @@
+// smelt bench --ops: time and rates of each op of a model's own record.
+#pragma once
+
+#include <string>
+
+#include "backend/trace.h"
+#include "engine/forward.h"
+
+namespace smelt {
+
+struct OpsBenchOptions {
+    int n_prompt = 512, n_decode = 64, depth = 0, n_runs = 5;
+    KvFormats kv = {};
+    bool json = false;
+};
+
+// `trace` is that of the backend. Prints a table for prefill and one for decode. Throws Error when the device
+// does not time its ops.
+void bench_ops(const std::string& name, const Model& model, Backend& backend, Trace& trace,
+               const OpsBenchOptions& options);
+
+}  // namespace smelt

@@ -1,0 +1,136 @@
+// Random valid records for one backend or several: the same choices give the same ops over the same values
+// everywhere. For checks; no model is made like this.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <random>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace smelt {
+
+// Numbers that decide what a record is: bytes of a fuzzer as long as there are any, then those of a generator
+// that the bytes seed.
+class Choices {
+ public:
+    explicit Choices(uint64_t seed) : random_(seed) {}
+    explicit Choices(std::span<const uint8_t> bytes);
+
+    int64_t below(int64_t n);  // 0 to n - 1
+    int64_t between(int64_t least, int64_t most) { return least + below(most - least + 1); }
+    template <class T>
+    T one_of(std::initializer_list<T> list) {
+        return list.begin()[below(static_cast<int64_t>(list.size()))];
+    }
+    float normal(float deviation = 1);
+    uint64_t bits() { return random_(); }
+
+ private:
+    std::vector<uint8_t> bytes_;
+    size_t used_ = 0;
+    std::mt19937_64 random_;
+};
+
+struct RandomRecordOptions {
+    std::string_view op = {};           // "Matmul", ...; empty: any
+    std::optional<Format> format = {};  // of weights; none: any
+    int n_ops = 1;
+    Fusions fusions = {};  // fused ops that the record may have
+};
+
+class RandomRecord {
+ public:
+    RandomRecord(Backend& backend, const RandomRecordOptions& options, Choices choices);
+
+    Backend& be;
+    Record record;
+    StepInput input;
+    std::unique_ptr<KvStorage> kv;
+    std::unordered_map<const Weight*, WeightView> views;
+    // What is in the workspace by buffer, and in the cache, before the step.
+    std::vector<std::vector<std::byte>> contents;
+    std::vector<std::byte> kv_contents;
+
+    static constexpr float untouched = -77777.0f;  // what memory holds that nothing was put into
+
+ private:
+    static constexpr int max_magnitude = 5;  // 4^5: products of such values are far from overflow
+    static constexpr int64_t vocab_rows = 37;
+
+    struct Live {
+        Tensor tensor;
+        int magnitude;  // about log4 of the largest value
+    };
+    struct Bytes {
+        std::vector<std::byte> data, scales;
+    };
+
+    void fill_input();
+    void fill_kv();
+    Tensor take(DType type, RowsOf rows_of, int64_t each, std::vector<int64_t> row, int64_t gap);
+    Tensor empty(std::vector<int64_t> row, RowsOf rows_of = RowsOf::tokens, int64_t each = 1);
+    Tensor fresh(std::vector<int64_t> row, RowsOf rows_of = RowsOf::tokens, int64_t each = 1,
+                 float deviation = 1);
+    Tensor ints(int64_t row, int64_t end);
+    // A tensor of this shape, random or made by an op before.
+    Tensor given(std::vector<int64_t> row, RowsOf rows_of = RowsOf::tokens, int64_t each = 1);
+    // The same, but not the tensor that an op changes in place.
+    Tensor other_than(const Tensor& x, std::vector<int64_t> row);
+    void made(const Tensor& t, int more_magnitude = 0);
+    const Weight* load(Format f, int64_t rows, int64_t cols, WeightUse use, float deviation = 0.1f);
+    const Weight* matrix(int64_t rows, int64_t cols) { return load(format_, rows, cols, WeightUse::matrix); }
+    const Weight* vector(int64_t n, int64_t rows = 1, float deviation = 1) {
+        return load(Format::F32, rows, n, WeightUse::vector, deviation);
+    }
+    WeightList list(int64_t n, int64_t rows, int64_t cols);
+    int64_t width();  // of rows that a weight's format has whole blocks of
+    int64_t most(RowsOf rows_of) const;
+    void add(std::string_view name);
+
+    void add_Embed();
+    void add_Matmul();
+    void add_GatedMatmul();
+    void add_RmsNorm();
+    void add_AddRmsNorm();
+    void add_LayerNorm();
+    void add_RopeTable();
+    void add_Rope();
+    void add_StoreKv();
+    void add_PrepareHeads();
+    void add_Attention();
+    void add_Add();
+    void add_Copy();
+    void add_SiluMul();
+    void add_ClampedSiluMul();
+    void add_Gelu();
+    void add_GatherRows();
+    void add_Route();
+    void add_MatmulExperts();
+    void add_AddExperts();
+    void add_MatmulHeads();
+    void add_TopK();
+    void add_Sample();
+
+    static StepShape choose_shape(Choices& c, const RandomRecordOptions& o);
+
+    RandomRecordOptions options_;
+    Choices c_;
+    Format format_;
+    int64_t head_dim_ = 32, n_kv_heads_ = 1, n_rep_ = 1, n_experts_ = 1, n_used_ = 1;
+    int input_magnitude_ = 0;  // of the op that is being made
+    std::vector<Live> live_;
+    std::vector<Tensor> routed_;
+    std::deque<Bytes> bytes_;
+    std::deque<Weight> weights_;
+};
+
+// Names of all ops, in the order of the list.
+std::span<const std::string_view> op_names();
+// Fused ops are only for devices that ask for them.
+bool may_have(const Fusions& fusions, std::string_view op);
+
+}  // namespace smelt
