@@ -128,7 +128,7 @@ std::vector<std::string> spelled_out(const Family& family, std::string_view shap
             const std::string_view word = text.substr(at, end - at);
             const auto key = std::ranges::find_if(
                 family.config, [&](const ConfigKey& k) { return !word.empty() && k.size == word; });
-            result += key == family.config.end() ? word : key->hf;
+            result += key == family.config.end() || key->hf.empty() ? word : key->hf;
             if (end < text.size()) result += text[end];
             at = end + 1;
         }
