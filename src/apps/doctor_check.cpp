@@ -42,46 +42,59 @@ std::string title_of(std::string_view op) {
     return std::string(op);
 }
 
-// The first shape of the architecture, with dimensions that take no time.
+constexpr int64_t tiny_dim = 96, tiny_ffn_dim = 160, tiny_heads = 4, tiny_head_dim = 128;  // at most
+
+// The first published config of the architecture, with dimensions that take no time.
 Shape tiny_shape(const std::string& architecture) {
-    const auto known = std::ranges::find(list_shapes(), architecture, &Shape::architecture);
-    if (known == list_shapes().end()) throw Error("{}: no shape of it is known", architecture);
-    Shape s = *known;
-    const bool one_head_each = s.n_kv_heads == s.n_heads;
-    s.n_layers = 2 + std::min<int64_t>(s.n_dense_layers, 1);
-    s.n_dense_layers = std::min<int64_t>(s.n_dense_layers, 1);
-    s.dim = 96;
-    s.ffn_dim = 160;
-    s.n_heads = 4;
-    s.n_kv_heads = one_head_each ? 4 : 2;
-    s.head_dim = one_head_each ? 24 : 32;
-    s.vocab_size = 320;
-    s.n_ctx = 64;
-    if (s.n_experts > 0) {
-        s.n_experts = 6;
-        s.n_experts_used = 2;
-        s.expert_ffn_dim = 64;
+    const std::vector<Shape> shapes = list_shapes();
+    const auto known = std::ranges::find(shapes, architecture, &Shape::architecture);
+    if (known == shapes.end()) throw Error("{}: no shape of it is known", architecture);
+    Json config = parse_json(known->config, known->name);
+    const bool one_head_each =
+        config.value("num_key_value_heads", int64_t{1}) == config.value("num_attention_heads", int64_t{0});
+    const int64_t n_layers = config.contains("first_k_dense_replace") ? 3 : 2;
+    const std::pair<const char*, int64_t> sizes[] = {{"num_hidden_layers", n_layers},
+                                                     {"n_layer", n_layers},
+                                                     {"hidden_size", tiny_dim},
+                                                     {"n_embd", tiny_dim},
+                                                     {"intermediate_size", tiny_ffn_dim},
+                                                     {"moe_intermediate_size", 64},
+                                                     {"num_attention_heads", tiny_heads},
+                                                     {"n_head", tiny_heads},
+                                                     {"num_key_value_heads", one_head_each ? tiny_heads : 2},
+                                                     {"head_dim", 32},
+                                                     {"vocab_size", 320},
+                                                     {"q_lora_rank", 64},
+                                                     {"kv_lora_rank", 64},
+                                                     {"qk_nope_head_dim", 32},
+                                                     {"qk_rope_head_dim", 32},
+                                                     {"v_head_dim", 32},
+                                                     {"n_routed_experts", 6},
+                                                     {"num_experts", 6},
+                                                     {"num_local_experts", 6},
+                                                     {"num_experts_per_tok", 2}};
+    for (const auto& [key, value] : sizes) {
+        if (config.contains(key)) config[key] = value;
     }
-    if (s.latent) {
-        s.latent = LatentAttention{.q_rank = 64, .kv_rank = 64, .nope_dim = 32, .rope_dim = 32, .v_dim = 32};
-        s.n_kv_heads = 1;
-        s.head_dim = s.latent->kv_rank + s.latent->rope_dim;
-    }
-    return s;
+    // What this config leaves to its family's defaults.
+    if (architecture == "gpt-oss")
+        config.update({{"num_key_value_heads", 2}, {"head_dim", 32}, {"num_experts_per_tok", 2}});
+    return {.name = known->name, .architecture = architecture, .config = config.dump(), .n_layers = n_layers};
 }
 
 std::string compare_model(Backend& device, Backend& reference, const std::string& architecture) {
     const Shape shape = tiny_shape(architecture);
     const auto file = make_random_model(shape, Format::F32);
     const auto tested = load_model(file, device), expected = load_model(file, reference);
+    const int64_t vocab_size = expected->config().vocab_size;
     std::vector<int32_t> ids;
-    for (int32_t i = 0; i < 19; ++i) ids.push_back((i * 31 + 7) % static_cast<int32_t>(shape.vocab_size));
+    for (int32_t i = 0; i < 19; ++i) ids.push_back((i * 31 + 7) % static_cast<int32_t>(vocab_size));
     const std::vector<float> right = forward_logits(*expected, reference, ids);
     double largest = 0;
     for (const float x : right) largest = std::max(largest, std::fabs(static_cast<double>(x)));
     // As many roundings as a logit has on its way: the columns of each product, one after the other.
     const int64_t columns =
-        shape.n_layers * (4 * shape.dim + 2 * shape.ffn_dim + shape.n_heads * shape.head_dim) + shape.dim;
+        shape.n_layers * (4 * tiny_dim + 2 * tiny_ffn_dim + tiny_heads * tiny_head_dim) + tiny_dim;
     const double bound = static_cast<double>(columns) * 0x1p-24 * largest;
     for (const int chunk : {0, 7, 1}) {
         const std::vector<float> got = forward_logits(*tested, device, ids, chunk);
@@ -90,8 +103,8 @@ std::string compare_model(Backend& device, Backend& reference, const std::string
             if (off <= bound) continue;
             return fmt::format(
                 "logit {} of position {}, {} tokens a step: expected {:.9g}, got {:.9g}, bound {:.3g}",
-                i % static_cast<size_t>(shape.vocab_size), i / static_cast<size_t>(shape.vocab_size), chunk,
-                right[i], got[i], bound);
+                i % static_cast<size_t>(vocab_size), i / static_cast<size_t>(vocab_size), chunk, right[i],
+                got[i], bound);
         }
     }
     return {};
