@@ -38,6 +38,7 @@ struct BlockQ8_0 {
     F16 d;
     int8_t qs[32];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int quants_offset = sizeof(d);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d;
@@ -51,6 +52,7 @@ struct BlockQ4_0 {
     F16 d;
     uint8_t qs[16];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int quants_offset = sizeof(d);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d;
@@ -64,6 +66,7 @@ struct BlockQ4_1 {
     F16 d, m;
     uint8_t qs[16];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int min_offset = sizeof(d), quants_offset = min_offset + sizeof(m);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d, m = b->m;
@@ -89,6 +92,7 @@ struct BlockQ5_0 {
     uint8_t qh[4];
     uint8_t qs[16];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int high_offset = sizeof(d), quants_offset = high_offset + sizeof(qh);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d;
@@ -106,6 +110,8 @@ struct BlockQ5_1 {
     uint8_t qh[4];
     uint8_t qs[16];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int min_offset = sizeof(d), high_offset = min_offset + sizeof(m),
+                        quants_offset = high_offset + sizeof(qh);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d, m = b->m;
@@ -138,6 +144,7 @@ struct BlockQ4_Z {
     F16 d, z;
     uint8_t qs[16];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int zero_offset = sizeof(d), quants_offset = zero_offset + sizeof(z);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d, z = b->z;
@@ -151,6 +158,7 @@ struct BlockQ8_Z {
     F16 d, z;
     uint8_t qs[32];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int zero_offset = sizeof(d), quants_offset = zero_offset + sizeof(z);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d, z = b->z;

@@ -23,6 +23,7 @@ struct BlockQ2_K {
     uint8_t qs[64];
     F16 d, dmin;
     DEVICE_CONSTANT int block_len = 256;
+    DEVICE_CONSTANT int quants_offset = sizeof(scales), d_offset = quants_offset + sizeof(qs);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d, dmin = b->dmin;
@@ -45,6 +46,8 @@ struct BlockQ3_K {
     uint8_t scales[12];
     F16 d;
     DEVICE_CONSTANT int block_len = 256;
+    DEVICE_CONSTANT int quants_offset = sizeof(hmask), scales_offset = quants_offset + sizeof(qs),
+                        d_offset = scales_offset + sizeof(scales);
     template <class Block>
     DEVICE_FN static constexpr int scale(Block b, int g) {
         const int low = g < 8 ? b->scales[g] & 15 : b->scales[g - 8] >> 4;
@@ -82,6 +85,8 @@ struct BlockQ4_K {
     uint8_t scales[12];
     uint8_t qs[128];
     DEVICE_CONSTANT int block_len = 256;
+    DEVICE_CONSTANT int min_offset = sizeof(d), scales_offset = min_offset + sizeof(dmin),
+                        quants_offset = scales_offset + sizeof(scales);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d, dmin = b->dmin;
@@ -102,6 +107,9 @@ struct BlockQ5_K {
     uint8_t qh[32];
     uint8_t qs[128];
     DEVICE_CONSTANT int block_len = 256;
+    DEVICE_CONSTANT int min_offset = sizeof(d), scales_offset = min_offset + sizeof(dmin),
+                        high_offset = scales_offset + sizeof(scales),
+                        quants_offset = high_offset + sizeof(qh);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d, dmin = b->dmin;
@@ -124,6 +132,8 @@ struct BlockQ6_K {
     int8_t scales[16];
     F16 d;
     DEVICE_CONSTANT int block_len = 256;
+    DEVICE_CONSTANT int high_offset = sizeof(ql), scales_offset = high_offset + sizeof(qh),
+                        d_offset = scales_offset + sizeof(scales);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d;
@@ -145,6 +155,7 @@ struct BlockQ8_K {
     int8_t qs[256];
     int16_t sums[16];  // of 16 quants each
     DEVICE_CONSTANT int block_len = 256;
+    DEVICE_CONSTANT int quants_offset = sizeof(d);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d;
@@ -164,6 +175,7 @@ struct BlockIQ4_NL {
     F16 d;
     uint8_t qs[16];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int quants_offset = sizeof(d);
     template <class Block, class Out>
     DEVICE_FN static void decode16(Block b, int part, Out out) {
         const float d = b->d;
@@ -180,6 +192,8 @@ struct BlockIQ4_XS {
     uint8_t scales_l[4];
     uint8_t qs[128];
     DEVICE_CONSTANT int block_len = 256;
+    DEVICE_CONSTANT int high_offset = sizeof(d), scales_offset = high_offset + sizeof(scales_h),
+                        quants_offset = scales_offset + sizeof(scales_l);
     template <class Block>
     DEVICE_FN static constexpr int scale(Block b, int g) {
         const int low = (b->scales_l[g / 2] >> (g % 2 * 4)) & 15,

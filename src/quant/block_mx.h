@@ -72,6 +72,7 @@ struct BlockMXFP4 {
     E8M0 scale;
     uint8_t qs[16];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int quants_offset = sizeof(scale);
     template <class Block>
     DEVICE_FN static constexpr uint32_t code(Block b, int i) {
         return i < 16 ? b->qs[i] & 15u : b->qs[i - 16] >> 4u;
@@ -149,6 +150,7 @@ struct BlockMXFP8 {
     E8M0 scale;
     uint8_t qs[32];
     DEVICE_CONSTANT int block_len = 32;
+    DEVICE_CONSTANT int quants_offset = sizeof(scale);
     template <class Block>
     DEVICE_FN static constexpr uint32_t code(Block b, int i) {
         return b->qs[i];
@@ -174,6 +176,7 @@ struct BlockNVFP4 {
     uint8_t scales[4];
     uint8_t qs[32];
     DEVICE_CONSTANT int block_len = 64;
+    DEVICE_CONSTANT int quants_offset = sizeof(scales);
     template <class Block>
     DEVICE_FN static constexpr float scale(Block b, int group) {
         const uint32_t code = b->scales[group] & 127u;

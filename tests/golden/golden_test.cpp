@@ -13,7 +13,7 @@ namespace smelt {
 namespace {
 
 // Of the row's largest absolute value. Weights are BF16 in the file; both sides compute in float32.
-constexpr float tolerance = 2e-6f;
+constexpr float float_tolerance = 2e-6f;
 
 struct Case {
     std::string model, backend;
@@ -38,18 +38,23 @@ class Golden : public testing::TestWithParam<Case> {
           backend_(make_backend(GetParam().backend)),
           model_(load_model(open_model(folder_), *backend_)) {}
 
+    float tolerance() const {
+        return GetParam().backend == "cpu" ? cpu_tolerance(folder_, float_tolerance) : float_tolerance;
+    }
+
     // The last rows of got against all rows of expected.
     void expect_close(std::span<const float> got, const std::vector<float>& expected) const {
         const auto vocab = static_cast<size_t>(model_->config().vocab_size);
         ASSERT_GE(got.size(), expected.size());
         got = got.last(expected.size());
+        const float bound = tolerance();
         for (size_t row = 0; row < expected.size(); row += vocab) {
             float largest = 0, worst = 0;
             for (size_t i = row; i < row + vocab; ++i) {
                 largest = std::max(largest, std::fabs(expected[i]));
                 worst = std::max(worst, std::fabs(got[i] - expected[i]));
             }
-            ASSERT_LE(worst, tolerance * largest) << "row " << row / vocab;
+            ASSERT_LE(worst, bound * largest) << "row " << row / vocab;
         }
     }
 

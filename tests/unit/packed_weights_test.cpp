@@ -2,6 +2,7 @@
 // definitions give, as float32.
 #include "files/packed_weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <random>
@@ -109,8 +110,16 @@ void expect_same_logits(const std::string& model, const Json& quantization,
             ASSERT_EQ(a, b) << w.name << " row " << r;
         }
     }
-    for (const char* device : {"reference", "cpu"}) {
-        EXPECT_EQ(logits_of(t.path() / "packed", device), logits_of(t.path() / "plain", device)) << device;
+    const std::vector<float> plain_logits = logits_of(t.path() / "plain", "reference");
+    EXPECT_EQ(logits_of(t.path() / "packed", "reference"), plain_logits);
+    // The CPU rounds activations to int8 where weights are integers, by 1/254 of the largest of 32 at most;
+    // the logits of these few layers are off by a few times that.
+    const std::vector<float> on_cpu = logits_of(t.path() / "packed", "cpu");
+    ASSERT_EQ(on_cpu.size(), plain_logits.size());
+    const float largest =
+        std::fabs(*std::ranges::max_element(plain_logits, {}, [](float x) { return std::fabs(x); }));
+    for (size_t i = 0; i < on_cpu.size(); ++i) {
+        ASSERT_NEAR(on_cpu[i], plain_logits[i], largest * 8 / 254) << "logit " << i;
     }
 }
 

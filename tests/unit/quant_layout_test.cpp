@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <random>
 
@@ -66,6 +67,45 @@ Bytes pack_32(const Content& c, size_t header, bool fifth) {
     }
     if (fifth) std::memcpy(b.data() + header, &high, 4);
     return b;
+}
+
+TEST(QuantLayout, OffsetsAreThoseOfTheMembers) {
+    EXPECT_EQ(BlockQ8_0::quants_offset, offsetof(BlockQ8_0, qs));
+    EXPECT_EQ(BlockQ4_0::quants_offset, offsetof(BlockQ4_0, qs));
+    EXPECT_EQ(BlockQ4_1::min_offset, offsetof(BlockQ4_1, m));
+    EXPECT_EQ(BlockQ4_1::quants_offset, offsetof(BlockQ4_1, qs));
+    EXPECT_EQ(BlockQ5_0::high_offset, offsetof(BlockQ5_0, qh));
+    EXPECT_EQ(BlockQ5_0::quants_offset, offsetof(BlockQ5_0, qs));
+    EXPECT_EQ(BlockQ5_1::min_offset, offsetof(BlockQ5_1, m));
+    EXPECT_EQ(BlockQ5_1::high_offset, offsetof(BlockQ5_1, qh));
+    EXPECT_EQ(BlockQ5_1::quants_offset, offsetof(BlockQ5_1, qs));
+    EXPECT_EQ(BlockQ4_Z::zero_offset, offsetof(BlockQ4_Z, z));
+    EXPECT_EQ(BlockQ4_Z::quants_offset, offsetof(BlockQ4_Z, qs));
+    EXPECT_EQ(BlockQ8_Z::zero_offset, offsetof(BlockQ8_Z, z));
+    EXPECT_EQ(BlockQ8_Z::quants_offset, offsetof(BlockQ8_Z, qs));
+    EXPECT_EQ(BlockQ2_K::quants_offset, offsetof(BlockQ2_K, qs));
+    EXPECT_EQ(BlockQ2_K::d_offset, offsetof(BlockQ2_K, d));
+    EXPECT_EQ(BlockQ3_K::quants_offset, offsetof(BlockQ3_K, qs));
+    EXPECT_EQ(BlockQ3_K::scales_offset, offsetof(BlockQ3_K, scales));
+    EXPECT_EQ(BlockQ3_K::d_offset, offsetof(BlockQ3_K, d));
+    EXPECT_EQ(BlockQ4_K::min_offset, offsetof(BlockQ4_K, dmin));
+    EXPECT_EQ(BlockQ4_K::scales_offset, offsetof(BlockQ4_K, scales));
+    EXPECT_EQ(BlockQ4_K::quants_offset, offsetof(BlockQ4_K, qs));
+    EXPECT_EQ(BlockQ5_K::min_offset, offsetof(BlockQ5_K, dmin));
+    EXPECT_EQ(BlockQ5_K::scales_offset, offsetof(BlockQ5_K, scales));
+    EXPECT_EQ(BlockQ5_K::high_offset, offsetof(BlockQ5_K, qh));
+    EXPECT_EQ(BlockQ5_K::quants_offset, offsetof(BlockQ5_K, qs));
+    EXPECT_EQ(BlockQ6_K::high_offset, offsetof(BlockQ6_K, qh));
+    EXPECT_EQ(BlockQ6_K::scales_offset, offsetof(BlockQ6_K, scales));
+    EXPECT_EQ(BlockQ6_K::d_offset, offsetof(BlockQ6_K, d));
+    EXPECT_EQ(BlockQ8_K::quants_offset, offsetof(BlockQ8_K, qs));
+    EXPECT_EQ(BlockIQ4_NL::quants_offset, offsetof(BlockIQ4_NL, qs));
+    EXPECT_EQ(BlockIQ4_XS::high_offset, offsetof(BlockIQ4_XS, scales_h));
+    EXPECT_EQ(BlockIQ4_XS::scales_offset, offsetof(BlockIQ4_XS, scales_l));
+    EXPECT_EQ(BlockIQ4_XS::quants_offset, offsetof(BlockIQ4_XS, qs));
+    EXPECT_EQ(BlockMXFP4::quants_offset, offsetof(BlockMXFP4, qs));
+    EXPECT_EQ(BlockMXFP8_E4M3::quants_offset, offsetof(BlockMXFP8_E4M3, qs));
+    EXPECT_EQ(BlockNVFP4::quants_offset, offsetof(BlockNVFP4, qs));
 }
 
 TEST(QuantLayout, Q4_1Q5_0Q5_1) {

@@ -99,12 +99,12 @@ struct TokenProducts {
         MatmulArgs args = e->args_of(p, expert, part, own.take<uint8_t>(e->kernel_scratch));
         args.x = e->row_of(f, pair);
         args.out = p.out.in(f).first + pair * p.rows;
-        if (is_int8(args.w.kind)) {
+        if (e->kernels->takes_int8(args.w.format, e->cols)) {
             Carver shared(f.scratch->shared());
             const int64_t n_rows = e->own_rows ? e->n_used : 1;
             args.xq = carve_quantized(shared, n_rows, e->cols).from(e->own_rows ? pair : 0, e->cols);
         }
-        run_product(*e->kernels, args);
+        e->kernels->matmul(args);
     }
 };
 
@@ -197,8 +197,8 @@ struct SortedProducts {
         args.n_tokens = l.start[expert + 1] - first;
         args.x = l.x + first * e->cols;
         args.out = l.sorted[&p - e->products] + first * p.rows;
-        if (is_int8(args.w.kind)) args.xq = l.xq.from(first, e->cols);
-        run_product(*e->kernels, args);
+        if (e->kernels->takes_int8(args.w.format, e->cols)) args.xq = l.xq.from(first, e->cols);
+        e->kernels->matmul(args);
     }
 };
 
@@ -284,7 +284,7 @@ struct HeadProducts : Heads {
             Carver shared(f.scratch->shared());
             args.xq = carve_quantized(shared, n_tokens * n_heads, cols).from(h * n_tokens, cols);
         }
-        run_product(*kernels, args);
+        kernels->matmul(args);
     }
 };
 
@@ -314,10 +314,10 @@ void compile(const Compiler& c, const MatmulExperts& op) {
                          .bias = p.bias == nullptr ? nullptr : floats_of(*p.bias),
                          .out = Place<float>(p.out),
                          .rows = first.rows};
-        const auto kind = e.products[i].experts[0].kind;
-        (is_int8(kind) ? e.any_int8 : e.any_float) = true;
+        const Format f = first.format;
+        (c.kernels.takes_int8(f, e.cols) ? e.any_int8 : e.any_float) = true;
         e.kernel_scratch =
-            std::max(e.kernel_scratch, static_cast<int64_t>(product_scratch(c.kernels, kind, e.cols)));
+            std::max(e.kernel_scratch, static_cast<int64_t>(c.kernels.matmul_scratch(f, e.cols)));
     }
     Carver own(nullptr), shared(nullptr);
     own.take<uint8_t>(e.kernel_scratch);
@@ -348,8 +348,8 @@ void compile(const Compiler& c, const MatmulHeads& op) {
         .n_heads = static_cast<int64_t>(op.heads.size()),
         .cols = first.cols,
         .w = w,
-        .kernel_scratch = static_cast<int64_t>(product_scratch(c.kernels, w[0].kind, first.cols)),
-        .int8 = is_int8(w[0].kind)};
+        .kernel_scratch = static_cast<int64_t>(c.kernels.matmul_scratch(first.format, first.cols)),
+        .int8 = c.kernels.takes_int8(first.format, first.cols)};
     Carver own(nullptr), shared(nullptr);
     own.take<uint8_t>(heads.kernel_scratch);
     c.scratch.need_member(own.used());

@@ -111,7 +111,7 @@ struct Products {
         Scratch::Member& own = f.scratch->member(member);
         Carver carver(own.memory);
         args.scratch = carver.take<uint8_t>(input.kernel_scratch);
-        if (is_int8(p.w.kind)) {
+        if (input.kernels->takes_int8(p.w.format, input.cols)) {
             const bool alone = input.alone(n_tokens);
             Carver shared(alone ? nullptr : f.scratch->shared());
             const QuantizedBuffer xq = carve_quantized(alone ? carver : shared, n_tokens, input.cols);
@@ -122,7 +122,7 @@ struct Products {
             }
             args.xq = xq.from(0, input.cols);
         }
-        run_product(*input.kernels, args);
+        input.kernels->matmul(args);
     }
 };
 
@@ -158,9 +158,9 @@ Products make_products(const Compiler& c, const Tensor& x, std::span<const Matmu
         CHECK(p.bias == nullptr || p.bias->cols * p.bias->rows == p.w->rows);
         const MatrixRows w = matrix_of(*p.w);
         result.products[i] = {w, p.bias == nullptr ? nullptr : floats_of(*p.bias), Place<float>(p.out)};
-        input.any_int8 = input.any_int8 || is_int8(w.kind);
+        input.any_int8 = input.any_int8 || c.kernels.takes_int8(w.format, input.cols);
         input.kernel_scratch = std::max(input.kernel_scratch,
-                                        static_cast<int64_t>(product_scratch(c.kernels, w.kind, input.cols)));
+                                        static_cast<int64_t>(c.kernels.matmul_scratch(w.format, input.cols)));
     }
     reserve(c, input);
     return result;

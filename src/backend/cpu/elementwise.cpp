@@ -131,10 +131,10 @@ void to_f16(uint16_t* out, const float* x, int64_t n) {
 }
 
 // d = max|x| / 127, q = round(x / d) in every group
-void quantize(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums) {
+void quantize(const float* x, int64_t n, int8_t* q, QuantizedGroup* groups, QuantizedHalves* halves) {
     for (int64_t g = 0; g < n / group_len; ++g, x += group_len, q += group_len) {
         F magnitude{};
-        for (int i = 0; i < group_len; i += lanes) {
+        UNROLL for (int i = 0; i < group_len; i += lanes) {
             const F v = load(x + i);
             magnitude = max(magnitude, v < F{} ? -v : v);
         }
@@ -142,19 +142,21 @@ void quantize(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums) {
         // Below 2^-120 the inverse would overflow; such a group is zero for every product that a float can
         // hold.
         const float inverse = top < 0x1p-120f ? 0.0f : 127.0f / top;
-        d[g] = top / 127.0f;
-        I total{};
-        for (int i = 0; i < group_len; i += lanes) {
+        F sums[2] = {};
+        UNROLL for (int i = 0; i < group_len; i += lanes) {
             const F scaled = load(x + i) * inverse;
             const F in_range = min(scaled >= splat(-127.0f) ? scaled : splat(-127.0f), splat(127.0f));
             const I rounded = round_to_int(in_range);
             typedef int8_t B __attribute__((vector_size(lanes)));
             const B bytes = __builtin_convertvector(rounded, B);
             __builtin_memcpy(q + i, &bytes, sizeof bytes);
-            total += rounded;
+            sums[i / (group_len / 2)] += to_float(rounded);
         }
-        // exact: far below 2^24
-        sums[g] = static_cast<int32_t>(sum(to_float(total)));
+        const float first = sum(sums[0]), second = sum(sums[1]);
+        groups[g] = {top / 127.0f, first + second, -start_scale * static_cast<int32_t>(first + second)};
+        halves[g] = {
+            {first, second},
+            {-start_scale * static_cast<int32_t>(first), -start_scale * static_cast<int32_t>(second)}};
     }
 }
 

@@ -5,12 +5,14 @@
 
 namespace smelt::cpu::SMELT_ISA {
 
-size_t matmul_scratch(int64_t cols);
+bool takes_int8(Format f, int64_t cols);
+size_t matmul_scratch(Format f, int64_t cols);
+void matmul(const MatmulArgs& a);
+// What matmul() chooses from.
 void matmul_float(const MatmulArgs& a);
-void matmul_int8(const MatmulArgs& a);
 size_t decode_scratch(int64_t cols);
 void matmul_decoded(const MatmulArgs& a);
-void quantize(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums);
+void quantize(const float* x, int64_t n, int8_t* q, QuantizedGroup* groups, QuantizedHalves* halves);
 size_t attend_scratch(int n_rows, int k_dim, int v_dim);
 void attend(const AttendArgs& a);
 void attend_merge(float* m, float* l, float* acc, float span_m, float span_l, const float* span_acc,

@@ -10,11 +10,9 @@ namespace smelt::cpu::SMELT_ISA {
 const Kernels kernels = {
     .isa = TEXT(SMELT_ISA),
     .panel_rows = panel_rows,
+    .takes_int8 = takes_int8,
     .matmul_scratch = matmul_scratch,
-    .matmul_float = matmul_float,
-    .matmul_int8 = matmul_int8,
-    .decode_scratch = decode_scratch,
-    .matmul_decoded = matmul_decoded,
+    .matmul = matmul,
     .quantize = quantize,
     .attend_scratch = attend_scratch,
     .attend = attend,

@@ -13,15 +13,12 @@ namespace smelt::cpu {
 // result is the same bit for bit in any batch, chunk and thread.
 
 constexpr int group_len = 32;       // weights and activations that share one scale in int8 products
+constexpr int start_scale = 128;    // the largest that stored quants are too large by
 constexpr int kv_step = 32;         // positions that attention takes at once, aligned in the sequence
 constexpr int kv_span = 512;        // positions whose sums are made apart and then merged, in order
 constexpr int attend_padding = 16;  // floats; q rows and accumulators are padded with zeros to a multiple
 
-// What kernels tell apart; `decoded` is every format without a kernel of its own.
-enum class WeightKind { f32, f16, bf16, q8_0, q4_0, q8_g64, decoded };
-
 struct MatrixRows {
-    WeightKind kind;
     Format format;
     const uint8_t* data;    // of row 0; any alignment
     const uint8_t* scales;  // planar formats
@@ -30,23 +27,32 @@ struct MatrixRows {
 };
 
 // Activations of int8 products: x = d * q, groups of group_len.
+struct QuantizedGroup {
+    float d;
+    float sum;      // of q; exact
+    int32_t start;  // -start_scale * sum
+};
+struct QuantizedHalves {  // the same of the group's halves
+    float sum[2];
+    int32_t start[2];
+};
 struct QuantizedRows {
-    const int8_t* q;      // (n_rows, cols)
-    const float* d;       // (n_rows, cols / group_len)
-    const int32_t* sums;  // of q, as d
+    const int8_t* q;                // (n_rows, cols)
+    const QuantizedGroup* groups;   // (n_rows, cols / group_len)
+    const QuantizedHalves* halves;  // as groups
 };
 
 struct MatmulArgs {
     MatrixRows w;
     int64_t first_row, last_row;  // of w; multiples of panel_rows but for the end
-    const float* x;               // (n_tokens, x_stride); unused by int8 products
+    const float* x;               // (n_tokens, x_stride); unused where takes_int8()
     int64_t x_stride;
     QuantizedRows xq;
     int64_t n_tokens;
     float* out;  // (n_tokens, out_stride)
     int64_t out_stride;
     const float* bias;  // (w.rows) or null
-    uint8_t* scratch;   // matmul_scratch or decode_scratch bytes, aligned to 64
+    uint8_t* scratch;   // matmul_scratch bytes, aligned to 64
 };
 
 // One kv head, up to kv_step positions, several query rows (tokens x query heads of the kv head).
@@ -71,12 +77,10 @@ struct Kernels {
     const char* isa;
     int panel_rows;  // rows of w that a matmul takes at once
 
-    size_t (*matmul_scratch)(int64_t cols);
-    void (*matmul_float)(const MatmulArgs&);  // f32, f16, bf16
-    void (*matmul_int8)(const MatmulArgs&);   // q8_0, q4_0, q8_g64
-    size_t (*decode_scratch)(int64_t cols);
-    void (*matmul_decoded)(const MatmulArgs&);  // decoded
-    void (*quantize)(const float* x, int64_t n, int8_t* q, float* d, int32_t* sums);
+    bool (*takes_int8)(Format f, int64_t cols);  // else products take floats
+    size_t (*matmul_scratch)(Format f, int64_t cols);
+    void (*matmul)(const MatmulArgs&);
+    void (*quantize)(const float* x, int64_t n, int8_t* q, QuantizedGroup* groups, QuantizedHalves* halves);
 
     size_t (*attend_scratch)(int n_rows, int k_dim, int v_dim);
     void (*attend)(const AttendArgs&);

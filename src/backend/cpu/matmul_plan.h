@@ -25,45 +25,26 @@ inline MatmulPlan choose_matmul(const MatrixRows& w, int64_t n_tokens, int panel
     return {chunk_rows, static_cast<int>((w.rows + chunk_rows - 1) / chunk_rows)};
 }
 
-inline bool is_int8(WeightKind kind) {
-    return kind == WeightKind::q8_0 || kind == WeightKind::q4_0 || kind == WeightKind::q8_g64;
-}
-
-// Scratch of one thread for one product.
-inline size_t product_scratch(const Kernels& k, WeightKind kind, int64_t cols) {
-    if (is_int8(kind)) return k.matmul_scratch(cols);
-    return kind == WeightKind::decoded ? k.decode_scratch(cols) : 0;
-}
-inline void run_product(const Kernels& k, const MatmulArgs& args) {
-    if (is_int8(args.w.kind)) {
-        k.matmul_int8(args);
-    } else if (args.w.kind == WeightKind::decoded) {
-        k.matmul_decoded(args);
-    } else {
-        k.matmul_float(args);
-    }
-}
-
 struct QuantizedBuffer {
     int8_t* q;
-    float* d;
-    int32_t* sums;
+    QuantizedGroup* groups;
+    QuantizedHalves* halves;
 
     // Rows from `row` on, of `cols` values each.
     QuantizedRows from(int64_t row, int64_t cols) const {
         const int64_t group = row * (cols / group_len);
-        return {q + row * cols, d + group, sums + group};
+        return {q + row * cols, groups + group, halves + group};
     }
 };
 inline QuantizedBuffer carve_quantized(Carver& carver, int64_t n_rows, int64_t cols) {
-    const int64_t n_groups = cols / group_len;
-    return {carver.take<int8_t>(n_rows * cols), carver.take<float>(n_rows * n_groups),
-            carver.take<int32_t>(n_rows * n_groups)};
+    const int64_t n_groups = n_rows * (cols / group_len);
+    return {carver.take<int8_t>(n_rows * cols), carver.take<QuantizedGroup>(n_groups),
+            carver.take<QuantizedHalves>(n_groups)};
 }
 inline void quantize_row(const Kernels& k, const float* x, int64_t cols, const QuantizedBuffer& to,
                          int64_t row) {
     const int64_t group = row * (cols / group_len);
-    k.quantize(x, cols, to.q + row * cols, to.d + group, to.sums + group);
+    k.quantize(x, cols, to.q + row * cols, to.groups + group, to.halves + group);
 }
 
 }  // namespace smelt::cpu

@@ -1,4 +1,4 @@
-// Allocation, and the one place where formats meet kernels.
+// Allocation, and weights as rows of bytes.
 #include "backend/cpu/memory.h"
 
 #include <cstring>
@@ -44,34 +44,10 @@ void HostKv::write_block(int32_t block, std::span<const std::byte> from) {
     std::memcpy(memory.data + rows.v.offset + static_cast<size_t>(block) * v, from.data() + k, v);
 }
 
-namespace {
-
-WeightKind kind_of(Format f) {
-    switch (f) {
-        case Format::F32:
-            return WeightKind::f32;
-        case Format::F16:
-            return WeightKind::f16;
-        case Format::BF16:
-            return WeightKind::bf16;
-        case Format::Q8_0:
-            return WeightKind::q8_0;
-        case Format::Q4_0:
-            return WeightKind::q4_0;
-        case Format::Q8_G64:
-            return WeightKind::q8_g64;
-        default:
-            return WeightKind::decoded;
-    }
-}
-
-}  // namespace
-
 MatrixRows matrix_of(const Weight& w) {
     CHECK(w.storage != nullptr);
     const auto* storage = static_cast<const HostWeight*>(w.storage.get());
-    return {.kind = kind_of(w.format),
-            .format = w.format,
+    return {.format = w.format,
             .data = reinterpret_cast<const uint8_t*>(storage->data),
             .scales = reinterpret_cast<const uint8_t*>(storage->scales),
             .row_bytes = static_cast<int64_t>(data_bytes(w.format, storage->row_step * w.cols)),

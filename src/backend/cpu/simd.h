@@ -186,31 +186,6 @@ SIMD void store_first(float* p, F v, int n) {
     __builtin_memcpy(p, &v, static_cast<size_t>(n) * 4);
 }
 
-// The next `lanes` bytes, as numbers 0 to 255.
-SIMD I load_bytes_wide(const uint8_t* p) {
-    typedef uint8_t B __attribute__((vector_size(lanes)));
-    B b;
-    __builtin_memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(b, I);
-}
-// table[i] for every lane, 0 <= i < 16.
-SIMD F lookup16(const float* table, I i) {
-#if defined(SMELT_ISA_AVX512)
-    return reinterpret_cast<F>(_mm512_permutexvar_ps(reinterpret_cast<__m512i>(i), _mm512_loadu_ps(table)));
-#elif defined(SMELT_ISA_AVX2)
-    const __m256i index = reinterpret_cast<__m256i>(i);
-    const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
-    const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), index);
-    // Bit 3 of the index, moved to the sign, chooses.
-    return reinterpret_cast<F>(
-        _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28))));
-#else
-    F v;
-    for (int lane = 0; lane < lanes; ++lane) v[lane] = table[i[lane]];
-    return v;
-#endif
-}
-
 // Elements 0, 2, 4, ... and 1, 3, 5, ... of the concatenation of a and b, and back.
 struct Pair {
     F even, odd;

@@ -1,6 +1,6 @@
-// Integer products of one group: panel_rows rows of weights x group_len, against one row of activations.
-// A Group holds the weights transposed: quad[j] has weights 4j .. 4j+3 of every row, a row a lane, so that
-// the sums of all rows come out as one vector. Like simd.h, for kernel files only.
+// Integer products of one group: panel_rows rows of weights x group_len, against one row of activations. A
+// Group holds the weights transposed: quad[j] has weights 4j .. 4j+3 of every row, a row a lane, so that the
+// sums of all rows come out as one vector. Like simd.h, for kernel files only.
 #pragma once
 
 #include "backend/cpu/kernels.h"
@@ -12,21 +12,22 @@ static_assert(panel_rows == lanes && group_len == 32);
 constexpr int n_quads = group_len / 4;
 
 typedef int8_t Bytes __attribute__((vector_size(panel_rows * 4)));
-typedef uint8_t UBytes __attribute__((vector_size(panel_rows * 4)));
 
-// Int8 weights are kept as the instruction likes them: AVX-512's takes unsigned x signed, so 128 is added
-// here and 128 times the sum of the activations taken off the product. Nibbles are 8 too large everywhere.
+// What the stored byte of a signed quant is too large by: AVX-512's instruction takes unsigned x signed.
 #if defined(SMELT_ISA_AVX512)
 constexpr int byte_offset = 128;
-constexpr int nibble_offset = 8;
 #else
 constexpr int byte_offset = 0;
-constexpr int nibble_offset = 8;
 #endif
 
 struct Group {
     Bytes quad[n_quads];
 };
+
+// As splat(), which adds zero to it; here compilers load a number for all lanes at once.
+SIMD F broadcast(float x) {
+    return x - F{};
+}
 
 // 16 bytes of every row, transposed: out[j] has bytes 4j .. 4j+3. p is row 0's.
 SIMD void load_transposed(const uint8_t* p, int64_t row_bytes, Bytes* out) {
@@ -76,105 +77,192 @@ SIMD void load_transposed(const uint8_t* p, int64_t row_bytes, Bytes* out) {
 #endif
 }
 
-SIMD Group load_bytes(const uint8_t* p, int64_t row_bytes) {
-    Group g;
-    load_transposed(p, row_bytes, g.quad);
-    load_transposed(p + 16, row_bytes, g.quad + 4);
-    UNROLL for (int j = 0; j < n_quads; ++j) {
-        if (byte_offset != 0) g.quad[j] = g.quad[j] ^ static_cast<int8_t>(-128);
-    }
-    return g;
+// A number of 32 bits of every row.
+SIMD I load_words(const uint8_t* p, int64_t row_bytes) {
+    int32_t w[lanes];
+    UNROLL for (int r = 0; r < lanes; ++r) __builtin_memcpy(&w[r], p + r * row_bytes, 4);
+    I v;
+    UNROLL for (int r = 0; r < lanes; ++r) v[r] = w[r];
+    return v;
 }
-
-// Low nibbles of the 16 bytes are weights 0 .. 15, high nibbles 16 .. 31.
-SIMD Group load_nibbles(const uint8_t* p, int64_t row_bytes) {
-    Group g;
-    load_transposed(p, row_bytes, g.quad);
-    UNROLL for (int j = 0; j < 4; ++j) {
-        const UBytes both = reinterpret_cast<UBytes>(g.quad[j]);
-        g.quad[j] = reinterpret_cast<Bytes>(both & static_cast<uint8_t>(15));
-        g.quad[j + 4] = reinterpret_cast<Bytes>(both >> 4);
-    }
-    return g;
+// A byte of every row, 0 to 255.
+SIMD I load_single_bytes(const uint8_t* p, int64_t row_bytes) {
+    I v;
+    UNROLL for (int r = 0; r < lanes; ++r) v[r] = p[r * row_bytes];
+    return v;
 }
-
-// The scale at the start of each row's block.
-SIMD F load_scales_f16(const uint8_t* p, int64_t row_bytes) {
+SIMD F load_floats(const uint8_t* p, int64_t row_bytes) {
+    return from_bits(load_words(p, row_bytes));
+}
+// The half in the low 16 bits of every lane.
+SIMD F low_halves(I words) {
 #if defined(SMELT_ISA_AVX512)
-    const __m512i offsets =
-        _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                           _mm512_set1_epi32(static_cast<int>(row_bytes)));
-    const __m512i words = _mm512_i32gather_epi32(offsets, p, 1);
-    return reinterpret_cast<F>(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words)));
+    return reinterpret_cast<F>(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(words))));
+#else
+    uint16_t h[lanes];
+    for (int r = 0; r < lanes; ++r) h[r] = static_cast<uint16_t>(words[r]);
+    return load_f16(h);
+#endif
+}
+SIMD F high_halves(I words) {
+    return low_halves(words >> 16);
+}
+SIMD F load_halves(const uint8_t* p, int64_t row_bytes) {
+#if defined(SMELT_ISA_AVX512) || defined(SMELT_ISA_AVX2)
+    I v;
+    UNROLL for (int r = 0; r < lanes; ++r) {
+        uint16_t h;
+        __builtin_memcpy(&h, p + r * row_bytes, 2);
+        v[r] = h;
+    }
+    return low_halves(v);
 #else
     uint16_t h[lanes];
     for (int r = 0; r < lanes; ++r) __builtin_memcpy(&h[r], p + r * row_bytes, 2);
     return load_f16(h);
 #endif
 }
-SIMD F load_scales_f32(const uint8_t* p, int64_t row_bytes) {
-    float d[lanes];
-    for (int r = 0; r < lanes; ++r) __builtin_memcpy(&d[r], p + r * row_bytes, 4);
-    return load(d);
+
+// Shifts of all bits of a lane; what comes from the neighbour byte is for the caller to mask.
+SIMD Bytes shift_right(Bytes v, int n) {
+    typedef uint32_t U __attribute__((vector_size(lanes * 4)));
+    return reinterpret_cast<Bytes>(reinterpret_cast<U>(v) >> n);
+}
+SIMD Bytes shift_left(Bytes v, int n) {
+    return reinterpret_cast<Bytes>(reinterpret_cast<I>(v) << n);
+}
+SIMD Bytes low_nibbles(Bytes v) {
+    return v & static_cast<int8_t>(15);
+}
+SIMD Bytes high_nibbles(Bytes v) {
+    return shift_right(v, 4) & static_cast<int8_t>(15);
+}
+// Signed bytes, or unsigned ones of the whole range, as dot<255> wants them.
+SIMD Bytes from_signed(Bytes v) {
+    return byte_offset == 0 ? v : v ^ static_cast<int8_t>(-128);
+}
+SIMD Bytes from_unsigned(Bytes v) {
+    return byte_offset == 0 ? v ^ static_cast<int8_t>(-128) : v;
 }
 
-// Sums over the group of w * x, a row a lane; w as load_bytes() or load_nibbles() left it.
-SIMD I dot(const Group& w, const int8_t* x) {
+// table[v] for bytes 0 to 15.
+SIMD Bytes lookup_bytes(const int8_t* table, Bytes v) {
 #if defined(SMELT_ISA_AVX512)
-    __m512i even = _mm512_setzero_si512(), odd = even;
-    UNROLL for (int j = 0; j < n_quads; j += 2) {
-        int32_t x0, x1;
-        __builtin_memcpy(&x0, x + 4 * j, 4);
-        __builtin_memcpy(&x1, x + 4 * j + 4, 4);
-        even = _mm512_dpbusd_epi32(even, reinterpret_cast<__m512i>(w.quad[j]), _mm512_set1_epi32(x0));
-        odd = _mm512_dpbusd_epi32(odd, reinterpret_cast<__m512i>(w.quad[j + 1]), _mm512_set1_epi32(x1));
-    }
-    return reinterpret_cast<I>(_mm512_add_epi32(even, odd));
+    const __m512i all = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+    return reinterpret_cast<Bytes>(_mm512_shuffle_epi8(all, reinterpret_cast<__m512i>(v)));
 #elif defined(SMELT_ISA_AVX2)
-    // |w| * (x with w's sign): two products fit in 16 bits, as |x| <= 127.
-    I total{};
-    UNROLL for (int j = 0; j < n_quads; ++j) {
-        int32_t x4;
-        __builtin_memcpy(&x4, x + 4 * j, 4);
-        const __m256i q = reinterpret_cast<__m256i>(w.quad[j]);
-        const __m256i pairs =
-            _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(_mm256_set1_epi32(x4), q));
+    const __m256i all = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+    return reinterpret_cast<Bytes>(_mm256_shuffle_epi8(all, reinterpret_cast<__m256i>(v)));
+#elif defined(SMELT_ISA_NEON)
+    return reinterpret_cast<Bytes>(vqtbl1q_s8(vld1q_s8(table), reinterpret_cast<uint8x16_t>(v)));
+#else
+    int8_t bytes[sizeof v];
+    __builtin_memcpy(bytes, &v, sizeof v);
+    for (size_t i = 0; i < sizeof v; ++i) bytes[i] = table[bytes[i] & 15];
+    __builtin_memcpy(&v, bytes, sizeof v);
+    return v;
+#endif
+}
+
+// Byte k of every lane in all four places of the lane.
+template <int k>
+SIMD Bytes spread_byte(I v) {
+#if defined(SMELT_ISA_AVX512)
+    const __m512i places = _mm512_set4_epi32(0x0c0c0c0c + 0x01010101 * k, 0x08080808 + 0x01010101 * k,
+                                             0x04040404 + 0x01010101 * k, 0x01010101 * k);
+    return reinterpret_cast<Bytes>(_mm512_shuffle_epi8(reinterpret_cast<__m512i>(v), places));
+#elif defined(SMELT_ISA_AVX2)
+    const __m128i place = _mm_set_epi32(0x0c0c0c0c + 0x01010101 * k, 0x08080808 + 0x01010101 * k,
+                                        0x04040404 + 0x01010101 * k, 0x01010101 * k);
+    return reinterpret_cast<Bytes>(
+        _mm256_shuffle_epi8(reinterpret_cast<__m256i>(v), _mm256_broadcastsi128_si256(place)));
+#else
+    I byte = (v >> (8 * k)) & 255;
+    byte |= byte << 8;
+    return reinterpret_cast<Bytes>(byte | (byte << 16));
+#endif
+}
+// `v`, with `bit` in those bytes where `from` has the bit that `mask` has.
+SIMD Bytes or_where(Bytes v, int8_t bit, Bytes from, Bytes mask) {
+#if defined(SMELT_ISA_AVX512)
+    const __m512i q = reinterpret_cast<__m512i>(v);
+    const __mmask64 set =
+        _mm512_test_epi8_mask(reinterpret_cast<__m512i>(from), reinterpret_cast<__m512i>(mask));
+    return reinterpret_cast<Bytes>(_mm512_mask_add_epi8(q, set, q, _mm512_set1_epi8(bit)));
+#else
+    return v | (((from & mask) == mask) & bit);
+#endif
+}
+
+// Sums over n quads of w * x, a row a lane. Quants are 0 .. max_quant; 255 stands for signed bytes, as
+// from_signed() leaves them. |x| <= 127. The sums begin with `start`.
+template <int max_quant, int n>
+SIMD I dot(const Bytes* w, const int8_t* x, I start) {
+#if defined(SMELT_ISA_AVX512)
+    __m512i total = reinterpret_cast<__m512i>(start);
+    UNROLL for (int j = 0; j < n; ++j) {
+        // _mm512_dpbusd_epi32 with the four bytes for all lanes, which compilers load by an instruction of
+        // its own.
+        typedef int32_t Four __attribute__((may_alias, aligned(1)));
+        asm("vpdpbusd %2%{1to16%}, %1, %0"
+            : "+v"(total)
+            : "v"(w[j]), "m"(*reinterpret_cast<const Four*>(x + 4 * j)));
+    }
+    return reinterpret_cast<I>(total);
+#elif defined(SMELT_ISA_AVX2)
+    constexpr int fit = max_quant <= 15 ? 8 : max_quant <= 31 ? 4 : max_quant <= 63 ? 2 : 1;
+    constexpr int at_once = fit < n ? fit : n;
+    I total = start;
+    UNROLL for (int first = 0; first < n; first += at_once) {
+        // Sums of at_once pairs of products fit in 16 bits.
+        __m256i pairs{};
+        UNROLL for (int i = 0; i < at_once; ++i) {
+            int32_t x4;
+            __builtin_memcpy(&x4, x + 4 * (first + i), 4);
+            const __m256i q = reinterpret_cast<__m256i>(w[first + i]), xs = _mm256_set1_epi32(x4);
+            // Of signed weights: |w| * (x with w's sign).
+            const __m256i both = max_quant == 255
+                                     ? _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(xs, q))
+                                     : _mm256_maddubs_epi16(q, xs);
+            pairs = i == 0 ? both : _mm256_add_epi16(pairs, both);
+        }
         total += reinterpret_cast<I>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
     return total;
 #elif defined(SMELT_ISA_NEON) && defined(__ARM_FEATURE_DOTPROD)
-    const int8x16_t x_low = vld1q_s8(x), x_high = vld1q_s8(x + 16);
-    int32x4_t even = vdupq_n_s32(0), odd = even;
-    const auto quad = [&](int j) { return reinterpret_cast<int8x16_t>(w.quad[j]); };
-    even = vdotq_laneq_s32(even, quad(0), x_low, 0);
-    odd = vdotq_laneq_s32(odd, quad(1), x_low, 1);
-    even = vdotq_laneq_s32(even, quad(2), x_low, 2);
-    odd = vdotq_laneq_s32(odd, quad(3), x_low, 3);
-    even = vdotq_laneq_s32(even, quad(4), x_high, 0);
-    odd = vdotq_laneq_s32(odd, quad(5), x_high, 1);
-    even = vdotq_laneq_s32(even, quad(6), x_high, 2);
-    odd = vdotq_laneq_s32(odd, quad(7), x_high, 3);
+    int32x4_t even = reinterpret_cast<int32x4_t>(start), odd = vdupq_n_s32(0);
+    const auto quad = [&](int j) { return reinterpret_cast<int8x16_t>(w[j]); };
+    UNROLL for (int j = 0; j < n; j += 4) {
+        const int8x16_t xs = vld1q_s8(x + 4 * j);
+        even = vdotq_laneq_s32(even, quad(j), xs, 0);
+        odd = vdotq_laneq_s32(odd, quad(j + 1), xs, 1);
+        even = vdotq_laneq_s32(even, quad(j + 2), xs, 2);
+        odd = vdotq_laneq_s32(odd, quad(j + 3), xs, 3);
+    }
     return reinterpret_cast<I>(vaddq_s32(even, odd));
 #elif defined(SMELT_ISA_NEON)
-    int32x4_t total = vdupq_n_s32(0);
-    UNROLL for (int j = 0; j < n_quads; ++j) {
+    int32x4_t total = reinterpret_cast<int32x4_t>(start);
+    UNROLL for (int j = 0; j < n; ++j) {
         int32_t x4;
         __builtin_memcpy(&x4, x + 4 * j, 4);
         const int8x16_t xs = vreinterpretq_s8_s32(vdupq_n_s32(x4));
-        const int8x16_t q = reinterpret_cast<int8x16_t>(w.quad[j]);
+        const int8x16_t q = reinterpret_cast<int8x16_t>(w[j]);
         const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(q), vget_low_s8(xs)));
         const int32x4_t high = vpaddlq_s16(vmull_high_s8(q, xs));
         total = vaddq_s32(total, vpaddq_s32(low, high));
     }
     return reinterpret_cast<I>(total);
 #else
-    I total{};
-    UNROLL for (int j = 0; j < n_quads; ++j) {
-        for (int r = 0; r < panel_rows; ++r) {
-            int32_t s = 0;
-            for (int i = 0; i < 4; ++i) s += w.quad[j][4 * r + i] * x[4 * j + i];
-            total[r] += s;
-        }
+    // Products of bytes, and sums of two of them, fit in 16 bits: those of even bytes and of odd ones.
+    typedef int16_t Pairs __attribute__((vector_size(lanes * 4)));
+    I total = start;
+    UNROLL for (int j = 0; j < n; ++j) {
+        int32_t x4;
+        __builtin_memcpy(&x4, x + 4 * j, 4);
+        const Pairs q = reinterpret_cast<Pairs>(w[j]), xs = reinterpret_cast<Pairs>(I{} + x4);
+        const Pairs both = ((q << 8) >> 8) * ((xs << 8) >> 8) + (q >> 8) * (xs >> 8);
+        const I two = reinterpret_cast<I>(both);
+        total += ((two << 16) >> 16) + (two >> 16);
     }
     return total;
 #endif

@@ -142,7 +142,8 @@ template <>
 struct WeightLoad<BlockQ8_0> {
     static void unit(thread const WeightRow& row, uint u, thread float* w) {
         const ulong block = row.offset + ulong(u / 2) * sizeof(BlockQ8_0);
-        ScaledInt8s b = {half_at(row.data, block), {load16(row.data, block + 2 + 16 * (u % 2))}};
+        ScaledInt8s b = {half_at(row.data, block),
+                         {load16(row.data, block + BlockQ8_0::quants_offset + 16 * (u % 2))}};
         BlockQ8_0::decode16(&b, int(u % 2), w);
     }
 };
@@ -159,7 +160,7 @@ template <>
 struct WeightLoad<BlockQ4_0> {
     static void unit(thread const WeightRow& row, uint u, thread float* w) {
         const ulong block = row.offset + ulong(u / 2) * sizeof(BlockQ4_0);
-        ScaledBytes b = {half_at(row.data, block), {load16(row.data, block + 2)}};
+        ScaledBytes b = {half_at(row.data, block), {load16(row.data, block + BlockQ4_0::quants_offset)}};
         BlockQ4_0::decode16(&b, int(u % 2), w);
     }
 };
@@ -167,7 +168,7 @@ template <>
 struct WeightLoad<BlockIQ4_NL> {
     static void unit(thread const WeightRow& row, uint u, thread float* w) {
         const ulong block = row.offset + ulong(u / 2) * sizeof(BlockIQ4_NL);
-        ScaledBytes b = {half_at(row.data, block), {load16(row.data, block + 2)}};
+        ScaledBytes b = {half_at(row.data, block), {load16(row.data, block + BlockIQ4_NL::quants_offset)}};
         BlockIQ4_NL::decode16(&b, int(u % 2), w);
     }
 };
@@ -175,7 +176,7 @@ template <>
 struct WeightLoad<BlockMXFP4> {
     static void unit(thread const WeightRow& row, uint u, thread float* w) {
         const ulong block = row.offset + ulong(u / 2) * sizeof(BlockMXFP4);
-        MicroscaledBytes b = {{row.data[block]}, {load16(row.data, block + 1)}};
+        MicroscaledBytes b = {{row.data[block]}, {load16(row.data, block + BlockMXFP4::quants_offset)}};
         BlockMXFP4::decode16(&b, int(u % 2), w);
     }
 };
@@ -183,7 +184,8 @@ template <class Element>
 struct WeightLoad<BlockMXFP8<Element>> {
     static void unit(thread const WeightRow& row, uint u, thread float* w) {
         const ulong block = row.offset + ulong(u / 2) * sizeof(BlockMXFP8<Element>);
-        MicroscaledBytes b = {{row.data[block]}, {load16(row.data, block + 1 + 16 * (u % 2))}};
+        MicroscaledBytes b = {{row.data[block]},
+                              {load16(row.data, block + BlockMXFP8<Element>::quants_offset + 16 * (u % 2))}};
         BlockMXFP8<Element>::decode16(&b, int(u % 2), w);
     }
 };
@@ -216,10 +218,10 @@ struct WeightLoad<BlockQ4_K> {
         const ulong block = row.offset + ulong(u / 16) * sizeof(BlockQ4_K);
         const uint part = u % 16;
         Unit45_K b = {half_at(row.data, block),
-                      half_at(row.data, block + 2),
-                      row.data + (block + 4),
+                      half_at(row.data, block + BlockQ4_K::min_offset),
+                      row.data + (block + BlockQ4_K::scales_offset),
                       {uint4(0)},
-                      {load16(row.data, block + 16 + part / 4 * 32 + part % 2 * 16)}};
+                      {load16(row.data, block + BlockQ4_K::quants_offset + part / 4 * 32 + part % 2 * 16)}};
         BlockQ4_K::decode16(&b, int(part), w);
     }
 };
@@ -229,10 +231,10 @@ struct WeightLoad<BlockQ5_K> {
         const ulong block = row.offset + ulong(u / 16) * sizeof(BlockQ5_K);
         const uint part = u % 16;
         Unit45_K b = {half_at(row.data, block),
-                      half_at(row.data, block + 2),
-                      row.data + (block + 4),
-                      {load16(row.data, block + 16 + part % 2 * 16)},
-                      {load16(row.data, block + 48 + part / 4 * 32 + part % 2 * 16)}};
+                      half_at(row.data, block + BlockQ5_K::min_offset),
+                      row.data + (block + BlockQ5_K::scales_offset),
+                      {load16(row.data, block + BlockQ5_K::high_offset + part % 2 * 16)},
+                      {load16(row.data, block + BlockQ5_K::quants_offset + part / 4 * 32 + part % 2 * 16)}};
         BlockQ5_K::decode16(&b, int(part), w);
     }
 };
@@ -247,9 +249,9 @@ struct WeightLoad<BlockQ6_K> {
         const ulong block = row.offset + ulong(u / 16) * sizeof(BlockQ6_K);
         const uint part = u % 16, half_block = part / 8, quarter = part / 2 % 4, first = part % 2 * 16;
         Unit6_K b = {{load16(row.data, block + 64 * half_block + quarter % 2 * 32 + first)},
-                     {load16(row.data, block + 128 + 32 * half_block + first)},
-                     (device const char*)(row.data + (block + 192)),
-                     half_at(row.data, block + 208)};
+                     {load16(row.data, block + BlockQ6_K::high_offset + 32 * half_block + first)},
+                     (device const char*)(row.data + (block + BlockQ6_K::scales_offset)),
+                     half_at(row.data, block + BlockQ6_K::d_offset)};
         BlockQ6_K::decode16(&b, int(part), w);
     }
 };
