@@ -11,6 +11,7 @@
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/peak_rate.h"
 
 namespace smelt {
 
@@ -18,39 +19,37 @@ namespace {
 
 struct Options {
     DeviceOptions device;
-    bool json = false;
+    bool json = false, measure = false;
 };
 
 struct Findings {
     CpuInfo cpu;
     MemoryInfo memory;
     int n_threads;
-    double bandwidth;  // bytes a second, median
+    double bandwidth;  // bytes a second
+    std::string bandwidth_way;
+    std::vector<PeakRate> peak_rates;  // with --measure
     std::vector<BackendInfo> devices;
     std::string used, used_description;
 };
-
-double measure_bandwidth(int n_threads) {
-    constexpr size_t probe_bytes = size_t{256} << 20;
-    constexpr int n_runs = 5;
-    BandwidthProbe probe(n_threads, probe_bytes);
-    probe.measure();  // brings the threads to life
-    std::vector<double> rates;
-    for (int i = 0; i < n_runs; ++i) rates.push_back(probe.measure());
-    std::ranges::nth_element(rates, rates.begin() + n_runs / 2);
-    return rates[n_runs / 2];
-}
 
 Findings examine(const Options& o) {
     Findings f{.cpu = read_cpu_info(),
                .memory = read_memory_info(),
                .n_threads = o.device.n_threads,
                .bandwidth = 0,
+               .bandwidth_way = {},
+               .peak_rates = {},
                .devices = list_backends(),
                .used = {},
                .used_description = {}};
     if (f.n_threads == 0) f.n_threads = f.cpu.physical_cores;
-    f.bandwidth = measure_bandwidth(f.n_threads);
+    {
+        BandwidthProbe probe(f.n_threads);
+        f.bandwidth = probe.measure();
+        f.bandwidth_way = probe.way();
+    }
+    if (o.measure) f.peak_rates = measure_peak_rates(f.n_threads);
     const auto backend = o.device.open();
     f.used = backend->name();
     f.used_description = backend->description();
@@ -95,6 +94,13 @@ void print_text(const Findings& f) {
     fmt::print(
         "           {}/s read with {} thread{}: what a token costs at best is the weights divided by this\n",
         bytes_text(static_cast<uint64_t>(f.bandwidth)), f.n_threads, f.n_threads == 1 ? "" : "s");
+    fmt::print("           ({})\n", f.bandwidth_way);
+    const char* peak_title = "peak rates";
+    for (const PeakRate& r : f.peak_rates) {
+        fmt::print("{:<10} {:<17} {:<4} {:10.1f} billion operations a second\n", peak_title,
+                   r.instruction_set, r.type, r.operations_per_s / 1e9);
+        peak_title = "";
+    }
     const char* title = "devices";
     for (const BackendInfo& d : f.devices) {
         fmt::print("{:<10} {:<10} {}\n", title, d.name,
@@ -119,22 +125,33 @@ void print_json(const Findings& f) {
     }
     Json versions = Json::object();
     for (const auto& [name, number] : libraries()) versions[name] = number;
-    const Json j = {{"processor",
-                     {{"model", f.cpu.model},
-                      {"physical_cores", f.cpu.physical_cores},
-                      {"logical_cores", f.cpu.logical_cores},
-                      {"l1d_bytes", f.cpu.l1d_bytes},
-                      {"l2_bytes", f.cpu.l2_bytes},
-                      {"l3_bytes", f.cpu.l3_bytes},
-                      {"features", f.cpu.features}}},
-                    {"memory",
-                     {{"total_bytes", f.memory.total},
-                      {"available_bytes", f.memory.available},
-                      {"read_bytes_per_s", f.bandwidth},
-                      {"read_threads", f.n_threads}}},
-                    {"devices", devices},
-                    {"versions", {{"smelt", version()}, {"compiler", compiler()}, {"libraries", versions}}},
-                    {"used", {{"device", f.used}, {"description", f.used_description}}}};
+    Json j = {{"processor",
+               {{"model", f.cpu.model},
+                {"physical_cores", f.cpu.physical_cores},
+                {"logical_cores", f.cpu.logical_cores},
+                {"l1d_bytes", f.cpu.l1d_bytes},
+                {"l2_bytes", f.cpu.l2_bytes},
+                {"l3_bytes", f.cpu.l3_bytes},
+                {"features", f.cpu.features}}},
+              {"memory",
+               {{"total_bytes", f.memory.total},
+                {"available_bytes", f.memory.available},
+                {"read_bytes_per_s", f.bandwidth},
+                {"read_threads", f.n_threads},
+                {"read_way", f.bandwidth_way}}},
+              {"devices", devices},
+              {"versions", {{"smelt", version()}, {"compiler", compiler()}, {"libraries", versions}}},
+              {"used", {{"device", f.used}, {"description", f.used_description}}}};
+    if (!f.peak_rates.empty()) {
+        Json peaks = Json::array();
+        for (const PeakRate& r : f.peak_rates) {
+            peaks.push_back({{"instruction_set", r.instruction_set},
+                             {"type", r.type},
+                             {"operations_per_s", r.operations_per_s},
+                             {"threads", f.n_threads}});
+        }
+        j["peak_rates"] = peaks;
+    }
     fmt::print("{}\n", j.dump(2));
 }
 
@@ -149,6 +166,8 @@ Verb add_doctor(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb = smelt.add_subcommand("doctor", "Show what this machine has and what smelt uses of it");
     add_device_options(*verb, o->device);
+    verb->add_flag("--measure", o->measure,
+                   "Also measure what the processor can multiply, instruction set by instruction set");
     verb->add_flag("--json", o->json, "For programs");
     verb->footer(
         "Examples:\n  smelt doctor\n  smelt doctor --threads 1 --json | jq .memory.read_bytes_per_s");

@@ -8,6 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/affinity.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -166,6 +168,19 @@ void read_cores(CpuInfo& info) {
     }
 }
 
+// The C library adds up all last-level caches of some processors; here is one core's, and those of all cores.
+void read_last_level_caches(CpuInfo& info) {
+    std::set<std::string> caches;
+    for (const int cpu : usable_processors()) {
+        const std::string cache = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/cache/index3/";
+        const uint64_t kib = number_of(first_line(cache + "size"), 0);  // "32768K"
+        if (kib == 0) continue;
+        info.l3_bytes = kib << 10;
+        if (caches.insert(first_line(cache + "shared_cpu_list")).second) info.all_l3_bytes += kib << 10;
+    }
+    if (info.all_l3_bytes == 0) info.all_l3_bytes = info.l3_bytes;
+}
+
 void read_system(CpuInfo& info) {
     info.model = proc_value("/proc/cpuinfo", "model name");
     read_cores(info);
@@ -173,6 +188,7 @@ void read_system(CpuInfo& info) {
     info.l1d_bytes = bytes(_SC_LEVEL1_DCACHE_SIZE);
     info.l2_bytes = bytes(_SC_LEVEL2_CACHE_SIZE);
     info.l3_bytes = bytes(_SC_LEVEL3_CACHE_SIZE);
+    read_last_level_caches(info);
 }
 
 #elif defined(__APPLE__)

@@ -16,6 +16,7 @@ struct CpuInfo {
     int physical_cores = 1;  // that this process may run on, counting a CPU quota
     int logical_cores = 1;   // that this process may run on
     size_t l1d_bytes = 0, l2_bytes = 0, l3_bytes = 0;  // of one core's view; 0 if unknown
+    size_t all_l3_bytes = 0;  // of all last-level caches that this process's cores have
 
     bool has(std::string_view feature) const;
 };

@@ -46,6 +46,17 @@ TEST(Bench, ADecodeStepReadsTheChosenExpertsOnly) {
     EXPECT_GT(j["decode"]["tokens_per_s"]["median"].get<double>(), 0);
 }
 
+// Decode cannot read faster than the memory: a share above 1 would say that its speed was measured wrongly.
+TEST(Bench, DecodeReadsNoFasterThanTheMemory) {
+    const CommandResult r =
+        smelt_command("bench --shape qwen3-0.6b --layers 4 --format q4_0 -p 4 -n 8 --runs 2 --json");
+    ASSERT_EQ(r.status, 0) << r.err;
+    const Json share = parse_json(r.out, "bench")["decode"]["bandwidth_share"];
+    if (share.is_null()) GTEST_SKIP() << "the weights fit in this machine's caches";
+    EXPECT_GT(share.get<double>(), 0);
+    EXPECT_LE(share.get<double>(), 1.02);
+}
+
 TEST(Bench, AServerUnderLoadIsMeasuredAsItsClientsSeeIt) {
     const CommandResult r = smelt_command(
         "bench --serve " SMELT_MODELS "/demo-5m --clients 1,4 --requests 3 --words 20 --tokens 24 --json");

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/json.h"
 #include "cli/command.h"
 
@@ -23,6 +25,25 @@ TEST(Doctor, SaysWhatIsHereAndWhyTheRestIsNot) {
     }
     EXPECT_TRUE(has_cpu) << r.out;
     EXPECT_FALSE(j["used"]["description"].get<std::string>().empty());
+}
+
+TEST(Doctor, MeasuresWhatTheProcessorCanMultiply) {
+    const CommandResult r = smelt_command("doctor --threads 1 --measure --json");
+    ASSERT_EQ(r.status, 0) << r.err;
+    const Json j = parse_json(r.out, "doctor");
+    EXPECT_FALSE(j["memory"]["read_way"].get<std::string>().empty());
+    double f32 = 0, int8 = 0;
+    for (const Json& peak : j["peak_rates"]) {
+        const auto rate = peak["operations_per_s"].get<double>();
+        EXPECT_GT(rate, 1e8) << peak;
+        EXPECT_LT(rate, 1e14) << peak;
+        if (peak["type"] == "f32") f32 = std::max(f32, rate);
+        if (peak["type"] == "int8") int8 = std::max(int8, rate);
+    }
+    // Every instruction set with products of bytes does more of them than of floats.
+    if (int8 > 0) {
+        EXPECT_GT(int8, f32);
+    }
 }
 
 TEST(Doctor, NamesADeviceThatIsNotHere) {
