@@ -15,7 +15,7 @@ namespace smelt {
 namespace {
 
 constexpr int n_passes = 3;
-constexpr size_t line = 64, lines_ahead = 16;
+constexpr size_t cache_line = 64, lines_ahead = 16;
 
 size_t choose_bytes() {
     const size_t wanted = std::max(size_t{1} << 30, 4 * read_cpu_info().all_l3_bytes);
@@ -35,7 +35,8 @@ uint64_t sum_of(const uint64_t* data, size_t n) {
         if constexpr (passing) {
             // A prefetch beyond the end is no access.
             for (size_t j = 0; j < 4; ++j) {
-                __builtin_prefetch(reinterpret_cast<const char*>(data + i) + (lines_ahead + j) * line, 0, 0);
+                __builtin_prefetch(reinterpret_cast<const char*>(data + i) + (lines_ahead + j) * cache_line,
+                                   0, 0);
             }
         }
         for (size_t j = 0; j < 8; ++j) {

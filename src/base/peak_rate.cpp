@@ -136,12 +136,12 @@ const std::span<const Loop> tile_loops() {
 
 #elif defined(__aarch64__)
 
+// clang-format off
 #define ONE(instruction, to, type, from) instruction " v" to "." type ", v30." from ", v31." from "\n"
-#define SIXTEEN(i, t, f)                                                                           \
-    ONE(i, "0", t, f)                                                                              \
-    ONE(i, "1", t, f) ONE(i, "2", t, f) ONE(i, "3", t, f) ONE(i, "4", t, f) ONE(i, "5", t, f)      \
-        ONE(i, "6", t, f) ONE(i, "7", t, f) ONE(i, "8", t, f) ONE(i, "9", t, f) ONE(i, "10", t, f) \
-            ONE(i, "11", t, f) ONE(i, "12", t, f) ONE(i, "13", t, f) ONE(i, "14", t, f) ONE(i, "15", t, f)
+#define FOUR(i, a, b, c, d, t, f) ONE(i, a, t, f) ONE(i, b, t, f) ONE(i, c, t, f) ONE(i, d, t, f)
+#define SIXTEEN(i, t, f) FOUR(i, "0", "1", "2", "3", t, f) FOUR(i, "4", "5", "6", "7", t, f) \
+    FOUR(i, "8", "9", "10", "11", t, f) FOUR(i, "12", "13", "14", "15", t, f)
+// clang-format on
 #define TURNS(extension, body)                                                                            \
     asm volatile(extension "movi v30.16b, #0\nmovi v31.16b, #0\n1:\n" body "subs %0, %0, #1\nb.ne 1b\n"   \
                  : "+r"(turns)                                                                            \
@@ -156,17 +156,17 @@ const std::span<const Loop> loops() {
          "int8",
          {"dotprod"},
          16 * 16 * 2,
-         [](int64_t turns) { TURNS(".arch_extension dotprod\n", SIXTEEN("sdot", "4s", "16b")); }},
+         [](int64_t turns) { TURNS(".arch armv8.6-a+dotprod+i8mm+bf16\n", SIXTEEN("sdot", "4s", "16b")); }},
         {"NEON i8mm",
          "int8",
          {"i8mm"},
          16 * 32 * 2,
-         [](int64_t turns) { TURNS(".arch_extension i8mm\n", SIXTEEN("smmla", "4s", "16b")); }},
+         [](int64_t turns) { TURNS(".arch armv8.6-a+dotprod+i8mm+bf16\n", SIXTEEN("smmla", "4s", "16b")); }},
         {"NEON bf16",
          "bf16",
          {"bf16"},
          16 * 16 * 2,
-         [](int64_t turns) { TURNS(".arch_extension bf16\n", SIXTEEN("bfmmla", "4s", "8h")); }},
+         [](int64_t turns) { TURNS(".arch armv8.6-a+dotprod+i8mm+bf16\n", SIXTEEN("bfmmla", "4s", "8h")); }},
     };
     return all;
 }
@@ -179,7 +179,7 @@ std::span<const Loop> loops() {
 
 #endif
 
-double now() {
+double seconds_now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
@@ -214,9 +214,9 @@ class Rig {
                 pinned = std::make_unique<PinnedThread>(processors_[m % processors_.size()]);
             }
             pool_.barrier();
-            if (m == 0) start = now();
+            if (m == 0) start = seconds_now();
             loop.run(turns);
-            ends_[m] = now();
+            ends_[m] = seconds_now();
         });
         return *std::max_element(ends_.begin(), ends_.end()) - start;
     }

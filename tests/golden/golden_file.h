@@ -1,6 +1,7 @@
 // Reads golden.safetensors: what the reference implementation (transformers, float32) computed.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -36,5 +37,18 @@ class GoldenFile {
     MappedFile file_;
     std::vector<SafetensorsEntry> entries_;
 };
+
+// The largest error that a model on the CPU may have, of a row's largest absolute logit; in_float: where all
+// weights are floats. The CPU multiplies integer weights with activations in int8: each is off by at most
+// 1/254 of the largest of its 32, which its conformance tests hold it to. Through the layers of a mixture,
+// whose router may choose another expert for it, that grows to 1/16 of the largest logit of gpt-oss's tiny
+// model.
+inline float cpu_tolerance(const std::filesystem::path& folder, float in_float) {
+    constexpr float in_int8 = 0.1f;
+    const auto file = open_model(folder);
+    const bool integers = std::ranges::any_of(
+        file->tensors, [](const TensorView& t) { return format_info(t.format).block_len > 1; });
+    return integers ? in_int8 : in_float;
+}
 
 }  // namespace smelt
