@@ -2,18 +2,21 @@
 """Writes a tiny random checkpoint of any architecture as a Hugging Face folder, from its config.json and a list
 of its tensors. Python alone: no torch, no numpy.
 
-usage: make_tiny_model.py OUT_DIR [--family NAME | --spec FILE] [--seed N] [--dtype bf16|f32]
+usage: make_tiny_model.py OUT_DIR [--family MODEL_TYPE [--smelt PATH] | --spec FILE] [--seed N] [--dtype bf16|f32]
 
---spec names a JSON file of a family that is not built in:
+--family takes config and tensors from smelt's own table (`smelt inspect --family`), with tiny sizes. --spec names a
+JSON file for a family that smelt does not know yet:
 
   {"config": {"model_type": "qwen3", "hidden_size": 64, ...},
    "tensors": {"model.embed_tokens.weight": ["vocab_size", "hidden_size"],
                "model.layers.{layer}.self_attn.q_proj.weight": ["num_attention_heads * head_dim", "hidden_size"],
                "model.layers.{layer}.mlp.experts.{expert}.up_proj.weight": ["moe_intermediate_size", "hidden_size"]}}
 
-Sizes are numbers or products of keys of the config. {layer} counts to num_hidden_layers, {expert} to
-num_experts or num_local_experts. Values: normal; of matrices with deviation 1 / sqrt(columns), 0.5 for
-embeddings, 1 + 0.2 for norms, 0.2 for biases, so that logits differ clearly and no layer vanishes.
+Sizes are sums and products of numbers and keys of the config. {layer} counts to num_hidden_layers, {expert} to
+num_experts, num_local_experts or n_routed_experts. Instead of a shape there may be {"shape": [...], "layers":
+"dense" or "sparse"}, where config has first_k_dense_replace. Values: normal; of matrices with deviation
+1 / sqrt(columns), 0.5 for embeddings, 1 + 0.2 for norms, 0.2 for biases, so that logits differ clearly and no layer
+vanishes; of MXFP4 (*_blocks and *_scales) any.
 
 CONTRIBUTING.md says how such a folder becomes a golden model.
 """
@@ -22,98 +25,86 @@ import json
 import math
 import os
 import random
+import re
 import struct
+import subprocess
 import sys
 
-ATTENTION = {
-    "model.embed_tokens.weight": ["vocab_size", "hidden_size"],
-    "model.norm.weight": ["hidden_size"],
-    "model.layers.{layer}.input_layernorm.weight": ["hidden_size"],
-    "model.layers.{layer}.post_attention_layernorm.weight": ["hidden_size"],
-    "model.layers.{layer}.self_attn.q_proj.weight": ["num_attention_heads * head_dim", "hidden_size"],
-    "model.layers.{layer}.self_attn.k_proj.weight": ["num_key_value_heads * head_dim", "hidden_size"],
-    "model.layers.{layer}.self_attn.v_proj.weight": ["num_key_value_heads * head_dim", "hidden_size"],
-    "model.layers.{layer}.self_attn.o_proj.weight": ["hidden_size", "num_attention_heads * head_dim"],
+# By the names that smelt's tables have for sizes, and GGUF's keys.
+TINY = {
+    "dim": 64, "ffn_dim": 160, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16, "vocab_size": 256,
+    "n_positions": 512, "context_length": 512, "n_experts": 4, "expert_count": 4, "expert_used_count": 2,
+    "expert_ffn_dim": 32, "n_shared_experts": 1, "n_dense_layers": 1, "q_rank": 48, "kv_rank": 32, "nope_dim": 16,
+    "rope_dim": 8, "v_dim": 16, "expert_group_count": 1, "expert_group_used_count": 1,
 }
-HEAD_NORMS = {
-    "model.layers.{layer}.self_attn.q_norm.weight": ["head_dim"],
-    "model.layers.{layer}.self_attn.k_norm.weight": ["head_dim"],
-}
-DENSE = {
-    "model.layers.{layer}.mlp.gate_proj.weight": ["intermediate_size", "hidden_size"],
-    "model.layers.{layer}.mlp.up_proj.weight": ["intermediate_size", "hidden_size"],
-    "model.layers.{layer}.mlp.down_proj.weight": ["hidden_size", "intermediate_size"],
-}
-EXPERTS = {
-    "lm_head.weight": ["vocab_size", "hidden_size"],
-    "model.layers.{layer}.mlp.gate.weight": ["num_experts", "hidden_size"],
-    "model.layers.{layer}.mlp.experts.{expert}.gate_proj.weight": ["moe_intermediate_size", "hidden_size"],
-    "model.layers.{layer}.mlp.experts.{expert}.up_proj.weight": ["moe_intermediate_size", "hidden_size"],
-    "model.layers.{layer}.mlp.experts.{expert}.down_proj.weight": ["hidden_size", "moe_intermediate_size"],
-}
-BIASES = {
-    "model.layers.{layer}.self_attn.q_proj.bias": ["num_attention_heads * head_dim"],
-    "model.layers.{layer}.self_attn.k_proj.bias": ["num_key_value_heads * head_dim"],
-    "model.layers.{layer}.self_attn.v_proj.bias": ["num_key_value_heads * head_dim"],
-}
-CONFIG = {
-    "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 256, "max_position_embeddings": 512,
-    "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "hidden_act": "silu", "tie_word_embeddings": True,
-    "bos_token_id": 1, "eos_token_id": 2,
-}
-FAMILIES = {
-    "qwen3": {
-        "config": {**CONFIG, "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"},
-        "tensors": {**ATTENTION, **HEAD_NORMS, **DENSE},
-    },
-    "qwen2": {
-        "config": {**CONFIG, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"},
-        "tensors": {**ATTENTION, **BIASES, **DENSE},
-    },
-    "llama": {
-        "config": {**CONFIG, "architectures": ["LlamaForCausalLM"], "model_type": "llama"},
-        "tensors": {**ATTENTION, **DENSE},
-    },
-    "qwen3_moe": {
-        "config": {**CONFIG, "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_experts": 4,
-                   "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True,
-                   "tie_word_embeddings": False},
-        "tensors": {**ATTENTION, **HEAD_NORMS, **EXPERTS},
-    },
-}
+
+
+def family_spec(smelt, family):
+    """What `smelt inspect --family` says, with numbers for the sizes."""
+    result = subprocess.run([smelt, "inspect", "--family", family], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        sys.exit(result.stderr.strip())
+    spec = json.loads(result.stdout)
+    for key, name in spec["sizes"].items():
+        spec["config"][key] = TINY[name]
+    spec["config"].update({"bos_token_id": 1, "eos_token_id": 2})
+    return spec
+
+
+def first_of(config, *keys):
+    return next((config[key] for key in keys if key in config), 0)
 
 
 def size(text, config):
-    """A number, or a product of the config's keys."""
-    product = 1
-    for factor in str(text).split("*"):
-        factor = factor.strip()
-        value = int(factor) if factor.isdigit() else config.get(factor)
-        if not isinstance(value, int) or value < 1:
-            sys.exit(f"{text}: expected a number or keys of the config, {factor} is {value}")
-        product *= value
-    return product
+    """The value of a sum or product of numbers and the config's keys."""
+    def value(match):
+        number = config.get(match.group())
+        if match.group() == "head_dim" and number is None:
+            number = (first_of(config, "hidden_size", "n_embd")
+                      // max(first_of(config, "num_attention_heads", "n_head"), 1))
+        if not isinstance(number, int) or number < 1:
+            sys.exit(f"{text}: expected a number or keys of the config, {match.group()} is {number}")
+        return str(number)
+    numbers = re.sub(r"[A-Za-z_]\w*", value, str(text))
+    if not re.fullmatch(r"[0-9+*() ]+", numbers):
+        sys.exit(f"{text}: expected a sum or product")
+    return eval(numbers)  # digits and operators alone
 
 
 def expand(spec):
     """All tensors as (name, shape)."""
     config = spec["config"]
-    n_layers = size("num_hidden_layers", config)
-    n_experts = config.get("num_experts", config.get("num_local_experts", 0))
-    for pattern, sizes in spec["tensors"].items():
+    n_layers = first_of(config, "num_hidden_layers", "n_layer")
+    n_experts = first_of(config, "num_experts", "num_local_experts", "n_routed_experts")
+    n_dense = config.get("first_k_dense_replace", 0)
+    for pattern, entry in spec["tensors"].items():
+        sizes, layers = (entry["shape"], entry["layers"]) if isinstance(entry, dict) else (entry, "all")
         shape = [size(s, config) for s in sizes]
         for layer in range(n_layers if "{layer}" in pattern else 1):
+            if (layers == "dense" and layer >= n_dense) or (layers == "sparse" and layer < n_dense):
+                continue
             for expert in range(n_experts if "{expert}" in pattern else 1):
                 yield pattern.replace("{layer}", str(layer)).replace("{expert}", str(expert)), shape
 
 
 def values(name, shape, rng):
     n = math.prod(shape)
-    if "norm" in name and not name.endswith("bias"):
+    if ("norm" in name or ".ln_" in name) and not name.endswith("bias"):
         return [1 + 0.2 * rng.gauss(0, 1) for _ in range(n)]
-    deviation = 0.2 if len(shape) < 2 else 0.5 if "embed" in name else 1 / math.sqrt(shape[-1])
+    embedding = "embed" in name or "wte" in name or "wpe" in name
+    deviation = 0.2 if len(shape) < 2 or "bias" in name else 0.5 if embedding else 1 / math.sqrt(shape[-1])
     return [rng.gauss(0, deviation) for _ in range(n)]
+
+
+def parts(name, shape, dtype, rng):
+    """The tensors of a file that this one is: (name, dtype, shape, bytes)."""
+    if not name.endswith("_blocks"):
+        yield name, dtype.upper(), shape, encode(values(name, shape, rng), dtype)
+        return
+    groups = shape[:-1] + [shape[-1] // 32]
+    n = math.prod(groups)
+    yield name, "U8", groups + [16], bytes(rng.randrange(256) for _ in range(16 * n))
+    yield name.replace("_blocks", "_scales"), "U8", groups, bytes(rng.randrange(122, 125) for _ in range(n))
 
 
 def encode(floats, dtype):
@@ -128,23 +119,24 @@ def encode(floats, dtype):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
-    parser.add_argument("--family", choices=sorted(FAMILIES), default="qwen3")
+    parser.add_argument("--family", default="qwen3")
+    parser.add_argument("--smelt", default="smelt", help="the command whose tables --family reads")
     parser.add_argument("--spec")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dtype", choices=["bf16", "f32"], default="bf16")
     options = parser.parse_args()
-    spec = FAMILIES[options.family]
     if options.spec:
         with open(options.spec, encoding="utf-8") as f:
             spec = json.load(f)
+    else:
+        spec = family_spec(options.smelt, options.family)
 
     rng = random.Random(options.seed)
     header, data = {"__metadata__": {"format": "pt"}}, bytearray()
-    for name, shape in expand(spec):
-        part = encode(values(name, shape, rng), options.dtype)
-        header[name] = {"dtype": options.dtype.upper(), "shape": shape,
-                        "data_offsets": [len(data), len(data) + len(part)]}
-        data += part
+    for tensor, sizes in expand(spec):
+        for name, dtype, shape, part in parts(tensor, sizes, options.dtype, rng):
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(part)]}
+            data += part
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
 

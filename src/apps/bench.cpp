@@ -186,7 +186,7 @@ std::shared_ptr<const ModelFile> make_shape(const BenchOptions& o, std::string& 
     }
     if (o.n_layers > 0) {
         cut = fmt::format("{} of {} layers, ", o.n_layers, shape.n_layers);
-        shape.n_layers = o.n_layers;
+        shape = with_layers(std::move(shape), o.n_layers);
     }
     name = fmt::format("{} {}, {}random weights", o.shape, o.format, cut);
     return make_random_model(shape, *format);

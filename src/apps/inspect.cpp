@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "files/families.h"
 #include "files/model_file.h"
+#include "files/sizes.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 
@@ -20,7 +21,7 @@ namespace smelt {
 namespace {
 
 struct InspectOptions {
-    std::string model;
+    std::string model, family;
     bool tensors = false, json = false;
 };
 
@@ -56,6 +57,7 @@ std::string reason_it_cannot_run(const Report& r) {
         return fmt::format("tensor {} has number format {}, which this build cannot decode", t.name, t.type);
     }
     if (!r.missing.empty()) return fmt::format("tensor {} is missing", r.missing.front());
+    if (!r.model.refused.empty()) return r.model.refused.front();
     return {};
 }
 
@@ -137,6 +139,7 @@ void print_json(const Report& r, bool with_tensors) {
                 {"why_not", r.cannot_run.empty() ? Json() : Json(r.cannot_run)},
                 {"missing", r.missing},
                 {"notes", model.notes},
+                {"refused", model.refused},
                 {"metadata", metadata}};
     if (with_tensors) out["tensors"] = tensors_json(model);
     fmt::print("{}\n", to_string(out));
@@ -199,6 +202,7 @@ void print_text(const Report& r, bool with_tensors) {
         print_line("missing", fmt::format("{} tensors, first {}", r.missing.size(), r.missing.front()));
     }
     for (const std::string& note : model.notes) print_line("note", note);
+    for (const std::string& refused : model.refused) print_line("not known", refused);
     print_line("runs here", r.cannot_run.empty() ? "yes" : "no: " + r.cannot_run);
     if (!with_tensors) return;
     const auto print_tensor = [](const std::string& name, std::string_view format,
@@ -210,18 +214,58 @@ void print_text(const Report& r, bool with_tensors) {
     for (const UnsupportedTensor& t : model.unsupported) print_tensor(t.name, t.type, t.shape, t.n_bytes);
 }
 
+// A family's table as the spec that scripts/make_tiny_model.py takes: config.json without sizes, which keys
+// they are under, and its tensors with shapes in those keys.
+void print_family(const std::string& model_type) {
+    const Family* family = family_of_model_type(model_type);
+    if (family == nullptr) {
+        std::vector<std::string_view> known;
+        for (const Family* f : all_families()) known.push_back(f->model_type);
+        throw Error("family {}: not known; known are {}", model_type, fmt::join(known, ", "));
+    }
+    Json config = {{"architectures", {std::string(family->hf_class)}}, {"model_type", model_type}};
+    config.update(parse_json(family->must, "must"));
+    config["tie_word_embeddings"] = family->tied;
+    Json keys = Json::object(), tensors = Json::object();
+    for (const ConfigKey& key : family->config) {
+        if (key.type == KeyType::integer && !key.hf.empty()) {
+            keys[std::string(key.hf)] = std::string(key.size.empty() ? key.gguf : key.size);
+        }
+    }
+    for (const TensorRule& rule : family->tensors) {
+        if (rule.hf.empty() || !rule.flag.empty() || rule.presence == Presence::optional) continue;
+        if (rule.presence == Presence::own_head && family->tied) continue;
+        std::string name(rule.hf);
+        for (const char* hole : {"{layer}", "{expert}"}) {
+            if (const size_t at = name.find("{}"); at != std::string::npos) name.replace(at, 2, hole);
+        }
+        std::vector<std::string> shape = spelled_out(*family, rule.shape);
+        if (rule.role == TensorRole::conv1d) std::ranges::reverse(shape);
+        if (has_experts_apart(rule)) shape.erase(shape.begin());
+        const char* layers = rule.presence == Presence::dense_layers && family->mixture ? "dense"
+                             : rule.presence == Presence::expert_layers                 ? "sparse"
+                                                                                        : "all";
+        tensors[name] = {{"shape", shape}, {"layers", layers}};
+    }
+    fmt::print("{}\n", Json{{"config", config}, {"sizes", keys}, {"tensors", tensors}}.dump(2));
+}
+
 }  // namespace
 
 Verb add_inspect(CLI::App& smelt) {
     auto o = std::make_shared<InspectOptions>();
     CLI::App* verb = smelt.add_subcommand("inspect", "Show what a model file holds and what it lacks");
-    add_model_argument(*verb, o->model)->required();
+    CLI::Option* argument = add_model_argument(*verb, o->model);
+    verb->add_option("--family", o->family, "Print what is known of a family (its model_type) instead")
+        ->excludes(argument);
     verb->add_flag("--tensors", o->tensors, "List every tensor");
     verb->add_flag("--json", o->json, "Print as JSON");
     verb->footer(
         "Examples:\n  smelt inspect models/demo-23m\n  smelt inspect model.gguf --tensors\n"
-        "  smelt inspect model.gguf --json | python3 -m json.tool");
+        "  smelt inspect model.gguf --json | python3 -m json.tool\n  smelt inspect --family qwen3_moe");
     return {verb, [o] {
+                if (!o->family.empty()) return print_family(o->family);
+                if (o->model.empty()) throw CLI::RequiredError("MODEL");
                 const auto model = open_model(local_model(o->model), Weights::listed);
                 const Report report = make_report(*model);
                 if (o->json) {

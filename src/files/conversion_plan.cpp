@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "files/conversion.h"
 #include "files/families.h"
+#include "files/known_keys.h"
 #include "files/latent_attention.h"
 
 namespace smelt {
@@ -103,8 +104,8 @@ class Planner {
     bool to_gguf() const { return choice_.target == Container::gguf; }
 
     void add_for_gguf(const TensorView& t, const RuleMatch& match) {
-        if (const TensorRule* stacked = stacked_form(*family_, *match.rule)) {
-            OutputTensor& out = join(gguf_name({stacked, match.layer, -1}), t, match.expert, n_experts_);
+        if (match.expert >= 0) {
+            OutputTensor& out = join(gguf_name({match.rule, match.layer, -1}), t, match.expert, n_experts_);
             out.shape = {n_experts_};
             out.shape.insert(out.shape.end(), t.shape.begin(), t.shape.end());
         } else if (const size_t at = t.name.find(gate_up); at != std::string::npos) {
@@ -115,10 +116,8 @@ class Planner {
     }
 
     void add_for_hugging_face(const TensorView& t, const RuleMatch& match) {
+        if (has_experts_apart(*match.rule) && match.expert < 0) return unstack(t, *match.rule, match.layer);
         if (!match.rule->hf.empty()) return add_one(t, match, hf_name(match));
-        if (const TensorRule* single = single_form(*family_, *match.rule)) {
-            return unstack(t, *single, match.layer);
-        }
         for (const auto& [part, i] : {std::pair(gate, 0), std::pair(up, 1)}) {
             const TensorRule* whole = gate_up_rule(*match.rule, part);
             if (whole != nullptr) return join_gate_up(t, i, hf_name({whole, match.layer, -1}));
@@ -164,9 +163,7 @@ class Planner {
         const TensorRole role = match.rule->role;
         out.by_columns =
             role == TensorRole::conv1d && choice_.target == Container::hugging_face && t.shape.size() == 2;
-        const bool rotary = role == TensorRole::rotary_q || role == TensorRole::rotary_k ||
-                            role == TensorRole::rotary_q_bias || role == TensorRole::rotary_k_bias;
-        if (rotary && pairing_from_ != pairing_to_) {
+        if (role == TensorRole::rotary && pairing_from_ != pairing_to_) {
             out.order = pairing_to_ == "interleaved" ? RowOrder::halves_to_pairs : RowOrder::pairs_to_halves;
             out.sources = {as_rows(t)};
             out.head_dim = head_dim_;
@@ -210,7 +207,7 @@ class Planner {
         }
     }
 
-    void unstack(const TensorView& t, const TensorRule& single, int64_t layer) {
+    void unstack(const TensorView& t, const TensorRule& rule, int64_t layer) {
         if (t.shape.size() != 3 || t.shape[0] != n_experts_ || n_experts_ == 0) {
             throw Error("{}: tensor {}: expected shape ({}, rows, columns), file has ({})", t.source, t.name,
                         n_experts_, fmt::join(t.shape, ", "));
@@ -221,7 +218,7 @@ class Planner {
             expert.shape = {t.shape[1], t.shape[2]};
             expert.data = t.data.subspan(t.data.size() / n * e, t.data.size() / n);
             expert.scales = t.scales.subspan(t.scales.size() / n * e, t.scales.size() / n);
-            plan_.push_back({hf_name({&single, layer, static_cast<int64_t>(e)}),
+            plan_.push_back({hf_name({&rule, layer, static_cast<int64_t>(e)}),
                              {expert},
                              expert.shape,
                              choose_format(expert, choice_)});
@@ -326,6 +323,7 @@ std::vector<OutputTensor> plan_tensors(const ModelFile& model, const FormatChoic
         throw Error("{}: architecture {}: this build has no table of its names in the other container",
                     model.path.string(), architecture == nullptr ? "(none)" : *architecture);
     }
+    require_known(model);
     if (const auto missing = missing_tensors(model); !missing.empty()) (void)model.require(missing.front());
 
     Planner planner(model, family, choice);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "files/families.h"
 #include "files/latent_attention.h"
 #include "files/readers.h"
@@ -49,13 +50,20 @@ void fill_defaults(ModelFile& model) {
         embedding && embedding->shape.size() == 2) {
         set_once(m, prefix + "vocab_size", embedding->shape[0]);
     }
-    // Not said in GGUF files, whose readers round where the model was trained without.
-    if (family->architecture == "gpt-oss" && m.find(prefix + "rope.scaling.truncate") == nullptr) {
-        m.set(prefix + "rope.scaling.truncate", false);
+    if (model.container == Container::gguf) {
+        const Json defaults = parse_json(family->gguf_defaults, "gguf_defaults");
+        for (const auto& [key, value] : defaults.items()) {
+            if (m.find(prefix + key) != nullptr) continue;
+            if (value.is_boolean()) {
+                m.set(prefix + key, value.get<bool>());
+            } else {
+                m.set(prefix + key, value.get<double>());
+            }
+        }
     }
     constexpr int64_t largest = std::numeric_limits<int32_t>::max();
-    if (family->architecture == "gpt2" && dim && *dim > 0 && *dim < largest) {
-        set_once(m, prefix + "feed_forward_length", 4 * *dim);
+    if (family->ffn_per_dim > 0 && dim && *dim > 0 && *dim < largest) {
+        set_once(m, prefix + "feed_forward_length", family->ffn_per_dim * *dim);
     }
     if (family->rotary && m.find(prefix + "rope.freq_base") == nullptr)
         m.set(prefix + "rope.freq_base", default_rope_base);

@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <unordered_set>
 
@@ -9,6 +10,7 @@
 #include "base/number.h"
 #include "files/families.h"
 #include "files/gguf_types.h"
+#include "files/known_keys.h"
 #include "files/limits.h"
 #include "files/readers.h"
 
@@ -92,9 +94,12 @@ class MetadataReader {
     MetadataValue read_scalar(GgufValue type) {
         if (type == GgufValue::string) return read_string(in_, key_);
         if (type == GgufValue::boolean) return in_.read<uint8_t>(key_) != 0;
-        if (type == GgufValue::f32) return widen(in_.read<float>(key_));
-        if (type == GgufValue::f64) return in_.read<double>(key_);
-        return read_integer(type);
+        if (type != GgufValue::f32 && type != GgufValue::f64) return read_integer(type);
+        const double value = type == GgufValue::f32 ? widen(in_.read<float>(key_)) : in_.read<double>(key_);
+        if (!std::isfinite(value)) {
+            throw Error("{}: metadata {}: expected a number, found {}", in_.source(), key_, value);
+        }
+        return value;
     }
 
     static uint64_t min_bytes(GgufValue type) {
@@ -275,6 +280,12 @@ void translate_keys(ModelFile& model) {
          {"type", "factor", "low_freq_factor", "high_freq_factor", "original_context_length"}) {
         rename(std::string("smelt.rope.scaling.") + key, architecture + ".rope.scaling." + key);
     }
+    // Files of 2023 say the factor alone, in either place; what reads them divides all positions by it.
+    rename(architecture + ".rope.scale_linear", architecture + ".rope.scaling.factor");
+    if (m.find(architecture + ".rope.scaling.factor") != nullptr &&
+        m.find(architecture + ".rope.scaling.type") == nullptr) {
+        m.set(architecture + ".rope.scaling.type", std::string("linear"));
+    }
     if (m.find("generation.eos_token_ids") == nullptr) {
         std::vector<int64_t> ids;
         for (const char* key :
@@ -377,6 +388,7 @@ void read_other_parts(const std::string& source, ModelFile& model) {
 void read_gguf(std::span<const std::byte> bytes, const std::string& source, ModelFile& model) {
     read_file(bytes, source, model);
     read_other_parts(source, model);
+    if (const Family* family = family_of(model.metadata)) refuse_unknown_metadata(*family, model);
     translate_keys(model);
     fill_defaults(model);
 }

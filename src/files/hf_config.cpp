@@ -28,14 +28,34 @@ struct Section {
                     to_string(*find(key)).substr(0, 60));
     }
 
+    // 28.0 is an integer too: some tools write all numbers so.
+    static std::optional<int64_t> as_integer(const Json& value) {
+        constexpr double largest = 9007199254740992;  // up to which a double holds every integer
+        if (value.is_number_float()) {
+            const auto real = value.get<double>();
+            if (!(std::fabs(real) <= largest) || real != std::floor(real)) return std::nullopt;
+            return static_cast<int64_t>(real);
+        }
+        const bool fits = value.is_number_integer() &&
+                          (!value.is_number_unsigned() ||
+                           value.get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()});
+        return fits ? std::optional(value.get<int64_t>()) : std::nullopt;
+    }
+
     std::optional<int64_t> integer(std::string_view key) const {
         const Json* value = find(key);
         if (value == nullptr) return std::nullopt;
-        const bool fits = value->is_number_integer() &&
-                          (!value->is_number_unsigned() ||
-                           value->get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()});
-        if (!fits) fail(key, "an integer");
-        return value->get<int64_t>();
+        const auto number = as_integer(*value);
+        if (!number) fail(key, "an integer");
+        return number;
+    }
+
+    // The one of a list as well.
+    std::optional<int64_t> only_integer(std::string_view key) const {
+        const auto list = integers(key);
+        if (!list || list->empty()) return std::nullopt;
+        if (list->size() > 1) fail(key, "one integer");
+        return list->front();
     }
 
     std::optional<double> real(std::string_view key) const {
@@ -84,8 +104,9 @@ struct Section {
         if (value == nullptr) return std::nullopt;
         std::vector<int64_t> result;
         for (const Json& item : value->is_array() ? *value : Json::array({*value})) {
-            if (!item.is_number_integer()) fail(key, "an integer or a list of integers");
-            result.push_back(item.get<int64_t>());
+            const auto number = as_integer(item);
+            if (!number) fail(key, "an integer or a list of integers");
+            result.push_back(*number);
         }
         return result;
     }
@@ -103,10 +124,16 @@ void read_rope(const Section& config, const std::string& prefix, Metadata& metad
     std::optional<double> theta = rope ? rope->real("rope_theta") : std::nullopt;
     if (!theta) theta = config.real("rope_theta");
     set(metadata, prefix + "rope.freq_base", theta);
+    std::optional<double> fraction = rope ? rope->real("partial_rotary_factor") : std::nullopt;
+    if (!fraction) fraction = config.real("partial_rotary_factor");
+    if (fraction && *fraction != 1) metadata.set(prefix + "rope.partial_factor", *fraction);
     if (!rope) return;
 
     auto type = rope->string("rope_type");
     if (!type) type = rope->string("type");
+    if (!type && rope->find("factor") != nullptr) {
+        throw Error("{}: rope_type: expected one for this factor, found nothing", rope->source);
+    }
     if (!type || *type == "default") return;
     const std::string scaling = prefix + "rope.scaling.";
     metadata.set(scaling + "type", *type);
@@ -128,33 +155,51 @@ void read_rope(const Section& config, const std::string& prefix, Metadata& metad
     }
 }
 
-// Which layers have the window is a list of names in new configs; Qwen2's old ones say from which layer on.
-void read_windows(const Section& config, const std::string& prefix, Metadata& metadata) {
+// Which layers have the window is a list of names in new configs; old ones say from which layer on.
+void read_windows(const Section& config, const Windows& windows, const std::string& prefix,
+                  Metadata& metadata) {
     const auto window = config.integer("sliding_window");
-    if (!window || !config.boolean("use_sliding_window").value_or(true)) return;
+    if (!windows.exist || !window) return;
+    if (windows.opt_in && !config.boolean("use_sliding_window").value_or(false)) return;
     metadata.set(prefix + "attention.sliding_window", *window);
     std::vector<int64_t> pattern;
-    if (const auto types = config.strings("layer_types")) {
+    const auto types = windows.layer_types ? config.strings("layer_types") : std::nullopt;
+    if (types) {
         for (const std::string& type : *types) {
             if (type != "sliding_attention" && type != "full_attention") {
                 config.fail("layer_types", "sliding_attention or full_attention");
             }
             pattern.push_back(type == "sliding_attention");
         }
-    } else if (const auto first = config.integer("max_window_layers")) {
+    } else if (const auto first = config.integer("max_window_layers"); first && windows.from_layer) {
         const int64_t n = config.integer("num_hidden_layers").value_or(0);
         for (int64_t il = 0; il < std::min<int64_t>(n, limits::layers); ++il) pattern.push_back(il >= *first);
     }
     if (!pattern.empty()) metadata.set(prefix + "attention.sliding_window_pattern", std::move(pattern));
 }
 
+// Whether the model has the tensors that its config has a say in.
+void read_flags(const Section& config, const Family& family, Metadata& metadata) {
+    for (const TensorRule& rule : family.tensors) {
+        if (!rule.flag.empty()) {
+            set(metadata, fmt::format("smelt.{}", rule.flag), config.boolean(rule.flag));
+        }
+    }
+}
+
+// What the reference implementation takes where config.json is silent.
+void add_defaults(const Family& family, Json& config) {
+    const Json defaults = parse_json(family.defaults, "defaults");
+    for (const auto& [key, value] : defaults.items()) {
+        const bool said = config.contains(key) ||
+                          (key == "rope_parameters" && config.contains("rope_scaling")) ||
+                          (key == "num_experts" && config.contains("num_local_experts"));
+        if (!said) config[key] = value;
+    }
+}
+
 // What config.json of a model with latent attention says beyond the family's table.
 void read_latent(const Section& config, const std::string& prefix, Metadata& metadata) {
-    if (!config.boolean("rope_interleave").value_or(true)) config.fail("rope_interleave", "true");
-    if (config.boolean("attention_bias").value_or(false)) config.fail("attention_bias", "false");
-    if (const auto method = config.string("topk_method"); method && *method != "noaux_tc") {
-        config.fail("topk_method", "noaux_tc");
-    }
     // transformers 5 names each layer's kind; dense ones can only lead.
     const Json* layers = config.find("mlp_layer_types");
     if (layers == nullptr) return;
@@ -175,7 +220,7 @@ void read_generation(const Section& s, Metadata& metadata) {
     set(metadata, "generation.top_k", s.integer("top_k"));
     set(metadata, "generation.do_sample", s.boolean("do_sample"));
     set(metadata, "generation.eos_token_ids", s.integers("eos_token_id"));
-    set(metadata, "generation.bos_token_id", s.integer("bos_token_id"));
+    set(metadata, "generation.bos_token_id", s.only_integer("bos_token_id"));
 }
 
 Json parse_object(std::string_view text, const std::string& source, size_t max_bytes) {
@@ -188,11 +233,12 @@ Json parse_object(std::string_view text, const std::string& source, size_t max_b
 
 Metadata read_hf_config(std::string_view config_text, std::string_view generation_text,
                         const std::string& source) {
-    const Json json = parse_object(config_text, source + "/config.json", limits::config_bytes);
+    Json json = parse_object(config_text, source + "/config.json", limits::config_bytes);
     const Section config{json, source + "/config.json"};
     const auto model_type = config.string("model_type");
     if (!model_type) throw Error("{}: model_type is missing", config.source);
     const Family* family = family_of_model_type(*model_type);
+    if (family != nullptr) add_defaults(*family, json);
     const std::string architecture(family != nullptr ? family->architecture : *model_type);
     const std::string prefix = architecture + ".";
 
@@ -200,11 +246,15 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
     metadata.set("general.architecture", architecture);
     metadata.set("smelt.rope.pairing",
                  std::string(family != nullptr && family->latent ? "interleaved" : "half"));
-    for (const ConfigKey& key : family != nullptr ? family->config : common_config()) {
+    static constexpr auto common = joined(decoder_config, grouped_config);
+    for (const ConfigKey& key : family != nullptr ? family->config : common) {
+        const std::string name = prefix + std::string(key.gguf);
         if (key.type == KeyType::integer) {
-            set(metadata, prefix + std::string(key.gguf), config.integer(key.hf));
+            set(metadata, name, config.integer(key.hf));
+        } else if (key.type == KeyType::real) {
+            set(metadata, name, config.real(key.hf));
         } else {
-            set(metadata, prefix + std::string(key.gguf), config.real(key.hf));
+            set(metadata, name, config.boolean(key.hf));
         }
     }
     if (family != nullptr && family->latent) {
@@ -212,30 +262,18 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
     } else {
         set(metadata, prefix + "attention.value_length", config.integer("head_dim"));
     }
-    read_rope(config, prefix, metadata);
-    set(metadata, prefix + "expert_weights_norm", config.boolean("norm_topk_prob"));
-    read_windows(config, prefix, metadata);
-    set(metadata, prefix + "swiglu_limit", config.real("swiglu_limit"));
-    if (const auto fraction = config.real("partial_rotary_factor"); fraction && *fraction != 1) {
-        metadata.set(prefix + "rope.partial_factor", *fraction);
-    }
+    if (family == nullptr || family->rotary) read_rope(config, prefix, metadata);
     set(metadata, "smelt.tie_word_embeddings", config.boolean("tie_word_embeddings"));
     if (family != nullptr) {
+        read_windows(config, family->windows, prefix, metadata);
+        read_flags(config, *family, metadata);
         if (family->tied && !metadata.get_bool("smelt.tie_word_embeddings")) {
             metadata.set("smelt.tie_word_embeddings", true);
         }
-        const auto activation = config.string(family->activation_key);
-        if (activation && *activation != family->activation)
-            config.fail(family->activation_key, family->activation);
-    }
-    // GPT-2's variants, which nobody published weights of.
-    if (config.boolean("scale_attn_weights") == false) config.fail("scale_attn_weights", "true");
-    for (const char* key : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"}) {
-        if (config.boolean(key) == true) config.fail(key, "false");
     }
 
     set(metadata, "generation.eos_token_ids", config.integers("eos_token_id"));
-    set(metadata, "generation.bos_token_id", config.integer("bos_token_id"));
+    set(metadata, "generation.bos_token_id", config.only_integer("bos_token_id"));
     if (!generation_text.empty()) {
         const Json generation =
             parse_object(generation_text, source + "/generation_config.json", limits::config_bytes);

@@ -74,20 +74,26 @@ Json rope_scaling(const ModelFile& model, const std::string& architecture) {
     return out;
 }
 
-// What only models with RoPE have a say in.
-void add_attention(const ModelFile& model, const std::string& architecture, Json& config) {
-    config["rope_theta"] = model.metadata.get_double(architecture + ".rope.freq_base").value_or(10000);
-    config["rope_scaling"] = rope_scaling(model, architecture);
-    const auto window = model.metadata.get_int(architecture + ".attention.sliding_window");
+void add_windows(const ModelFile& model, const Family& family, Json& config) {
+    const std::string prefix = std::string(family.architecture) + ".attention.";
+    const auto window = model.metadata.get_int(prefix + "sliding_window");
     config["sliding_window"] = window ? Json(*window) : Json();
-    config["use_sliding_window"] = window.has_value();
-    const auto* pattern = model.metadata.get_ints(architecture + ".attention.sliding_window_pattern");
+    if (family.windows.opt_in) config["use_sliding_window"] = window.has_value();
+    const auto* pattern = model.metadata.get_ints(prefix + "sliding_window_pattern");
     if (window && pattern) {
         Json& types = config["layer_types"] = Json::array();
         for (const int64_t has_window : *pattern)
             types.push_back(has_window != 0 ? "sliding_attention" : "full_attention");
     }
-    config["attention_bias"] = model.find("blk.0.attn_q.bias") != nullptr;
+}
+
+// Whether the model has the tensors that its config has a say in: with any of them, all.
+void add_flags(const ModelFile& model, const Family& family, Json& config) {
+    for (const TensorRule& rule : family.tensors) {
+        if (rule.flag.empty()) continue;
+        Json& flag = config[std::string(rule.flag)];
+        flag = flag == true || model.find(gguf_name({&rule, 0, -1})) != nullptr;
+    }
 }
 
 const char* torch_dtype(Format f) {
@@ -100,9 +106,10 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
     const Metadata& m = model.metadata;
     const std::string architecture(family.architecture), prefix = architecture + ".";
     Json config = {{"architectures", Json::array({std::string(family.hf_class)})},
-                   {"model_type", std::string(family.model_type)},
-                   {std::string(family.activation_key), std::string(family.activation)}};
+                   {"model_type", std::string(family.model_type)}};
+    config.update(parse_json(family.must, "must"));
     for (const ConfigKey& key : family.config) {
+        if (key.hf.empty()) continue;
         const MetadataValue* value = m.find(prefix + std::string(key.gguf));
         if (value == nullptr)
             throw Error("{}: metadata {}{} is missing", model.path.string(), prefix, key.gguf);
@@ -111,17 +118,18 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
     const auto value_length = m.get_int(prefix + "attention.value_length");
     if (family.latent) {
         config["num_key_value_heads"] = config["num_attention_heads"];
-        config["rope_interleave"] = true;
     } else if (value_length && value_length != m.get_int(prefix + "attention.key_length")) {
         throw Error("{}: config.json cannot say that {}attention.value_length is {}", model.path.string(),
                     prefix, *value_length);
     }
-    if (family.rotary) add_attention(model, architecture, config);
+    if (family.rotary) {
+        config["rope_theta"] = m.get_double(prefix + "rope.freq_base").value_or(10000);
+        config["rope_scaling"] = rope_scaling(model, architecture);
+    }
+    if (family.windows.exist) add_windows(model, family, config);
+    add_flags(model, family, config);
     config["tie_word_embeddings"] = model.find("output.weight") == nullptr;
     config["torch_dtype"] = torch_dtype(main_format);
-    if (const auto normalized = m.get_bool(prefix + "expert_weights_norm"))
-        config["norm_topk_prob"] = *normalized;
-    if (const auto limit = m.get_double(prefix + "swiglu_limit")) config["swiglu_limit"] = *limit;
     config["use_cache"] = true;
     if (const MetadataValue* bos = m.find("generation.bos_token_id")) config["bos_token_id"] = to_json(*bos);
     if (const auto* eos = m.get_ints("generation.eos_token_ids"); eos != nullptr && !eos->empty()) {

@@ -27,12 +27,13 @@ std::string upper(std::string text) {
 
 // What a model needs beside its weights.
 bool is_model_text(std::string_view name) {
-    constexpr std::array names = {"config.json",       "generation_config.json",
-                                  "tokenizer.json",    "tokenizer_config.json",
-                                  "vocab.json",        "merges.txt",
-                                  "tokenizer.model",   "special_tokens_map.json",
-                                  "added_tokens.json", "chat_template.jinja",
-                                  "chat_template.json"};
+    constexpr std::array names = {"config.json",          "generation_config.json",
+                                  "tokenizer.json",       "tokenizer_config.json",
+                                  "vocab.json",           "merges.txt",
+                                  "tokenizer.model",      "special_tokens_map.json",
+                                  "added_tokens.json",    "chat_template.jinja",
+                                  "chat_template.json",   "modules.json",
+                                  "1_Pooling/config.json"};
     return std::ranges::find(names, name) != names.end();
 }
 

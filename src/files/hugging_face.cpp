@@ -8,9 +8,11 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "files/families.h"
+#include "files/known_keys.h"
 #include "files/limits.h"
 #include "files/mxfp4_pairs.h"
 #include "files/packed_weights.h"
+#include "files/pooling.h"
 #include "files/readers.h"
 #include "files/transpose.h"
 
@@ -185,8 +187,13 @@ ModelFile read_hugging_face(const fs::path& folder, Weights weights) {
     model.tokenizer = map_if_present(folder / "tokenizer.json");
     model.tokenizer_config = map_if_present(folder / "tokenizer_config.json");
     read_chat_templates(folder, model);
+    read_pooling(folder, model);
 
     const Family* family = family_of(model.metadata);
+    if (family != nullptr) {
+        const std::string source = config->path().string();
+        refuse_unknown_config(parse_json(config->text(), source), *family, source, model);
+    }
     const QuantScheme scheme =
         read_quant_scheme(config->text(), text_of(map_if_present(folder / "quantize_config.json")),
                           text_of(map_if_present(folder / "hf_quant_config.json")), folder.string());

@@ -9,6 +9,7 @@
 #include "files/conversion.h"
 #include "files/families.h"
 #include "files/hf_config_writer.h"
+#include "files/pooling.h"
 #include "files/writers.h"
 
 namespace smelt {
@@ -191,6 +192,7 @@ void write_hugging_face(const ModelFile& model, const fs::path& target, const Hu
         write_whole(folder.path() / "tokenizer_config.json", texts.tokenizer_config_json);
     }
     write_chat_templates(folder.path(), model.metadata);
+    write_pooling(model, folder.path());
 
     ProgressMeter progress(total, options);
     ThreadPool pool(options.n_threads);

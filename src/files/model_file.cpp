@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "files/families.h"
 #include "files/gguf_types.h"
+#include "files/known_keys.h"
 #include "files/qwen3c.h"
 #include "files/readers.h"
 
@@ -53,8 +55,12 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path, W
     std::error_code error;
     const auto status = std::filesystem::status(path, error);
     if (!std::filesystem::exists(status)) throw Error("{}: no such file or folder", path.string());
+    const auto finished = [](std::shared_ptr<ModelFile> model) {
+        if (const Family* family = family_of(model->metadata)) refuse_unknown_tensors(*family, *model);
+        return model;
+    };
     if (std::filesystem::is_directory(status)) {
-        return std::make_shared<const ModelFile>(read_hugging_face(path, weights));
+        return finished(std::make_shared<ModelFile>(read_hugging_face(path, weights)));
     }
     auto model = std::make_shared<ModelFile>();
     model->path = path;
@@ -76,7 +82,7 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path, W
             "{}: expected a Hugging Face folder, a GGUF file or a qwen3.c .bin; the file starts with {:08x}",
             path.string(), magic);
     }
-    return model;
+    return finished(std::move(model));
 }
 
 }  // namespace smelt

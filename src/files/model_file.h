@@ -54,6 +54,9 @@ struct ModelFile {
     std::vector<UnsupportedTensor> unsupported;
     // What was left out or assumed while reading, one line each, for inspect.
     std::vector<std::string> notes;
+    // Keys and tensors that may change results and that smelt does not know, one line each; see known_keys.h.
+    // Such a model can be looked at, not loaded or converted.
+    std::vector<std::string> refused;
 
     // Raw vocabulary of containers that keep it outside the metadata: tokenizer.json (Hugging Face) or the
     // .tokenizer file (qwen3.c); null for GGUF. Read by text/.

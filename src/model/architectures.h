@@ -1,25 +1,15 @@
-// The one list of architectures. Each is a file with a make_ function that loads its weights.
+// The list of families. Each is a table and a function that loads it, in the file of its architecture.
 #pragma once
 
-#include <memory>
+#include "files/family.h"
 
-#include "model/model.h"
-#include "model/weight_loader.h"
+// In the order of docs/MODELS.md.
+#define FAMILIES(X) X(qwen3) X(qwen3_moe) X(qwen2) X(llama) X(mixtral) X(gpt_oss) X(glm4_moe_lite) X(gpt2)
 
-// make_ function, name as in general.architecture
-#define ARCHITECTURES(X)      \
-    X(deepseek2, "deepseek2") \
-    X(gpt2, "gpt2")           \
-    X(gpt_oss, "gpt-oss")     \
-    X(llama, "llama")         \
-    X(qwen2, "qwen2")         \
-    X(qwen3, "qwen3")         \
-    X(qwen3moe, "qwen3moe")
+namespace smelt::families {
 
-namespace smelt {
-
-#define X(make, name) std::unique_ptr<Model> make_##make(WeightLoader& load, const ModelConfig& config);
-ARCHITECTURES(X)
+#define X(name) extern const Family name;
+FAMILIES(X)
 #undef X
 
-}  // namespace smelt
+}  // namespace smelt::families

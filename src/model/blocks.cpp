@@ -1,25 +1,18 @@
 // Shared blocks: loading and ops.
 #include "model/blocks.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 
 namespace smelt {
-
-std::string layer_prefix(int64_t layer) {
-    return fmt::format("blk.{}.", layer);
-}
 
 AttentionParams attention_params(const ModelConfig& c, int64_t layer) {
     return {.scale = 1 / std::sqrt(static_cast<float>(c.head_dim)), .window = c.window_of(layer)};
 }
 
-Ends::Ends(WeightLoader& load, const ModelConfig& c)
-    : token_embd(load.embedding("token_embd.weight", c.vocab_size, c.dim, !load.has("output.weight"))),
-      output_norm(load.vector("output_norm.weight", c.dim)) {
-    if (load.has("output.weight")) output = load.matrix("output.weight", c.vocab_size, c.dim);
-}
+Ends::Ends(WeightLoader& load)
+    : token_embd(load("token_embd.weight")),
+      output_norm(load("output_norm.weight")),
+      output(load.if_present("output.weight")) {}
 
 void Ends::logits(Step& s, Tensor residual, float eps) const {
     if (s.wants_hidden()) s.set_hidden(s.rms_norm(s.hidden_rows(residual), output_norm, eps));
@@ -28,30 +21,32 @@ void Ends::logits(Step& s, Tensor residual, float eps) const {
         s.matmul(output ? output : token_embd, s.rms_norm(s.wanted_rows(residual), output_norm, eps)));
 }
 
-Swiglu::Swiglu(WeightLoader& load, const std::string& prefix, const std::string& suffix, int64_t dim,
-               int64_t ffn_dim)
-    : ffn_gate(load.matrix(prefix + "ffn_gate" + suffix + ".weight", ffn_dim, dim)),
-      ffn_up(load.matrix(prefix + "ffn_up" + suffix + ".weight", ffn_dim, dim)),
-      ffn_down(load.matrix(prefix + "ffn_down" + suffix + ".weight", dim, ffn_dim)) {}
+Swiglu::Swiglu(const LayerLoader& load, const std::string& suffix)
+    : ffn_gate(load("ffn_gate" + suffix + ".weight")),
+      ffn_up(load("ffn_up" + suffix + ".weight")),
+      ffn_down(load("ffn_down" + suffix + ".weight")),
+      gate_bias(load.if_present("ffn_gate" + suffix + ".bias")),
+      up_bias(load.if_present("ffn_up" + suffix + ".bias")),
+      down_bias(load.if_present("ffn_down" + suffix + ".bias")) {}
 
 Tensor Swiglu::operator()(Step& s, Tensor h) const {
+    if (gate_bias || up_bias) {
+        const Tensor gate = s.matmul(ffn_gate, h, gate_bias), up = s.matmul(ffn_up, h, up_bias);
+        return s.matmul(ffn_down, s.silu_mul(gate, up), down_bias);
+    }
     const auto [gate, up] = s.matmul2(ffn_gate, ffn_up, h);
-    return s.matmul(ffn_down, s.silu_mul(gate, up));
+    return s.matmul(ffn_down, s.silu_mul(gate, up), down_bias);
 }
 
-ExpertSwiglu::ExpertSwiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c)
-    : ffn_gate_inp(load.matrix(prefix + "ffn_gate_inp.weight", c.n_experts, c.dim)),
-      ffn_gate(load.experts(prefix, "ffn_gate", c.n_experts, c.n_experts_used, c.expert_ffn_dim, c.dim)),
-      ffn_up(load.experts(prefix, "ffn_up", c.n_experts, c.n_experts_used, c.expert_ffn_dim, c.dim)),
-      ffn_down(load.experts(prefix, "ffn_down", c.n_experts, c.n_experts_used, c.dim, c.expert_ffn_dim)),
+ExpertSwiglu::ExpertSwiglu(const LayerLoader& load, const ModelConfig& c)
+    : ffn_gate_inp(load("ffn_gate_inp.weight")),
+      exp_probs_b(load.if_present("exp_probs_b.bias")),
+      ffn_gate(load.experts("ffn_gate_exps.weight")),
+      ffn_up(load.experts("ffn_up_exps.weight")),
+      ffn_down(load.experts("ffn_down_exps.weight")),
       n_used(c.n_experts_used),
       route{.score = c.expert_score, .normalize = c.norm_expert_weights, .scale = c.expert_weights_scale} {
-    if (load.has(prefix + "exp_probs_b.bias")) {
-        exp_probs_b = load.vector(prefix + "exp_probs_b.bias", c.n_experts);
-    }
-    if (c.n_shared_experts > 0) {
-        shared.emplace(load, prefix, "_shexp", c.dim, c.n_shared_experts * c.expert_ffn_dim);
-    }
+    if (c.n_shared_experts > 0) shared.emplace(load, "_shexp");
 }
 
 void ExpertSwiglu::add_to(Step& s, Tensor x, Tensor h) const {
@@ -63,11 +58,11 @@ void ExpertSwiglu::add_to(Step& s, Tensor x, Tensor h) const {
     s.add_experts(x, s.matmul_experts(ffn_down, s.silu_mul(gate, up), routed), routed);
 }
 
-FeedForward::FeedForward(WeightLoader& load, int64_t layer, const ModelConfig& c) {
-    if (c.n_experts > 0 && layer >= c.n_dense_layers) {
-        experts.emplace(load, layer_prefix(layer), c);
+FeedForward::FeedForward(const LayerLoader& load, const ModelConfig& c) {
+    if (c.n_experts > 0 && load.layer() >= c.n_dense_layers) {
+        experts.emplace(load, c);
     } else {
-        dense.emplace(load, layer_prefix(layer), c);
+        dense.emplace(load);
     }
 }
 

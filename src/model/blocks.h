@@ -1,48 +1,96 @@
-// Blocks that several architectures share.
+// Blocks that several architectures share: of each the tensors, for families' tables, and the code.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "files/family.h"
 #include "model/config.h"
 #include "model/step.h"
 #include "model/weight_loader.h"
 
 namespace smelt {
 
-// "blk.3." for layer 3.
-std::string layer_prefix(int64_t layer);
-
 // Scaled by head length, with the layer's window.
 AttentionParams attention_params(const ModelConfig& c, int64_t layer);
 
 // Token embedding at the one end, final norm and output head (own or tied) at the other.
+inline constexpr std::array ends_tensors = {
+    TensorRule{"model.embed_tokens.weight", "token_embd.weight", "[vocab_size], dim", Presence::always,
+               TensorRole::embedding},
+    TensorRule{"model.norm.weight", "output_norm.weight", "dim"},
+    TensorRule{"lm_head.weight", "output.weight", "[vocab_size], dim", Presence::own_head},
+};
+
 struct Ends {
     Weight token_embd;   // (vocab_size, dim)
     Weight output_norm;  // (dim)
     Weight output;       // (vocab_size, dim); none: token_embd serves
 
-    Ends(WeightLoader& load, const ModelConfig& c);
+    explicit Ends(WeightLoader& load);
     // Logits, and hidden states, of the rows where they are wanted; residual (n_tokens, dim).
     void logits(Step& s, Tensor residual, float eps) const;
 };
 
-// Gated feed-forward: down(silu(gate(h)) * up(h)).
-struct Swiglu {
-    Weight ffn_gate, ffn_up;  // (ffn_dim, dim)
-    Weight ffn_down;          // (dim, ffn_dim)
+inline constexpr std::array ffn_norm_tensor = {
+    TensorRule{"model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight", "dim"}};
 
-    Swiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c)
-        : Swiglu(load, prefix, "", c.dim, c.ffn_dim) {}
+// Gated feed-forward: down(silu(gate(h)) * up(h)).
+inline constexpr std::array swiglu_tensors = {
+    TensorRule{"model.layers.{}.mlp.gate_proj.weight", "blk.{}.ffn_gate.weight", "[ffn_dim], dim",
+               Presence::dense_layers},
+    TensorRule{"model.layers.{}.mlp.up_proj.weight", "blk.{}.ffn_up.weight", "[ffn_dim], dim",
+               Presence::dense_layers},
+    TensorRule{"model.layers.{}.mlp.down_proj.weight", "blk.{}.ffn_down.weight", "dim, [ffn_dim]",
+               Presence::dense_layers},
+};
+
+// `flag`: config.json's key that says whether the model has them.
+constexpr std::array<TensorRule, 3> swiglu_bias_tensors(std::string_view flag) {
+    return {TensorRule{"model.layers.{}.mlp.gate_proj.bias", "blk.{}.ffn_gate.bias", "[ffn_dim]",
+                       Presence::dense_layers, TensorRole::plain, flag},
+            TensorRule{"model.layers.{}.mlp.up_proj.bias", "blk.{}.ffn_up.bias", "[ffn_dim]",
+                       Presence::dense_layers, TensorRole::plain, flag},
+            TensorRule{"model.layers.{}.mlp.down_proj.bias", "blk.{}.ffn_down.bias", "dim",
+                       Presence::dense_layers, TensorRole::plain, flag}};
+}
+
+struct Swiglu {
+    Weight ffn_gate, ffn_up;               // (ffn_dim, dim)
+    Weight ffn_down;                       // (dim, ffn_dim)
+    Weight gate_bias, up_bias, down_bias;  // none in most families
+
     // `suffix` of the names: "_shexp" for shared experts.
-    Swiglu(WeightLoader& load, const std::string& prefix, const std::string& suffix, int64_t dim,
-           int64_t ffn_dim);
+    explicit Swiglu(const LayerLoader& load, const std::string& suffix = "");
     Tensor operator()(Step& s, Tensor h) const;
 };
 
 // Mixture of SwiGLU experts: a router chooses n_experts_used of them for each token; shared ones work for
 // all.
+inline constexpr std::array router_tensor = {TensorRule{"model.layers.{}.mlp.gate.weight",
+                                                        "blk.{}.ffn_gate_inp.weight", "n_experts, dim",
+                                                        Presence::expert_layers}};
+
+inline constexpr std::array expert_tensors = {
+    TensorRule{"model.layers.{}.mlp.experts.{}.gate_proj.weight", "blk.{}.ffn_gate_exps.weight",
+               "n_experts, [expert_ffn_dim], dim", Presence::expert_layers},
+    TensorRule{"model.layers.{}.mlp.experts.{}.up_proj.weight", "blk.{}.ffn_up_exps.weight",
+               "n_experts, [expert_ffn_dim], dim", Presence::expert_layers},
+    TensorRule{"model.layers.{}.mlp.experts.{}.down_proj.weight", "blk.{}.ffn_down_exps.weight",
+               "n_experts, dim, [expert_ffn_dim]", Presence::expert_layers},
+};
+
+inline constexpr std::array shared_expert_tensors = {
+    TensorRule{"model.layers.{}.mlp.shared_experts.gate_proj.weight", "blk.{}.ffn_gate_shexp.weight",
+               "[n_shared_experts * expert_ffn_dim], dim", Presence::expert_layers},
+    TensorRule{"model.layers.{}.mlp.shared_experts.up_proj.weight", "blk.{}.ffn_up_shexp.weight",
+               "[n_shared_experts * expert_ffn_dim], dim", Presence::expert_layers},
+    TensorRule{"model.layers.{}.mlp.shared_experts.down_proj.weight", "blk.{}.ffn_down_shexp.weight",
+               "dim, [n_shared_experts * expert_ffn_dim]", Presence::expert_layers},
+};
+
 struct ExpertSwiglu {
     Weight ffn_gate_inp;                   // (n_experts, dim), the router
     Weight exp_probs_b;                    // (n_experts), its bias for choosing; none in most families
@@ -52,7 +100,7 @@ struct ExpertSwiglu {
     int64_t n_used;
     RouteParams route;  // without the bias
 
-    ExpertSwiglu(WeightLoader& load, const std::string& prefix, const ModelConfig& c);
+    ExpertSwiglu(const LayerLoader& load, const ModelConfig& c);
     void add_to(Step& s, Tensor x, Tensor h) const;  // x += experts(h)
 };
 
@@ -61,7 +109,7 @@ struct FeedForward {
     std::optional<Swiglu> dense;
     std::optional<ExpertSwiglu> experts;
 
-    FeedForward(WeightLoader& load, int64_t layer, const ModelConfig& c);
+    FeedForward(const LayerLoader& load, const ModelConfig& c);
     void add_to(Step& s, Tensor x, Tensor h) const;  // x += ffn(h)
 };
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "files/families.h"
 #include "model/rope.h"
 
 namespace smelt {
@@ -19,8 +18,8 @@ constexpr int64_t gguf_softmax = 1, gguf_sigmoid = 2;
 
 class Keys {
  public:
-    Keys(const ModelFile& file, std::string architecture)
-        : file_(file), prefix_(std::move(architecture) + ".") {}
+    Keys(const ModelFile& file, const Family& family)
+        : file_(file), family_(family), prefix_(std::string(family.architecture) + ".") {}
 
     int64_t require(const char* name, int64_t low, int64_t high) const {
         const auto value = file_.metadata.get_int(prefix_ + name);
@@ -30,7 +29,6 @@ class Keys {
         }
         return checked(name, *value, low, high);
     }
-    bool has(const std::string& name) const { return file_.metadata.find(prefix_ + name) != nullptr; }
     int64_t get(const char* name, int64_t fallback, int64_t low, int64_t high) const {
         return checked(name, file_.metadata.get_int(prefix_ + name).value_or(fallback), low, high);
     }
@@ -45,21 +43,22 @@ class Keys {
     }
     // As the file says it: config.json has names of its own.
     std::string said(std::string_view name) const {
-        const Family* family =
-            file_.container == Container::hugging_face ? family_of(file_.metadata) : nullptr;
-        if (family != nullptr) {
-            const auto key = std::ranges::find(family->config, name, &ConfigKey::gguf);
-            if (key != family->config.end()) return fmt::format("config.json: {}", key->hf);
+        if (file_.container == Container::hugging_face) {
+            const auto key = std::ranges::find(family_.config, name, &ConfigKey::gguf);
+            if (key != family_.config.end() && !key->hf.empty())
+                return fmt::format("config.json: {}", key->hf);
         }
         return prefix_ + std::string(name);
     }
     const ModelFile& file_;
+    const Family& family_;
     std::string prefix_;
 };
 
 // Which layers have a window: a list of 0 and 1, or a period n where every n-th layer sees all. Without
-// either all layers have it, but gpt-oss's files leave out that its every second layer sees all.
-void read_windows(const ModelFile& file, const Keys& keys, ModelConfig& c) {
+// either all layers have it, or those that are usual in the family.
+void read_windows(const ModelFile& file, const Family& family, const Keys& keys, ModelConfig& c) {
+    if (!family.windows.exist) return;
     c.window = static_cast<int>(keys.get("attention.sliding_window", 0, 0, max_context));
     if (c.window == 0) return;
     const std::string key = c.architecture + ".attention.sliding_window_pattern";
@@ -74,8 +73,7 @@ void read_windows(const ModelFile& file, const Keys& keys, ModelConfig& c) {
         for (const int64_t value : list) c.windowed.push_back(value != 0);
         return;
     }
-    const int64_t all = c.architecture == "gpt-oss" ? 2 : 0;
-    const int64_t period = keys.get("attention.sliding_window_pattern", all, 0, max_layers);
+    const int64_t period = keys.get("attention.sliding_window_pattern", family.windows.period, 0, max_layers);
     for (int64_t il = 0; il < c.n_layers; ++il)
         c.windowed.push_back(period == 0 || il % period != period - 1);
 }
@@ -129,26 +127,23 @@ void read_experts(const ModelFile& file, const Keys& keys, ModelConfig& c) {
 
 }  // namespace
 
-ModelConfig read_config(const ModelFile& file) {
-    const std::string* architecture = file.metadata.get_string("general.architecture");
-    if (architecture == nullptr) throw Error("{}: general.architecture: missing", file.path.string());
-
+ModelConfig read_config(const ModelFile& file, const Family& family) {
     ModelConfig c;
-    c.architecture = *architecture;
-    const Keys keys(file, c.architecture);
+    c.architecture = family.architecture;
+    const Keys keys(file, family);
     c.n_layers = keys.require("block_count", 1, max_layers);
     c.dim = keys.require("embedding_length", 1, max_dim);
     c.ffn_dim = keys.require("feed_forward_length", 1, max_dim);
     c.n_heads = keys.require("attention.head_count", 1, max_heads);
     c.n_kv_heads = keys.get("attention.head_count_kv", c.n_heads, 1, c.n_heads);
-    c.head_dim = keys.get("attention.key_length", c.dim / c.n_heads, 2,
-                          keys.has("attention.kv_lora_rank") ? 2 * max_head : max_head);
+    c.head_dim =
+        keys.get("attention.key_length", c.dim / c.n_heads, 2, family.latent ? 2 * max_head : max_head);
     c.n_ctx_train = keys.require("context_length", 1, max_context);
     if (c.n_heads % c.n_kv_heads != 0) {
         throw Error("{}: {}.attention.head_count: expected a multiple of head_count_kv {}, found {}",
                     file.path.string(), c.architecture, c.n_kv_heads, c.n_heads);
     }
-    if (keys.has("attention.kv_lora_rank")) c.latent = read_latent(file, keys, c);
+    if (family.latent) c.latent = read_latent(file, keys, c);
     const int64_t n_rotated = c.latent ? c.latent->rope_dim : c.head_dim;
     if (n_rotated % 2 != 0) {
         throw Error("{}: head length: expected an even number, found {}", file.path.string(), n_rotated);
@@ -156,6 +151,11 @@ ModelConfig read_config(const ModelFile& file) {
     if (!c.latent && keys.get("attention.value_length", c.head_dim, 1, max_head) != c.head_dim) {
         throw Error("{}: {}.attention.value_length: expected {} as key_length", file.path.string(),
                     c.architecture, c.head_dim);
+    }
+    // Computed otherwise than the model was trained, it would answer, wrongly.
+    if (file.metadata.get_double(c.architecture + ".rope.partial_factor").value_or(1) != 1) {
+        throw Error("{}: {}.rope.partial_factor: only whole heads are rotated in {}", file.path.string(),
+                    c.architecture, c.architecture);
     }
     if (const int64_t n = keys.get("rope.dimension_count", n_rotated, 1, max_head); n != n_rotated) {
         throw Error("{}: {}.rope.dimension_count: expected the head length {}, found {}", file.path.string(),
@@ -165,33 +165,19 @@ ModelConfig read_config(const ModelFile& file) {
     c.n_experts = keys.get("expert_count", 0, 0, max_experts);
     if (c.n_experts > 0) read_experts(file, keys, c);
 
-    read_windows(file, keys, c);
-    c.swiglu_limit =
-        static_cast<float>(file.metadata.get_double(c.architecture + ".swiglu_limit").value_or(7));
-    if (!(c.swiglu_limit > 0)) {
-        throw Error("{}: {}.swiglu_limit: expected more than 0, found {}", file.path.string(), c.architecture,
-                    c.swiglu_limit);
-    }
-    // Computed otherwise than the model was trained, it would answer, wrongly.
-    if (file.metadata.get_double(c.architecture + ".rope.partial_factor").value_or(1) != 1) {
-        throw Error("{}: {}.rope.partial_factor: only whole heads are rotated in {}", file.path.string(),
-                    c.architecture, c.architecture);
-    }
-
+    read_windows(file, family, keys, c);
     const TensorView* embedding = file.find("token_embd.weight");
     if (embedding == nullptr) throw Error("{}: token_embd.weight: missing", file.path.string());
     c.vocab_size = keys.get("vocab_size", embedding->n_rows(), 1, max_vocab);
 
-    c.rms_eps = read_eps(file, c.architecture + ".attention.layer_norm_rms_epsilon", 1e-6);
-    c.layer_norm_eps = read_eps(file, c.architecture + ".attention.layer_norm_epsilon", 1e-5);
+    // A family has one of the two.
+    const std::string rms_eps = c.architecture + ".attention.layer_norm_rms_epsilon",
+                      eps = c.architecture + ".attention.layer_norm_epsilon";
+    c.norm_eps =
+        file.metadata.find(eps) != nullptr ? read_eps(file, eps, 1e-5) : read_eps(file, rms_eps, 1e-6);
 
-    if (const TensorView* positions = file.find("position_embd.weight")) {
-        c.n_positions = positions->n_rows();
-        if (c.n_ctx_train > c.n_positions) {
-            throw Error(
-                "{}: {}.context_length: expected at most the {} rows of position_embd.weight, found {}",
-                file.path.string(), c.architecture, c.n_positions, c.n_ctx_train);
-        }
+    if (!family.rotary) {
+        c.n_positions = c.n_ctx_train;
         return c;
     }
     const std::string* pairing = file.metadata.get_string("smelt.rope.pairing");

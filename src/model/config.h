@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "files/family.h"
 #include "files/model_file.h"
 
 namespace smelt {
@@ -33,8 +34,7 @@ struct ModelConfig {
     int64_t vocab_size = 0;
     int64_t n_ctx_train = 0;  // tokens
     int64_t n_positions = 0;  // learned ones, which no context can exceed; 0: positions are rotary
-    float rms_eps = 0;
-    float layer_norm_eps = 0;
+    float norm_eps = 0;
 
     int64_t n_experts = 0;       // 0: dense
     int64_t n_experts_used = 0;  // per token
@@ -50,7 +50,6 @@ struct ModelConfig {
     int window_of(int64_t layer) const {
         return window > 0 && windowed[static_cast<size_t>(layer)] ? window : 0;
     }
-    float swiglu_limit = 7;  // gpt-oss
 
     RopePairing rope_pairing = RopePairing::half;
     std::vector<float>
@@ -59,6 +58,6 @@ struct ModelConfig {
 };
 
 // Throws Error naming the key that is missing or out of range, with what was expected and found.
-ModelConfig read_config(const ModelFile& file);
+ModelConfig read_config(const ModelFile& file, const Family& family);
 
 }  // namespace smelt

@@ -1,11 +1,55 @@
 // gpt-oss: grouped-query attention with a sink in every head's softmax, windows in every other layer, biases
 // everywhere, and a mixture of experts whose SwiGLU is clamped.
 #include "model/architectures.h"
-#include "model/blocks.h"
+#include "model/grouped_attention.h"
+#include "model/model.h"
 
 namespace smelt {
 
 namespace {
+
+constexpr auto config = joined(
+    decoder_config, grouped_config,
+    std::array{
+        ConfigKey{"num_local_experts", "expert_count", KeyType::integer, "n_experts"},
+        ConfigKey{"num_experts_per_tok", "expert_used_count"},
+        ConfigKey{"intermediate_size", "expert_feed_forward_length", KeyType::integer, "expert_ffn_dim"},
+        ConfigKey{"swiglu_limit", "swiglu_limit", KeyType::real}});
+
+// Hugging Face files have rows of gate and up by turns in one tensor, GGUF files two tensors. The experts'
+// *_blocks stand for the pair with *_scales.
+constexpr auto tensors = joined(
+    ends_tensors, attention_tensors, qkv_bias_tensors(""), output_bias_tensor(""),
+    std::array{
+        TensorRule{"model.layers.{}.self_attn.sinks", "blk.{}.attn_sinks.weight", "[n_heads]"},
+        TensorRule{"model.layers.{}.post_attention_layernorm.weight", "blk.{}.post_attention_norm.weight",
+                   "dim"},
+        TensorRule{"model.layers.{}.mlp.router.weight", "blk.{}.ffn_gate_inp.weight", "n_experts, dim"},
+        TensorRule{"model.layers.{}.mlp.router.bias", "blk.{}.ffn_gate_inp.bias", "n_experts"},
+        TensorRule{"model.layers.{}.mlp.experts.gate_up_proj_blocks", "blk.{}.ffn_gate_up_exps.weight",
+                   "n_experts, 2 * expert_ffn_dim, dim", Presence::hugging_face},
+        TensorRule{"model.layers.{}.mlp.experts.gate_up_proj_bias", "blk.{}.ffn_gate_up_exps.bias",
+                   "n_experts, 2 * expert_ffn_dim", Presence::hugging_face},
+        TensorRule{"", "blk.{}.ffn_gate_exps.weight", "n_experts, [expert_ffn_dim], dim", Presence::gguf},
+        TensorRule{"", "blk.{}.ffn_gate_exps.bias", "n_experts, [expert_ffn_dim]", Presence::gguf},
+        TensorRule{"", "blk.{}.ffn_up_exps.weight", "n_experts, [expert_ffn_dim], dim", Presence::gguf},
+        TensorRule{"", "blk.{}.ffn_up_exps.bias", "n_experts, [expert_ffn_dim]", Presence::gguf},
+        TensorRule{"model.layers.{}.mlp.experts.down_proj_blocks", "blk.{}.ffn_down_exps.weight",
+                   "n_experts, dim, [expert_ffn_dim]"},
+        TensorRule{"model.layers.{}.mlp.experts.down_proj_bias", "blk.{}.ffn_down_exps.bias",
+                   "n_experts, dim"},
+    });
+
+constexpr std::string_view unread[] = {"experts_per_token"};
+
+constexpr PublishedModel published[] = {
+    {"gpt-oss-20b",
+     R"({"num_hidden_layers": 24, "hidden_size": 2880, "intermediate_size": 2880, "num_attention_heads": 64,
+         "vocab_size": 201088, "max_position_embeddings": 131072, "num_local_experts": 32})"},
+    {"gpt-oss-120b",
+     R"({"num_hidden_layers": 36, "hidden_size": 2880, "intermediate_size": 2880, "num_attention_heads": 64,
+         "vocab_size": 201088, "max_position_embeddings": 131072, "num_local_experts": 128})"},
+};
 
 constexpr float swiglu_alpha = 1.702f;  // sigmoid(1.702 x) x is close to GELU
 
@@ -18,52 +62,41 @@ struct Experts {
 };
 
 struct Layer {
-    Weight attn_norm;                        // (dim)
-    Weight attn_q, attn_q_bias;              // (n_heads * head_dim, dim)
-    Weight attn_k, attn_k_bias;              // (n_kv_heads * head_dim, dim)
-    Weight attn_v, attn_v_bias;              // as attn_k
-    Weight attn_output, attn_output_bias;    // (dim, n_heads * head_dim)
-    Weight attn_sinks;                       // (n_heads)
+    GroupedAttention attention;
     Weight post_attention_norm;              // (dim)
     Weight ffn_gate_inp, ffn_gate_inp_bias;  // (n_experts, dim), the router
     Experts gate, up;                        // (expert_ffn_dim, dim)
     Experts down;                            // (dim, expert_ffn_dim)
 };
 
-Layer load_layer(WeightLoader& load, const std::string& p, const ModelConfig& c) {
-    const int64_t q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim;
-    const auto experts = [&](const std::string& name, int64_t rows, int64_t cols, EveryNth nth = {}) {
-        return Experts{load.experts(p, name, c.n_experts, c.n_experts_used, rows, cols, nth),
-                       load.expert_biases(p, name, c.n_experts, rows, nth)};
+Layer load_layer(LayerLoader load) {
+    const auto experts = [&](const std::string& name) {
+        return Experts{load.experts(name + "_exps.weight"), load(name + "_exps.bias")};
     };
-    // Hugging Face has rows of gate and up by turns in one tensor, GGUF two tensors.
-    const bool joined = load.has(p + "ffn_gate_up_exps.weight");
+    const auto every_other = [&](const std::string& name, int64_t first) {
+        return Experts{load.every_nth(name + "_exps.weight", "ffn_gate_up_exps.weight", {first, 2}),
+                       load.every_nth_bias(name + "_exps.bias", "ffn_gate_up_exps.bias", {first, 2})};
+    };
+    const bool joined = load.has("ffn_gate_up_exps.weight");
     return {
-        .attn_norm = load.vector(p + "attn_norm.weight", c.dim),
-        .attn_q = load.matrix(p + "attn_q.weight", q_dim, c.dim),
-        .attn_q_bias = load.vector(p + "attn_q.bias", q_dim),
-        .attn_k = load.matrix(p + "attn_k.weight", kv_dim, c.dim),
-        .attn_k_bias = load.vector(p + "attn_k.bias", kv_dim),
-        .attn_v = load.matrix(p + "attn_v.weight", kv_dim, c.dim),
-        .attn_v_bias = load.vector(p + "attn_v.bias", kv_dim),
-        .attn_output = load.matrix(p + "attn_output.weight", c.dim, q_dim),
-        .attn_output_bias = load.vector(p + "attn_output.bias", c.dim),
-        .attn_sinks = load.vector(p + "attn_sinks.weight", c.n_heads),
-        .post_attention_norm = load.vector(p + "post_attention_norm.weight", c.dim),
-        .ffn_gate_inp = load.matrix(p + "ffn_gate_inp.weight", c.n_experts, c.dim),
-        .ffn_gate_inp_bias = load.vector(p + "ffn_gate_inp.bias", c.n_experts),
-        .gate = experts(joined ? "ffn_gate_up" : "ffn_gate", c.expert_ffn_dim, c.dim,
-                        joined ? EveryNth{0, 2} : EveryNth{}),
-        .up = experts(joined ? "ffn_gate_up" : "ffn_up", c.expert_ffn_dim, c.dim,
-                      joined ? EveryNth{1, 2} : EveryNth{}),
-        .down = experts("ffn_down", c.dim, c.expert_ffn_dim),
+        .attention = GroupedAttention(load),
+        .post_attention_norm = load("post_attention_norm.weight"),
+        .ffn_gate_inp = load("ffn_gate_inp.weight"),
+        .ffn_gate_inp_bias = load("ffn_gate_inp.bias"),
+        .gate = joined ? every_other("ffn_gate", 0) : experts("ffn_gate"),
+        .up = joined ? every_other("ffn_up", 1) : experts("ffn_up"),
+        .down = experts("ffn_down"),
     };
 }
 
 class GptOss : public Model {
  public:
-    GptOss(WeightLoader& load, const ModelConfig& c) : Model(c), ends(load, c), rope(load, c) {
-        for (int64_t il = 0; il < c.n_layers; ++il) layers.push_back(load_layer(load, layer_prefix(il), c));
+    GptOss(WeightLoader& load, const ModelConfig& c)
+        : Model(c),
+          ends(load),
+          rope(load, c),
+          swiglu_limit(static_cast<float>(load.metadata_number("swiglu_limit", 7, 1e-6, 1e6))) {
+        for (int64_t il = 0; il < c.n_layers; ++il) layers.push_back(load_layer(LayerLoader(load, il)));
     }
 
     void forward(Step& s) const override {
@@ -73,17 +106,10 @@ class GptOss : public Model {
         for (int64_t il = 0; il < c.n_layers; ++il) {
             const Step::Scope scope(s);
             const Layer& l = layers[static_cast<size_t>(il)];
-            const Tensor h = s.rms_norm(x, l.attn_norm, c.rms_eps);
-            const auto [q, k, v] = s.matmul3(
-                {{{l.attn_q, l.attn_q_bias}, {l.attn_k, l.attn_k_bias}, {l.attn_v, l.attn_v_bias}}}, h);
-            AttentionParams attention = attention_params(c, il);
-            attention.sinks = &l.attn_sinks;
-            const Tensor a = s.attention(il, q.heads(c.n_heads), k.heads(c.n_kv_heads), v.heads(c.n_kv_heads),
-                                         attention, {.angles = angles, .pairing = rope.pairing});
-            const Tensor o = s.matmul(l.attn_output, a, l.attn_output_bias);
-            add_experts(s, x, s.add_rms_norm(x, o, l.post_attention_norm, c.rms_eps), l);
+            const Tensor a = l.attention(s, x, il, c, rope, angles);
+            add_experts(s, x, s.add_rms_norm(x, a, l.post_attention_norm, c.norm_eps), l);
         }
-        ends.logits(s, x, c.rms_eps);
+        ends.logits(s, x, c.norm_eps);
     }
 
  private:
@@ -93,19 +119,43 @@ class GptOss : public Model {
         const Tensor logits = s.matmul(l.ffn_gate_inp, h, l.ffn_gate_inp_bias);
         const Step::Routed routed = s.route(logits, config_.n_experts_used, {.normalize = true});
         const auto [gate, up] = s.matmul_experts2(l.gate.linear(), l.up.linear(), h, routed);
-        const Tensor inner = s.clamped_silu_mul(gate, up, swiglu_alpha, config_.swiglu_limit);
+        const Tensor inner = s.clamped_silu_mul(gate, up, swiglu_alpha, swiglu_limit);
         s.add_experts(x, s.matmul_experts(l.down.linear(), inner, routed), routed);
     }
 
     Ends ends;
     Rope rope;
+    float swiglu_limit;
     std::vector<Layer> layers;
 };
 
+std::unique_ptr<Model> make_gpt_oss(WeightLoader& load, const ModelConfig& c) {
+    return std::make_unique<GptOss>(load, c);
+}
+
 }  // namespace
 
-std::unique_ptr<Model> make_gpt_oss(WeightLoader& load, const ModelConfig& config) {
-    return std::make_unique<GptOss>(load, config);
-}
+constinit const Family families::gpt_oss = {
+    .models = "gpt-oss 20B, 120B",
+    .tokenizer = "byte-level BPE",
+    .architecture = "gpt-oss",
+    .model_type = "gpt_oss",
+    .hf_class = "GptOssForCausalLM",
+    .config = config,
+    .tensors = tensors,
+    .published = published,
+    .defaults = R"({"num_key_value_heads": 8, "head_dim": 64, "rms_norm_eps": 1e-5, "num_local_experts": 128,
+                    "num_experts_per_tok": 4, "sliding_window": 128, "swiglu_limit": 7.0,
+                    "rope_theta": 150000.0, "rope_parameters": {"rope_type": "yarn", "factor": 32.0,
+                    "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false,
+                    "original_max_position_embeddings": 4096}})",
+    // Not said in GGUF files, whose readers round where the model was trained without.
+    .gguf_defaults = R"({"rope.scaling.truncate": false, "swiglu_limit": 7.0})",
+    .must = R"({"hidden_act": "silu", "attention_bias": true, "swiglu_alpha": 1.702})",
+    .unread = unread,
+    .windows = {.exist = true, .layer_types = true, .period = 2},
+    .mixture = true,
+    .make = make_gpt_oss,
+};
 
 }  // namespace smelt

@@ -1,68 +1,81 @@
 // Llama 2 and 3, and Mixtral, which GGUF calls llama too: grouped-query attention, SwiGLU or a mixture of
-// SwiGLU experts, no biases. Llama 3's context scaling lies in the RoPE frequencies.
+// SwiGLU experts. Llama 3's context scaling lies in the RoPE frequencies.
 #include "model/architectures.h"
-#include "model/blocks.h"
+#include "model/grouped_attention.h"
 
-namespace smelt {
+namespace smelt::families {
 
 namespace {
 
-struct Layer {
-    Weight attn_norm;       // (dim)
-    Weight attn_q;          // (n_heads * head_dim, dim)
-    Weight attn_k, attn_v;  // (n_kv_heads * head_dim, dim)
-    Weight attn_output;     // (dim, n_heads * head_dim)
-    Weight ffn_norm;        // (dim)
-    FeedForward ffn;
+constexpr auto llama_config = joined(decoder_config, grouped_config);
+constexpr auto llama_tensors = joined(
+    ends_tensors, attention_tensors, qkv_bias_tensors("attention_bias"), output_bias_tensor("attention_bias"),
+    ffn_norm_tensor, swiglu_tensors, swiglu_bias_tensors("mlp_bias"),
+    // Hugging Face has the formula in config.json instead.
+    std::array{TensorRule{"", "rope_freqs.weight", "head_dim / 2", Presence::optional}});
+constexpr std::string_view llama_unread[] = {"sliding_window", "use_sliding_window", "max_window_layers",
+                                             "layer_types"};
+constexpr PublishedModel llama_published[] = {
+    {"llama-3.1-8b",
+     R"({"num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+         "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
+         "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+         "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}})"},
 };
 
-Layer load_layer(WeightLoader& load, int64_t il, const ModelConfig& c) {
-    const std::string p = layer_prefix(il);
-    const int64_t q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim;
-    return {
-        .attn_norm = load.vector(p + "attn_norm.weight", c.dim),
-        .attn_q = load.matrix(p + "attn_q.weight", q_dim, c.dim),
-        .attn_k = load.matrix(p + "attn_k.weight", kv_dim, c.dim),
-        .attn_v = load.matrix(p + "attn_v.weight", kv_dim, c.dim),
-        .attn_output = load.matrix(p + "attn_output.weight", c.dim, q_dim),
-        .ffn_norm = load.vector(p + "ffn_norm.weight", c.dim),
-        .ffn = FeedForward(load, il, c),
-    };
-}
-
-class Llama : public Model {
- public:
-    Llama(WeightLoader& load, const ModelConfig& c) : Model(c), ends(load, c), rope(load, c) {
-        for (int64_t il = 0; il < c.n_layers; ++il) layers.push_back(load_layer(load, il, c));
-    }
-
-    void forward(Step& s) const override {
-        const ModelConfig& c = config_;
-        const Tensor x = s.embed(ends.token_embd);  // (n_tokens, dim), the residual stream
-        const Tensor angles = rope.table(s);
-        for (int64_t il = 0; il < c.n_layers; ++il) {
-            const Step::Scope scope(s);
-            const Layer& l = layers[static_cast<size_t>(il)];
-            const Tensor h = s.rms_norm(x, l.attn_norm, c.rms_eps);
-            const auto [q, k, v] = s.matmul3({{{l.attn_q}, {l.attn_k}, {l.attn_v}}}, h);
-            const Tensor a =
-                s.attention(il, q.heads(c.n_heads), k.heads(c.n_kv_heads), v.heads(c.n_kv_heads),
-                            attention_params(c, il), {.angles = angles, .pairing = rope.pairing});
-            l.ffn.add_to(s, x, s.add_rms_norm(x, s.matmul(l.attn_output, a), l.ffn_norm, c.rms_eps));
-        }
-        ends.logits(s, x, c.rms_eps);
-    }
-
- private:
-    Ends ends;
-    Rope rope;
-    std::vector<Layer> layers;
+constexpr auto mixtral_config =
+    joined(decoder_config, grouped_config,
+           std::array{ConfigKey{"num_local_experts", "expert_count", KeyType::integer, "n_experts"},
+                      ConfigKey{"num_experts_per_tok", "expert_used_count"}});
+// The experts' length is that of a dense feed-forward.
+constexpr auto mixtral_tensors =
+    joined(ends_tensors, attention_tensors, ffn_norm_tensor,
+           std::array{TensorRule{"model.layers.{}.block_sparse_moe.gate.weight", "blk.{}.ffn_gate_inp.weight",
+                                 "n_experts, dim"},
+                      TensorRule{"model.layers.{}.block_sparse_moe.experts.{}.w1.weight",
+                                 "blk.{}.ffn_gate_exps.weight", "n_experts, [ffn_dim], dim"},
+                      TensorRule{"model.layers.{}.block_sparse_moe.experts.{}.w3.weight",
+                                 "blk.{}.ffn_up_exps.weight", "n_experts, [ffn_dim], dim"},
+                      TensorRule{"model.layers.{}.block_sparse_moe.experts.{}.w2.weight",
+                                 "blk.{}.ffn_down_exps.weight", "n_experts, dim, [ffn_dim]"}});
+constexpr PublishedModel mixtral_published[] = {
+    {"mixtral-8x7b",
+     R"({"num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+         "num_key_value_heads": 8, "vocab_size": 32000, "max_position_embeddings": 32768, "rms_norm_eps": 1e-5,
+         "rope_theta": 1000000.0, "num_local_experts": 8, "num_experts_per_tok": 2})"},
 };
 
 }  // namespace
 
-std::unique_ptr<Model> make_llama(WeightLoader& load, const ModelConfig& config) {
-    return std::make_unique<Llama>(load, config);
-}
+constinit const Family llama = {
+    .models = "Llama 2, Llama 3",
+    .tokenizer = "SentencePiece BPE (2), byte-level BPE (3)",
+    .architecture = "llama",
+    .model_type = "llama",
+    .hf_class = "LlamaForCausalLM",
+    .config = llama_config,
+    .tensors = llama_tensors,
+    .published = llama_published,
+    .unread = llama_unread,
+    .gguf_interleaved = true,
+    .make = make_decoder,
+};
 
-}  // namespace smelt
+constinit const Family mixtral = {
+    .models = "Mixtral 8x7B",
+    .tokenizer = "SentencePiece BPE",
+    .architecture = "llama",
+    .model_type = "mixtral",
+    .hf_class = "MixtralForCausalLM",
+    .config = mixtral_config,
+    .tensors = mixtral_tensors,
+    .published = mixtral_published,
+    .defaults = R"({"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
+                    "num_local_experts": 8, "num_experts_per_tok": 2})",
+    .windows = {.exist = true},
+    .gguf_interleaved = true,
+    .mixture = true,
+    .make = make_decoder,
+};
+
+}  // namespace smelt::families

@@ -1,58 +1,55 @@
-// From an opened file to a loaded model, by the list of architectures.
+// From an opened file to a loaded model, by the list of families.
 #include "model/model.h"
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "files/families.h"
-#include "model/architectures.h"
+#include "files/known_keys.h"
+#include "model/weight_loader.h"
 
 namespace smelt {
 
-namespace {
-
-using Make = std::unique_ptr<Model> (*)(WeightLoader&, const ModelConfig&);
-
-struct Architecture {
-    std::string name;
-    Make make;
-};
-
-const Architecture architectures[] = {
-#define X(make, name) {name, make_##make},
-    ARCHITECTURES(X)
-#undef X
-};
-
-}  // namespace
-
 std::vector<std::string> list_architectures() {
     std::vector<std::string> names;
-    for (const Architecture& a : architectures) names.push_back(a.name);
+    for (const Family* f : all_families()) {
+        if (std::ranges::find(names, f->architecture) == names.end()) names.emplace_back(f->architecture);
+    }
     return names;
 }
 
 std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend& backend) {
     const std::string* name = file->metadata.get_string("general.architecture");
     if (name == nullptr) throw Error("{}: general.architecture: missing", file->path.string());
-    for (const Architecture& a : architectures) {
-        if (a.name != *name) continue;
-        std::vector<std::unique_ptr<Storage>> mapped;
-        for (const auto& mapping : file->mappings) mapped.push_back(backend.map_file(mapping->bytes()));
-        WeightLoader load(*file, backend);
-        std::unique_ptr<Model> model = a.make(load, read_config(*file));
-        model->weight_bytes_ = load.weight_bytes();
-        model->step_bytes_ = load.step_bytes();
-        model->made_ = load.take_made();
-        model->mapped_ = std::move(mapped);
-        model->file_ = std::move(file);
-        return model;
+    const Family* family = family_of(file->metadata);
+    const auto known = list_architectures();
+    if (family == nullptr && std::ranges::find(known, *name) != known.end()) {
+        const MetadataValue* experts = file->metadata.find(*name + ".expert_count");
+        const bool some = experts != nullptr && *experts != MetadataValue(int64_t{0});
+        throw Error("{}: {}.expert_count: smelt knows {} {} experts alone", file->path.string(), *name, *name,
+                    some ? "without" : "with");
     }
-    std::vector<std::string_view> model_types;
-    for (const Family& f : all_families()) model_types.push_back(f.model_type);
-    throw Error("{}: architecture \"{}\" is not known; smelt runs {}; of config.json's model_type {}",
-                file->path.string(), *name, fmt::join(list_architectures(), ", "),
-                fmt::join(model_types, ", "));
+    if (family == nullptr) {
+        std::vector<std::string_view> model_types;
+        for (const Family* f : all_families()) model_types.push_back(f->model_type);
+        throw Error("{}: architecture \"{}\" is not known; smelt runs {}; of config.json's model_type {}",
+                    file->path.string(), *name, fmt::join(known, ", "), fmt::join(model_types, ", "));
+    }
+    const ModelConfig config = read_config(*file, *family);
+    require_known(*file);
+    if (const auto missing = missing_tensors(*file); !missing.empty()) (void)file->require(missing.front());
+    std::vector<std::unique_ptr<Storage>> mapped;
+    for (const auto& mapping : file->mappings) mapped.push_back(backend.map_file(mapping->bytes()));
+    WeightLoader load(*file, *family, config, backend);
+    std::unique_ptr<Model> model = family->make(load, config);
+    model->weight_bytes_ = load.weight_bytes();
+    model->step_bytes_ = load.step_bytes();
+    model->made_ = load.take_made();
+    model->mapped_ = std::move(mapped);
+    model->file_ = std::move(file);
+    return model;
 }
 
 }  // namespace smelt

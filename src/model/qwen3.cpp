@@ -1,80 +1,103 @@
-// Qwen3, dense and mixture of experts (softmax over all, the best renormalised): grouped-query attention with
-// per-head q/k norm, SwiGLU, no biases.
+// Qwen3, dense and mixture of experts (softmax over all, the best renormalised where the config says so):
+// grouped-query attention with an RMS norm of each head of q and k, SwiGLU.
 #include "model/architectures.h"
-#include "model/blocks.h"
+#include "model/grouped_attention.h"
 
-namespace smelt {
+namespace smelt::families {
 
 namespace {
 
-struct Layer {
-    Weight attn_norm;                 // (dim)
-    Weight attn_q;                    // (n_heads * head_dim, dim)
-    Weight attn_k, attn_v;            // (n_kv_heads * head_dim, dim)
-    Weight attn_q_norm, attn_k_norm;  // (head_dim), one for all heads
-    Weight attn_output;               // (dim, n_heads * head_dim)
-    Weight ffn_norm;                  // (dim)
-    FeedForward ffn;
+constexpr auto attention = joined(ends_tensors, attention_tensors, qkv_bias_tensors("attention_bias"),
+                                  output_bias_tensor("attention_bias"), head_norm_tensors, ffn_norm_tensor);
+
+constexpr auto dense_config = joined(decoder_config, grouped_config);
+constexpr auto dense_tensors = joined(attention, swiglu_tensors);
+constexpr PublishedModel dense_published[] = {
+    {"qwen3-0.6b",
+     R"({"num_hidden_layers": 28, "hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16,
+         "num_key_value_heads": 8, "vocab_size": 151936, "max_position_embeddings": 40960,
+         "rope_theta": 1000000.0, "tie_word_embeddings": true})"},
+    {"qwen3-1.7b",
+     R"({"num_hidden_layers": 28, "hidden_size": 2048, "intermediate_size": 6144, "num_attention_heads": 16,
+         "num_key_value_heads": 8, "vocab_size": 151936, "max_position_embeddings": 40960,
+         "rope_theta": 1000000.0, "tie_word_embeddings": true})"},
+    {"qwen3-4b",
+     R"({"num_hidden_layers": 36, "hidden_size": 2560, "intermediate_size": 9728, "num_attention_heads": 32,
+         "num_key_value_heads": 8, "vocab_size": 151936, "max_position_embeddings": 40960,
+         "rope_theta": 1000000.0, "tie_word_embeddings": true})"},
+    {"qwen3-8b",
+     R"({"num_hidden_layers": 36, "hidden_size": 4096, "intermediate_size": 12288, "num_attention_heads": 32,
+         "num_key_value_heads": 8, "vocab_size": 151936, "max_position_embeddings": 40960,
+         "rope_theta": 1000000.0})"},
+    {"qwen3-14b",
+     R"({"num_hidden_layers": 40, "hidden_size": 5120, "intermediate_size": 17408, "num_attention_heads": 40,
+         "num_key_value_heads": 8, "vocab_size": 151936, "max_position_embeddings": 40960,
+         "rope_theta": 1000000.0})"},
+    {"qwen3-32b",
+     R"({"num_hidden_layers": 64, "hidden_size": 5120, "intermediate_size": 25600, "num_attention_heads": 64,
+         "num_key_value_heads": 8, "vocab_size": 151936, "max_position_embeddings": 40960,
+         "rope_theta": 1000000.0})"},
 };
 
-Layer load_layer(WeightLoader& load, int64_t il, const ModelConfig& c) {
-    const std::string p = layer_prefix(il);
-    const int64_t q_dim = c.n_heads * c.head_dim, kv_dim = c.n_kv_heads * c.head_dim;
-    return {
-        .attn_norm = load.vector(p + "attn_norm.weight", c.dim),
-        .attn_q = load.matrix(p + "attn_q.weight", q_dim, c.dim),
-        .attn_k = load.matrix(p + "attn_k.weight", kv_dim, c.dim),
-        .attn_v = load.matrix(p + "attn_v.weight", kv_dim, c.dim),
-        .attn_q_norm = load.vector(p + "attn_q_norm.weight", c.head_dim),
-        .attn_k_norm = load.vector(p + "attn_k_norm.weight", c.head_dim),
-        .attn_output = load.matrix(p + "attn_output.weight", c.dim, q_dim),
-        .ffn_norm = load.vector(p + "ffn_norm.weight", c.dim),
-        .ffn = FeedForward(load, il, c),
-    };
-}
-
-class Qwen3 : public Model {
- public:
-    Qwen3(WeightLoader& load, const ModelConfig& c) : Model(c), ends(load, c), rope(load, c) {
-        for (int64_t il = 0; il < c.n_layers; ++il) layers.push_back(load_layer(load, il, c));
-    }
-
-    void forward(Step& s) const override {
-        const ModelConfig& c = config_;
-        const Tensor x = s.embed(ends.token_embd);  // (n_tokens, dim), the residual stream
-        const Tensor angles = rope.table(s);
-        for (int64_t il = 0; il < c.n_layers; ++il) {
-            const Step::Scope scope(s);
-            const Layer& l = layers[static_cast<size_t>(il)];
-            const Tensor h = s.rms_norm(x, l.attn_norm, c.rms_eps);
-            const auto [q, k, v] = s.matmul3({{{l.attn_q}, {l.attn_k}, {l.attn_v}}}, h);
-            // norm over head_dim, before rope
-            const Tensor a = s.attention(il, q.heads(c.n_heads), k.heads(c.n_kv_heads), v.heads(c.n_kv_heads),
-                                         attention_params(c, il),
-                                         {.q_norm = &l.attn_q_norm,
-                                          .k_norm = &l.attn_k_norm,
-                                          .eps = c.rms_eps,
-                                          .angles = angles,
-                                          .pairing = rope.pairing});
-            l.ffn.add_to(s, x, s.add_rms_norm(x, s.matmul(l.attn_output, a), l.ffn_norm, c.rms_eps));
-        }
-        ends.logits(s, x, c.rms_eps);
-    }
-
- private:
-    Ends ends;
-    Rope rope;
-    std::vector<Layer> layers;
+// transformers 5 writes num_local_experts where it used to write num_experts.
+constexpr auto moe_config = joined(
+    decoder_config, grouped_config,
+    std::array{
+        ConfigKey{"num_experts", "expert_count", KeyType::integer, "n_experts"},
+        ConfigKey{"num_local_experts", "expert_count"}, ConfigKey{"num_experts_per_tok", "expert_used_count"},
+        ConfigKey{"moe_intermediate_size", "expert_feed_forward_length", KeyType::integer, "expert_ffn_dim"},
+        ConfigKey{"norm_topk_prob", "expert_weights_norm", KeyType::boolean}});
+constexpr auto moe_tensors = joined(attention, router_tensor, expert_tensors);
+constexpr PublishedModel moe_published[] = {
+    {"qwen3-30b-a3b",
+     R"({"num_hidden_layers": 48, "hidden_size": 2048, "intermediate_size": 6144, "num_attention_heads": 32,
+         "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960,
+         "rope_theta": 1000000.0, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768,
+         "norm_topk_prob": true})"},
+    {"qwen3-235b-a22b",
+     R"({"num_hidden_layers": 94, "hidden_size": 4096, "intermediate_size": 12288, "num_attention_heads": 64,
+         "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960,
+         "rope_theta": 1000000.0, "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 1536,
+         "norm_topk_prob": true})"},
 };
 
 }  // namespace
 
-std::unique_ptr<Model> make_qwen3(WeightLoader& load, const ModelConfig& config) {
-    return std::make_unique<Qwen3>(load, config);
-}
+constinit const Family qwen3 = {
+    .models = "Qwen3 0.6B to 32B",
+    .tokenizer = "byte-level BPE",
+    .architecture = "qwen3",
+    .model_type = "qwen3",
+    .hf_class = "Qwen3ForCausalLM",
+    .config = dense_config,
+    .tensors = dense_tensors,
+    .published = dense_published,
+    .defaults =
+        R"({"num_key_value_heads": 32, "head_dim": 128, "sliding_window": 4096, "max_window_layers": 28})",
+    .windows = {.exist = true, .opt_in = true, .from_layer = true, .layer_types = true},
+    .said_context = 40960,
+    .trained_context = 32768,
+    .make = make_decoder,
+};
 
-std::unique_ptr<Model> make_qwen3moe(WeightLoader& load, const ModelConfig& config) {
-    return std::make_unique<Qwen3>(load, config);
-}
+constinit const Family qwen3_moe = {
+    .models = "Qwen3 30B-A3B, 235B-A22B",
+    .tokenizer = "byte-level BPE",
+    .architecture = "qwen3moe",
+    .model_type = "qwen3_moe",
+    .hf_class = "Qwen3MoeForCausalLM",
+    .config = moe_config,
+    .tensors = moe_tensors,
+    .published = moe_published,
+    .defaults = R"({"num_key_value_heads": 4, "num_experts": 128, "num_experts_per_tok": 8,
+                    "moe_intermediate_size": 768, "norm_topk_prob": false, "sliding_window": 4096})",
+    .gguf_defaults = R"({"expert_weights_norm": true})",
+    .must = R"({"hidden_act": "silu", "decoder_sparse_step": 1, "mlp_only_layers": []})",
+    .windows = {.exist = true, .opt_in = true},
+    .mixture = true,
+    .said_context = 40960,
+    .trained_context = 32768,
+    .make = make_decoder,
+};
 
-}  // namespace smelt
+}  // namespace smelt::families

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/number.h"
+#include "files/families.h"
 #include "model/rope.h"
 
 namespace smelt {
@@ -55,9 +56,8 @@ void set_key(Metadata& m, const std::string& prefix, std::string_view part) {
 int64_t original_context(const Metadata& m, const std::string& architecture) {
     if (const auto n = m.get_int(architecture + ".rope.scaling.original_context_length")) return *n;
     const int64_t context = m.get_int(architecture + ".context_length").value_or(0);
-    // Qwen3's configs add 8,192 for the answer to the 32,768 that its authors stretch.
-    const bool qwen3 = architecture == "qwen3" || architecture == "qwen3moe";
-    return qwen3 && context == 40960 ? 32768 : context;
+    const Family* family = family_of(m);
+    return family != nullptr && context == family->said_context ? family->trained_context : context;
 }
 
 }  // namespace

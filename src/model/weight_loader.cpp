@@ -3,7 +3,7 @@
 
 #include <fmt/ranges.h>
 
-#include <charconv>
+#include <numeric>
 
 #include "base/error.h"
 #include "files/latent_attention.h"
@@ -12,19 +12,57 @@ namespace smelt {
 
 namespace {
 
-// Of a name as "blk.12.attn_q.weight"; -1 where there is none.
-int64_t layer_of(std::string_view name) {
-    constexpr std::string_view start = "blk.";
-    int64_t layer = -1;
-    if (name.starts_with(start))
-        std::from_chars(name.data() + start.size(), name.data() + name.size(), layer);
-    return layer;
+// "(4096, 1024)" against what the table says.
+void check_shape(const TensorView& t, const std::vector<int64_t>& shape) {
+    const int64_t cols = shape.back();
+    const int64_t rows = std::accumulate(shape.begin(), shape.end() - 1, int64_t{1}, std::multiplies<>());
+    if (t.row_len() != cols || t.n_rows() != rows) {
+        throw Error("{}: {}: expected shape ({}), file has ({})", t.source, t.name, fmt::join(shape, ", "),
+                    fmt::join(t.shape, ", "));
+    }
+}
+
+bool is_bias(const TensorRule& rule) {
+    return rule.gguf.ends_with(".bias");
 }
 
 }  // namespace
 
-WeightLoader::WeightLoader(const ModelFile& file, Backend& backend) : file_(file), backend_(backend) {
+WeightRole role_of(const Sizes& sizes, const RuleMatch& match, bool in_list) {
+    std::vector<Extent> extents = sizes.extents(match.rule->shape);
+    const bool list_is_cut = in_list && extents.front().may_be_cut;
+    if (in_list && !is_bias(*match.rule)) extents.erase(extents.begin());
+    const bool vector = extents.size() == 1 || is_bias(*match.rule);
+    WeightRole role{.use = match.rule->role == TensorRole::embedding ? WeightUse::embedding
+                           : vector                                  ? WeightUse::vector
+                                                                     : WeightUse::matrix,
+                    .layer = match.layer};
+    const Extent &first = extents.front(), &last = extents.back();
+    if (list_is_cut) {
+        role.cut = {.by = CutBy::rows, .unit = first.n};
+    } else if (first.may_be_cut || (vector && last.may_be_cut)) {
+        const Extent& e = vector ? last : first;
+        role.cut = {.by = CutBy::rows, .unit = e.unit, .parts = e.parts};
+    } else if (last.may_be_cut) {
+        role.cut = {.by = CutBy::columns, .unit = last.unit, .parts = last.parts};
+    }
+    return role;
+}
+
+WeightLoader::WeightLoader(const ModelFile& file, const Family& family, const ModelConfig& config,
+                           Backend& backend)
+    : file_(file),
+      family_(family),
+      sizes_(family, file.metadata),
+      n_experts_used_(config.n_experts_used),
+      backend_(backend) {
     for (const TensorView& t : file.tensors) tensors_.emplace(t.name, &t);
+}
+
+const TensorRule& WeightLoader::rule(std::string_view pattern) const {
+    const TensorRule* rule = find_rule(family_, pattern);
+    CHECK(rule != nullptr, "{}: {} is not in its table", family_.model_type, pattern);
+    return *rule;
 }
 
 const TensorView& WeightLoader::require(const std::string& name) const {
@@ -32,134 +70,167 @@ const TensorView& WeightLoader::require(const std::string& name) const {
     return it == tensors_.end() ? file_.require(name) : *it->second;  // which throws
 }
 
-Weight WeightLoader::load(const std::string& name, WeightView view, WeightUse use, Of of) {
-    return backend_.load(view, {.use = use, .layer = layer_of(name), .expert = of == Of::expert});
-}
-
-Weight WeightLoader::take(const std::string& name, int64_t rows, int64_t cols, WeightUse use, Of of) {
-    const TensorView& t = require(name);
-    if (t.row_len() != cols || t.n_rows() != rows) {
-        throw Error("{}: {}: expected shape ({}, {}), file has ({})", t.source, name, rows, cols,
-                    fmt::join(t.shape, ", "));
+double WeightLoader::metadata_number(std::string_view name, double fallback, double low, double high) const {
+    const std::string key = fmt::format("{}.{}", family_.architecture, name);
+    const double value = file_.metadata.get_double(key).value_or(fallback);
+    if (!(value >= low && value <= high)) {
+        throw Error("{}: {}: expected {} to {}, found {}", file_.path.string(), key, low, high, value);
     }
-    weight_bytes_ += t.n_bytes();
-    return load(name, {t.format, rows, cols, t.data, t.scales}, use, of);
+    return value;
 }
 
-Weight WeightLoader::matrix(const std::string& name, int64_t rows, int64_t cols) {
-    Weight w = take(name, rows, cols, WeightUse::matrix);
-    step_bytes_ += w.n_bytes();
+Weight WeightLoader::take(const RuleMatch& match, const std::vector<int64_t>& shape, const WeightRole& role) {
+    const TensorView& t = require(gguf_name(match));
+    check_shape(t, shape);
+    weight_bytes_ += t.n_bytes();
+    const int64_t cols = shape.back();
+    return backend_.load({t.format, t.n_elements() / cols, cols, t.data, t.scales}, role);
+}
+
+Weight WeightLoader::one(const TensorRule& rule, int64_t layer) {
+    const RuleMatch match{&rule, layer, -1};
+    WeightRole role = role_of(sizes_, match, false);
+    // A table that is looked up alone is whole on every device.
+    const bool also_head = rule.gguf == "token_embd.weight" && !tensors_.contains("output.weight");
+    if (role.use == WeightUse::embedding && !also_head) role.cut = {};
+    Weight w = take(match, sizes_.shape(rule.shape), role);
+    if (role.use == WeightUse::matrix || also_head) step_bytes_ += w.n_bytes();
     return w;
 }
 
-std::vector<Weight> WeightLoader::stack(const std::string& name, int64_t n, int64_t rows, int64_t cols,
-                                        EveryNth nth, Of of) {
-    const TensorView& t = require(name);
-    const int64_t n_rows = rows * nth.step;
-    if (t.shape != std::vector<int64_t>{n, n_rows, cols}) {
-        throw Error("{}: {}: expected shape ({}, {}, {}), file has ({})", t.source, name, n, n_rows, cols,
-                    fmt::join(t.shape, ", "));
-    }
+Weight WeightLoader::if_present(std::string_view name) {
+    const TensorRule* rule = find_rule(family_, name);
+    return rule == nullptr || !has({rule, -1, -1}) ? Weight{} : one(*rule, -1);
+}
+
+std::vector<Weight> WeightLoader::stack(const TensorRule& rule, int64_t layer, const TensorRule& from,
+                                        EveryNth nth) {
+    const TensorView& t = require(gguf_name({&from, layer, -1}));
+    check_shape(t, sizes_.shape(from.shape));
+    WeightRole role = role_of(sizes_, {&rule, layer, -1}, true);
+    role.expert = rule.gguf.ends_with("_exps.weight");
+    const std::vector<int64_t> shape = sizes_.shape(rule.shape);
+    const int64_t n = shape[0], rows = shape[1], cols = shape[2], n_rows = rows * nth.step;
     weight_bytes_ += t.n_bytes() / static_cast<size_t>(nth.step);
     std::vector<Weight> result;
     for (int64_t i = 0; i < n; ++i) {
         const TensorView part = rows_of(t, i * n_rows + nth.first, n_rows - nth.first);
-        result.push_back(load(name,
-                              {.format = t.format,
-                               .rows = rows,
-                               .cols = cols,
-                               .data = part.data,
-                               .scales = part.scales,
-                               .row_step = nth.step},
-                              WeightUse::matrix, of));
+        result.push_back(backend_.load({.format = t.format,
+                                        .rows = rows,
+                                        .cols = cols,
+                                        .data = part.data,
+                                        .scales = part.scales,
+                                        .row_step = nth.step},
+                                       role));
     }
     return result;
 }
 
-std::vector<Weight> WeightLoader::experts(const std::string& prefix, const std::string& name,
-                                          int64_t n_experts, int64_t n_used, int64_t rows, int64_t cols,
+std::vector<Weight> WeightLoader::experts(const TensorRule& rule, int64_t layer, const TensorRule& from,
                                           EveryNth nth) {
     std::vector<Weight> result;
-    const std::string stacked = prefix + name + "_exps.weight";
-    if (has(stacked)) {
-        result = stack(stacked, n_experts, rows, cols, nth, Of::expert);
+    if (has({&from, layer, -1}) || !has_experts_apart(rule)) {
+        result = stack(rule, layer, from, nth);
     } else {
-        for (int64_t e = 0; e < n_experts; ++e) {
-            result.push_back(take(fmt::format("{}{}.{}.weight", prefix, name, e), rows, cols,
-                                  WeightUse::matrix, Of::expert));
+        WeightRole role = role_of(sizes_, {&rule, layer, -1}, true);
+        role.expert = true;
+        std::vector<int64_t> shape = sizes_.shape(rule.shape);
+        const int64_t n = shape.front();
+        shape.erase(shape.begin());
+        for (int64_t e = 0; e < n; ++e) {
+            result.push_back(take({&rule, layer, e}, shape, role));
             if (result.back().format != result.front().format) {
-                throw Error("{}: {}{}: the experts of a layer have different number formats",
-                            file_.path.string(), prefix, name);
+                throw Error("{}: {}: the experts of a layer have different number formats",
+                            file_.path.string(), gguf_name({&rule, layer, e}));
             }
         }
     }
-    step_bytes_ += result.front().n_bytes() * static_cast<size_t>(n_used);
+    step_bytes_ += result.front().n_bytes() * static_cast<size_t>(n_experts_used_);
     return result;
 }
 
-Weight WeightLoader::expert_biases(const std::string& prefix, const std::string& name, int64_t n_experts,
-                                   int64_t rows, EveryNth nth) {
-    const TensorView& t = require(prefix + name + "_exps.bias");
-    const int64_t n_rows = rows * nth.step;
-    if (t.shape != std::vector<int64_t>{n_experts, n_rows}) {
-        throw Error("{}: {}: expected shape ({}, {}), file has ({})", t.source, t.name, n_experts, n_rows,
-                    fmt::join(t.shape, ", "));
-    }
-    std::vector<float> all(static_cast<size_t>(n_rows)), chosen;
-    for (int64_t e = 0; e < n_experts; ++e) {
+Weight WeightLoader::expert_biases(const TensorRule& rule, int64_t layer, const TensorRule& from,
+                                   EveryNth nth) {
+    const TensorView& t = require(gguf_name({&from, layer, -1}));
+    check_shape(t, sizes_.shape(from.shape));
+    std::vector<float> all(static_cast<size_t>(t.row_len())), chosen;
+    for (int64_t e = 0; e < t.n_rows(); ++e) {
         decode_row(t.row(e), all);
-        for (int64_t r = nth.first; r < n_rows; r += nth.step) chosen.push_back(all[static_cast<size_t>(r)]);
-    }
-    return load(t.name, {Format::F32, n_experts, rows, std::as_bytes(std::span(chosen)), {}},
-                WeightUse::vector, Of::expert);
-}
-
-WeightLoader::LatentHeads WeightLoader::latent_heads(const std::string& prefix, int64_t n_heads,
-                                                     const LatentAttention& a) {
-    LatentHeads heads;
-    const std::string joined = prefix + "attn_kv_b.weight";
-    if (!has(joined)) {
-        heads.k = stack(prefix + "attn_k_b.weight", n_heads, a.kv_rank, a.nope_dim);
-        heads.v = stack(prefix + "attn_v_b.weight", n_heads, a.v_dim, a.kv_rank);
-    } else {
-        const TensorView& t = require(joined);
-        const int64_t head_rows = a.nope_dim + a.v_dim;
-        if (t.shape != std::vector<int64_t>{n_heads * head_rows, a.kv_rank}) {
-            throw Error("{}: {}: expected shape ({}, {}), file has ({})", t.source, joined,
-                        n_heads * head_rows, a.kv_rank, fmt::join(t.shape, ", "));
-        }
-        weight_bytes_ += t.n_bytes();
-        const Format made = format_info(t.format).block_len == 1 ? t.format : Format::F32;
-        for (int64_t first = 0; first < n_heads * head_rows; first += head_rows) {
-            const std::vector<float> keys = decode_transposed(t, first, a.nope_dim);
-            std::vector<std::byte>& bytes =
-                made_.emplace_back(data_bytes(made, static_cast<int64_t>(keys.size())));
-            encode_row(made, keys, bytes.data(), nullptr);
-            heads.k.push_back(load(joined, {made, a.kv_rank, a.nope_dim, bytes, {}}, WeightUse::matrix));
-            const TensorView values = rows_of(t, first + a.nope_dim, a.v_dim);
-            heads.v.push_back(
-                load(joined, {t.format, a.v_dim, a.kv_rank, values.data, values.scales}, WeightUse::matrix));
+        for (size_t r = static_cast<size_t>(nth.first); r < all.size(); r += static_cast<size_t>(nth.step)) {
+            chosen.push_back(all[r]);
         }
     }
-    for (const auto* list : {&heads.k, &heads.v}) {
-        for (const Weight& w : *list) step_bytes_ += w.n_bytes();
-    }
-    return heads;
-}
-
-Weight WeightLoader::embedding(const std::string& name, int64_t rows, int64_t cols, bool also_output_head) {
-    Weight w = take(name, rows, cols, WeightUse::embedding);
-    if (also_output_head) step_bytes_ += w.n_bytes();
-    return w;
-}
-
-Weight WeightLoader::vector(const std::string& name, int64_t n) {
-    return take(name, 1, n, WeightUse::vector);
+    WeightRole role = role_of(sizes_, {&rule, layer, -1}, true);
+    role.expert = true;
+    return backend_.load(
+        {Format::F32, t.n_rows(), t.row_len() / nth.step, std::as_bytes(std::span(chosen)), {}}, role);
 }
 
 Weight WeightLoader::vector(std::span<const float> values) {
     return backend_.load({Format::F32, 1, static_cast<int64_t>(values.size()), std::as_bytes(values), {}},
                          {.use = WeightUse::vector});
+}
+
+const TensorRule& LayerLoader::rule(std::string_view name) const {
+    return load_.rule(fmt::format("blk.{{}}.{}", name));
+}
+
+bool LayerLoader::has(std::string_view name) const {
+    const TensorRule* rule = find_rule(load_.family_, fmt::format("blk.{{}}.{}", name));
+    return rule != nullptr && load_.has({rule, layer_, -1});
+}
+
+Weight LayerLoader::operator()(std::string_view name) const {
+    const TensorRule& r = rule(name);
+    return name.ends_with("_exps.bias") ? load_.expert_biases(r, layer_, r, {}) : load_.one(r, layer_);
+}
+
+Weight LayerLoader::if_present(std::string_view name) const {
+    return has(name) ? (*this)(name) : Weight{};
+}
+
+std::vector<Weight> LayerLoader::experts(std::string_view name) const {
+    return load_.experts(rule(name), layer_, rule(name), {});
+}
+
+std::vector<Weight> LayerLoader::every_nth(std::string_view name, std::string_view from, EveryNth nth) const {
+    return load_.experts(rule(name), layer_, rule(from), nth);
+}
+
+Weight LayerLoader::every_nth_bias(std::string_view name, std::string_view from, EveryNth nth) const {
+    return load_.expert_biases(rule(name), layer_, rule(from), nth);
+}
+
+LayerLoader::LatentHeads LayerLoader::latent_heads(const LatentAttention& a) const {
+    LatentHeads heads;
+    const TensorRule &k = rule("attn_k_b.weight"), &v = rule("attn_v_b.weight"),
+                     &kv = rule("attn_kv_b.weight");
+    if (!load_.has({&kv, layer_, -1})) {
+        heads.k = load_.stack(k, layer_, k, {});
+        heads.v = load_.stack(v, layer_, v, {});
+    } else {
+        const TensorView& t = load_.require(gguf_name({&kv, layer_, -1}));
+        check_shape(t, load_.sizes_.shape(kv.shape));
+        load_.weight_bytes_ += t.n_bytes();
+        const WeightRole key_role = role_of(load_.sizes_, {&k, layer_, -1}, true),
+                         value_role = role_of(load_.sizes_, {&v, layer_, -1}, true);
+        const Format made = format_info(t.format).block_len == 1 ? t.format : Format::F32;
+        const int64_t head_rows = a.nope_dim + a.v_dim;
+        for (int64_t first = 0; first < t.n_rows(); first += head_rows) {
+            const std::vector<float> keys = decode_transposed(t, first, a.nope_dim);
+            std::vector<std::byte>& bytes =
+                load_.made_.emplace_back(data_bytes(made, static_cast<int64_t>(keys.size())));
+            encode_row(made, keys, bytes.data(), nullptr);
+            heads.k.push_back(load_.backend_.load({made, a.kv_rank, a.nope_dim, bytes, {}}, key_role));
+            const TensorView values = rows_of(t, first + a.nope_dim, a.v_dim);
+            heads.v.push_back(
+                load_.backend_.load({t.format, a.v_dim, a.kv_rank, values.data, values.scales}, value_role));
+        }
+    }
+    for (const auto* list : {&heads.k, &heads.v}) {
+        for (const Weight& w : *list) load_.step_bytes_ += w.n_bytes();
+    }
+    return heads;
 }
 
 }  // namespace smelt

@@ -1,5 +1,5 @@
-// Takes tensors of a model file into a backend by name, checking that each has the shape which the
-// architecture expects.
+// Takes tensors of a model file into a backend, by the names of the family's table: checks the shapes that it
+// gives and says how devices may cut them.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "files/families.h"
 #include "files/model_file.h"
+#include "files/sizes.h"
 #include "model/config.h"
 
 namespace smelt {
@@ -20,29 +22,21 @@ struct EveryNth {
     int64_t first = 0, step = 1;
 };
 
+// What the table says of a tensor's use and cuts. `in_list`: each matrix of a stacked tensor by itself, which
+// has the shape without its first dimension.
+WeightRole role_of(const Sizes& sizes, const RuleMatch& match, bool in_list);
+
 class WeightLoader {
  public:
-    WeightLoader(const ModelFile& file, Backend& backend);
+    WeightLoader(const ModelFile& file, const Family& family, const ModelConfig& config, Backend& backend);
 
-    bool has(const std::string& name) const { return tensors_.contains(name); }
-    Weight matrix(const std::string& name, int64_t rows, int64_t cols);
-    Weight embedding(const std::string& name, int64_t rows, int64_t cols, bool also_output_head);
-    Weight vector(const std::string& name, int64_t n);
-    // One matrix an expert: from a stacked tensor PREFIX + NAME + "_exps.weight", (n_experts, rows, cols), or
-    // from PREFIX + NAME + ".E.weight" each. A step reads n_used of them. With nth, a stacked tensor has
-    // nth.step times as many rows.
-    std::vector<Weight> experts(const std::string& prefix, const std::string& name, int64_t n_experts,
-                                int64_t n_used, int64_t rows, int64_t cols, EveryNth nth = {});
-    // PREFIX + NAME + "_exps.bias", (n_experts, rows)
-    Weight expert_biases(const std::string& prefix, const std::string& name, int64_t n_experts, int64_t rows,
-                         EveryNth nth = {});
-    Weight vector(std::span<const float> values);
-    // Latent attention, a matrix a head: keys (kv_rank, nope_dim) and values (v_dim, kv_rank). From GGUF's
-    // attn_k_b and attn_v_b, or from the attn_kv_b of Hugging Face's files and of GGUF's older ones.
-    struct LatentHeads {
-        std::vector<Weight> k, v;
-    };
-    LatentHeads latent_heads(const std::string& prefix, int64_t n_heads, const LatentAttention& a);
+    // Of the whole model, by GGUF's name: "output_norm.weight". Throws Error where it is missing.
+    Weight operator()(std::string_view name) { return one(rule(name), -1); }
+    // Nothing where it is missing.
+    Weight if_present(std::string_view name);
+    Weight vector(std::span<const float> values);  // computed, in no file
+    // A number that only this architecture's files have, "<architecture>.<name>", within [low, high].
+    double metadata_number(std::string_view name, double fallback, double low, double high) const;
 
     // Weights that are not in the file as they are; whoever keeps the weights keeps these.
     std::vector<std::vector<std::byte>> take_made() { return std::move(made_); }
@@ -50,20 +44,54 @@ class WeightLoader {
     size_t step_bytes() const { return step_bytes_; }
 
  private:
+    friend class LayerLoader;
+    const TensorRule& rule(std::string_view pattern) const;
+    bool has(const RuleMatch& match) const { return tensors_.contains(gguf_name(match)); }
     const TensorView& require(const std::string& name) const;
-    enum class Of { layer, expert };
-    Weight take(const std::string& name, int64_t rows, int64_t cols, WeightUse use, Of of = Of::layer);
-    Weight load(const std::string& name, WeightView view, WeightUse use, Of of = Of::layer);
-    // The matrices of a tensor (n, rows * nth.step, cols).
-    std::vector<Weight> stack(const std::string& name, int64_t n, int64_t rows, int64_t cols,
-                              EveryNth nth = {}, Of of = Of::layer);
+    Weight one(const TensorRule& rule, int64_t layer);
+    std::vector<Weight> experts(const TensorRule& rule, int64_t layer, const TensorRule& from, EveryNth nth);
+    Weight expert_biases(const TensorRule& rule, int64_t layer, const TensorRule& from, EveryNth nth);
+    std::vector<Weight> stack(const TensorRule& rule, int64_t layer, const TensorRule& from, EveryNth nth);
+    Weight take(const RuleMatch& match, const std::vector<int64_t>& shape, const WeightRole& role);
 
     const ModelFile& file_;
+    const Family& family_;
+    Sizes sizes_;
+    int64_t n_experts_used_;
     // ModelFile::find() goes through all tensors, and models with experts ask for tens of thousands.
     std::unordered_map<std::string_view, const TensorView*> tensors_;
     Backend& backend_;
     size_t weight_bytes_ = 0, step_bytes_ = 0;
     std::vector<std::vector<std::byte>> made_;
+};
+
+// The tensors of one layer, by GGUF's names without "blk.3.".
+class LayerLoader {
+ public:
+    LayerLoader(WeightLoader& load, int64_t layer) : load_(load), layer_(layer) {}
+
+    int64_t layer() const { return layer_; }
+    bool has(std::string_view name) const;
+    Weight operator()(std::string_view name) const;
+    Weight if_present(std::string_view name) const;
+    // One matrix an expert, from a stacked tensor "..._exps.weight" or from one each. A bias of all experts
+    // is one weight, "..._exps.bias".
+    std::vector<Weight> experts(std::string_view name) const;
+    // The same where the file has `from` in place of `name`, with the rows of several by turns.
+    std::vector<Weight> every_nth(std::string_view name, std::string_view from, EveryNth nth) const;
+    Weight every_nth_bias(std::string_view name, std::string_view from, EveryNth nth) const;
+    // Latent attention, a matrix a head: keys (kv_rank, nope_dim) and values (v_dim, kv_rank). From GGUF's
+    // attn_k_b and attn_v_b, or from the attn_kv_b of Hugging Face's files and of GGUF's older ones.
+    struct LatentHeads {
+        std::vector<Weight> k, v;
+    };
+    LatentHeads latent_heads(const LatentAttention& a) const;
+
+ private:
+    const TensorRule& rule(std::string_view name) const;
+
+    WeightLoader& load_;
+    int64_t layer_;
 };
 
 }  // namespace smelt

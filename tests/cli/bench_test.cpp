@@ -11,11 +11,12 @@ namespace {
 
 // As the model cards and the tensors of the published files have it; without layers for predicting ahead.
 const std::map<std::string, int64_t> published = {
-    {"qwen3-0.6b", 596049920},      {"qwen3-1.7b", 1720574976},     {"qwen3-4b", 4022468096},
-    {"qwen3-8b", 8190735360},       {"qwen3-14b", 14768307200},     {"qwen3-32b", 32762123264},
-    {"qwen3-30b-a3b", 30532122624}, {"qwen2.5-3b", 3085938688},     {"qwen2.5-7b", 7615616512},
-    {"llama-3.1-8b", 8030261248},   {"mixtral-8x7b", 46702792704},  {"gpt-oss-20b", 20914757184},
-    {"gpt-oss-120b", 116829156672}, {"glm-4.7-flash", 29943393920}, {"dialogpt-medium", 354823168},
+    {"qwen3-0.6b", 596049920},      {"qwen3-1.7b", 1720574976},        {"qwen3-4b", 4022468096},
+    {"qwen3-8b", 8190735360},       {"qwen3-14b", 14768307200},        {"qwen3-32b", 32762123264},
+    {"qwen3-30b-a3b", 30532122624}, {"qwen3-235b-a22b", 235093634560}, {"qwen2.5-3b", 3085938688},
+    {"qwen2.5-7b", 7615616512},     {"llama-3.1-8b", 8030261248},      {"mixtral-8x7b", 46702792704},
+    {"gpt-oss-20b", 20914757184},   {"gpt-oss-120b", 116829156672},    {"glm-4.7-flash", 29943393920},
+    {"dialogpt-medium", 354823168},
 };
 
 TEST(Bench, ShapesHaveThePublishedNumberOfParameters) {

@@ -1,7 +1,10 @@
 // scripts/make_tiny_model.py: what it writes runs.
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include "cli/command.h"
+#include "files/families.h"
 #include "unit/files_support.h"
 
 namespace smelt {
@@ -43,9 +46,10 @@ class TinyModel : public testing::Test {
 };
 
 TEST_F(TinyModel, OfEachFamilyRuns) {
-    for (const char* family : {"llama", "qwen2", "qwen3", "qwen3_moe"})
-        expect_runs(std::string("--family ") + family);
-    expect_runs("--family qwen3 --dtype f32 --seed 7");
+    for (const Family* family : all_families()) {
+        expect_runs(fmt::format("--smelt {} --family {}", SMELT_BINARY, family->model_type));
+    }
+    expect_runs("--smelt " SMELT_BINARY " --family qwen3 --dtype f32 --seed 7");
 }
 
 TEST_F(TinyModel, OfANewFamilyRuns) {

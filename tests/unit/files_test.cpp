@@ -102,7 +102,10 @@ TEST(Files, Gpt2OfTheHubIsTheSame) {
 
     write_file(t.path() / "config.json",
                R"({"model_type": "gpt2", "n_embd": 128, "activation_function": "relu"})");
-    EXPECT_NE(open_error(t.path()).find("activation_function: expected gelu_new"), std::string::npos);
+    const auto other = open_model(t.path());  // can be looked at, not loaded
+    ASSERT_FALSE(other->refused.empty());
+    EXPECT_NE(other->refused[0].find("activation_function: expected \"gelu_new\", found \"relu\""),
+              std::string::npos);
 }
 
 TEST(Files, UnknownArchitectureOpens) {
@@ -245,7 +248,6 @@ TEST(Files, BrokenConfigsAreNamed) {
          "hidden_size: expected an integer, found \"big\""},
         {R"({"model_type": "qwen3", "hidden_size": 18446744073709551615})",
          "hidden_size: expected an integer"},
-        {R"({"model_type": "qwen3", "hidden_act": "gelu"})", "hidden_act: expected silu"},
         {R"({"model_type": 3})", "model_type: expected a string"},
         {R"({})", "model_type is missing"},
         {R"([])", "expected a JSON object"},

@@ -1,0 +1,78 @@
+// The block, and the model that is made of it and SwiGLU alone.
+#include "model/grouped_attention.h"
+
+#include "model/model.h"
+
+namespace smelt {
+
+GroupedAttention::GroupedAttention(LayerLoader& load)
+    : attn_norm(load("attn_norm.weight")),
+      attn_q(load("attn_q.weight")),
+      attn_k(load("attn_k.weight")),
+      attn_v(load("attn_v.weight")),
+      attn_output(load("attn_output.weight")),
+      q_bias(load.if_present("attn_q.bias")),
+      k_bias(load.if_present("attn_k.bias")),
+      v_bias(load.if_present("attn_v.bias")),
+      output_bias(load.if_present("attn_output.bias")),
+      attn_q_norm(load.if_present("attn_q_norm.weight")),
+      attn_k_norm(load.if_present("attn_k_norm.weight")),
+      attn_sinks(load.if_present("attn_sinks.weight")) {}
+
+Tensor GroupedAttention::operator()(Step& s, Tensor x, int64_t layer, const ModelConfig& c, const Rope& rope,
+                                    Tensor angles) const {
+    const Tensor h = s.rms_norm(x, attn_norm, c.norm_eps);
+    const auto [q, k, v] = s.matmul3({{{attn_q, q_bias}, {attn_k, k_bias}, {attn_v, v_bias}}}, h);
+    AttentionParams attention = attention_params(c, layer);
+    if (attn_sinks) attention.sinks = &attn_sinks;
+    PrepareParams prepare{.eps = c.norm_eps, .angles = angles, .pairing = rope.pairing};
+    if (attn_q_norm) prepare.q_norm = &attn_q_norm;  // over head_dim, before rope
+    if (attn_k_norm) prepare.k_norm = &attn_k_norm;
+    const Tensor a = s.attention(layer, q.heads(c.n_heads), k.heads(c.n_kv_heads), v.heads(c.n_kv_heads),
+                                 attention, prepare);
+    return s.matmul(attn_output, a, output_bias);
+}
+
+namespace {
+
+struct Layer {
+    GroupedAttention attention;
+    Weight ffn_norm;  // (dim)
+    FeedForward ffn;
+
+    Layer(LayerLoader load, const ModelConfig& c)
+        : attention(load), ffn_norm(load("ffn_norm.weight")), ffn(load, c) {}
+};
+
+class Decoder : public Model {
+ public:
+    Decoder(WeightLoader& load, const ModelConfig& c) : Model(c), ends(load), rope(load, c) {
+        for (int64_t il = 0; il < c.n_layers; ++il) layers.emplace_back(LayerLoader(load, il), c);
+    }
+
+    void forward(Step& s) const override {
+        const ModelConfig& c = config_;
+        const Tensor x = s.embed(ends.token_embd);  // (n_tokens, dim), the residual stream
+        const Tensor angles = rope.table(s);
+        for (int64_t il = 0; il < c.n_layers; ++il) {
+            const Step::Scope scope(s);
+            const Layer& l = layers[static_cast<size_t>(il)];
+            const Tensor a = l.attention(s, x, il, c, rope, angles);
+            l.ffn.add_to(s, x, s.add_rms_norm(x, a, l.ffn_norm, c.norm_eps));
+        }
+        ends.logits(s, x, c.norm_eps);
+    }
+
+ private:
+    Ends ends;
+    Rope rope;
+    std::vector<Layer> layers;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> make_decoder(WeightLoader& load, const ModelConfig& config) {
+    return std::make_unique<Decoder>(load, config);
+}
+
+}  // namespace smelt
