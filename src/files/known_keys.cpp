@@ -196,7 +196,7 @@ bool is_harmless(const TensorView& t) {
                                         [&](std::string_view ending) { return t.name.ends_with(ending); });
 }
 
-std::string shown(const Json& value) {
+std::string value_text(const Json& value) {
     return to_string(value).substr(0, 60);
 }
 
@@ -209,12 +209,12 @@ void refuse_unknown_config(const Json& config, const Family& family, const std::
         if (must.contains(key)) {
             if (!value.is_null() && value != must[key]) {
                 model.refused.push_back(fmt::format("{}: {}: expected {}, found {}", source, key,
-                                                    shown(must[key]), shown(value)));
+                                                    value_text(must[key]), value_text(value)));
             }
         } else if (!says_nothing(value) && !is_known(key, family, must)) {
             model.refused.push_back(fmt::format(
                 "{}: {}: not known for {}; it may change results (remove it if it does not), found {}",
-                source, key, family.model_type, shown(value)));
+                source, key, family.model_type, value_text(value)));
         }
     }
     if (!family.rotary) return;
@@ -223,7 +223,7 @@ void refuse_unknown_config(const Json& config, const Family& family, const std::
         for (const auto& [key, value] : config[section].items()) {
             if (has(used_rope_members, key) || says_nothing(value)) continue;
             model.refused.push_back(fmt::format("{}: {}: {}: not known; it may change results, found {}",
-                                                source, section, key, shown(value)));
+                                                source, section, key, value_text(value)));
         }
     }
 }

@@ -198,9 +198,7 @@ std::vector<Weight> LayerLoader::every_nth(std::string_view name, std::string_vi
 }
 
 Weight LayerLoader::every_nth_bias(std::string_view name, std::string_view from, EveryNth nth) const {
-    std::string bias(from);
-    bias.replace(bias.rfind(".weight"), std::string_view::npos, ".bias");
-    return load_.expert_biases(rule(name), layer_, rule(bias), nth);
+    return load_.expert_biases(rule(name), layer_, rule(from), nth);
 }
 
 LayerLoader::LatentHeads LayerLoader::latent_heads(const LatentAttention& a) const {
