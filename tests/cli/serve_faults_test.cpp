@@ -1,5 +1,7 @@
 // What befalls the process as a whole: signals, memory, descriptors, disks, clocks, a service manager.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "cli/serve_process.h"
@@ -159,6 +161,54 @@ TEST(Service, TheManagerHearsThatItIsReadyAliveAndEnding) {
     EXPECT_EQ(p.wait(), 0);
 }
 
+TEST(Signals, AHangUpDrainsAsATerminationDoes) {
+    Process p({model, "--port", "0"});
+    Client streaming(p.port());
+    streaming.send(Client::request("POST", "/v1/completions",
+                                   R"({"prompt":"a","max_tokens":300,"ignore_eos":true,"stream":true})"));
+    ASSERT_TRUE(streaming.receive_until("data: "));
+    p.signal(SIGHUP);
+    EXPECT_TRUE(streaming.receive_until("data: [DONE]"));
+    EXPECT_EQ(p.wait(), 0);
+}
+
+// A worker that computes for long, and one that does not at all.
+TEST(Signals, TheSecondEndsAServerWhateverItsThreadsDo) {
+    Process p({model, "--port", "0"});
+    std::string words;
+    for (int i = 0; i < 400; ++i) words += fmt::format("{}\"w{}\"", i == 0 ? "" : ",", i);
+    const std::string body = fmt::format(
+        R"({{"messages":[{{"role":"user","content":"a"}}],"response_format":{{"type":"json_schema","json_schema":{{)"
+        R"("name":"x","schema":{{"enum":[{}],"pattern":"^.*w.{{14}}$"}}}}}}}})",
+        words);
+    Client busy(p.port());
+    busy.send(Client::request("POST", "/v1/chat/completions", body));
+    std::this_thread::sleep_for(300ms);
+    const auto start = std::chrono::steady_clock::now();
+    p.signal(SIGTERM);
+    std::this_thread::sleep_for(200ms);
+    p.signal(SIGTERM);
+    const int code = p.wait();
+    EXPECT_TRUE(code == 128 + SIGTERM || code == 0) << code;
+    EXPECT_LT(std::chrono::steady_clock::now() - start, 10s * patience);
+}
+
+// smelt serve 2>&1 | tee log, and tee is killed.
+TEST(Signals, AReaderOfTheLogThatHasGoneEndsNothing) {
+    const std::string fifo = std::filesystem::temp_directory_path() / fmt::format("smelt_log_{}", ::getpid());
+    std::filesystem::remove(fifo);
+    ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+    const int reader = ::open(fifo.c_str(), O_RDONLY | O_NONBLOCK);
+    ASSERT_GE(reader, 0);
+    Process p({model, "--port", "0", "-v"}, {.errors = fifo});
+    ASSERT_NE(p.address(), "");
+    ::close(reader);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(status_of(p), 200);
+    p.signal(SIGTERM);  // which is logged
+    EXPECT_EQ(p.wait(), 0);
+    std::filesystem::remove(fifo);
+}
+
 // With every message on: neither what was asked, nor what was answered, nor the key.
 TEST(Logs, HoldNoPromptNoAnswerAndNoKey) {
     Process p({SMELT_MODELS "/demo-23m", "--port", "0", "-v", "--api-key", "secret-of-mine"});
@@ -178,6 +228,62 @@ TEST(Logs, HoldNoPromptNoAnswerAndNoKey) {
     for (const char* word : {"zebra", "12 + 30", "secret-of"}) {
         EXPECT_EQ(p.errors().find(word), std::string::npos) << p.errors();
     }
+}
+
+// An empty key would be everybody's, a blank one nobody's: each source of keys refuses both by its name.
+TEST(Options, KeysThatAreNone) {
+    const std::filesystem::path folder =
+        std::filesystem::temp_directory_path() / fmt::format("smelt_keys_{}", ::getpid());
+    std::filesystem::create_directories(folder);
+    const auto config = [&](const std::string& name, const std::string& text) {
+        std::ofstream(folder / name) << text;
+        return (folder / name).string();
+    };
+    const std::string one = config("one", "the-key\n"),
+                      nul = config("nul",
+                                   "ab\x01"
+                                   "cd\n"),
+                      accents = config("accents", "schl\xc3\xbcssel\n");
+    const std::string of_model = "[[model]]\npath = \"" + model + "\"\n";
+    struct Case {
+        std::vector<std::string> arguments;
+        std::string word;
+        std::map<std::string, std::string> environment = {};
+    };
+    const std::vector<Case> cases = {
+        {{model, "--host", "0.0.0.0", "--api-key", ""}, "--api-key: expected a key, found an empty text"},
+        {{model, "--api-key="}, "--api-key: expected a key, found what looks like an option"},
+        {{model, "--api-key", "real", "--api-key", ""}, "--api-key: expected a key"},
+        {{model, "--api-key", " "}, "--api-key: expected a key of visible ASCII"},
+        {{model, "--api-key", "key "}, "--api-key: expected a key of visible ASCII"},
+        {{model, "--api-key", "two words"}, "--api-key: expected a key of visible ASCII"},
+        {{model, "--insecure", "--api-key", ""}, "--api-key: expected a key"},
+        {{model, "--api-key-file", ""}, "--api-key-file"},
+        {{model, "--api-key", "a", "--api-key-file", ""}, "--api-key-file"},
+        {{model, "--admin-key-file", ""}, "--admin-key-file"},
+        {{model, "--tls-cert", ""}, "--tls-cert"},
+        {{model, "--api-key-file", nul}, nul + ": expected a key of visible ASCII"},
+        {{model, "--admin-key-file", accents}, accents + ": expected a key of visible ASCII"},
+        {{model, "--api-key-file", one, "--admin-key-file", one},
+         "--admin-key-file: expected keys of its own"},
+        {{model}, "SMELT_API_KEY: expected a key, found an empty text", {{"SMELT_API_KEY", ""}}},
+        {{model}, "--api-key: expected a key of visible ASCII", {{"SMELT_API_KEY", " "}}},
+        {{"--config", config("a.toml", "[server]\napi-key = \"\"\n" + of_model)},
+         "--api-key: expected a key"},
+        {{"--config", config("b.toml", "[server]\napi-key = [\"real\", \"\"]\n" + of_model)}, "--api-key"},
+        {{"--config", config("c.toml", "[server]\napi-key-file = \"\"\n" + of_model)}, "api-key-file"},
+        {{"--config", config("d.toml", "[server]\nadmin-key-file = \"\"\n" + of_model)}, "admin-key-file"},
+        {{"--config", config("e.toml", of_model + "api-key-file = \"\"\n")}, "api-key-file: expected a file"},
+    };
+    for (const Case& c : cases) {
+        std::vector<std::string> arguments = c.arguments;
+        arguments.insert(arguments.end(), {"--port", "0"});
+        Process p(arguments, {.environment = c.environment, .errors = ""});
+        EXPECT_EQ(p.address(), "") << c.word;
+        EXPECT_NE(p.wait(), 0) << c.word;
+        EXPECT_NE(p.errors().find(c.word), std::string::npos) << c.word << "\n" << p.errors();
+    }
+    std::filesystem::remove_all(folder);
 }
 
 // Exit 2: the command line is wrong. Exit 1: what it names is. One line that says which.
