@@ -91,6 +91,13 @@ void read_keys(const std::string& path, std::vector<std::string>& keys) {
     check_keys(path, keys);
 }
 
+// "--api-key= --host ..." with an unset variable takes the next option for the key.
+void check_no_option(const std::vector<std::string>& keys) {
+    for (const std::string& key : keys) {
+        if (key.starts_with("--")) throw Error("--api-key: expected a key, found what looks like an option");
+    }
+}
+
 // A variable that is set and empty is a mistake of a script, not a wish for a server without a key.
 void check_key_variable(const CLI::App& verb) {
     const char* value = std::getenv("SMELT_API_KEY");
@@ -198,6 +205,7 @@ void run(Options& o, CLI::App& verb) {
     if (wanted.empty()) throw CLI::ValidationError("serve", "give a MODEL, or --config with a [[model]]");
     check_key_variable(verb);
     check_keys("--api-key", o.access.api_keys);
+    check_no_option(o.access.api_keys);
     read_keys(o.api_key_file, o.access.api_keys);
     read_keys(o.admin_key_file, o.access.admin_keys);
     std::vector<ModelSpec> specs;

@@ -252,7 +252,7 @@ TEST(Options, KeysThatAreNone) {
     };
     const std::vector<Case> cases = {
         {{model, "--host", "0.0.0.0", "--api-key", ""}, "--api-key: expected a key, found an empty text"},
-        {{model, "--api-key="}, "--api-key"},
+        {{model, "--api-key="}, "--api-key: expected a key, found what looks like an option"},
         {{model, "--api-key", "real", "--api-key", ""}, "--api-key: expected a key"},
         {{model, "--api-key", " "}, "--api-key: expected a key of visible ASCII"},
         {{model, "--api-key", "key "}, "--api-key: expected a key of visible ASCII"},

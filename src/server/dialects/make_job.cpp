@@ -88,6 +88,9 @@ JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& 
     check_fits(chat, job.prompt, request.param);
     job.options.grammar = request.plain ? compile_text_constraint(chat, request)
                                         : compile_chat_constraint(chat, job.prompt, request, names);
+    // What tools that are not strict ask for and no grammar keeps.
+    if (job.options.grammar)
+        std::ranges::copy(job.options.grammar->warnings(), std::back_inserter(job.warnings));
     return job;
 }
 
