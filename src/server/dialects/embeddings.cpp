@@ -1,6 +1,4 @@
 // POST /v1/embeddings, and Ollama's /api/embed: a normalised vector for each text.
-#include <cmath>
-
 #include "server/dialects/ollama_request.h"
 #include "server/dialects/read_request.h"
 #include "server/dialects/schema_checks.h"
@@ -63,7 +61,7 @@ class EmbeddingAnswer final : public JobListener, public std::enable_shared_from
         jobs_.clear();
         if (lost_) return;
         if (error_) return exchange_->send(error_answer(*error_, request_.errors));
-        for (std::vector<float>& v : vectors_) normalise(v);
+        for (std::vector<float>& v : vectors_) v = normalised(std::move(v), request_.dimensions);
         exchange_->send({.body = to_string(request_.body(vectors_, usage_))});
     }
     void broken() override {
@@ -76,14 +74,6 @@ class EmbeddingAnswer final : public JobListener, public std::enable_shared_from
         lost_ = true;
         for (const auto& job : jobs_) job->cancel();
     }
-    void normalise(std::vector<float>& v) const {
-        v.resize(std::min(v.size(), request_.dimensions));
-        double squares = 0;
-        for (const float x : v) squares += static_cast<double>(x) * static_cast<double>(x);
-        const double length = std::sqrt(squares);
-        if (length == 0) return;
-        for (float& x : v) x = static_cast<float>(static_cast<double>(x) / length);
-    }
 
     ServerContext& server_;
     std::shared_ptr<Exchange> exchange_;
@@ -95,13 +85,6 @@ class EmbeddingAnswer final : public JobListener, public std::enable_shared_from
     bool lost_ = false;
     std::optional<ApiError> error_;
 };
-
-// What the file of a model that is made for embeddings says; for others the mean is the better of the two.
-Pooling default_pooling(const ChatModel& model) {
-    constexpr int64_t last = 3;  // GGUF's number
-    const auto type = model.file().metadata.get_int(model.model().config().architecture + ".pooling_type");
-    return type == last ? Pooling::last : Pooling::mean;
-}
 
 EmbeddingRequest read_request(const Call& call, const std::string& model_name, const Json& input) {
     const Json& body = call.body;
@@ -125,7 +108,7 @@ EmbeddingRequest read_request(const Call& call, const std::string& model_name, c
         job.options.max_tokens = 0;
         job.options.split_thinking = false;
         job.options.cache_salt = read_cache_salt(body, call.server.shared_prefix_cache ? "" : call.key);
-        job.options.pooling = !pooling             ? default_pooling(chat)
+        job.options.pooling = !pooling             ? chat.default_pooling()
                               : *pooling == "last" ? Pooling::last
                                                    : Pooling::mean;
         check_fits(chat, job.prompt, param);

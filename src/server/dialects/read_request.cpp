@@ -200,8 +200,7 @@ Prompt make_plain_prompt(const ChatModel& model, const Json& prompt, const std::
     Prompt p;
     const Tokenizer& tokenizer = model.tokenizer();
     if (prompt.is_string()) {
-        p.text = prompt.get<std::string>();
-        p.ids = tokenizer.encode(p.text, {.add_special = true});
+        p = model.make_text_prompt(prompt.get<std::string>());
     } else {
         p.ids = prompt.get<std::vector<int32_t>>();
         for (size_t i = 0; i < p.ids.size(); ++i) {
