@@ -1,11 +1,11 @@
-# cmake --install: the command, one library libsmelt.a of all rooms but apps, their headers, and what find_package and pkg-config need.
+# cmake --install: the command, one library libsmelt.a of all rooms but apps, its two public headers, and what find_package
+# and pkg-config need.
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/smelt)
-set(header_dir ${CMAKE_INSTALL_INCLUDEDIR}/smelt)
 
 install(TARGETS smelt libsmelt EXPORT smelt-targets)
-install(DIRECTORY src/ DESTINATION ${header_dir} FILES_MATCHING PATTERN "*.h" PATTERN "apps" EXCLUDE)
+install(FILES src/api/smelt.h src/api/smelt_c.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT smelt-targets NAMESPACE smelt:: DESTINATION ${package_dir})
 # What the command says about itself: manual pages, and completion for the shells.
 install(CODE "
@@ -26,5 +26,10 @@ write_basic_package_version_file(smelt-config-version.cmake COMPATIBILITY SameMi
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/smelt-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/smelt-config-version.cmake
         DESTINATION ${package_dir})
 
+# For programs in C: the C++ runtime, as the compiler links it.
+set(cxx_runtime -lstdc++)
+if("c++" IN_LIST CMAKE_CXX_IMPLICIT_LINK_LIBRARIES)
+    set(cxx_runtime -lc++)
+endif()
 configure_file(cmake/smelt.pc.in smelt.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/smelt.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,8 +1,11 @@
-// spdlog with a stderr sink.
+// spdlog with a stderr sink, or one that calls a function.
 #include "base/log.h"
 
 #include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
+
+#include <mutex>
 
 namespace smelt {
 
@@ -19,6 +22,30 @@ class PrintableMessage final : public spdlog::custom_flag_formatter {
         return std::make_unique<PrintableMessage>();
     }
 };
+
+class FunctionSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+    explicit FunctionSink(std::function<void(spdlog::level::level_enum, std::string_view)> on_message)
+        : on_message_(std::move(on_message)) {}
+
+ private:
+    void sink_it_(const spdlog::details::log_msg& message) override {
+        if (on_message_) on_message_(message.level, {message.payload.data(), message.payload.size()});
+    }
+    void flush_() override {}
+
+    std::function<void(spdlog::level::level_enum, std::string_view)> on_message_;
+};
+
+// Not registered with spdlog: a name is registered once, and a program may choose again.
+void use_sink(spdlog::sink_ptr sink, spdlog::level::level_enum level) {
+    auto logger = std::make_shared<spdlog::logger>("smelt", std::move(sink));
+    logger->set_pattern("%^%l%$: %v");
+    logger->set_level(level);
+    // What a function throws would be printed otherwise.
+    logger->set_error_handler([](const std::string&) {});
+    spdlog::set_default_logger(std::move(logger));
+}
 
 }  // namespace
 
@@ -39,6 +66,19 @@ void init_log(LogLevel level) {
                       : level == LogLevel::verbose ? spdlog::level::debug
                                                    : spdlog::level::info);
     spdlog::set_default_logger(logger);
+}
+
+void send_log(std::function<void(spdlog::level::level_enum, std::string_view)> on_message) {
+    use_sink(std::make_shared<FunctionSink>(std::move(on_message)), spdlog::level::debug);
+}
+
+void init_log_of_library() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        const auto logger = spdlog::default_logger();
+        if (logger != nullptr && !logger->name().empty()) return;
+        use_sink(std::make_shared<spdlog::sinks::stderr_color_sink_mt>(), spdlog::level::warn);
+    });
 }
 
 }  // namespace smelt

@@ -2,9 +2,11 @@
 #include "chat/chat_model.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory_error.h"
 #include "base/truncation.h"
 #include "chat/template_forms.h"
 #include "chat/untrusted.h"
@@ -304,8 +306,21 @@ Prompt ChatModel::render_prompt(Json messages, const PromptOptions& options) con
     return prompt;
 }
 
+Prompt ChatModel::make_text_prompt(std::string text) const {
+    Prompt p{.text = std::move(text), .ids = {}};
+    p.ids = tokenizer_.encode(p.text, {.add_special = true});
+    if (p.ids.empty() && tokenizer_.bos() >= 0) p.ids.push_back(tokenizer_.bos());
+    return p;
+}
+
 std::unique_ptr<Generation> ChatModel::generate(const Prompt& prompt, const GenerateOptions& options) {
     return std::unique_ptr<Generation>(new Generation(*this, prompt, options));
+}
+
+Pooling ChatModel::default_pooling() const {
+    constexpr int64_t last = 3;  // GGUF's number
+    const auto type = file_->metadata.get_int(model_->config().architecture + ".pooling_type");
+    return type == last ? Pooling::last : Pooling::mean;
 }
 
 AnswerForm ChatModel::answer_form(const Prompt& prompt) const {
@@ -382,6 +397,16 @@ TextStream ChatModel::make_text_stream(const Prompt& prompt, const GenerateOptio
                         .single_call = options.single_call}}};
 }
 
+std::vector<float> normalised(std::vector<float> v, size_t n_kept) {
+    v.resize(std::min(v.size(), n_kept));
+    double squares = 0;
+    for (const float x : v) squares += static_cast<double>(x) * static_cast<double>(x);
+    const double length = std::sqrt(squares);
+    if (length == 0) return v;
+    for (float& x : v) x = static_cast<float>(static_cast<double>(x) / length);
+    return v;
+}
+
 const char* finish_reason(FinishReason reason, bool met_stop_string) {
     if (met_stop_string) return "stop";
     switch (reason) {
@@ -405,8 +430,8 @@ Generation::Generation(ChatModel& model, const Prompt& prompt, const GenerateOpt
     request.sink = [inbox = inbox_](Event event) {
         {
             const std::lock_guard lock(inbox->mutex);
-            if (const auto* token = std::get_if<TokenEvent>(&event)) {
-                inbox->tokens.push_back(token->id);
+            if (auto* token = std::get_if<TokenEvent>(&event)) {
+                inbox->tokens.push_back(std::move(*token));
             } else {
                 inbox->finish = std::get<FinishEvent>(std::move(event));
             }
@@ -414,7 +439,7 @@ Generation::Generation(ChatModel& model, const Prompt& prompt, const GenerateOpt
         inbox->arrived.notify_one();
     };
     const auto submitted = model.engine().submit(std::move(request));
-    if (const auto* refusal = std::get_if<Refusal>(&submitted)) throw Error("{}", refusal->text);
+    if (const auto* refusal = std::get_if<Refusal>(&submitted)) throw RefusedRequest(*refusal);
     id_ = std::get<RequestId>(submitted);
 }
 
@@ -428,16 +453,20 @@ void Generation::cancel() {
 
 std::optional<TextDelta> Generation::next() {
     if (flushed_) return std::nullopt;
-    std::deque<int32_t> tokens;
+    tokens_.clear();
     bool finished = false;
     {
         std::unique_lock lock(inbox_->mutex);
         inbox_->arrived.wait(lock, [&] { return !inbox_->tokens.empty() || inbox_->finish; });
-        tokens.swap(inbox_->tokens);
+        tokens_.swap(inbox_->tokens);
         finished = inbox_->finish.has_value();
     }
     TextDelta delta;
-    for (const int32_t id : tokens) delta.append(stream_.push(id));
+    size_t n_used = 0;
+    for (; n_used < tokens_.size() && !stream_.stopped(); ++n_used) {
+        if (!tokens_[n_used].of_prompt) delta.append(stream_.push(tokens_[n_used].id));
+    }
+    tokens_.resize(n_used);
     if (stream_.stopped()) cancel();
     if (finished) {
         delta.append(stream_.finish());
@@ -448,8 +477,10 @@ std::optional<TextDelta> Generation::next() {
 
 const FinishEvent& Generation::finish() const {
     CHECK(flushed_);
-    if (inbox_->finish->reason == FinishReason::error) throw Error("{}", inbox_->finish->error);
-    return *inbox_->finish;
+    const FinishEvent& f = *inbox_->finish;
+    if (f.failure == Failure::memory) throw MemoryError(f.error);
+    if (f.reason == FinishReason::error) throw Error(f.error);
+    return f;
 }
 
 std::string Generation::finish_reason() const {

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <filesystem>
 #include <memory>
 #include <mutex>
@@ -11,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "chat/call_grammar.h"
 #include "chat/text_stream.h"
@@ -76,6 +76,13 @@ const char* finish_reason(FinishReason reason, bool met_stop_string);
 
 class ChatModel;
 
+// The engine did not take the request; the kind says whether it may later.
+class RefusedRequest : public Error {
+ public:
+    explicit RefusedRequest(const Refusal& refusal) : Error(refusal.text), kind(refusal.kind) {}
+    const Refusal::Kind kind;
+};
+
 // One answer on its way. Reading blocks; the engine never waits for the reader.
 class Generation {
  public:
@@ -85,9 +92,12 @@ class Generation {
 
     // The next piece of text, in which both sides may be empty; nullopt when the answer is complete.
     std::optional<TextDelta> next();
-    void cancel();
+    // Of the last next(), without those that came after the answer was complete.
+    const std::vector<TokenEvent>& tokens() const { return tokens_; }
+    void cancel();  // from any thread
 
-    // After next() gave nullopt. Throws Error when the engine ended it with an error.
+    // After next() gave nullopt. Throws Error when the engine ended it with an error, of too little memory
+    // MemoryError.
     const FinishEvent& finish() const;
     // "stop" (end of turn or stop string), "length" or "cancelled".
     std::string finish_reason() const;
@@ -100,16 +110,20 @@ class Generation {
     TextStream stream_;
     RequestId id_ = 0;
     bool flushed_ = false;
+    std::vector<TokenEvent> tokens_;
 
     // Filled by the engine thread.
     struct Inbox {
         std::mutex mutex;
         std::condition_variable arrived;
-        std::deque<int32_t> tokens;
+        std::vector<TokenEvent> tokens;
         std::optional<FinishEvent> finish;
     };
     std::shared_ptr<Inbox> inbox_;  // shared with the sink inside the engine, which may outlive this
 };
+
+// The first n_kept numbers, scaled to length 1; zeros stay zeros.
+std::vector<float> normalised(std::vector<float> embedding, size_t n_kept);
 
 class ChatModel {
  public:
@@ -122,7 +136,11 @@ class ChatModel {
 
     // In the first form that the template takes. Throws Error with what it refused of the plain one.
     Prompt make_prompt(const Json& messages, const PromptOptions& options = {}) const;
-    // Throws Error naming what is wrong with the options, or that the prompt is longer than the context.
+    // Text that the model goes on with. Without a token, and without one to begin with, there is nothing to
+    // compute: the ids are empty.
+    Prompt make_text_prompt(std::string text) const;
+    // Throws RefusedRequest naming what is wrong with the options, or that the prompt is longer than the
+    // context.
     std::unique_ptr<Generation> generate(const Prompt& prompt, const GenerateOptions& options);
     // For callers with a sink of their own: what generate() submits, and how it reads the tokens of an
     // answer.
@@ -138,6 +156,9 @@ class ChatModel {
     GrammarCacheStats grammar_stats() const { return grammars_.stats(); }
     // Ascending ids of the tokens in whose text one of these stands, for SamplingParams::dry_breakers.
     std::vector<int32_t> tokens_with(const std::vector<std::string>& texts) const;
+    // What the file of a model that is made for embeddings says; for others the mean is the better of the
+    // two.
+    Pooling default_pooling() const;
     // What an answer to the prompt is made of, for answer_grammar().
     AnswerForm answer_form(const Prompt& prompt) const;
 
