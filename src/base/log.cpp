@@ -40,7 +40,9 @@ class FunctionSink final : public spdlog::sinks::base_sink<std::mutex> {
 // Not registered with spdlog: a name is registered once, and a program may choose again.
 void use_sink(spdlog::sink_ptr sink, spdlog::level::level_enum level) {
     auto logger = std::make_shared<spdlog::logger>("smelt", std::move(sink));
-    logger->set_pattern("%^%l%$: %v");
+    auto formatter = std::make_unique<spdlog::pattern_formatter>();
+    formatter->add_flag<PrintableMessage>('*').set_pattern("%^%l%$: %*");
+    logger->set_formatter(std::move(formatter));
     logger->set_level(level);
     // What a function throws would be printed otherwise.
     logger->set_error_handler([](const std::string&) {});
@@ -58,14 +60,10 @@ std::string printable(std::string text, Lines lines) {
 }
 
 void init_log(LogLevel level) {
-    auto logger = spdlog::stderr_color_mt("smelt");
-    auto formatter = std::make_unique<spdlog::pattern_formatter>();
-    formatter->add_flag<PrintableMessage>('*').set_pattern("%^%l%$: %*");
-    logger->set_formatter(std::move(formatter));
-    logger->set_level(level == LogLevel::quiet     ? spdlog::level::err
-                      : level == LogLevel::verbose ? spdlog::level::debug
-                                                   : spdlog::level::info);
-    spdlog::set_default_logger(logger);
+    use_sink(std::make_shared<spdlog::sinks::stderr_color_sink_mt>(),
+             level == LogLevel::quiet     ? spdlog::level::err
+             : level == LogLevel::verbose ? spdlog::level::debug
+                                          : spdlog::level::info);
 }
 
 void send_log(std::function<void(spdlog::level::level_enum, std::string_view)> on_message) {
