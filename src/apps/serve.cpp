@@ -67,6 +67,14 @@ ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
     return open;
 }
 
+void check_keys(const std::string& source, const std::vector<std::string>& keys) {
+    for (const std::string& key : keys) {
+        if (const std::string problem = key_problem(key); !problem.empty()) {
+            throw Error("{}: {}", source, problem);
+        }
+    }
+}
+
 void read_keys(const std::string& path, std::vector<std::string>& keys) {
     if (path.empty()) return;
     const MappedFile file(path);
@@ -79,6 +87,30 @@ void read_keys(const std::string& path, std::vector<std::string>& keys) {
         }
     }
     if (keys.empty()) throw Error("{}: expected a key a line, found none", path);
+    check_keys(path, keys);
+}
+
+// "--api-key= --host ..." with an unset variable takes the next option for the key.
+void check_no_option(const std::vector<std::string>& keys) {
+    for (const std::string& key : keys) {
+        if (key.starts_with("--")) throw Error("--api-key: expected a key, found what looks like an option");
+    }
+}
+
+// A variable that is set and empty is a mistake of a script, not a wish for a server without a key.
+void check_key_variable(const CLI::App& verb) {
+    const char* value = std::getenv("SMELT_API_KEY");
+    if (value == nullptr || *value != '\0' || verb.get_option("--api-key")->count() > 0) return;
+    throw Error("SMELT_API_KEY: expected a key, found an empty text");
+}
+
+// Whoever may ask a question would be an admin.
+void check_admin_keys(const AccessOptions& access) {
+    for (const std::string& key : access.admin_keys) {
+        if (std::ranges::find(access.api_keys, key) != access.api_keys.end()) {
+            throw Error("--admin-key-file: expected keys of its own, found one that is an API key too");
+        }
+    }
 }
 
 std::string url_host(const std::string& host) {
@@ -170,10 +202,14 @@ void run(Options& o, CLI::App& verb) {
     if (!o.config.empty()) configured = read_serve_config(o.config, verb);
     const std::vector<ConfigModel> wanted = list_models(o, std::move(configured));
     if (wanted.empty()) throw CLI::ValidationError("serve", "give a MODEL, or --config with a [[model]]");
+    check_key_variable(verb);
+    check_keys("--api-key", o.access.api_keys);
+    check_no_option(o.access.api_keys);
     read_keys(o.api_key_file, o.access.api_keys);
     read_keys(o.admin_key_file, o.access.admin_keys);
     std::vector<ModelSpec> specs;
     for (const ConfigModel& m : wanted) specs.push_back(make_spec(o, m));
+    check_admin_keys(o.access);
     if (!is_loopback(o.http.host) && o.access.api_keys.empty() && !o.insecure) {
         throw Error("--host {} is open to others: expected --api-key-file or SMELT_API_KEY, or --insecure",
                     o.http.host);
@@ -243,13 +279,21 @@ Verb add_serve(CLI::App& smelt) {
     verb->add_option("--api-key", o->access.api_keys, "A key that requests must carry; may be repeated")
         ->allow_extra_args(false)
         ->envname("SMELT_API_KEY");
-    verb->add_option("--api-key-file", o->api_key_file, "File with a key a line")->type_name("FILE");
-    verb->add_option("--admin-key-file", o->admin_key_file,
-                     "File with the keys of /admin routes; without it they are off")
-        ->type_name("FILE");
-    verb->add_option("--tls-cert", o->http.tls.certificate, "Certificate chain (PEM): serve HTTPS")
-        ->type_name("FILE");
-    verb->add_option("--tls-key", o->http.tls.key, "Private key (PEM) of the certificate")->type_name("FILE");
+    // An empty name is an unset variable of a script: without it the server would be open, or plain HTTP.
+    const auto file = [&](const char* name, std::string& value, const char* what) {
+        verb->add_option(name, value, what)
+            ->type_name("FILE")
+            ->check(
+                [](const std::string& path) {
+                    return path.empty() ? std::string("expected a file, found an empty name") : std::string();
+                },
+                "");
+    };
+    file("--api-key-file", o->api_key_file, "File with a key a line");
+    file("--admin-key-file", o->admin_key_file,
+         "File with the keys of /admin routes; without it they are off");
+    file("--tls-cert", o->http.tls.certificate, "Certificate chain (PEM): serve HTTPS");
+    file("--tls-key", o->http.tls.key, "Private key (PEM) of the certificate");
     verb->add_option("--allowed-hosts", o->access.allowed_hosts,
                      "Host names that requests may use, beside addresses and localhost");
     verb->add_option("--cors-origins", o->access.cors_origins,

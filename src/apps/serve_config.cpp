@@ -31,6 +31,10 @@ class Value {
         const std::string name = text();
         return name.empty() ? name : (folder_ / name).string();  // an absolute one stays what it is
     }
+    std::string named_file() const {
+        if (text().empty()) fail("a file");
+        return file();
+    }
     int64_t integer(int64_t min, int64_t max) const {
         const auto v = node_.value_exact<int64_t>();
         if (v && *v >= min && *v <= max) return *v;
@@ -86,7 +90,8 @@ const ModelKey model_keys[] = {
     {"replicas", [](const Value& v, ConfigModel& m) { m.replicas = static_cast<int>(v.integer(1, 64)); }},
     {"idle-unload",
      [](const Value& v, ConfigModel& m) { m.idle_unload = static_cast<int>(v.integer(0, max_int)); }},
-    {"api-key-file", [](const Value& v, ConfigModel& m) { m.api_key_file = v.file(); }},
+    // Without a file anybody may use the model, so an empty name is a mistake.
+    {"api-key-file", [](const Value& v, ConfigModel& m) { m.api_key_file = v.named_file(); }},
 };
 
 class ConfigFile {

@@ -86,6 +86,15 @@ bool equal_in_constant_time(std::string_view given, std::string_view secret) {
     return difference == 0;
 }
 
+std::string key_problem(std::string_view key) {
+    if (key.empty()) return "expected a key, found an empty text";
+    const auto is_visible = [](char c) { return c > ' ' && c <= '~'; };
+    if (!std::ranges::all_of(key, is_visible)) {
+        return "expected a key of visible ASCII characters without blanks, found another character";
+    }
+    return "";
+}
+
 std::string key_of(const HttpRequest& request) {
     if (const std::string* h = request.header("authorization")) {
         const bool bearer =
@@ -111,7 +120,8 @@ std::optional<ApiError> check_key(const HttpRequest& request, Access access, con
     for (const std::string& key : keys) ok = equal_in_constant_time(given, key) || ok;
     // An admin may do what everyone may.
     for (const std::string& key : options.admin_keys) ok = equal_in_constant_time(given, key) || ok;
-    if (ok) return std::nullopt;
+    // Who carries no key has none, even if an empty one came past the checks of the options.
+    if (ok && !given.empty()) return std::nullopt;
     return ApiError{.status = 401,
                     .code = "invalid_api_key",
                     .message = given.empty() ? "an API key is needed: Authorization: Bearer KEY"

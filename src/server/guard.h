@@ -26,6 +26,8 @@ std::optional<ApiError> check_host(const HttpRequest& request, const AccessOptio
 // A page of another origin may read what anyone may, but change nothing and open no socket.
 std::optional<ApiError> check_origin(const HttpRequest& request, const AccessOptions& options);
 std::optional<ApiError> check_key(const HttpRequest& request, Access access, const AccessOptions& options);
+// Why a text cannot be a key: it is empty, or no header can carry it. Empty: it can.
+std::string key_problem(std::string_view key);
 // The key that the request carries, right or wrong; empty: none.
 std::string key_of(const HttpRequest& request);
 

@@ -180,6 +180,62 @@ TEST(Logs, HoldNoPromptNoAnswerAndNoKey) {
     }
 }
 
+// An empty key would be everybody's, a blank one nobody's: each source of keys refuses both by its name.
+TEST(Options, KeysThatAreNone) {
+    const std::filesystem::path folder =
+        std::filesystem::temp_directory_path() / fmt::format("smelt_keys_{}", ::getpid());
+    std::filesystem::create_directories(folder);
+    const auto config = [&](const std::string& name, const std::string& text) {
+        std::ofstream(folder / name) << text;
+        return (folder / name).string();
+    };
+    const std::string one = config("one", "the-key\n"),
+                      nul = config("nul",
+                                   "ab\x01"
+                                   "cd\n"),
+                      accents = config("accents", "schl\xc3\xbcssel\n");
+    const std::string of_model = "[[model]]\npath = \"" + model + "\"\n";
+    struct Case {
+        std::vector<std::string> arguments;
+        std::string word;
+        std::map<std::string, std::string> environment = {};
+    };
+    const std::vector<Case> cases = {
+        {{model, "--host", "0.0.0.0", "--api-key", ""}, "--api-key: expected a key, found an empty text"},
+        {{model, "--api-key="}, "--api-key: expected a key, found what looks like an option"},
+        {{model, "--api-key", "real", "--api-key", ""}, "--api-key: expected a key"},
+        {{model, "--api-key", " "}, "--api-key: expected a key of visible ASCII"},
+        {{model, "--api-key", "key "}, "--api-key: expected a key of visible ASCII"},
+        {{model, "--api-key", "two words"}, "--api-key: expected a key of visible ASCII"},
+        {{model, "--insecure", "--api-key", ""}, "--api-key: expected a key"},
+        {{model, "--api-key-file", ""}, "--api-key-file"},
+        {{model, "--api-key", "a", "--api-key-file", ""}, "--api-key-file"},
+        {{model, "--admin-key-file", ""}, "--admin-key-file"},
+        {{model, "--tls-cert", ""}, "--tls-cert"},
+        {{model, "--api-key-file", nul}, nul + ": expected a key of visible ASCII"},
+        {{model, "--admin-key-file", accents}, accents + ": expected a key of visible ASCII"},
+        {{model, "--api-key-file", one, "--admin-key-file", one},
+         "--admin-key-file: expected keys of its own"},
+        {{model}, "SMELT_API_KEY: expected a key, found an empty text", {{"SMELT_API_KEY", ""}}},
+        {{model}, "--api-key: expected a key of visible ASCII", {{"SMELT_API_KEY", " "}}},
+        {{"--config", config("a.toml", "[server]\napi-key = \"\"\n" + of_model)},
+         "--api-key: expected a key"},
+        {{"--config", config("b.toml", "[server]\napi-key = [\"real\", \"\"]\n" + of_model)}, "--api-key"},
+        {{"--config", config("c.toml", "[server]\napi-key-file = \"\"\n" + of_model)}, "api-key-file"},
+        {{"--config", config("d.toml", "[server]\nadmin-key-file = \"\"\n" + of_model)}, "admin-key-file"},
+        {{"--config", config("e.toml", of_model + "api-key-file = \"\"\n")}, "api-key-file: expected a file"},
+    };
+    for (const Case& c : cases) {
+        std::vector<std::string> arguments = c.arguments;
+        arguments.insert(arguments.end(), {"--port", "0"});
+        Process p(arguments, {.environment = c.environment, .errors = ""});
+        EXPECT_EQ(p.address(), "") << c.word;
+        EXPECT_NE(p.wait(), 0) << c.word;
+        EXPECT_NE(p.errors().find(c.word), std::string::npos) << c.word << "\n" << p.errors();
+    }
+    std::filesystem::remove_all(folder);
+}
+
 // Exit 2: the command line is wrong. Exit 1: what it names is. One line that says which.
 TEST(Options, WrongOnesAreNamed) {
     const Process taken({model, "--port", "0"});

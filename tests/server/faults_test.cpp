@@ -319,6 +319,21 @@ TEST(Keys, EveryRouteButTheOpenOnesNeedsOne) {
     }
 }
 
+// Even if one came past the checks of the command line, in either list and beside real ones.
+TEST(Keys, AnEmptyOneOpensNothing) {
+    TestServer server({.access = {.api_keys = {"", "real-key"}, .admin_keys = {""}}});
+    for (const char* none :
+         {"", "Authorization: Bearer\r\n", "Authorization: Bearer \r\n", "X-Api-Key:\r\n"}) {
+        const std::string headers = std::string("Host: localhost\r\n") + none;
+        EXPECT_EQ(Client(server.port()).ask("GET", "/v1/models", "", headers).status, 401) << none;
+        EXPECT_EQ(Client(server.port()).ask("POST", "/admin/load", "{}", headers).status, 401) << none;
+    }
+    EXPECT_EQ(Client(server.port())
+                  .ask("GET", "/v1/models", "", "Host: localhost\r\nX-Api-Key: real-key\r\n")
+                  .status,
+              200);
+}
+
 TEST(Admin, ModelsComeAndGo) {
     TestServer server({.access = {.admin_keys = {"k"}}});
     const std::string key = "Host: localhost\r\nAuthorization: Bearer k\r\n";
