@@ -1,55 +1,57 @@
-// Any bytes as the body of any request: JSON, then the checks of its schema. A body that passes must hold
-// what the code behind the checks reads without looking again.
-#include "server/api_error.h"
-#include "server/dialects/schema.h"
+// Any bytes as the body of any request: JSON, the checks of its schema, and the dialect's reader. What passes
+// the checks must hold what the reader reads without looking again.
+#include <iterator>
 
-#include <cstdlib>
+#include "server/api_error.h"
+#include "server/dialects/anthropic_request.h"
+#include "server/dialects/ollama_request.h"
+#include "server/dialects/openai_request.h"
+#include "server/dialects/responses_request.h"
 
 namespace smelt {
 
-static void read_checked(const Json& body) {
-    for (const char* name :
-         {"max_tokens", "max_completion_tokens", "top_k", "n", "min_tokens", "top_logprobs"}) {
-        (void)get<int>(body, name);
-    }
-    for (const char* name : {"temperature", "top_p", "min_p", "presence_penalty"})
-        (void)get<float>(body, name);
-    (void)get<int64_t>(body, "seed");
-    if (const auto stop = get<Json>(body, "stop"); stop && !stop->is_string()) {
-        (void)stop->get<std::vector<std::string>>();
-    }
-    if (const auto bias = get<Json>(body, "logit_bias")) {
-        for (const auto& [id, value] : bias->items()) {
-            if (std::stol(id) > 999'999'999) std::abort();
-            (void)value.get<float>();
-        }
-    }
-    if (const auto messages = get<Json>(body, "messages")) {
-        for (const Json& m : *messages) (void)m.at("role").get<std::string>();
-    }
-}
+namespace {
+
+struct Target {
+    const RequestSchema& schema;
+    void (*read)(const Json& body);
+};
+
+const Target targets[] = {
+    {chat_schema, [](const Json& b) { (void)read_chat_request(b); }},
+    {completion_schema, [](const Json& b) { (void)read_completion_request(b); }},
+    {generate_schema, [](const Json& b) { (void)read_question(b, 100); }},
+    {tokenize_schema,
+     [](const Json& b) {
+         if (b.contains("messages")) (void)read_conversation(b);
+     }},
+    {detokenize_schema, [](const Json& b) { (void)b.at("tokens").get<std::vector<int32_t>>(); }},
+    {template_schema, [](const Json& b) { (void)read_conversation(b); }},
+    {load_schema, [](const Json& b) { (void)b.at("path").get<std::string>(); }},
+    {unload_schema, [](const Json& b) { (void)b.at("name").get<std::string>(); }},
+    {messages_schema, [](const Json& b) { (void)read_anthropic_request(b); }},
+    {count_tokens_schema, [](const Json& b) { (void)read_anthropic_conversation(b); }},
+    {responses_schema, [](const Json& b) { (void)read_responses_request(b); }},
+    {ollama_chat_schema, [](const Json& b) { (void)template_messages(read_ollama_chat(b).messages); }},
+    {ollama_generate_schema, [](const Json& b) { (void)read_ollama_question(b); }},
+};
+
+}  // namespace
 
 }  // namespace smelt
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace smelt;
-    static const RequestSchema* const schemas[] = {&chat_schema,     &completion_schema, &generate_schema,
-                                                   &tokenize_schema, &detokenize_schema, &template_schema,
-                                                   &load_schema,     &unload_schema};
     if (size == 0) return 0;
-    const RequestSchema& schema = *schemas[data[0] % std::size(schemas)];
+    const Target& target = targets[data[0] % std::size(targets)];
     const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
-    Json body;
     try {
-        body = parse_json(text, "request body", {.max_values = 100'000});
-        check_body(body, schema, data[0] >= 128);
+        const Json body = parse_json(text, "request body", {.max_values = 100'000});
+        (void)check_body(body, target.schema, data[0] >= 128);
+        target.read(body);
     } catch (const RequestError& e) {
         (void)to_string(error_body(e.error));
-        return 0;
     } catch (const Error&) {
-        return 0;
     }
-    if (&schema == &chat_schema || &schema == &completion_schema || &schema == &generate_schema)
-        read_checked(body);
     return 0;
 }

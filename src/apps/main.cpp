@@ -1,6 +1,7 @@
 // The command `smelt`: parses the line, runs one verb, turns failures into one line and an exit code.
 // 0: done. 1: it failed. 2: the command line is wrong. Another: a verb's own, thrown as CLI::RuntimeError.
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <new>
 #include <string>
@@ -15,15 +16,6 @@
 namespace smelt {
 
 namespace {
-
-// A message may quote a file, and a file must not steer the terminal.
-std::string printable(std::string text) {
-    for (char& c : text) {
-        const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-        if (control && c != '\n') c = '?';
-    }
-    return text;
-}
 
 int run(int argc, char** argv) {
     CLI::App app("smelt runs large language models on this machine.", "smelt");
@@ -54,14 +46,14 @@ int run(int argc, char** argv) {
     } catch (const CLI::ParseError& e) {
         return app.exit(e) == 0 ? 0 : 2;
     } catch (const Error& e) {
-        fmt::print(stderr, "smelt: {}\n", printable(e.what()));
+        fmt::print(stderr, "smelt: {}\n", printable(e.what(), Lines::many));
         return 1;
     } catch (const std::bad_alloc&) {
         fmt::print(stderr, "smelt: out of memory\n");
         return 1;
     } catch (const std::exception& e) {
         // A thread or a file descriptor that the system has no room for.
-        fmt::print(stderr, "smelt: {}\n", printable(e.what()));
+        fmt::print(stderr, "smelt: {}\n", printable(e.what(), Lines::many));
         return 1;
     }
     return std::fflush(stdout) == 0 ? 0 : 1;
@@ -72,5 +64,7 @@ int run(int argc, char** argv) {
 }  // namespace smelt
 
 int main(int argc, char** argv) {
+    // A file that may grow no further is an error with a name, not the end of the process.
+    std::signal(SIGXFSZ, SIG_IGN);
     return smelt::run(argc, argv);
 }

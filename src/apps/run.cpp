@@ -21,6 +21,7 @@ struct Options {
     std::string model;
     std::string json_schema, grammar, regex;
     bool json_object = false;
+    std::vector<std::string> dry_breakers;
     std::optional<std::string> prompt;
     std::string file;
     RunOptions run;
@@ -38,18 +39,39 @@ std::string text_or_file(const std::string& text) {
     return std::filesystem::is_regular_file(text, none) ? read_file(text) : text;
 }
 
-std::optional<GrammarSpec> grammar_of(const Options& o) {
+std::optional<AnswerBound> bound_of(const Options& o) {
     if (!o.json_schema.empty()) {
-        return GrammarSpec::json_schema(parse_json(text_or_file(o.json_schema), "--json-schema"));
+        return AnswerBound{GrammarSpec::json_schema(parse_json(text_or_file(o.json_schema), "--json-schema")),
+                           "--json-schema"};
     }
-    if (!o.grammar.empty()) return GrammarSpec::gbnf(text_or_file(o.grammar));
-    if (!o.regex.empty()) return GrammarSpec::regex(o.regex);
-    if (o.json_object) return GrammarSpec::json_object();
+    if (!o.grammar.empty()) return AnswerBound{GrammarSpec::gbnf(text_or_file(o.grammar)), "--grammar"};
+    if (!o.regex.empty()) return AnswerBound{GrammarSpec::regex(o.regex), "--regex"};
+    if (o.json_object) return AnswerBound{GrammarSpec::json_object(), "--json-object"};
     return std::nullopt;
 }
 
+void add_sampling_options(CLI::App& verb, SamplingChanges& to) {
+    for (const SamplingParam& p : sampling_table()) {
+        if (p.flags.empty()) continue;
+        const std::string flags(p.flags), doc(p.doc.substr(0, p.doc.size() - 1));  // without the full stop
+        CLI::Option* option = nullptr;
+        if (p.integer != nullptr) {
+            option = verb.add_option_function<int>(
+                flags, [&to, &p](int v) { to.set(p, v); }, doc);
+            option->check(CLI::Range(static_cast<int>(p.min), static_cast<int>(p.max)));
+        } else {
+            option = verb.add_option_function<double>(
+                flags, [&to, &p](double v) { to.set(p, v); }, doc);
+            option->check(CLI::Range(p.min, p.max));
+        }
+        // Without one: the model's generation_config.json decides.
+        if (!p.fallback.empty()) option->default_str(std::string(p.fallback));
+    }
+}
+
 void run(Options o) {
-    o.run.grammar = grammar_of(o);
+    o.run.request.bound = bound_of(o);
+    if (!o.dry_breakers.empty()) o.run.request.dry_breakers = o.dry_breakers;
     std::optional<std::string> prompt = o.prompt;
     if (!prompt && o.file.empty() && !is_terminal(stdin)) prompt = read_file("-");
     if (!o.file.empty()) prompt = (prompt ? *prompt + "\n\n" : "") + read_file(o.file);
@@ -70,6 +92,7 @@ void run(Options o) {
 
 Verb add_run(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
+    GenerateOptions& generate = o->run.request.options;
     CLI::App* verb = smelt.add_subcommand("run", "Chat with a model, or ask it one thing");
     verb->alias("chat");
     add_model_argument(*verb, o->model)->required();
@@ -78,43 +101,18 @@ Verb add_run(CLI::App& smelt) {
     verb->add_option("-f,--file", o->file, "A file whose text stands behind the prompt; -: standard input");
     verb->add_option("--system", o->run.system, "System message");
     verb->add_flag_function(
-        "--think,!--no-think", [o](int64_t n) { o->run.thinking = n > 0; },
+        "--think,!--no-think", [o](int64_t n) { o->run.request.thinking = n > 0; },
         "Think before answering, or not; default: as the model's template does");
-    verb->add_option("--thinking-budget,--reasoning-budget", o->run.thinking_budget,
+    verb->add_option("--thinking-budget,--reasoning-budget", generate.thinking_budget,
                      "Tokens of thinking at most, then the answer; -1: no limit")
         ->check(CLI::Range(-1, 1 << 30))
         ->capture_default_str();
-    verb->add_option("-n,--max-tokens", o->run.max_tokens,
+    verb->add_option("-n,--max-tokens", generate.max_tokens,
                      "Tokens of an answer at most; -1: no limit but the context")
         ->check(CLI::Range(-1, 1 << 30))
         ->capture_default_str();
-    // Without a default here: the model's generation_config.json decides.
-    verb->add_option("--temp,--temperature", o->run.temperature,
-                     "Temperature; 0: always the likeliest token");
-    verb->add_option("--top-k", o->run.top_k, "Draw from this many likeliest tokens; 0: all");
-    verb->add_option("--top-p", o->run.top_p,
-                     "Draw from the likeliest tokens with this probability together");
-    verb->add_option("--min-p", o->run.min_p,
-                     "Leave out tokens below this part of the likeliest's probability");
-    verb->add_option("--repeat-penalty", o->run.repeat_penalty, "Penalty on tokens seen before; 1: none");
-    verb->add_option(
-        "--top-n-sigma", o->run.top_n_sigma,
-        "Leave out tokens whose logit is this many standard deviations below the largest; 0: none");
-    verb->add_option(
-        "--typical-p,--typical", o->run.typical_p,
-        "Draw from the tokens closest to the expected information with this probability together");
-    verb->add_option("--xtc-probability", o->run.xtc_probability,
-                     "How often all tokens above --xtc-threshold but the least likely are left out");
-    verb->add_option("--xtc-threshold", o->run.xtc_threshold, "See --xtc-probability")->capture_default_str();
-    verb->add_option("--dry-multiplier", o->run.dry_multiplier,
-                     "Penalty on lengthening a repetition; 0: none");
-    verb->add_option("--dry-base", o->run.dry_base, "Its growth with each token")->capture_default_str();
-    verb->add_option("--dry-allowed-length", o->run.dry_allowed_length,
-                     "Repetitions of fewer tokens are free")
-        ->capture_default_str();
-    verb->add_option("--dry-penalty-last-n", o->run.dry_last_n, "Tokens searched for repetitions; -1: all")
-        ->capture_default_str();
-    verb->add_option("--dry-sequence-breaker", o->run.dry_breakers,
+    add_sampling_options(*verb, o->run.request.sampling);
+    verb->add_option("--dry-sequence-breaker", o->dry_breakers,
                      "No repetition goes across this text; may be repeated; default: line break : \" *");
     auto* schema = verb->add_option("--json-schema", o->json_schema,
                                     "The answer is JSON of this schema, a text or a file");
@@ -128,14 +126,14 @@ Verb add_run(CLI::App& smelt) {
             if (a != b) a->excludes(b);
         }
     }
-    verb->add_option("--best-of", o->run.best_of, "Make this many answers and show the likeliest");
-    auto* beams = verb->add_option("--beams", o->run.beams.width, "Beam search with this many beams");
-    verb->add_option("--length-penalty", o->run.beams.length_penalty,
+    verb->add_option("--best-of", generate.best_of, "Make this many answers and show the likeliest");
+    auto* beams = verb->add_option("--beams", generate.beams.width, "Beam search with this many beams");
+    verb->add_option("--length-penalty", generate.beams.length_penalty,
                      "Beams: a text's log-probability is divided by its length to this power")
         ->needs(beams)
         ->capture_default_str();
-    verb->add_option("-s,--seed", o->run.seed, "Same seed, same answer");
-    verb->add_option("--stop", o->run.stop, "End the answer before this text; may be repeated")
+    verb->add_option("-s,--seed", generate.sampling.seed, "Same seed, same answer");
+    verb->add_option("--stop", generate.stop, "End the answer before this text; may be repeated")
         ->allow_extra_args(false);
     verb->add_option("-c,--ctx", o->run.n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(CLI::Range(0, 1 << 30))

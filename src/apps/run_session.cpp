@@ -21,7 +21,7 @@ constexpr const char* help =
     "/retry            answer the last message again\n"
     "/system TEXT      set the system message; without TEXT: none\n"
     "/think on|off     think before answering, or not\n"
-    "/set NAME VALUE   temperature, top-k, top-p, min-p, repeat-penalty, seed or max-tokens\n"
+    "/set NAME VALUE   seed, max-tokens, or an option of sampling: temperature, top-k, top-p, min-p, ...\n"
     "/stats            speed and memory of the last answer\n"
     "/save FILE        write the conversation as JSON\n"
     "/exit             leave; so does Ctrl-D\n"
@@ -78,9 +78,10 @@ class Printer {
 // Of the KV cache: for the longest conversation, and for what each beam has of its own. 0: as for one answer.
 int64_t kv_tokens_for(const RunOptions& o) {
     constexpr int default_answer = 1024, default_context = 4096;
-    if (o.beams.width < 2) return 0;
-    const int64_t answer = o.max_tokens >= 0 ? o.max_tokens : default_answer;
-    return (o.n_ctx > 0 ? o.n_ctx : default_context) + o.beams.width * (answer + 4 * default_block_len);
+    const GenerateOptions& g = o.request.options;
+    if (g.beams.width < 2) return 0;
+    const int64_t answer = g.max_tokens >= 0 ? g.max_tokens : default_answer;
+    return (o.n_ctx > 0 ? o.n_ctx : default_context) + g.beams.width * (answer + 4 * default_block_len);
 }
 
 }  // namespace
@@ -94,49 +95,28 @@ RunSession::RunSession(const std::string& model, RunOptions options)
                                      .kv_tokens = kv_tokens_for(options_),
                                      .kv = options_.kv})) {}
 
-GenerateOptions RunSession::generate_options(const Prompt& prompt) const {
-    GenerateOptions g{
-        .sampling = model_->default_sampling(), .max_tokens = options_.max_tokens, .stop = options_.stop};
-    SamplingParams& s = g.sampling;
-    s.temperature = options_.temperature.value_or(s.temperature);
-    s.top_k = options_.top_k.value_or(s.top_k);
-    s.top_p = options_.top_p.value_or(s.top_p);
-    s.min_p = options_.min_p.value_or(s.min_p);
-    s.repetition_penalty = options_.repeat_penalty.value_or(s.repetition_penalty);
-    s.seed = options_.seed;
-    s.top_n_sigma = options_.top_n_sigma;
-    s.typical_p = options_.typical_p;
-    s.xtc_probability = options_.xtc_probability;
-    s.xtc_threshold = options_.xtc_threshold;
-    s.dry_multiplier = options_.dry_multiplier;
-    s.dry_base = options_.dry_base;
-    s.dry_allowed_length = options_.dry_allowed_length;
-    s.dry_last_n = options_.dry_last_n;
-    if (s.dry_multiplier > 0) s.dry_breakers = model_->tokens_with(options_.dry_breakers);
-    g.thinking_budget = options_.thinking_budget;
-    g.best_of = options_.best_of;
-    g.beams = options_.beams;
-    if (options_.grammar) {
-        GrammarSpec spec = *options_.grammar;
-        if (prompt.starts_thinking) {
-            spec = GrammarSpec::sequence({GrammarSpec::text_until({std::string(think_close)}),
-                                          GrammarSpec::regex("\\n{0,2}"), std::move(spec)});
-        }
-        auto compiled = model_->compile(spec);
-        if (const auto* error = std::get_if<GrammarError>(&compiled)) throw Error("{}", error->message());
-        g.grammar = std::get<std::shared_ptr<TokenGrammar>>(std::move(compiled));
-    }
+ChatRequest RunSession::request() const {
+    ChatRequest r = options_.request;
+    if (options_.system) r.messages.push_back({.role = Role::system, .parts = {TextPart{*options_.system}}});
+    r.messages.insert(r.messages.end(), messages_.begin(), messages_.end());
+    return r;
+}
+
+GenerateOptions RunSession::generate_options(const ChatRequest& r, const Prompt& prompt) const {
+    GenerateOptions g = make_options(*model_, r);
+    if (!r.bound) return g;
+    auto compiled = model_->compile(answer_grammar(model_->answer_form(prompt), r.bound->spec, {}));
+    if (const auto* error = std::get_if<GrammarError>(&compiled)) throw Error("{}", error->message());
+    g.grammar = std::get<std::shared_ptr<TokenGrammar>>(std::move(compiled));
     return g;
 }
 
 RunSession::Answer RunSession::generate(Show show) {
-    Json messages = Json::array();
-    if (options_.system) messages.push_back({{"role", "system"}, {"content", *options_.system}});
-    for (const Json& m : messages_) messages.push_back(m);
-    const Prompt prompt = model_->make_prompt(messages, {.thinking = options_.thinking});
+    const ChatRequest asked = request();
+    const Prompt prompt = make_prompt(*model_, asked);
     const InterruptGuard guard;
     InterruptGuard::take();
-    GenerateOptions options = generate_options(prompt);
+    GenerateOptions options = generate_options(asked, prompt);
     const bool beams = options.beams.width > 0;  // whose probabilities are known anyway
     if (show == Show::nothing && !beams) options.n_logprobs = 0;
     const auto generation = model_->generate(prompt, options);
@@ -167,12 +147,12 @@ void RunSession::print_statistics(const Answer& a) const {
 }
 
 void RunSession::answer(const std::string& prompt) {
-    messages_.push_back({{"role", "user"}, {"content", prompt}});
+    messages_.push_back({.role = Role::user, .parts = {TextPart{prompt}}});
     print_statistics(generate(Show::stream));
 }
 
 Json RunSession::answer_json(const std::string& prompt) {
-    messages_.push_back({{"role", "user"}, {"content", prompt}});
+    messages_.push_back({.role = Role::user, .parts = {TextPart{prompt}}});
     const Answer a = generate(Show::nothing);
     const FinishEvent& f = a.finish;
     return {{"answer", a.text},
@@ -192,21 +172,21 @@ Json RunSession::answer_json(const std::string& prompt) {
 }
 
 void RunSession::say(const std::string& message) {
-    messages_.push_back({{"role", "user"}, {"content", message}});
+    messages_.push_back({.role = Role::user, .parts = {TextPart{message}}});
     try {
         last_ = generate(Show::stream);
     } catch (const Error& e) {
         // The conversation goes on as if the message had not been sent.
-        messages_.erase(messages_.end() - 1);
+        messages_.pop_back();
         fmt::print(stderr, "{}\n", e.what());
         return;
     }
     messages_.push_back(
-        {{"role", "assistant"}, {"content", last_->text}, {"reasoning_content", last_->thinking}});
+        {.role = Role::assistant, .parts = {ReasoningPart{last_->thinking}, TextPart{last_->text}}});
     if (last_->finish_reason == "length") {
-        fmt::print(
-            stderr, "(cut off: {})\n",
-            options_.max_tokens >= 0 ? "--max-tokens reached" : "the context is full; /clear begins anew");
+        fmt::print(stderr, "(cut off: {})\n",
+                   options_.request.options.max_tokens >= 0 ? "--max-tokens reached"
+                                                            : "the context is full; /clear begins anew");
     }
 }
 
@@ -245,15 +225,15 @@ bool RunSession::command(const std::string& line) {
             messages_.clear();
         } else if (name == "/retry") {
             if (messages_.empty()) throw Error("there is no message to answer again");
-            if (messages_.back().at("role") == "assistant") messages_.erase(messages_.end() - 1);
-            const std::string message = messages_.back().at("content");
-            messages_.erase(messages_.end() - 1);
+            if (messages_.back().role == Role::assistant) messages_.pop_back();
+            const std::string message = messages_.back().text();
+            messages_.pop_back();
             say(message);
         } else if (name == "/system") {
             options_.system = rest.empty() ? std::nullopt : std::optional(rest);
         } else if (name == "/think") {
             if (rest != "on" && rest != "off") throw Error("/think: expected on or off, found \"{}\"", rest);
-            options_.thinking = rest == "on";
+            options_.request.thinking = rest == "on";
         } else if (name == "/set") {
             const size_t gap = rest.find(' ');
             if (gap == std::string::npos) throw Error("/set: expected a name and a value");
@@ -274,25 +254,19 @@ bool RunSession::command(const std::string& line) {
 
 void RunSession::set(const std::string& name, const std::string& value) {
     const double number = parse_real(value).value_or(NAN);
-    if (!(number >= -1 && number < 1e9)) {
+    if (!(number >= -100 && number < 1e9)) {
         throw Error("/set {}: expected a number, found \"{}\"", name, value);
     }
-    const auto real = static_cast<float>(number);
-    const auto integer = static_cast<int>(number);
-    if (name == "temperature" || name == "temp") {
-        options_.temperature = real;
-    } else if (name == "top-k") {
-        options_.top_k = integer;
-    } else if (name == "top-p") {
-        options_.top_p = real;
-    } else if (name == "min-p") {
-        options_.min_p = real;
-    } else if (name == "repeat-penalty") {
-        options_.repeat_penalty = real;
-    } else if (name == "seed") {
-        options_.seed = static_cast<uint64_t>(number < 0 ? 0 : number);
+    GenerateOptions& options = options_.request.options;
+    if (name == "seed") {
+        options.sampling.seed = static_cast<uint64_t>(number < 0 ? 0 : number);
     } else if (name == "max-tokens") {
-        options_.max_tokens = integer;
+        options.max_tokens = static_cast<int>(number);
+    } else if (const SamplingParam* p = find_sampling_param(name)) {
+        if (number < p->min || number > p->max) {
+            throw Error("/set {}: expected {} to {}, found {}", name, p->min, p->max, value);
+        }
+        options_.request.sampling.set(*p, number);
     } else {
         throw Error("/set: {} is not known; /help lists the names", name);
     }
@@ -301,7 +275,7 @@ void RunSession::set(const std::string& name, const std::string& value) {
 void RunSession::save(const std::string& path) const {
     if (path.empty()) throw Error("/save: expected a file name");
     AtomicFile file(path);
-    file.write(messages_.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    file.write(template_messages(messages_).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     file.commit();
     fmt::print(stderr, "{} messages written to {}\n", messages_.size(), path);
 }

@@ -1,4 +1,4 @@
-// The conversation behind `smelt run`: history, settings, streaming to the terminal.
+// The conversation of `smelt run`: history, settings, streaming to the terminal.
 #pragma once
 
 #include <optional>
@@ -6,27 +6,13 @@
 #include <vector>
 
 #include "apps/device_options.h"
-#include "chat/chat_model.h"
+#include "chat/chat_request.h"
 
 namespace smelt {
 
-// Sampling values that are not set are the model's.
 struct RunOptions {
     std::optional<std::string> system;
-    std::optional<bool> thinking;
-    int thinking_budget = -1;
-    int max_tokens = -1;
-    std::optional<float> temperature, top_p, min_p, repeat_penalty;
-    std::optional<int> top_k;
-    std::optional<uint64_t> seed;
-    float top_n_sigma = 0, typical_p = 1, xtc_probability = 0, xtc_threshold = 0.1f;
-    float dry_multiplier = 0, dry_base = 1.75f;
-    int dry_allowed_length = 2, dry_last_n = -1;
-    std::vector<std::string> dry_breakers = {"\n", ":", "\"", "*"};
-    std::optional<GrammarSpec> grammar;  // of the answer, behind the thinking
-    int best_of = 0;
-    BeamSearch beams;
-    std::vector<std::string> stop;
+    ChatRequest request;  // all but the conversation; what is not set is the model's
     int n_ctx = 0;
     KvFormats kv = {};
     DeviceOptions device;
@@ -50,7 +36,8 @@ class RunSession {
 
     Answer generate(Show show);
     void print_statistics(const Answer& answer) const;
-    GenerateOptions generate_options(const Prompt& prompt) const;
+    ChatRequest request() const;  // with the conversation so far
+    GenerateOptions generate_options(const ChatRequest& request, const Prompt& prompt) const;
 
     // Slash commands; false: leave.
     bool command(const std::string& line);
@@ -60,7 +47,7 @@ class RunSession {
 
     RunOptions options_;
     std::unique_ptr<ChatModel> model_;
-    Json messages_ = Json::array();
+    std::vector<Message> messages_;
     std::optional<Answer> last_;
 };
 

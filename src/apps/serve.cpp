@@ -21,7 +21,6 @@
 #include "base/memory_reserve.h"
 #include "base/truncation.h"
 #include "server/api_server.h"
-#include "server/dialects/read_request.h"
 
 namespace smelt {
 
@@ -147,13 +146,13 @@ std::string file_name(const std::string& name) {
     return result;
 }
 
-void make_prefix_dir(const std::string& path) {
-    if (path.empty()) return;
+CacheSalts make_prefix_dir(const std::string& path) {
+    if (path.empty()) return {};
     // For its owner alone: in it is what people wrote.
     if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
         throw Error("--prefix-cache-dir: {}: {}", path, std::strerror(errno));
     }
-    keep_salt_secret(std::filesystem::path(path) / "salt-secret");
+    return CacheSalts(std::filesystem::path(path) / "salt-secret");
 }
 
 ModelSpec make_spec(Options& o, const ConfigModel& m) {
@@ -225,7 +224,7 @@ void run(Options& o, CLI::App& verb) {
     o.set.open = open_options(o, {});
     o.set.max_waiting = o.http.n_workers - 1;
 
-    make_prefix_dir(o.prefix_dir);
+    const CacheSalts salts = make_prefix_dir(o.prefix_dir);
     guard_mapped_files();
     hold_memory_reserve();
     // Before the models: a port in use is known at once. It outlives them, because their engines post to it.
@@ -236,6 +235,7 @@ void run(Options& o, CLI::App& verb) {
     ServerContext context{.models = models,
                           .access = o.access,
                           .shared_prefix_cache = o.shared_prefix_cache,
+                          .salts = salts,
                           .strict = o.strict,
                           .version = version(),
                           .address = fmt::format("{}://{}:{}", scheme, url_host(o.http.host), http.port()),
@@ -299,7 +299,9 @@ Verb add_serve(CLI::App& smelt) {
     verb->add_option("--cors-origins", o->access.cors_origins,
                      "Origins of web pages that may use the server; * for all");
     verb->add_flag("--insecure", o->insecure, "Listen beyond loopback without a key");
-    verb->add_flag("--strict", o->strict, "Refuse unknown fields instead of ignoring them");
+    verb->add_flag(
+        "--strict", o->strict,
+        "Refuse every unknown field; else those that are no slip of a known one are named in warnings");
     verb->add_flag("--shared-prefix-cache", o->shared_prefix_cache,
                    "API keys share cached prefixes; else each has its own");
     verb->add_option(

@@ -2,6 +2,7 @@
 // recursively, and its ordered objects are searched from front to back.
 #include "base/json.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "base/error.h"
@@ -57,7 +58,11 @@ Json parse_json(std::string_view text, std::string_view source, JsonLimits limit
     try {
         return Json::parse(text);
     } catch (const Json::exception& e) {
-        throw Error("{}: not valid JSON: {}", source, e.what());
+        // Without "; last read: ...", which repeats the text: a string of 15 MB, or what nobody should see
+        // again.
+        const std::string_view what = e.what();
+        throw Error("{}: not valid JSON: {}", source,
+                    what.substr(0, std::min<size_t>(what.find("; last read"), 200)));
     }
 }
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/truncation.h"
+#include "chat/template_forms.h"
 #include "chat/untrusted.h"
 #include "model/rope.h"
 #include "text/vocabulary.h"
@@ -21,6 +22,13 @@ constexpr std::string_view chatml_template =
 
 // Turns joined by the end mark, as DialoGPT was trained and transformers took for granted in GPT-2.
 constexpr std::string_view gpt2_template = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}";
+
+// Beside the default one some models have another for conversations with tools.
+std::optional<ChatTemplate> load_tool_template(const ModelFile& file) {
+    const std::string* source = file.metadata.get_string("tokenizer.chat_template.tool_use");
+    if (source == nullptr) return std::nullopt;
+    return ChatTemplate(*source);
+}
 
 std::optional<ChatTemplate> load_template(const ModelFile& file, const Tokenizer& tokenizer) {
     if (const std::string* source = file.metadata.get_string("tokenizer.chat_template"))
@@ -150,6 +158,31 @@ class IntactFileRunner final : public ModelRunner {
     const ModelFile& file_;
 };
 
+// Puts a character behind the last message that no message has, and returns it: where it comes out of the
+// template, the answer begins.
+std::string mark_end(Json& messages) {
+    const std::string all = to_string(messages);
+    std::string mark;
+    // Unicode's characters for internal use; Untrusted takes the first that is free, this the last.
+    for (char c = '\xaf'; c >= '\x90'; --c) {
+        mark = {'\xef', '\xb7', c};
+        if (all.find(mark) == std::string::npos) break;
+    }
+    Json& content = messages.back()["content"];
+    content = (content.is_string() ? content.get<std::string>() : "") + mark;
+    return mark;
+}
+
+void cut_at_mark(Prompt& prompt, const std::string& mark) {
+    const size_t end = prompt.text.rfind(mark);
+    if (end == std::string::npos) {
+        throw TemplateError("TemplateError",
+                            "it does not print the last message, so no answer can go on from it", 0);
+    }
+    prompt.text.resize(end);
+    prompt.continues = true;
+}
+
 // What K and V depend on, but for the token ids. A file that is written anew has another time.
 std::string describe_owner(const ModelFile& file, const ChatModelOptions& options, const Backend& backend) {
     std::string text = fmt::format("{} {} {} {} {}", options.engine.prefixes.owner, backend.name(),
@@ -179,8 +212,12 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
     : file_(std::move(file)),
       tokenizer_(load_tokenizer(*file_)),
       template_(load_template(*file_, tokenizer_)),
+      tool_template_(load_tool_template(*file_)),
       format_(format_of(tokenizer_)),
-      call_style_(call_style_of(template_ ? template_->source() : "", format_)),
+      call_style_(call_style_of(tool_template_ ? tool_template_->source()
+                                : template_    ? template_->source()
+                                               : "",
+                                format_)),
       default_sampling_(read_sampling(file_->metadata)),
       stop_ids_(read_stop_ids(file_->metadata, tokenizer_, format_)),
       grammars_([this] { return make_trie(tokenizer_, stop_ids_); }),
@@ -207,11 +244,30 @@ ChatModel::~ChatModel() = default;
 
 Prompt ChatModel::make_prompt(const Json& messages, const PromptOptions& options) const {
     if (!template_) throw Error("{}: the model has no chat template", file_->path.string());
+    std::optional<TemplateError> refused;
+    for (const TemplateForm& form : template_forms(messages)) {
+        try {
+            return render_prompt(in_form(messages, form), options);
+        } catch (const TemplateError& e) {
+            if (e.type() == "BudgetError") throw;
+            if (!refused) refused = e;
+        }
+    }
+    throw TemplateError(*refused);
+}
+
+Prompt ChatModel::render_prompt(Json messages, const PromptOptions& options) const {
+    const bool has_tools = options.tools.is_array() && !options.tools.empty();
+    const ChatTemplate& chosen = has_tools && tool_template_ ? *tool_template_ : *template_;
+    name_reasoning(messages, chosen.source());
     const auto token_text = [&](int32_t id) {
         return id < 0 ? std::string() : std::string(tokenizer_.token_bytes(id));
     };
     Json said = {{"messages", messages}};
-    if (options.tools.is_array() && !options.tools.empty()) said["tools"] = options.tools;
+    const std::string end_mark = options.continues ? mark_end(said["messages"]) : "";
+    // transformers gives these two in every case, and templates ask whether they are none.
+    said["tools"] = has_tools ? options.tools : Json();
+    said["documents"] = nullptr;
     if (options.thinking) said["enable_thinking"] = *options.thinking;
     if (options.template_kwargs.is_object()) said.update(options.template_kwargs);
     const Untrusted untrusted(tokenizer_, said);
@@ -224,8 +280,10 @@ Prompt ChatModel::make_prompt(const Json& messages, const PromptOptions& options
     set_once("eos_token", token_text(tokenizer_.eos()));
 
     Prompt prompt;
-    prompt.text = template_->render(variables);
+    prompt.text = chosen.render(variables);
+    if (options.continues) cut_at_mark(prompt, end_mark);
     const std::vector<size_t> plain_at = untrusted.take_marks(prompt.text);
+    prompt.starts_final = options.continues && format_ == AnswerFormat::harmony;
     // What the template does not know: the answer's channel chosen for the model, it cannot think first.
     if (format_ == AnswerFormat::harmony && options.thinking == false &&
         prompt.text.ends_with("<|start|>assistant")) {
@@ -258,7 +316,8 @@ AnswerForm ChatModel::answer_form(const Prompt& prompt) const {
             .is_harmony = format_ == AnswerFormat::harmony,
             .starts_thinking = prompt.starts_thinking,
             .starts_final = prompt.starts_final,
-            .may_think = tokenizer_.find(think_open) >= 0 && !prompt.starts_thinking && !has_thought};
+            .may_think = tokenizer_.find(think_open) >= 0 && !prompt.starts_thinking && !has_thought &&
+                         !prompt.continues};
 }
 
 ThinkingLimit ChatModel::thinking_limit(const Prompt& prompt, int n_tokens) const {
@@ -275,11 +334,13 @@ ThinkingLimit ChatModel::thinking_limit(const Prompt& prompt, int n_tokens) cons
 }
 
 Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& options) const {
+    std::vector<int32_t> stop_ids = stop_ids_;
+    stop_ids.insert(stop_ids.end(), options.stop_ids.begin(), options.stop_ids.end());
     return {.tokens = prompt.ids,
             .sampling = options.sampling,
             .max_tokens = options.max_tokens,
             .min_tokens = options.min_tokens,
-            .stop_ids = stop_ids_,
+            .stop_ids = std::move(stop_ids),
             .ignore_eos = options.ignore_eos,
             .priority = options.priority,
             .n_logprobs = options.n_logprobs,
@@ -311,6 +372,7 @@ std::vector<int32_t> ChatModel::tokens_with(const std::vector<std::string>& text
 TextStream ChatModel::make_text_stream(const Prompt& prompt, const GenerateOptions& options) const {
     return {tokenizer_,
             {.stop = options.stop,
+             .goes_on = prompt.continues || !options.split_thinking,
              .parser = {.format = options.split_thinking ? format_ : AnswerFormat::plain,
                         .starts_thinking = prompt.starts_thinking,
                         .starts_final = prompt.starts_final,

@@ -40,6 +40,7 @@ struct PromptOptions {
     Json tools = {};                    // array, or null
     Json template_kwargs = {};          // object of further template variables, or null
     bool add_generation_prompt = true;
+    bool continues = false;  // the prompt ends where the text of the last message does
 };
 
 // What a conversation became.
@@ -48,15 +49,17 @@ struct Prompt {
     std::vector<int32_t> ids;
     bool starts_thinking = false;  // the template already opened the thinking mark
     bool starts_final = false;     // and in harmony's format the final channel
+    bool continues = false;        // the answer goes on in the prompt's own text
 };
 
 struct GenerateOptions {
     SamplingParams sampling = {};
     int max_tokens = -1;  // -1: until the model stops or the context is full
     std::vector<std::string> stop = {};
-    bool split_thinking = true;  // false: the answer goes on in a prompt without template
-    Json tools = {};             // array: calls of these are taken out of the answer
-    bool single_call = false;    // which ends behind the first
+    std::vector<int32_t> stop_ids = {};  // besides the model's own ends of turn
+    bool split_thinking = true;          // false: the answer goes on in a prompt without template
+    Json tools = {};                     // array: calls of these are taken out of the answer
+    bool single_call = false;            // which ends behind the first
     // As in engine/request.h.
     int min_tokens = 0, priority = 0, n_logprobs = -1, n_prompt_logprobs = -1, n = 1;
     int best_of = 0;
@@ -117,7 +120,7 @@ class ChatModel {
                                            const ChatModelOptions& options);
     ~ChatModel();
 
-    // Throws Error with what the template refused.
+    // In the first form that the template takes. Throws Error with what it refused of the plain one.
     Prompt make_prompt(const Json& messages, const PromptOptions& options = {}) const;
     // Throws Error naming what is wrong with the options, or that the prompt is longer than the context.
     std::unique_ptr<Generation> generate(const Prompt& prompt, const GenerateOptions& options);
@@ -150,14 +153,16 @@ class ChatModel {
     const Backend& backend() const { return *backend_; }
     const DeviceRunner& runner() const { return *runner_; }
     Engine& engine() { return *engine_; }
+    const Engine& engine() const { return *engine_; }
     int n_ctx() const { return runner_->shape().n_ctx; }
 
  private:
     ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptions& options);
+    Prompt render_prompt(Json messages, const PromptOptions& options) const;
 
     std::shared_ptr<const ModelFile> file_;
     Tokenizer tokenizer_;
-    std::optional<ChatTemplate> template_;
+    std::optional<ChatTemplate> template_, tool_template_;
     AnswerFormat format_;
     CallStyle call_style_;
     SamplingParams default_sampling_;

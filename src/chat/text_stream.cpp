@@ -13,7 +13,7 @@ TextStream::TextStream(const Tokenizer& tokenizer, TextStreamOptions options)
       stops_(std::move(options.stop)),
       parser_(make_answer_parser(options.parser)) {
     std::erase(stops_, "");
-    if (options.parser.format == AnswerFormat::plain) decoder_.keep_first_space();
+    if (options.goes_on) decoder_.keep_first_space();
 }
 
 TextDelta TextStream::push(int32_t id) {

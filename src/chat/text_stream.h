@@ -13,9 +13,8 @@ namespace smelt {
 
 struct TextStreamOptions {
     std::vector<std::string> stop =
-        {};  // the answer ends before the first of these; they do not end thinking or calls
-    // Format plain: the answer goes on in the prompt's own text, so that a SentencePiece vocabulary's first
-    // space stays.
+        {};                // the answer ends before the first of these; they do not end thinking or calls
+    bool goes_on = false;  // in the prompt's own text, so that a SentencePiece vocabulary's first space stays
     AnswerParserOptions parser = {};
 };
 

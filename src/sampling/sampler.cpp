@@ -69,44 +69,6 @@ uint64_t random_bits(uint64_t seed, uint64_t stream, uint64_t counter) {
     return mix(mix(mix(seed + golden) + (stream + 1) * golden) + (counter + 1) * golden);
 }
 
-std::string check_sampling(const SamplingParams& p, int vocab_size) {
-    struct Range {
-        const char* name;
-        float value, min, max;
-    };
-    // Beyond these limits a float logit overflows or the parameter has no effect that a smaller one has not.
-    for (const Range& r :
-         {Range{"temperature", p.temperature, 0, 100}, Range{"top_p", p.top_p, 0, 1},
-          Range{"min_p", p.min_p, 0, 1}, Range{"repetition_penalty", p.repetition_penalty, 0.01f, 100},
-          Range{"presence_penalty", p.presence_penalty, -100, 100},
-          Range{"frequency_penalty", p.frequency_penalty, -100, 100},
-          Range{"top_n_sigma", p.top_n_sigma, 0, 1000}, Range{"typical_p", p.typical_p, 0, 1},
-          Range{"xtc_probability", p.xtc_probability, 0, 1}, Range{"xtc_threshold", p.xtc_threshold, 0, 1},
-          Range{"dry_multiplier", p.dry_multiplier, 0, 100}, Range{"dry_base", p.dry_base, 1, 100}}) {
-        if (!(r.value >= r.min && r.value <= r.max)) {
-            return fmt::format("{}: expected {} to {}, found {}", r.name, r.min, r.max, r.value);
-        }
-    }
-    if (p.top_k < 0) return fmt::format("top_k: expected 0 (off) or more, found {}", p.top_k);
-    if (p.penalty_last_n < -1) {
-        return fmt::format("penalty_last_n: expected -1 (all) or more, found {}", p.penalty_last_n);
-    }
-    if (p.dry_allowed_length < 1) {
-        return fmt::format("dry_allowed_length: expected 1 or more, found {}", p.dry_allowed_length);
-    }
-    if (p.dry_last_n < -1)
-        return fmt::format("dry_last_n: expected -1 (all) or more, found {}", p.dry_last_n);
-    for (const auto& [id, bias] : p.logit_bias) {
-        if (id < 0 || id >= vocab_size) {
-            return fmt::format("logit_bias: expected ids 0 to {}, found {}", vocab_size - 1, id);
-        }
-        if (!(std::fabs(bias) <= 1e6f)) {
-            return fmt::format("logit_bias of {}: expected -1e6 to 1e6, found {}", id, bias);
-        }
-    }
-    return "";
-}
-
 bool has_penalties(const SamplingParams& p) {
     return p.repetition_penalty != 1 || p.presence_penalty != 0 || p.frequency_penalty != 0;
 }

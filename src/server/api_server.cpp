@@ -21,7 +21,8 @@ std::optional<HttpAnswer> ApiServer::refuse(const HttpRequest& head) {
         return error_answer({.status = 404,
                              .code = "",
                              .message = fmt::format("Invalid URL ({} {})", head.method.substr(0, 20),
-                                                    head.path.substr(0, 200))});
+                                                    head.path.substr(0, 200))},
+                            style);
     }
     if (const auto e = check_origin(head, context_.access)) return error_answer(*e, style);
     if (head.method == "OPTIONS")
@@ -74,7 +75,7 @@ void ApiServer::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) 
                 throw bad_request("invalid_json", "", "{}", e.what());
             }
             call.request.body = {};
-            check_body(call.body, *route.body, context_.strict);
+            call.warnings = check_body(call.body, *route.body, context_.strict);
         }
         route.handle(call);
     };

@@ -38,6 +38,8 @@ const Route table[] = {
      "Ollama's question and answer.", generates, ErrorStyle::ollama},
     {"POST", "/api/embed", inference, on_worker, &ollama_embed_schema, ollama_embed, "Ollama's embeddings.",
      generates, ErrorStyle::ollama},
+    {"POST", "/api/embeddings", inference, on_worker, &ollama_embeddings_schema, ollama_embeddings,
+     "Ollama's older embeddings: one text, one vector.", generates, ErrorStyle::ollama},
     {"POST", "/api/show", inference, on_worker, &ollama_show_schema, ollama_show,
      "A model as Ollama shows it.", false, ErrorStyle::ollama},
     {"GET", "/api/tags", inference, on_io, nullptr, ollama_tags, "The models as Ollama lists them.", false,
@@ -97,7 +99,9 @@ ErrorStyle error_style(std::string_view path) {
     for (const Route& r : table) {
         if (matches(r.path, path)) return r.errors;
     }
-    return ErrorStyle::openai;
+    // What is not there was asked for by a client of that dialect all the same.
+    if (path.starts_with("/api/")) return ErrorStyle::ollama;
+    return path.starts_with("/v1/messages/") ? ErrorStyle::anthropic : ErrorStyle::openai;
 }
 
 std::string allowed_methods(std::string_view path) {

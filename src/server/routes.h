@@ -6,6 +6,7 @@
 
 #include "server/dialects/schema.h"
 #include "server/guard.h"
+#include "server/models/cache_salt.h"
 #include "server/models/job.h"
 #include "server/models/model_set.h"
 
@@ -15,7 +16,8 @@ struct ServerContext {
     ModelSet& models;
     AccessOptions access = {};
     bool shared_prefix_cache = false;  // among API keys
-    bool strict = false;               // unknown fields are refused
+    CacheSalts salts = {};
+    bool strict = false;  // unknown fields are refused
     size_t max_json_values = size_t{1} << 20;
     std::string version = {};
     std::string address = "http://127.0.0.1:8080";  // for the examples of the documentation
@@ -30,6 +32,7 @@ struct Call {
     Json body;        // checked against the route's schema; null where it has none
     std::string key;  // of who asks, where there are keys
     std::shared_ptr<Exchange> exchange;
+    std::vector<std::string> warnings = {};  // fields of the body that are not known
 };
 
 struct Route {
@@ -60,6 +63,7 @@ void chat_completions(Call& call);
 void completions(Call& call);
 // generate.cpp
 void generate(Call& call);
+// stream_socket.cpp
 std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::shared_ptr<WebSocketPeer> peer,
                                                std::string key);
 // responses.cpp
@@ -67,6 +71,7 @@ void responses(Call& call);
 // embeddings.cpp
 void embeddings(Call& call);
 void ollama_embed(Call& call);
+void ollama_embeddings(Call& call);
 // anthropic.cpp
 void anthropic_messages(Call& call);
 void anthropic_count_tokens(Call& call);

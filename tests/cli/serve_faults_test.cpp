@@ -1,5 +1,7 @@
 // What befalls the process as a whole: signals, memory, descriptors, disks, clocks, a service manager.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "cli/serve_process.h"
@@ -157,6 +159,54 @@ TEST(Service, TheManagerHearsThatItIsReadyAliveAndEnding) {
         last = m;
     EXPECT_EQ(last, "STOPPING=1");
     EXPECT_EQ(p.wait(), 0);
+}
+
+TEST(Signals, AHangUpDrainsAsATerminationDoes) {
+    Process p({model, "--port", "0"});
+    Client streaming(p.port());
+    streaming.send(Client::request("POST", "/v1/completions",
+                                   R"({"prompt":"a","max_tokens":300,"ignore_eos":true,"stream":true})"));
+    ASSERT_TRUE(streaming.receive_until("data: "));
+    p.signal(SIGHUP);
+    EXPECT_TRUE(streaming.receive_until("data: [DONE]"));
+    EXPECT_EQ(p.wait(), 0);
+}
+
+// A worker that computes for long, and one that does not at all.
+TEST(Signals, TheSecondEndsAServerWhateverItsThreadsDo) {
+    Process p({model, "--port", "0"});
+    std::string words;
+    for (int i = 0; i < 400; ++i) words += fmt::format("{}\"w{}\"", i == 0 ? "" : ",", i);
+    const std::string body = fmt::format(
+        R"({{"messages":[{{"role":"user","content":"a"}}],"response_format":{{"type":"json_schema","json_schema":{{)"
+        R"("name":"x","schema":{{"enum":[{}],"pattern":"^.*w.{{14}}$"}}}}}}}})",
+        words);
+    Client busy(p.port());
+    busy.send(Client::request("POST", "/v1/chat/completions", body));
+    std::this_thread::sleep_for(300ms);
+    const auto start = std::chrono::steady_clock::now();
+    p.signal(SIGTERM);
+    std::this_thread::sleep_for(200ms);
+    p.signal(SIGTERM);
+    const int code = p.wait();
+    EXPECT_TRUE(code == 128 + SIGTERM || code == 0) << code;
+    EXPECT_LT(std::chrono::steady_clock::now() - start, 10s * patience);
+}
+
+// smelt serve 2>&1 | tee log, and tee is killed.
+TEST(Signals, AReaderOfTheLogThatHasGoneEndsNothing) {
+    const std::string fifo = std::filesystem::temp_directory_path() / fmt::format("smelt_log_{}", ::getpid());
+    std::filesystem::remove(fifo);
+    ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+    const int reader = ::open(fifo.c_str(), O_RDONLY | O_NONBLOCK);
+    ASSERT_GE(reader, 0);
+    Process p({model, "--port", "0", "-v"}, {.errors = fifo});
+    ASSERT_NE(p.address(), "");
+    ::close(reader);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(status_of(p), 200);
+    p.signal(SIGTERM);  // which is logged
+    EXPECT_EQ(p.wait(), 0);
+    std::filesystem::remove(fifo);
 }
 
 // With every message on: neither what was asked, nor what was answered, nor the key.

@@ -89,6 +89,40 @@ TEST_F(EmbeddingsTest, OllamasWordsSayTheSame) {
     EXPECT_EQ(post("/api/embed", {{"input", {1}}}).status, 400);
 }
 
+TEST_F(EmbeddingsTest, OllamasOlderRouteHasOneVector) {
+    const Json r = post("/api/embeddings", {{"model", "demo-23m"}, {"prompt", "a text"}}).json();
+    EXPECT_EQ(r["embedding"], ask({{"input", "a text"}})["data"][0]["embedding"]);
+    EXPECT_EQ(post("/api/embeddings", {{"prompt", ""}}).json()["embedding"], Json::array());
+    EXPECT_TRUE(post("/api/embeddings", {{"model", "nix"}, {"prompt", ""}}).json()["error"].is_string());
+}
+
+TEST_F(EmbeddingsTest, OllamaAnswersNothingWithNothing) {
+    for (const Json& empty : {Json(""), Json::array()}) {
+        const Reply r = post("/api/embed", {{"model", "demo-5m"}, {"input", empty}});
+        EXPECT_EQ(r.status, 200) << r.body;
+        EXPECT_EQ(r.json()["embeddings"], Json::array());
+    }
+    EXPECT_EQ(post("/v1/embeddings", {{"input", Json::array()}}).param(), "input") << "OpenAI's refuses it";
+}
+
+// More texts than the queue has places, while others are answered.
+TEST_F(EmbeddingsTest, TwoThousandTextsAreOneRequest) {
+    std::vector<std::string> texts;
+    for (int i = 0; i < 2048; ++i) texts.push_back(std::to_string(i % 50));
+    Client many(server_->port());
+    many.send(Client::request("POST", "/v1/embeddings", to_string({{"model", "demo-5m"}, {"input", texts}})));
+    while (server_->model().outstanding == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    EXPECT_LE(server_->model().outstanding, 16);
+    EXPECT_EQ(post("/v1/completions", {{"model", "demo-5m"}, {"prompt", "a"}, {"max_tokens", 1}}).status,
+              200);
+    const Json r = many.read_reply(120).json();
+    ASSERT_EQ(r["data"].size(), 2048u) << to_string(r).substr(0, 300);
+    for (size_t i = 50; i < 2048; ++i) EXPECT_EQ(r["data"][i]["embedding"], r["data"][i % 50]["embedding"]);
+    texts.push_back("one more");
+    EXPECT_EQ(post("/v1/embeddings", {{"model", "demo-5m"}, {"input", texts}}).param(), "input");
+    EXPECT_EQ(post("/api/embed", {{"model", "demo-5m"}, {"input", texts}}).status, 400);
+}
+
 TEST_F(EmbeddingsTest, WhatIsRefused) {
     std::string long_text;
     for (int i = 0; i < 1500; ++i) long_text += "word ";
@@ -108,6 +142,18 @@ TEST_F(EmbeddingsTest, WhatIsRefused) {
         EXPECT_EQ(r.code(), code) << r.body;
     }
     EXPECT_TRUE(server_->becomes_idle());
+}
+
+// A queue that takes fewer than one request may have under way.
+TEST(EmbeddingsQueue, WhatItDoesNotTakeNowComesLater) {
+    TestServer server({.max_queue = 4, .max_seqs = 2});
+    std::vector<std::string> texts;
+    for (int i = 0; i < 60; ++i) texts.push_back(std::to_string(i % 7));
+    const Reply r = Client(server.port()).ask("POST", "/v1/embeddings", to_string({{"input", texts}}));
+    ASSERT_EQ(r.status, 200) << r.body.substr(0, 300);
+    const Json data = r.json()["data"];
+    ASSERT_EQ(data.size(), 60u);
+    for (size_t i = 7; i < 60; ++i) EXPECT_EQ(data[i]["embedding"], data[i % 7]["embedding"]);
 }
 
 }  // namespace

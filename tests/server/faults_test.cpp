@@ -368,7 +368,9 @@ TEST(Strict, UnknownFieldsAreRefusedOnlyThen) {
     const std::string body =
         R"({"messages":[{"role":"user","content":"Hello"}],"max_tokens":2,"colour":"blue"})";
     TestServer lenient, strict({.strict = true});
-    EXPECT_EQ(Client(lenient.port()).ask("POST", chat, body).status, 200);
+    const Reply taken = Client(lenient.port()).ask("POST", chat, body);
+    EXPECT_EQ(taken.status, 200);
+    EXPECT_EQ(taken.json()["warnings"][0], "colour: no such parameter, ignored");
     EXPECT_EQ(Client(strict.port()).ask("POST", chat, body).code(), "unknown_parameter");
 }
 

@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "base/truncation.h"
-#include "server/client.h"
+#include "server/model_copy.h"
 
 namespace smelt {
 namespace {
@@ -149,32 +149,9 @@ TEST(Watchdog, AnEngineThatHangsIsSeenAndSoIsItsEnd) {
     health(server, 200);
 }
 
-// A copy of a bundled model that a test may damage.
-class Copy {
- public:
-    explicit Copy(const std::string& name)
-        : folder_(fs::temp_directory_path() / fmt::format("smelt_{}_{}", name, ::getpid())) {
-        fs::remove_all(folder_);
-        fs::copy(bundled("demo-5m"), folder_);
-    }
-    ~Copy() { fs::remove_all(folder_); }
-    std::string path() const { return folder_; }
-    fs::path weights() const { return folder_ / "model.safetensors"; }
-    void write(const std::string& name, const std::string& text) const {
-        std::ofstream(folder_ / name) << text;
-    }
-    std::string read(const std::string& name) const {
-        std::ifstream in(folder_ / name);
-        return {std::istreambuf_iterator<char>(in), {}};
-    }
-
- private:
-    fs::path folder_;
-};
-
 TEST(ModelFile, CutShortWhileServedEndsThatModelAlone) {
     guard_mapped_files();
-    const Copy copy("cut");
+    const ModelCopy copy("cut");
     TestServerOptions options;
     options.specs = {{.name = "victim", .path = copy.path()}};
     TestServer server(options);
@@ -199,7 +176,7 @@ TEST(ModelFile, CutShortWhileServedEndsThatModelAlone) {
 }
 
 TEST(ModelFile, DeletedOrReplacedWhileServedChangesNothing) {
-    const Copy copy("gone");
+    const ModelCopy copy("gone");
     TestServerOptions options;
     options.models = {};
     options.specs = {{.name = "m", .path = copy.path()}};
@@ -213,7 +190,7 @@ TEST(ModelFile, DeletedOrReplacedWhileServedChangesNothing) {
 }
 
 TEST(ModelFile, DamagedOnesAreRefusedAndOthersAnswer) {
-    const Copy copy("damaged");
+    const ModelCopy copy("damaged");
     TestServerOptions options;
     options.access.admin_keys = {"k"};
     TestServer server(options);
@@ -266,11 +243,8 @@ TEST(ModelTemplate, BombsEndAsAnErrorOfTheRequest) {
     };
     for (size_t i = 0; i < bombs.size(); ++i) {
         SCOPED_TRACE(bombs[i]);
-        const Copy copy(fmt::format("bomb{}", i));
-        Json config = Json::parse(copy.read("tokenizer_config.json"));
-        config["chat_template"] = bombs[i];
-        copy.write("tokenizer_config.json", config.dump());
-        fs::remove(fs::path(copy.path()) / "chat_template.jinja");
+        const ModelCopy copy(fmt::format("bomb{}", i));
+        copy.set_template(bombs[i]);
         TestServerOptions options;
         options.models = {};
         options.specs = {{.name = "m", .path = copy.path()}};

@@ -307,7 +307,7 @@ TEST(Sampler, BadParametersAreNamed) {
     EXPECT_EQ(check_sampling({}, 10), "");
     EXPECT_EQ(check_sampling({.temperature = -1}, 10), "temperature: expected 0 to 100, found -1");
     EXPECT_EQ(check_sampling({.temperature = nan}, 10), "temperature: expected 0 to 100, found nan");
-    EXPECT_EQ(check_sampling({.top_k = -2}, 10), "top_k: expected 0 (off) or more, found -2");
+    EXPECT_EQ(check_sampling({.top_k = -2}, 10), "top_k: expected 0 to 2147483647, found -2");
     EXPECT_EQ(check_sampling({.top_p = 1.5f}, 10), "top_p: expected 0 to 1, found 1.5");
     EXPECT_EQ(check_sampling({.min_p = inf}, 10), "min_p: expected 0 to 1, found inf");
     EXPECT_EQ(check_sampling({.repetition_penalty = 0}, 10),

@@ -1,6 +1,7 @@
 // Anthropic's dialect: POST /v1/messages and /v1/messages/count_tokens.
+#include "server/dialects/answer.h"
 #include "server/dialects/anthropic_request.h"
-#include "server/dialects/chat_answer.h"
+#include "server/dialects/make_job.h"
 
 namespace smelt {
 
@@ -27,6 +28,7 @@ class AnthropicAnswer final : public ChatAnswer {
     void begin() override {
         Json message = envelope(Json::array());
         message["usage"] = {{"input_tokens", n_prompt()}, {"output_tokens", 0}};
+        add_warnings(message);
         event("message_start", {{"message", std::move(message)}});
         event("ping", Json::object());
     }
@@ -50,7 +52,8 @@ class AnthropicAnswer final : public ChatAnswer {
         }
     }
 
-    void end(const AnswerEnd& end) override {
+    void end() override {
+        const AnswerEnd& end = ending();
         close();
         event("message_delta",
               {{"delta", {{"stop_reason", stop_reason(end)}, {"stop_sequence", stop_sequence(end)}}},
@@ -62,7 +65,8 @@ class AnthropicAnswer final : public ChatAnswer {
         write("event: error\n" + sse(error_body(error, ErrorStyle::anthropic)));
     }
 
-    Json whole(const AnswerEnd& end) override {
+    Json whole() override {
+        const AnswerEnd& end = ending();
         Json content = Json::array();
         if (!thinking().empty()) {
             content.push_back({{"type", "thinking"}, {"thinking", thinking()}, {"signature", ""}});
@@ -76,6 +80,7 @@ class AnthropicAnswer final : public ChatAnswer {
         message["stop_reason"] = stop_reason(end);
         message["stop_sequence"] = stop_sequence(end);
         message["usage"] = usage_json(end.finish);
+        add_warnings(message);
         return message;
     }
 
@@ -119,18 +124,21 @@ class AnthropicAnswer final : public ChatAnswer {
 }  // namespace
 
 void anthropic_messages(Call& call) {
-    start_chat_answer<AnthropicAnswer>(
-        call,
-        make_chat_job(call.server, from_anthropic(call.body), call.key,
-                      {.answer = "output_config.format.schema", .parameters = "tools[{}].input_schema"}),
-        get<bool>(call.body, "stream").value_or(false), ErrorStyle::anthropic);
+    ChatRequest request = read_anthropic_request(call.body);
+    std::ranges::move(call.warnings, std::back_inserter(request.warnings));
+    JobSpec job =
+        make_job(call.server, std::move(request), call.key, {.parameters = "tools[{}].input_schema"});
+    start_answer<AnthropicAnswer>(call, one_job(std::move(job)),
+                                  get<bool>(call.body, "stream").value_or(false), ErrorStyle::anthropic);
 }
 
 void anthropic_count_tokens(Call& call) {
-    const Json chat = from_anthropic(call.body);
-    const ModelUse model = call.server.models.choose(read_choice(chat, call.key, -1));
-    const Prompt prompt = make_chat_prompt(model.chat(), chat["messages"], chat);
-    call.exchange->send({.body = to_string(Json{{"input_tokens", prompt.ids.size()}})});
+    const ChatRequest request = read_anthropic_conversation(call.body);
+    const ModelUse model = choose_model(call.server, request, call.key);
+    const Prompt prompt = make_request_prompt(model.chat(), request);
+    Json body = {{"input_tokens", prompt.ids.size()}};
+    if (!call.warnings.empty()) body["warnings"] = call.warnings;
+    call.exchange->send({.body = to_string(body)});
 }
 
 }  // namespace smelt

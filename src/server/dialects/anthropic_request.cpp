@@ -1,16 +1,16 @@
 // Content blocks become messages: results of tools first, then text, as templates expect them.
 #include "server/dialects/anthropic_request.h"
 
-#include <unordered_set>
-
+#include "server/dialects/openai_messages.h"
+#include "server/dialects/openai_request.h"
+#include "server/dialects/sampling_fields.h"
 #include "server/dialects/schema_checks.h"
 
 namespace smelt {
 
 namespace {
 
-constexpr size_t max_text = size_t{1} << 24, max_tools = 128;
-using CallIds = std::unordered_set<std::string>;
+constexpr size_t max_text = size_t{1} << 24;
 
 [[noreturn]] void unsupported(const std::string& at, const std::string& type) {
     throw bad_request("unsupported_content", at + ".type", "{}.type: \"{}\" is not supported here", at,
@@ -18,93 +18,145 @@ using CallIds = std::unordered_set<std::string>;
 }
 
 // A string, or an array of text blocks.
-void check_text(const std::string& param, const Json& v) {
-    if (v.is_string()) return;
+std::string read_text(const std::string& param, const Json& v) {
+    if (v.is_string()) return v.get<std::string>();
     if (!v.is_array()) wrong_type(param, "a string or an array of blocks", v);
+    std::string text;
     for (size_t i = 0; i < v.size(); ++i) {
         const std::string at = fmt::format("{}[{}]", param, i);
         check_object(at, v[i]);
         const std::string& type = need_string(at, v[i], "type");
         if (type != "text") unsupported(at, type);
-        need_string(at, v[i], "text");
+        const std::string& block = need_string(at, v[i], "text");
+        text += (text.empty() ? "" : "\n") + block;
     }
+    return text;
 }
 
-void check_block(const std::string& at, const Json& block, bool assistant, CallIds& calls) {
-    check_object(at, block);
-    const std::string& type = need_string(at, block, "type");
-    if (type == "text") {
-        need_string(at, block, "text");
-    } else if (type == "thinking" && assistant) {
-        need_string(at, block, "thinking");
-    } else if (type == "redacted_thinking" && assistant) {
-        return;
-    } else if (type == "tool_use" && assistant) {
-        calls.insert(need_string(at, block, "id"));
-        if (need_string(at, block, "name").empty()) wrong_value(at + ".name", "a name", block["name"]);
-        check_object(at + ".input", need_member(at, block, "input"));
-    } else if (type == "tool_result" && !assistant) {
+// Blocks of a message, in their order; results of tools become messages of their own, before what else the
+// user says.
+class BlockReader {
+ public:
+    std::vector<Message> read(const std::string& param, const Json& v) {
+        if (!v.is_array()) wrong_type(param, "an array of messages", v);
+        if (v.empty() || v.size() > max_messages)
+            wrong_value(param, fmt::format("1 to {} messages", max_messages), v);
+        for (size_t i = 0; i < v.size(); ++i) read_message(fmt::format("{}[{}]", param, i), v[i]);
+        sort_results(messages_);
+        return std::move(messages_);
+    }
+
+ private:
+    void read_message(const std::string& at, const Json& m) {
+        // Some clients put the system's words among the messages.
+        constexpr std::string_view roles[] = {"user", "assistant", "system"};
+        check_object(at, m);
+        const std::string& role = need_string(at, m, "role");
+        check_choice(at + ".role", role, roles);
+        calls_.begin_message();
+        Message message{.role = role == "user"        ? Role::user
+                                : role == "assistant" ? Role::assistant
+                                                      : Role::system};
+        const Json& content = need_member(at, m, "content");
+        if (content.is_string()) {
+            message.parts.push_back(TextPart{content.get<std::string>()});
+        } else if (content.is_array()) {
+            for (size_t b = 0; b < content.size(); ++b) {
+                read_block(fmt::format("{}.content[{}]", at, b), content[b], message);
+            }
+        } else {
+            wrong_type(at + ".content", "a string or an array of blocks", content);
+        }
+        if (!message.parts.empty() || message.role == Role::assistant)
+            messages_.push_back(std::move(message));
+    }
+
+    void read_block(const std::string& at, const Json& block, Message& to) {
+        check_object(at, block);
+        const std::string& type = need_string(at, block, "type");
+        const bool assistant = to.role == Role::assistant;
+        if (type == "text") {
+            const bool more = !to.parts.empty() && std::holds_alternative<TextPart>(to.parts.back());
+            to.parts.push_back(TextPart{(more ? "\n" : "") + need_string(at, block, "text")});
+        } else if (type == "thinking" && assistant) {
+            to.parts.push_back(ReasoningPart{need_string(at, block, "thinking")});
+        } else if (type == "redacted_thinking" && assistant) {
+            return;
+        } else if (type == "tool_use" && assistant) {
+            const std::string& id = need_string(at, block, "id");
+            const std::string& name = need_string(at, block, "name");
+            if (name.empty()) wrong_value(at + ".name", "a name", block["name"]);
+            const Json& input = need_member(at, block, "input");
+            check_object(at + ".input", input);
+            to.parts.push_back(CallPart{calls_.add_call(id, name), name, input});
+        } else if (type == "tool_result" && to.role == Role::user) {
+            read_result(at, block);
+        } else {
+            unsupported(at, type);
+        }
+    }
+
+    void read_result(const std::string& at, const Json& block) {
         const std::string& id = need_string(at, block, "tool_use_id");
-        if (!calls.contains(id)) {
+        const auto call = calls_.find_call({.id = id});
+        if (!call) {
             throw bad_request("invalid_value", at + ".tool_use_id",
                               "{}.tool_use_id: expected the id of an earlier tool_use, found \"{}\"", at,
                               id.substr(0, 60));
         }
-        if (const Json* content = find_member(block, "content")) check_text(at + ".content", *content);
-    } else {
-        unsupported(at, type);
+        const Json* content = find_member(block, "content");
+        std::string text = content == nullptr ? "" : read_text(at + ".content", *content);
+        messages_.push_back({.role = Role::tool, .parts = {ResultPart{*call, std::move(text)}}});
     }
-}
 
-void check_anthropic_messages(const std::string& param, const Json& v) {
-    if (!v.is_array()) wrong_type(param, "an array of messages", v);
-    if (v.empty() || v.size() > max_messages)
-        wrong_value(param, fmt::format("1 to {} messages", max_messages), v);
-    CallIds calls;
-    constexpr std::string_view roles[] = {"user", "assistant"};
-    for (size_t i = 0; i < v.size(); ++i) {
-        const std::string at = fmt::format("{}[{}]", param, i);
-        check_object(at, v[i]);
-        const std::string& role = need_string(at, v[i], "role");
-        check_choice(at + ".role", role, roles);
-        const Json& content = need_member(at, v[i], "content");
-        if (content.is_string()) continue;
-        if (!content.is_array()) wrong_type(at + ".content", "a string or an array of blocks", content);
-        for (size_t b = 0; b < content.size(); ++b) {
-            check_block(fmt::format("{}.content[{}]", at, b), content[b], role == "assistant", calls);
+    CallBook calls_;
+    std::vector<Message> messages_;
+};
+
+ToolRules read_anthropic_tools(const Json& body, std::vector<std::string>& warnings) {
+    ToolRules rules;
+    const Json* tools = find_member(body, "tools");
+    if (tools != nullptr && !tools->is_array()) wrong_type("tools", "an array of tools", *tools);
+    if (tools != nullptr && tools->size() > max_tools) {
+        wrong_value("tools", fmt::format("at most {} tools", max_tools), *tools);
+    }
+    for (size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
+        const std::string at = fmt::format("tools[{}]", i);
+        const Json& tool = (*tools)[i];
+        check_object(at, tool);
+        if (const Json* type = find_member(tool, "type"); type != nullptr && *type != "custom") {
+            check_string(at + ".type", *type, max_text);
+            warnings.push_back(
+                fmt::format("{}: \"{}\" runs on Anthropic's servers; it is not offered to the model", at,
+                            type->get<std::string>().substr(0, 60)));
+            continue;
+        }
+        Json function = {{"name", need_string(at, tool, "name")}};
+        for (const char* name : {"description", "strict"}) {
+            if (const Json* v = find_member(tool, name)) function[name] = *v;
+        }
+        const Json& schema = need_member(at, tool, "input_schema");
+        check_object(at + ".input_schema", schema);
+        function["parameters"] = schema;
+        rules.tools.push_back(read_function(at, function));
+    }
+    rules.may_call = !rules.tools.empty();
+    const Json* choice = find_member(body, "tool_choice");
+    if (choice != nullptr) {
+        constexpr std::string_view types[] = {"auto", "any", "tool", "none"};
+        check_object("tool_choice", *choice);
+        const std::string& type = need_string("tool_choice", *choice, "type");
+        check_choice("tool_choice.type", type, types);
+        rules.must_call = type == "any" || type == "tool";
+        rules.may_call = rules.may_call && type != "none";
+        if (type == "tool") rules.only = need_string("tool_choice", *choice, "name");
+        if (const Json* one = find_member(*choice, "disable_parallel_tool_use")) {
+            check_boolean("tool_choice.disable_parallel_tool_use", *one);
+            rules.parallel = !one->get<bool>();
         }
     }
-    if (v.back()["role"] == "assistant") {
-        throw bad_request("not_supported", fmt::format("{}[{}]", param, v.size() - 1),
-                          "{}: the last message must be the user's; answers cannot be begun for the model",
-                          param);
-    }
-}
-
-void check_anthropic_tools(const std::string& param, const Json& v) {
-    if (!v.is_array()) wrong_type(param, "an array of tools", v);
-    if (v.size() > max_tools) wrong_value(param, fmt::format("at most {} tools", max_tools), v);
-    for (size_t i = 0; i < v.size(); ++i) {
-        const std::string at = fmt::format("{}[{}]", param, i);
-        check_object(at, v[i]);
-        if (const Json* type = find_member(v[i], "type"); type != nullptr && *type != "custom") {
-            throw bad_request("not_supported", at + ".type", "{}.type: only tools of the client (custom)",
-                              at);
-        }
-        need_string(at, v[i], "name");
-        check_object(at + ".input_schema", need_member(at, v[i], "input_schema"));
-    }
-}
-
-void check_anthropic_choice(const std::string& param, const Json& v) {
-    check_object(param, v);
-    constexpr std::string_view types[] = {"auto", "any", "tool", "none"};
-    const std::string& type = need_string(param, v, "type");
-    check_choice(param + ".type", type, types);
-    if (type == "tool") need_string(param, v, "name");
-    if (const Json* one = find_member(v, "disable_parallel_tool_use")) {
-        check_boolean(param + ".disable_parallel_tool_use", *one);
-    }
+    check_tool_rules(rules, "tools[{}].name", "tool_choice");
+    return rules;
 }
 
 void check_thinking(const std::string& param, const Json& v) {
@@ -132,31 +184,30 @@ void check_thread(const std::string& param, const Json&) {
     throw bad_request("thread_unsupported_request", param, "{}: conversations are not kept here", param);
 }
 
-const CompoundType messages_type = {
+const CompoundType blocks_type = {
     .description = "array of {role, content}: strings, or blocks text, tool_use, tool_result, thinking",
-    .check = check_anthropic_messages,
     .openapi =
         R"({"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role", "content"]}})"};
 const CompoundType system_type = {
     .description = "string, or array of text blocks",
-    .check = check_text,
     .openapi = R"({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]})"};
 const CompoundType anthropic_tools_type = {
     .description = "array of {name, description, input_schema}",
-    .check = check_anthropic_tools,
-    .openapi = R"({"type": "array", "items": {"type": "object", "required": ["name", "input_schema"]}})"};
+    .openapi = R"({"type": "array", "items": {"type": "object", "required": ["name"]}})"};
 const CompoundType anthropic_choice_type = {.description = "{type: auto, any, tool or none; name}",
-                                            .check = check_anthropic_choice,
                                             .openapi = R"({"type": "object", "required": ["type"]})"};
 const CompoundType thinking_type = {.description = "{type: enabled, disabled or adaptive}",
                                     .check = check_thinking,
                                     .openapi = R"({"type": "object", "required": ["type"]})"};
-
 const CompoundType output_config_type = {.description = "{format: {type: json_schema, schema}}",
                                          .check = check_output_config,
                                          .openapi = R"({"type": "object"})"};
 const CompoundType thread_type = {
     .description = "not supported", .check = check_thread, .openapi = R"({"type": "null"})"};
+
+std::string_view anthropic_name(const SamplingParam& p) {
+    return p.anthropic ? p.name : "";
+}
 
 std::vector<Field> common_fields() {
     using enum FieldType;
@@ -166,7 +217,7 @@ std::vector<Field> common_fields() {
          .type = compound,
          .doc = "The conversation.",
          .required = true,
-         .compound = &messages_type},
+         .compound = &blocks_type},
         {.name = "system", .type = compound, .doc = "System message.", .compound = &system_type},
         {.name = "tools",
          .type = compound,
@@ -199,9 +250,6 @@ RequestSchema make_messages_schema() {
      .required = true},
              {.name = "stream", .type = boolean, .doc = "Send events.", .fallback = "false"},
              {.name = "stop_sequences", .type = stop, .doc = "The answer ends before the first of these."},
-             {.name = "temperature", .type = number, .doc = "Default: the model's.", .min = 0, .max = 2},
-             {.name = "top_p", .type = number, .doc = "Default: the model's.", .min = 0, .max = 1},
-             {.name = "top_k", .type = integer, .doc = "Default: the model's.", .min = -1, .max = max_count},
              {.name = "seed", .type = integer, .doc = "Same seed, same answer; not Anthropic's."},
              {.name = "cache_salt",
              .type = string,
@@ -223,46 +271,16 @@ RequestSchema make_messages_schema() {
          }) {
         schema.fields.push_back(f);
     }
+    for (const Field& f : table_fields(anthropic_name, Range::openai)) schema.fields.push_back(f);
     return schema;
 }
 
-std::string joined_text(const Json& content) {
-    if (content.is_string()) return content.get<std::string>();
-    std::string text;
-    for (const Json& block : content) {
-        if (!text.empty()) text += '\n';
-        text += block["text"].get<std::string>();
-    }
-    return text;
-}
-
-void add_message(const Json& m, Json& messages) {
-    const std::string role = m["role"];
-    if (m["content"].is_string()) {
-        messages.push_back({{"role", role}, {"content", m["content"]}});
-        return;
-    }
-    Json message = {{"role", role}};
-    Json texts = Json::array();
-    for (const Json& block : m["content"]) {
-        const std::string type = block["type"];
-        if (type == "text") {
-            texts.push_back(block);
-        } else if (type == "thinking") {
-            message["reasoning_content"] = block["thinking"];
-        } else if (type == "tool_use") {
-            message["tool_calls"].push_back(
-                {{"id", block["id"]},
-                 {"function", {{"name", block["name"]}, {"arguments", block["input"]}}}});
-        } else if (type == "tool_result") {
-            const Json* content = find_member(block, "content");
-            messages.push_back({{"role", "tool"},
-                                {"tool_call_id", block["tool_use_id"]},
-                                {"content", content == nullptr ? "" : joined_text(*content)}});
-        }
-    }
-    message["content"] = joined_text(texts);
-    if (!texts.empty() || role == "assistant") messages.push_back(std::move(message));
+// Thinks where it is asked to, and else not.
+void read_anthropic_thinking(const Json& body, ChatRequest& to) {
+    const Json* thinking = find_member(body, "thinking");
+    to.thinking = thinking != nullptr && (*thinking)["type"] != "disabled";
+    const Json* budget = to.thinking == true ? find_member(*thinking, "budget_tokens") : nullptr;
+    if (budget != nullptr) to.options.thinking_budget = budget->get<int>();
 }
 
 }  // namespace
@@ -273,49 +291,41 @@ const RequestSchema count_tokens_schema = {
     .fields = common_fields(),
     .example = R"({"messages": [{"role": "user", "content": "What is 12 + 30?"}]})"};
 
-Json from_anthropic(const Json& body) {
-    Json chat = Json::object();
-    for (const char* same : {"model", "max_tokens", "temperature", "top_p", "top_k", "seed", "cache_salt"}) {
-        if (const Json* v = find_member(body, same)) chat[same] = *v;
-    }
-    if (const Json* v = find_member(body, "stop_sequences")) chat["stop"] = *v;
-    Json messages = Json::array();
-    if (const Json* system = find_member(body, "system")) {
-        messages.push_back({{"role", "system"}, {"content", joined_text(*system)}});
-    }
-    for (const Json& m : body["messages"]) add_message(m, messages);
-    chat["messages"] = std::move(messages);
+ChatRequest read_anthropic_conversation(const Json& body) {
+    ChatRequest r;
+    r.model = get<std::string>(body, "model").value_or("");
+    std::vector<Message> messages = BlockReader().read("messages", body["messages"]);
+    const Json* system = find_member(body, "system");
+    const std::string said = system == nullptr ? "" : read_text("system", *system);
+    if (!said.empty()) r.messages.push_back({.role = Role::system, .parts = {TextPart{said}}});
+    std::ranges::move(messages, std::back_inserter(r.messages));
+    if (r.messages.empty()) wrong_value("messages", "a message with content", body["messages"]);
+    // A last message of the assistant's is the beginning of the answer.
+    const Message& last = r.messages.back();
+    r.continues = last.role == Role::assistant && !last.has_calls();
+    r.add_generation_prompt = !r.continues;
+    r.tools = read_anthropic_tools(body, r.warnings);
+    read_anthropic_thinking(body, r);
+    return r;
+}
 
-    const Json* tools = find_member(body, "tools");
-    for (const Json& tool : tools == nullptr ? Json::array() : *tools) {
-        Json function = {{"name", tool["name"]}};
-        if (const Json* text = find_member(tool, "description")) function["description"] = *text;
-        function["parameters"] = tool["input_schema"];
-        if (const Json* strict = find_member(tool, "strict")) function["strict"] = *strict;
-        chat["tools"].push_back({{"type", "function"}, {"function", std::move(function)}});
+ChatRequest read_anthropic_request(const Json& body) {
+    ChatRequest r = read_anthropic_conversation(body);
+    GenerateOptions& o = r.options;
+    o.max_tokens = get<int>(body, "max_tokens").value_or(-1);
+    read_sampling_table(body, anthropic_name, r.sampling);
+    if (const auto seed = get<int64_t>(body, "seed")) o.sampling.seed = static_cast<uint64_t>(*seed);
+    if (const auto stops = get<Json>(body, "stop_sequences")) {
+        o.stop = stops->is_string() ? std::vector{stops->get<std::string>()}
+                                    : stops->get<std::vector<std::string>>();
     }
-    if (const Json* choice = find_member(body, "tool_choice")) {
-        const std::string type = (*choice)["type"];
-        chat["tool_choice"] = type == "any" ? Json("required") : Json(type);
-        if (type == "tool") {
-            chat["tool_choice"] = {{"type", "function"}, {"function", {{"name", (*choice)["name"]}}}};
-        }
-        if (get<bool>(*choice, "disable_parallel_tool_use").value_or(false)) {
-            chat["parallel_tool_calls"] = false;
-        }
-    }
+    read_cache_salt(body, r);
     const Json* config = find_member(body, "output_config");
     const Json* format = config == nullptr ? nullptr : find_member(*config, "format");
     if (format != nullptr) {
-        chat["response_format"] = {{"type", "json_object"}, {"schema", (*format)["schema"]}};
+        r.bound = {GrammarSpec::json_schema((*format)["schema"]), "output_config.format.schema"};
     }
-    const Json* thinking = find_member(body, "thinking");
-    const bool thinks = thinking != nullptr && (*thinking)["type"] != "disabled";
-    chat["chat_template_kwargs"] = {{"enable_thinking", thinks}};
-    if (const Json* budget = thinks ? find_member(*thinking, "budget_tokens") : nullptr) {
-        chat["thinking_token_budget"] = *budget;
-    }
-    return chat;
+    return r;
 }
 
 }  // namespace smelt

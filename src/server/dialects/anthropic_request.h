@@ -1,11 +1,13 @@
-// Anthropic's messages as a request in OpenAI's form.
+// Anthropic's messages as typed requests.
 #pragma once
 
-#include "server/dialects/schema.h"
+#include "chat/chat_request.h"
 
 namespace smelt {
 
-// Of a body that its schema accepted.
-Json from_anthropic(const Json& body);
+// Of a body that its schema accepted. Throws RequestError naming the place.
+ChatRequest read_anthropic_request(const Json& body);
+// What count_tokens counts.
+ChatRequest read_anthropic_conversation(const Json& body);
 
 }  // namespace smelt

@@ -85,11 +85,11 @@ const CompoundType structured_outputs_type = {.description = "{json, regex, choi
 class Reader {
  public:
     void add(std::string param, GrammarSpec spec) {
-        if (constraint_.spec) {
+        if (bound_) {
             throw bad_request("invalid_value", param, "{}: the answer has a form already, from {}", param,
-                              constraint_.param);
+                              bound_->param);
         }
-        constraint_ = {std::move(spec), std::move(param)};
+        bound_ = {std::move(spec), std::move(param)};
     }
     void add_schema(const std::string& param, const Json* v) {
         if (v != nullptr) add(param, GrammarSpec::json_schema(parsed_schema(param, *v)));
@@ -103,10 +103,10 @@ class Reader {
     void add_choices(const std::string& param, const Json* v) {
         if (v != nullptr) add(param, GrammarSpec::one_of_texts(v->get<std::vector<std::string>>()));
     }
-    Constraint take() { return std::move(constraint_); }
+    std::optional<AnswerBound> take() { return std::move(bound_); }
 
  private:
-    Constraint constraint_;
+    std::optional<AnswerBound> bound_;
 };
 
 std::shared_ptr<TokenGrammar> compile(const ChatModel& model, const GrammarSpec& spec,
@@ -166,7 +166,7 @@ std::vector<Field> constraint_fields() {
              .compound = &schema_type}};
 }
 
-Constraint read_constraint(const Json& body) {
+std::optional<AnswerBound> read_bound(const Json& body) {
     Reader reader;
     if (const Json* format = find_member(body, "response_format")) {
         const std::string type = (*format)["type"];
@@ -200,39 +200,38 @@ Constraint read_constraint(const Json& body) {
 }
 
 std::shared_ptr<TokenGrammar> compile_chat_constraint(const ChatModel& model, const Prompt& prompt,
-                                                      const Json& body, const ToolRules& tools,
-                                                      const SchemaNames& names) {
-    Constraint content = read_constraint(body);
-    if (names.answer != nullptr) content.param = names.answer;
+                                                      const ChatRequest& request, const SchemaNames& names) {
+    const ToolRules& tools = request.tools;
+    const bool has_bound = request.bound.has_value();
     CallRules rules{.only = tools.only,
                     .must_call = tools.must_call,
                     .parallel = tools.parallel,
                     .all_held = tools.must_call};
-    const auto is_strict = [](const Json& t) { return t["function"].value("strict", Json()) == true; };
-    const bool strict = tools.may_call && std::ranges::any_of(tools.tools, is_strict);
-    if (tools.may_call && (content.spec || tools.must_call || strict)) rules.tools = tools.tools;
-    if (!content.spec && rules.tools.is_null()) return nullptr;
+    const bool holds_calls = has_bound || tools.must_call || tools.any_strict();
+    if (tools.may_call && holds_calls) rules.tools = call_tools(tools.tools);
+    if (!has_bound && rules.tools.is_null()) return nullptr;
 
     const AnswerForm form = model.answer_form(prompt);
+    const std::optional<GrammarSpec> content = has_bound ? std::optional(request.bound->spec) : std::nullopt;
     if (rules.tools.is_null()) {
-        return compile(model, answer_grammar(form, content.spec, rules), content.param);
+        return compile(model, answer_grammar(form, content, rules), request.bound->param);
     }
     if (form.style == CallStyle::none) {
         throw bad_request("not_supported", "tools",
                           "tools: the model's template knows no calls that could be enforced");
     }
-    const std::string param = content.spec ? content.param : "tools";
+    const std::string param = has_bound ? request.bound->param : "tools";
     try {
-        return compile(model, answer_grammar(form, content.spec, rules), param);
+        return compile(model, answer_grammar(form, content, rules), param);
     } catch (const Error&) {
         check_tools_one_by_one(model, form, rules, names.parameters);  // whose fault is it?
         throw;
     }
 }
 
-std::shared_ptr<TokenGrammar> compile_text_constraint(const ChatModel& model, const Json& body) {
-    const Constraint content = read_constraint(body);
-    return content.spec ? compile(model, *content.spec, content.param) : nullptr;
+std::shared_ptr<TokenGrammar> compile_text_constraint(const ChatModel& model, const ChatRequest& request) {
+    if (!request.bound) return nullptr;
+    return compile(model, request.bound->spec, request.bound->param);
 }
 
 }  // namespace smelt

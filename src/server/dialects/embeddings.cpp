@@ -1,10 +1,12 @@
 // POST /v1/embeddings, and Ollama's /api/embed: a normalised vector for each text.
+#include <bit>
 #include <cmath>
 
+#include "server/dialects/answer.h"
+#include "server/dialects/make_job.h"
 #include "server/dialects/ollama_request.h"
-#include "server/dialects/read_request.h"
+#include "server/dialects/openai_request.h"
 #include "server/dialects/schema_checks.h"
-#include "server/routes.h"
 
 namespace smelt {
 
@@ -16,68 +18,32 @@ struct EmbeddingRequest {
     std::vector<JobSpec> jobs;  // one a text
     std::string model = {};
     size_t dimensions = 0;  // leading values that are kept
-    ErrorStyle errors = ErrorStyle::openai;
-    std::function<Json(const Vectors&, const Usage&)> body = {};
 };
+using Words = std::function<Json(const Vectors&, const Usage&)>;
 
-class EmbeddingAnswer final : public JobListener, public std::enable_shared_from_this<EmbeddingAnswer> {
+class EmbeddingAnswer final : public Answer {
  public:
-    EmbeddingAnswer(ServerContext& server, std::shared_ptr<Exchange> exchange, EmbeddingRequest request)
-        : server_(server),
-          exchange_(std::move(exchange)),
-          request_(std::move(request)),
-          vectors_(request_.jobs.size()) {}
-
-    void start() {
-        const auto post = [exchange = exchange_](std::function<void()> work) {
-            exchange->post(std::move(work));
-        };
-        try {
-            for (JobSpec& spec : request_.jobs) {
-                spec.first_index = static_cast<int>(jobs_.size());
-                jobs_.push_back(Job::start(std::move(spec), post, shared_from_this()));
-                ++server_.metrics.received;
-                ++server_.metrics.accepted;
-            }
-        } catch (...) {
-            lose();
-            throw;
-        }
-        exchange_->on_loss([weak = weak_from_this()](Loss) {
-            if (const auto self = weak.lock()) self->lose();
-        });
-    }
-
-    void piece(int, TextDelta, std::vector<TokenEvent>) override {}
-    void ended(const AnswerEnd& end) override {
-        FinishEvent f = end.finish;
-        f.index = 0;  // each text is a prompt of its own
-        usage_.add(f);
-        if (end.reason == "error") error_ = failure_error(f);
-        if (end.reason == "cancelled") {
-            error_ = ApiError{
-                .status = 503, .code = "shutting_down", .message = "the server ends", .retry_after = 5};
-        }
-        vectors_[static_cast<size_t>(end.index)] = f.embedding;
-        if (++n_ended_ < vectors_.size()) return;
-        jobs_.clear();
-        if (lost_) return;
-        if (error_) return exchange_->send(error_answer(*error_, request_.errors));
-        for (std::vector<float>& v : vectors_) normalise(v);
-        exchange_->send({.body = to_string(request_.body(vectors_, usage_))});
-    }
-    void broken() override {
-        lost_ = true;
-        exchange_->abandon();
-    }
+    EmbeddingAnswer(Setup setup, size_t dimensions, Words words)
+        : Answer(std::move(setup)), dimensions_(dimensions), words_(std::move(words)) {}
 
  private:
-    void lose() {
-        lost_ = true;
-        for (const auto& job : jobs_) job->cancel();
+    void more(int, const TextDelta&, const std::vector<TokenEvent>&) override {}
+    void end() override {}
+    void fail(const ApiError&) override {}
+
+    Json whole() override {
+        Vectors vectors;
+        for (size_t i = 0; i < n_choices(); ++i) {
+            vectors.push_back(std::move(choice(static_cast<int>(i)).end.finish.embedding));
+            normalise(vectors.back());
+        }
+        Json body = words_(vectors, usage());
+        add_warnings(body);
+        return body;
     }
+
     void normalise(std::vector<float>& v) const {
-        v.resize(std::min(v.size(), request_.dimensions));
+        v.resize(std::min(v.size(), dimensions_));
         double squares = 0;
         for (const float x : v) squares += static_cast<double>(x) * static_cast<double>(x);
         const double length = std::sqrt(squares);
@@ -85,15 +51,8 @@ class EmbeddingAnswer final : public JobListener, public std::enable_shared_from
         for (float& x : v) x = static_cast<float>(static_cast<double>(x) / length);
     }
 
-    ServerContext& server_;
-    std::shared_ptr<Exchange> exchange_;
-    EmbeddingRequest request_;
-    std::vector<std::shared_ptr<Job>> jobs_;
-    Vectors vectors_;
-    Usage usage_;
-    size_t n_ended_ = 0;
-    bool lost_ = false;
-    std::optional<ApiError> error_;
+    size_t dimensions_;
+    Words words_;
 };
 
 // What the file of a model that is made for embeddings says; for others the mean is the better of the two.
@@ -103,11 +62,18 @@ Pooling default_pooling(const ChatModel& model) {
     return type == last ? Pooling::last : Pooling::mean;
 }
 
-EmbeddingRequest read_request(const Call& call, const std::string& model_name, const Json& input) {
+EmbeddingRequest read_request(Call& call, const std::string& model_name, const char* param,
+                              const Json& input) {
     const Json& body = call.body;
-    const ModelUse model = call.server.models.choose({.name = model_name, .max_tokens = 0, .key = call.key});
+    ChatRequest asked{.model = model_name, .param = param};
+    asked.options.max_tokens = 0;
+    read_cache_salt(body, asked);
+    bool several = false;
+    const std::vector<PlainPrompt> texts = read_prompts(input, several);
+    EmbeddingRequest request{.jobs = make_jobs(call.server, asked, texts, several, call.key)};
+    const ModelUse& model = request.jobs.front().model;
+    request.model = model.name();
     const ChatModel& chat = model.chat();
-    EmbeddingRequest request{.jobs = {}, .model = model.name()};
     const auto dim = chat.model().config().dim;
     const int64_t dimensions = get<int64_t>(body, "dimensions").value_or(dim);
     if (dimensions > dim) {
@@ -116,31 +82,18 @@ EmbeddingRequest read_request(const Call& call, const std::string& model_name, c
     }
     request.dimensions = static_cast<size_t>(dimensions);
     const auto pooling = get<std::string>(body, "pooling");
-
-    const bool several = input.is_array() && !input[0].is_number();
-    const Json texts = several ? input : Json::array({input});
-    for (size_t i = 0; i < texts.size(); ++i) {
-        const std::string param = several ? fmt::format("input[{}]", i) : "input";
-        JobSpec job{.model = model, .prompt = make_plain_prompt(chat, texts[i], param), .options = {}};
-        job.options.max_tokens = 0;
-        job.options.split_thinking = false;
-        job.options.cache_salt = read_cache_salt(body, call.server.shared_prefix_cache ? "" : call.key);
+    for (JobSpec& job : request.jobs) {
         job.options.pooling = !pooling             ? default_pooling(chat)
                               : *pooling == "last" ? Pooling::last
                                                    : Pooling::mean;
-        check_fits(chat, job.prompt, param);
-        request.jobs.push_back(std::move(job));
     }
+    request.jobs.front().warnings = std::move(call.warnings);
     return request;
 }
 
-void start(const Call& call, EmbeddingRequest request) {
-    const ErrorStyle errors = request.errors;
-    const auto answer = std::make_shared<EmbeddingAnswer>(call.server, call.exchange, std::move(request));
-    call.exchange->post([&server = call.server, exchange = call.exchange, answer, errors] {
-        answer_errors(
-            server, *exchange, true, [&] { answer->start(); }, errors);
-    });
+void start(const Call& call, EmbeddingRequest request, ErrorStyle errors, Words words) {
+    start_answer<EmbeddingAnswer>(call, std::move(request.jobs), false, errors, request.dimensions,
+                                  std::move(words));
 }
 
 // Little-endian floats, as OpenAI's clients read them.
@@ -168,10 +121,14 @@ const Field dimensions_field = {.name = "dimensions",
                                 .min = 1,
                                 .max = std::numeric_limits<int32_t>::max()};
 
+std::string ollama_model(const Call& call) {
+    return ollama_name(get<std::string>(call.body, "model").value_or(""));
+}
+
 void check_texts(const std::string& param, const Json& v) {
     if (v.is_string()) return;
     if (!v.is_array()) wrong_type(param, "a string or an array of strings", v);
-    if (v.empty() || v.size() > max_prompts) wrong_value(param, fmt::format("1 to {} texts", max_prompts), v);
+    if (v.size() > max_texts) wrong_value(param, fmt::format("at most {} texts", max_texts), v);
     for (size_t i = 0; i < v.size(); ++i)
         check_string(fmt::format("{}[{}]", param, i), v[i], size_t{1} << 24);
 }
@@ -187,7 +144,7 @@ const RequestSchema embedding_schema = {
     .fields =
         {{.name = "model", .type = FieldType::string, .doc = "A name of GET /v1/models.", .max_length = 512},
          {.name = "input",
-          .type = FieldType::prompt,
+          .type = FieldType::texts,
           .doc = "Text or token ids, or several of them.",
           .required = true},
          {.name = "encoding_format",
@@ -207,6 +164,21 @@ const RequestSchema embedding_schema = {
           .max_length = 256},
          {.name = "user", .type = FieldType::string, .doc = "Accepted and not used.", .max_length = 512}},
     .example = R"({"input": ["a text", "another"]})"};
+
+const RequestSchema ollama_embeddings_schema = {
+    .name = "OllamaEmbeddingsRequest",
+    .fields =
+        {{.name = "model", .type = FieldType::string, .doc = "A name of GET /api/tags.", .max_length = 512},
+         {.name = "prompt", .type = FieldType::string, .doc = "What is embedded; empty: nothing."},
+         {.name = "options",
+          .type = FieldType::compound,
+          .doc = "Accepted and not used.",
+          .compound = &any_object},
+         {.name = "keep_alive",
+          .type = FieldType::compound,
+          .doc = "Accepted and not used.",
+          .compound = &ollama_keep_alive_type}},
+    .example = R"({"prompt": "a text"})"};
 
 const RequestSchema ollama_embed_schema = {
     .name = "OllamaEmbedRequest",
@@ -233,9 +205,9 @@ const RequestSchema ollama_embed_schema = {
 
 void embeddings(Call& call) {
     EmbeddingRequest request =
-        read_request(call, get<std::string>(call.body, "model").value_or(""), call.body["input"]);
+        read_request(call, get<std::string>(call.body, "model").value_or(""), "input", call.body["input"]);
     const bool base64 = get<std::string>(call.body, "encoding_format") == "base64";
-    request.body = [base64, model = request.model](const Vectors& vectors, const Usage& usage) {
+    Words words = [base64, model = request.model](const Vectors& vectors, const Usage& usage) {
         Json data = Json::array();
         for (size_t i = 0; i < vectors.size(); ++i) {
             data.push_back({{"object", "embedding"},
@@ -247,21 +219,44 @@ void embeddings(Call& call) {
                     {"model", model},
                     {"usage", {{"prompt_tokens", usage.n_prompt}, {"total_tokens", usage.n_prompt}}}};
     };
-    start(call, std::move(request));
+    start(call, std::move(request), ErrorStyle::openai, std::move(words));
 }
 
+namespace {
+
+// Ollama answers nothing with nothing.
+void answer_nothing(Call& call, Json body) {
+    const ModelUse model = choose_model(call.server, {.model = ollama_model(call)}, call.key);
+    body["model"] = model.name();
+    call.exchange->send({.body = to_string(body)});
+    ++call.server.metrics.received;
+    ++call.server.metrics.accepted;
+}
+
+}  // namespace
+
 void ollama_embed(Call& call) {
-    EmbeddingRequest request = read_request(
-        call, ollama_name(get<std::string>(call.body, "model").value_or("")), call.body["input"]);
-    request.errors = ErrorStyle::ollama;
-    request.body = [model = request.model](const Vectors& vectors, const Usage& usage) {
+    const Json& input = call.body["input"];
+    if (input == "" || (input.is_array() && input.empty())) {
+        return answer_nothing(call, {{"embeddings", Json::array()}, {"prompt_eval_count", 0}});
+    }
+    EmbeddingRequest request = read_request(call, ollama_model(call), "input", input);
+    Words words = [model = request.model](const Vectors& vectors, const Usage& usage) {
         return Json{{"model", model},
                     {"embeddings", vectors},
                     {"total_duration", static_cast<int64_t>(1e9 * (usage.queued + usage.prefill))},
                     {"load_duration", static_cast<int64_t>(1e9 * usage.queued)},
                     {"prompt_eval_count", usage.n_prompt}};
     };
-    start(call, std::move(request));
+    start(call, std::move(request), ErrorStyle::ollama, std::move(words));
+}
+
+void ollama_embeddings(Call& call) {
+    const Json prompt = get<std::string>(call.body, "prompt").value_or("");
+    if (prompt == "") return answer_nothing(call, {{"embedding", Json::array()}});
+    Words words = [](const Vectors& vectors, const Usage&) { return Json{{"embedding", vectors.front()}}; };
+    start(call, read_request(call, ollama_model(call), "prompt", prompt), ErrorStyle::ollama,
+          std::move(words));
 }
 
 }  // namespace smelt

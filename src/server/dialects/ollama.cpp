@@ -1,7 +1,8 @@
 // Ollama's dialect: POST /api/chat and /api/generate, a line of JSON at a time.
 #include <fmt/chrono.h>
 
-#include "server/dialects/chat_answer.h"
+#include "server/dialects/answer.h"
+#include "server/dialects/make_job.h"
 #include "server/dialects/ollama_request.h"
 
 namespace smelt {
@@ -24,24 +25,24 @@ class OllamaAnswer final : public ChatAnswer {
         line(said(text.thinking, text.answer), false);
     }
 
-    void end(const AnswerEnd& end) override {
+    void end() override {
         // Arguments are objects here, so a call is told of when it is complete.
         if (!calls().all().empty()) {
             Json message = said("", "");
             add_calls(message);
             line(std::move(message), false);
         }
-        write(to_string(last(said("", ""), end)) + "\n");
+        write(to_string(last(said("", ""))) + "\n");
     }
 
     void fail(const ApiError& error) override {
         write(to_string(error_body(error, ErrorStyle::ollama)) + "\n");
     }
 
-    Json whole(const AnswerEnd& end) override {
+    Json whole() override {
         Json message = said(thinking(), text());
         if (!calls().all().empty()) add_calls(message);
-        return last(std::move(message), end);
+        return last(std::move(message));
     }
 
     Json said(const std::string& thinking, const std::string& text) const {
@@ -67,7 +68,8 @@ class OllamaAnswer final : public ChatAnswer {
     }
     void line(Json message, bool done) { write(to_string(envelope(std::move(message), done)) + "\n"); }
 
-    Json last(Json message, const AnswerEnd& end) const {
+    Json last(Json message) const {
+        const AnswerEnd& end = ending();
         const FinishEvent& f = end.finish;
         Json body = envelope(std::move(message), true);
         body["done_reason"] = end.reason == "length" ? "length" : "stop";
@@ -77,15 +79,16 @@ class OllamaAnswer final : public ChatAnswer {
         body["prompt_eval_duration"] = nanoseconds(f.prefill);
         body["eval_count"] = f.n_generated;
         body["eval_duration"] = nanoseconds(f.decode);
+        add_warnings(body);
         return body;
     }
 
     bool chat_;
 };
 
-// A request without anything to answer loads the model, which choosing it did.
-void answer_loaded(Call& call, const Json& canonical, bool chat) {
-    const ModelUse model = call.server.models.choose(read_choice(canonical, call.key, -1));
+// A request without anything to answer loads the model, which choosing it does.
+void answer_loaded(Call& call, const ChatRequest& request, bool chat) {
+    const ModelUse model = choose_model(call.server, request, call.key);
     Json body = {{"model", model.name()}, {"created_at", ollama_time(std::chrono::system_clock::now())}};
     if (chat) {
         body["message"] = {{"role", "assistant"}, {"content", ""}};
@@ -99,9 +102,10 @@ void answer_loaded(Call& call, const Json& canonical, bool chat) {
     ++call.server.metrics.accepted;
 }
 
-void start(Call& call, JobSpec job, bool chat) {
-    start_chat_answer<OllamaAnswer>(call, std::move(job), get<bool>(call.body, "stream").value_or(true),
-                                    ErrorStyle::ollama, chat);
+void answer(Call& call, ChatRequest request, bool chat) {
+    request.warnings.insert(request.warnings.begin(), call.warnings.begin(), call.warnings.end());
+    start_answer<OllamaAnswer>(call, one_job(make_job(call.server, std::move(request), call.key)),
+                               get<bool>(call.body, "stream").value_or(true), ErrorStyle::ollama, chat);
 }
 
 }  // namespace
@@ -114,15 +118,15 @@ std::string ollama_time(std::chrono::system_clock::time_point t) {
 }
 
 void ollama_chat(Call& call) {
-    const Json chat = from_ollama_chat(call.body);
-    if (chat["messages"].empty()) return answer_loaded(call, chat, true);
-    start(call, make_chat_job(call.server, chat, call.key, {.answer = "format"}), true);
+    ChatRequest request = read_ollama_chat(call.body);
+    if (request.messages.empty()) return answer_loaded(call, request, true);
+    answer(call, std::move(request), true);
 }
 
 void ollama_generate(Call& call) {
-    const Json question = from_ollama_generate(call.body);
-    if (question["prompt"] == "") return answer_loaded(call, question, false);
-    start(call, make_question_job(call.server, question, call.key), false);
+    ChatRequest request = read_ollama_question(call.body);
+    if (request.messages.empty() && !request.plain) return answer_loaded(call, request, false);
+    answer(call, std::move(request), false);
 }
 
 }  // namespace smelt

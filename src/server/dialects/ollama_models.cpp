@@ -1,8 +1,8 @@
 // What Ollama's clients ask before they chat: which models there are, what they can, what is loaded.
 #include <openssl/sha.h>
 
+#include "server/dialects/make_job.h"
 #include "server/dialects/ollama_request.h"
-#include "server/dialects/read_request.h"
 #include "server/routes.h"
 
 namespace smelt {
@@ -117,9 +117,8 @@ void ollama_ps(Call& call) {
 }
 
 void ollama_show(Call& call) {
-    Json choice = call.body;
-    choice["model"] = ollama_name(get<std::string>(call.body, "model").value_or(""));
-    const ModelUse model = call.server.models.choose(read_choice(choice, call.key, -1));
+    const ModelUse model = choose_model(
+        call.server, {.model = ollama_name(get<std::string>(call.body, "model").value_or(""))}, call.key);
     const ChatModel& chat = model.chat();
     const ModelConfig& config = chat.model().config();
     const SamplingParams& s = chat.default_sampling();
@@ -129,22 +128,23 @@ void ollama_show(Call& call) {
     if (mentions("tools")) capabilities.push_back("tools");
     if (mentions("enable_thinking") || mentions("reasoning_effort")) capabilities.push_back("thinking");
     const auto key = [&](const char* name) { return fmt::format("{}.{}", config.architecture, name); };
-    call.exchange->send(
-        {.body = to_string(Json{{"modelfile", ""},
-                                {"parameters", fmt::format("temperature {}\ntop_k {}\ntop_p {}\nmin_p {}",
-                                                           s.temperature, s.top_k, s.top_p, s.min_p)},
-                                {"template", source},
-                                {"details", details(model.loaded.get())},
-                                {"model_info",
-                                 {{"general.architecture", config.architecture},
-                                  {key("context_length"), chat.n_ctx()},
-                                  {key("embedding_length"), config.dim},
-                                  {key("block_count"), config.n_layers},
-                                  {key("attention.head_count"), config.n_heads},
-                                  {key("attention.head_count_kv"), config.n_kv_heads},
-                                  {key("vocab_size"), config.vocab_size}}},
-                                {"capabilities", std::move(capabilities)},
-                                {"modified_at", time_text(model.served->load_time)}})});
+    Json body = {{"modelfile", ""},
+                 {"parameters", fmt::format("temperature {}\ntop_k {}\ntop_p {}\nmin_p {}", s.temperature,
+                                            s.top_k, s.top_p, s.min_p)},
+                 {"template", source},
+                 {"details", details(model.loaded.get())},
+                 {"model_info",
+                  {{"general.architecture", config.architecture},
+                   {key("context_length"), chat.n_ctx()},
+                   {key("embedding_length"), config.dim},
+                   {key("block_count"), config.n_layers},
+                   {key("attention.head_count"), config.n_heads},
+                   {key("attention.head_count_kv"), config.n_kv_heads},
+                   {key("vocab_size"), config.vocab_size}}},
+                 {"capabilities", std::move(capabilities)},
+                 {"modified_at", time_text(model.served->load_time)}};
+    if (!call.warnings.empty()) body["warnings"] = call.warnings;
+    call.exchange->send({.body = to_string(body)});
 }
 
 }  // namespace smelt

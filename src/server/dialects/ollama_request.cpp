@@ -1,9 +1,9 @@
-// Calls have no ids in this dialect: a result belongs to the first call of its name without one.
+// Clients that give no ids mean the order: a result belongs to the first call of its name without one.
 #include "server/dialects/ollama_request.h"
 
-#include <deque>
-
-#include "server/dialects/conversation.h"
+#include "server/dialects/openai_messages.h"
+#include "server/dialects/openai_request.h"
+#include "server/dialects/sampling_fields.h"
 #include "server/dialects/schema_checks.h"
 
 namespace smelt {
@@ -14,89 +14,105 @@ using enum FieldType;
 constexpr int64_t max_count = std::numeric_limits<int32_t>::max();
 constexpr std::string_view efforts[] = {"low", "medium", "high"};
 
-// Calls without a result yet, of a conversation up to a message.
-class OpenCalls {
+class OllamaMessages {
  public:
-    std::string add(std::string name) {
-        calls_.push_back({fmt::format("call_{}", n_++), std::move(name)});
-        return calls_.back().id;
-    }
-    // None: there is no such call.
-    std::optional<std::string> take(const Json& m) {
-        const auto name = get<std::string>(m, "tool_name");
-        const auto it = std::ranges::find_if(calls_, [&](const Call& c) { return !name || c.name == *name; });
-        if (it == calls_.end()) return std::nullopt;
-        std::string id = it->id;
-        calls_.erase(it);
-        return id;
+    std::vector<Message> read(const std::string& param, const Json& v) {
+        if (!v.is_array()) wrong_type(param, "an array of messages", v);
+        if (v.size() > max_messages) wrong_value(param, fmt::format("at most {} messages", max_messages), v);
+        std::vector<Message> messages;
+        for (size_t i = 0; i < v.size(); ++i) {
+            calls_.begin_message();
+            messages.push_back(read_message(fmt::format("{}[{}]", param, i), v[i]));
+        }
+        sort_results(messages);
+        return messages;
     }
 
  private:
-    struct Call {
-        std::string id, name;
-    };
-    std::deque<Call> calls_;
-    int n_ = 0;
-};
-
-void check_ollama_calls(const std::string& param, const Json& calls, OpenCalls& open) {
-    if (!calls.is_array()) wrong_type(param, "an array of calls", calls);
-    for (size_t i = 0; i < calls.size(); ++i) {
-        const std::string at = fmt::format("{}[{}]", param, i);
-        check_object(at, calls[i]);
-        const Json& function = need_member(at, calls[i], "function");
-        check_object(at + ".function", function);
-        const std::string& name = need_string(at + ".function", function, "name");
-        if (name.empty()) wrong_value(at + ".function.name", "a name", function["name"]);
-        if (const Json* arguments = find_member(function, "arguments")) {
-            check_object(at + ".function.arguments", *arguments);
-        }
-        open.add(name);
-    }
-}
-
-void check_ollama_messages(const std::string& param, const Json& v) {
-    if (!v.is_array()) wrong_type(param, "an array of messages", v);
-    if (v.size() > max_messages) wrong_value(param, fmt::format("at most {} messages", max_messages), v);
-    constexpr std::string_view roles[] = {"system", "user", "assistant", "tool"};
-    OpenCalls open;
-    for (size_t i = 0; i < v.size(); ++i) {
-        const std::string at = fmt::format("{}[{}]", param, i);
-        check_object(at, v[i]);
-        const std::string& role = need_string(at, v[i], "role");
+    Message read_message(const std::string& at, const Json& m) {
+        constexpr std::string_view roles[] = {"system", "developer", "user", "assistant", "tool"};
+        check_object(at, m);
+        const std::string& role = need_string(at, m, "role");
         check_choice(at + ".role", role, roles);
-        for (const char* text : {"content", "thinking", "tool_name"}) {
-            if (find_member(v[i], text) != nullptr) need_string(at, v[i], text);
+        for (const char* text : {"content", "thinking", "tool_name", "tool_call_id"}) {
+            if (find_member(m, text) != nullptr) need_string(at, m, text);
         }
-        const Json* images = find_member(v[i], "images");
+        const Json* images = find_member(m, "images");
         if (images != nullptr && !images->empty()) {
             throw bad_request("unsupported_content", at + ".images", "{}.images: the model sees text alone",
                               at);
         }
-        const Json* calls = find_member(v[i], "tool_calls");
-        if (calls != nullptr && role == "assistant") check_ollama_calls(at + ".tool_calls", *calls, open);
-        if (role == "tool" && !open.take(v[i])) {
-            throw bad_request("invalid_value", at, "{}: a result that no earlier call waits for", at);
+        Message message{.role = role == "user"        ? Role::user
+                                : role == "assistant" ? Role::assistant
+                                : role == "tool"      ? Role::tool
+                                                      : Role::system};
+        const auto content = get<std::string>(m, "content").value_or("");
+        if (message.role == Role::tool) {
+            message.parts.push_back(ResultPart{find_call(at, m), content});
+            return message;
+        }
+        if (message.role == Role::assistant) {
+            const auto thinking = get<std::string>(m, "thinking");
+            if (thinking && !thinking->empty()) message.parts.push_back(ReasoningPart{*thinking});
+        }
+        message.parts.push_back(TextPart{content});
+        if (const Json* calls = find_member(m, "tool_calls");
+            calls != nullptr && message.role == Role::assistant) {
+            read_calls(at + ".tool_calls", *calls, message);
+        }
+        return message;
+    }
+
+    void read_calls(const std::string& param, const Json& calls, Message& to) {
+        if (!calls.is_array()) wrong_type(param, "an array of calls", calls);
+        for (size_t i = 0; i < calls.size(); ++i) {
+            const std::string at = fmt::format("{}[{}]", param, i), in = at + ".function";
+            check_object(at, calls[i]);
+            const Json& function = need_member(at, calls[i], "function");
+            check_object(in, function);
+            const std::string& name = need_string(in, function, "name");
+            if (name.empty()) wrong_value(in + ".name", "a name", function["name"]);
+            const Json* id = find_member(calls[i], "id");
+            if (id != nullptr) check_string(at + ".id", *id, 256);
+            const Json* arguments = find_member(function, "arguments");
+            if (arguments != nullptr) check_object(in + ".arguments", *arguments);
+            to.parts.push_back(CallPart{calls_.add_call(id == nullptr ? "" : id->get<std::string>(), name),
+                                        name, arguments == nullptr ? Json::object() : *arguments});
         }
     }
+
+    size_t find_call(const std::string& at, const Json& m) {
+        CallBook::Result result{.id = get<std::string>(m, "tool_call_id"),
+                                .name = get<std::string>(m, "tool_name")};
+        if (result.id == "") result.id.reset();
+        const auto call = calls_.find_call(result);
+        if (!call) throw bad_request("invalid_value", at, "{}: a result that no earlier call waits for", at);
+        return *call;
+    }
+
+    CallBook calls_;
+};
+
+std::string_view ollama_spelling(const SamplingParam& p) {
+    return p.ollama;
 }
 
-const std::vector<Field> option_fields = {
-    {.name = "num_predict", .type = integer, .doc = "", .min = -2, .max = max_count},
-    {.name = "temperature", .type = number, .doc = "", .min = 0, .max = 2},
-    {.name = "top_p", .type = number, .doc = "", .min = 0, .max = 1},
-    {.name = "top_k", .type = integer, .doc = "", .min = -1, .max = max_count},
-    {.name = "min_p", .type = number, .doc = "", .min = 0, .max = 1},
-    {.name = "seed", .type = integer, .doc = ""},
-    {.name = "stop", .type = FieldType::stop, .doc = ""},
-    {.name = "repeat_penalty", .type = number, .doc = "", .min = 0, .max = 10},
-    {.name = "presence_penalty", .type = number, .doc = "", .min = -2, .max = 2},
-    {.name = "frequency_penalty", .type = number, .doc = "", .min = -2, .max = 2},
-};
+std::vector<Field> make_option_fields() {
+    std::vector<Field> fields = table_fields(ollama_spelling, Range::engine);
+    fields.push_back({.name = "num_predict", .type = integer, .doc = "", .min = -2, .max = max_count});
+    fields.push_back({.name = "seed", .type = integer, .doc = ""});
+    fields.push_back({.name = "stop", .type = FieldType::stop, .doc = ""});
+    return fields;
+}
+
+const std::vector<Field>& option_fields() {
+    static const std::vector<Field> fields = make_option_fields();
+    return fields;
+}
 
 void check_options(const std::string& param, const Json& v) {
     check_object(param, v);
-    check_fields(param + ".", v, option_fields);
+    check_fields(param + ".", v, option_fields());
 }
 
 // Some clients send an empty one for none.
@@ -110,17 +126,16 @@ void check_think(const std::string& param, const Json& v) {
 }
 
 void check_keep_alive(const std::string& param, const Json& v) {
-    if (!v.is_string() && !v.is_number()) wrong_type(param, "a duration or a number of seconds", v);
+    if (v.is_structured()) wrong_type(param, "a duration or a number of seconds", v);
 }
 
-const CompoundType messages_type = {
-    .description = "array of {role, content, thinking, tool_calls, tool_name}",
-    .check = check_ollama_messages,
+const CompoundType ollama_messages_type = {
+    .description = "array of {role, content, thinking, tool_calls, tool_name, tool_call_id}",
     .openapi = R"({"type": "array", "items": {"type": "object", "required": ["role"]}})"};
 const CompoundType options_type = {
     .description =
-        "object of num_predict, temperature, top_p, top_k, min_p, seed, stop, repeat_penalty, "
-        "presence_penalty, frequency_penalty",
+        "object of num_predict, seed, stop, temperature, top_k, top_p, min_p, typical_p, repeat_penalty, "
+        "repeat_last_n, presence_penalty, frequency_penalty",
     .check = check_options,
     .openapi = R"({"type": "object"})"};
 const CompoundType format_type = {
@@ -149,7 +164,8 @@ std::vector<Field> with_common(std::vector<Field> fields) {
          {.name = "options",
           .type = compound,
           .doc =
-              "Sampling; what is not given is the model's. Others are ignored: the context is the server's.",
+              "Sampling; what is not given is the model's. Others are ignored with a warning: the context is "
+              "the server's.",
           .compound = &options_type},
          {.name = "think",
           .type = compound,
@@ -162,28 +178,43 @@ std::vector<Field> with_common(std::vector<Field> fields) {
     return fields;
 }
 
-// What both kinds of request have.
-Json common(const Json& body) {
-    Json chat = Json::object();
-    chat["model"] = ollama_name(get<std::string>(body, "model").value_or(""));
-    const Json options = get<Json>(body, "options").value_or(Json::object());
-    for (const char* same : {"temperature", "top_p", "top_k", "min_p", "seed", "stop", "presence_penalty",
-                             "frequency_penalty"}) {
-        if (const Json* v = find_member(options, same)) chat[same] = *v;
+void read_options(const Json& options, ChatRequest& to) {
+    GenerateOptions& o = to.options;
+    read_sampling_table(options, ollama_spelling, to.sampling);
+    if (const auto seed = get<int64_t>(options, "seed")) o.sampling.seed = static_cast<uint64_t>(*seed);
+    if (const auto stop = get<Json>(options, "stop")) {
+        o.stop =
+            stop->is_string() ? std::vector{stop->get<std::string>()} : stop->get<std::vector<std::string>>();
     }
-    if (const Json* v = find_member(options, "repeat_penalty")) chat["repetition_penalty"] = *v;
-    if (const auto n = get<int>(options, "num_predict"); n && *n >= 0) chat["max_tokens"] = *n;
+    // -2, "until the context is full", is what -1 is here.
+    o.max_tokens = std::max(-1, get<int>(options, "num_predict").value_or(-1));
+    for (const std::string& name : unknown_fields("options.", options, option_fields())) {
+        if (to.warnings.size() < 32) to.warnings.push_back(name + ": not used here");
+    }
+}
+
+void read_format(const Json& body, ChatRequest& to) {
     const Json* format = find_member(body, "format");
-    if (format != nullptr && format->is_object()) {
-        chat["response_format"] = {{"type", "json_object"}, {"schema", *format}};
-    } else if (format != nullptr && *format == "json") {
-        chat["response_format"] = {{"type", "json_object"}};
-    }
+    if (format == nullptr || *format == "") return;
+    to.bound = {format->is_object() ? GrammarSpec::json_schema(*format) : GrammarSpec::json_object(),
+                "format"};
+}
+
+void read_think(const Json& body, ChatRequest& to) {
     const Json* think = find_member(body, "think");
-    if (think == nullptr) return chat;
-    chat["chat_template_kwargs"] = {{"enable_thinking", think->is_string() || think->get<bool>()}};
-    if (think->is_string()) chat["reasoning_effort"] = *think;
-    return chat;
+    if (think == nullptr) return;
+    to.thinking = think->is_string() || think->get<bool>();
+    if (think->is_string()) to.template_kwargs = {{"reasoning_effort", *think}};
+}
+
+// What both kinds of request have.
+ChatRequest read_common(const Json& body) {
+    ChatRequest r;
+    r.model = ollama_name(get<std::string>(body, "model").value_or(""));
+    if (const Json* options = find_member(body, "options")) read_options(*options, r);
+    read_format(body, r);
+    read_think(body, r);
+    return r;
 }
 
 }  // namespace
@@ -198,7 +229,7 @@ const RequestSchema ollama_chat_schema = {
                            {.name = "messages",
                             .type = compound,
                             .doc = "The conversation; empty: the model is only loaded.",
-                            .compound = &messages_type},
+                            .compound = &ollama_messages_type},
                            {.name = "tools",
                             .type = compound,
                             .doc = "Functions that the model may call.",
@@ -234,33 +265,33 @@ std::string ollama_name(const std::string& model) {
     return model.ends_with(latest) ? model.substr(0, model.size() - latest.size()) : model;
 }
 
-Json from_ollama_chat(const Json& body) {
-    Json chat = common(body);
-    if (const Json* tools = find_member(body, "tools")) chat["tools"] = *tools;
-    Json messages = Json::array();
-    OpenCalls open;
-    for (const Json& m : get<Json>(body, "messages").value_or(Json::array())) {
-        Json message = {{"role", m["role"]}, {"content", get<std::string>(m, "content").value_or("")}};
-        if (const auto thinking = get<std::string>(m, "thinking")) message["reasoning_content"] = *thinking;
-        if (m["role"] == "tool") message["tool_call_id"] = *open.take(m);
-        const Json* calls = m["role"] == "assistant" ? find_member(m, "tool_calls") : nullptr;
-        for (const Json& call : calls == nullptr ? Json::array() : *calls) {
-            const std::string id = open.add(call["function"]["name"]);
-            message["tool_calls"].push_back({{"id", id}, {"function", call["function"]}});
-        }
-        messages.push_back(std::move(message));
+ChatRequest read_ollama_chat(const Json& body) {
+    ChatRequest r = read_common(body);
+    if (const Json* messages = find_member(body, "messages")) {
+        r.messages = OllamaMessages().read("messages", *messages);
     }
-    chat["messages"] = std::move(messages);
-    return chat;
+    if (const Json* tools = find_member(body, "tools")) r.tools = read_tool_rules({{"tools", *tools}});
+    if (r.messages.empty()) return r;
+    // A last message of the assistant's is the beginning of the answer.
+    const Message& last = r.messages.back();
+    r.continues = last.role == Role::assistant && !last.has_calls();
+    r.add_generation_prompt = !r.continues;
+    return r;
 }
 
-Json from_ollama_generate(const Json& body) {
-    Json question = common(body);
-    question["prompt"] = get<std::string>(body, "prompt").value_or("");
-    for (const char* same : {"system", "raw"}) {
-        if (const Json* v = find_member(body, same)) question[same] = *v;
+ChatRequest read_ollama_question(const Json& body) {
+    ChatRequest r = read_common(body);
+    r.param = "prompt";
+    const auto prompt = get<std::string>(body, "prompt").value_or("");
+    if (prompt.empty()) return r;
+    if (get<bool>(body, "raw").value_or(false)) {
+        r.plain = prompt;
+        return r;
     }
-    return question;
+    const auto system = get<std::string>(body, "system").value_or("");
+    if (!system.empty()) r.messages.push_back({.role = Role::system, .parts = {TextPart{system}}});
+    r.messages.push_back({.role = Role::user, .parts = {TextPart{prompt}}});
+    return r;
 }
 
 }  // namespace smelt

@@ -1,18 +1,17 @@
 // An answer in OpenAI's words: chat completions and completions, whole or as events.
 #pragma once
 
-#include "server/dialects/read_request.h"
-#include "server/routes.h"
+#include "server/dialects/answer.h"
 
 namespace smelt {
 
-struct OpenAiRequest {
-    bool chat = true, stream = false, include_usage = false;
+struct OpenAiWords {
+    bool chat = true, include_usage = false;
     bool logprobs = false, echo = false;
-    std::vector<JobSpec> jobs;  // one a prompt, each with the same n
+    bool prompt_logprobs = false;  // vLLM's, which the answer has apart from its own
+    bool older_calls = false;      // function_call in place of tool_calls
 };
 
-// Starts the jobs; the rest happens by itself. On the I/O thread. Throws RequestError.
-void start_openai_answer(ServerContext& server, std::shared_ptr<Exchange> exchange, OpenAiRequest request);
+void start_openai_answer(const Call& call, std::vector<JobSpec> jobs, bool stream, OpenAiWords words);
 
 }  // namespace smelt

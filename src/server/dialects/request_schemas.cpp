@@ -1,5 +1,7 @@
 // The fields of every request. A field that is not here does not reach the engine.
 #include "server/dialects/constraints.h"
+#include "server/dialects/openai_messages.h"
+#include "server/dialects/sampling_fields.h"
 
 namespace smelt {
 
@@ -19,48 +21,20 @@ const Field stream_field = {.name = "stream",
                             .doc = "Send the answer as server-sent events while it is made.",
                             .fallback = "false"};
 
-// How tokens are drawn and when an answer ends; the same in every dialect.
+// How tokens are drawn and when an answer ends, in the dialects of OpenAI's kind.
 std::vector<Field> sampling_fields() {
-    return {
-        {.name = "temperature",
-         .type = number,
-         .doc = "0: always the likeliest token. Default: the model's.",
-         .min = 0,
-         .max = 2},
-        {.name = "top_p",
-         .type = number,
-         .doc = "Draw from the likeliest tokens with this probability together. Default: the model's.",
-         .min = 0,
-         .max = 1},
-        {.name = "top_k",
-         .type = integer,
-         .doc = "Draw from this many likeliest tokens; 0 or -1: all. Default: the model's.",
-         .min = -1,
-         .max = max_count},
-        {.name = "min_p",
-         .type = number,
-         .doc = "Leave out tokens below this part of the likeliest's probability. Default: the model's.",
-         .min = 0,
-         .max = 1},
+    std::vector<Field> fields = table_fields([](const SamplingParam& p) { return p.name; }, Range::openai);
+    for (const SamplingParam& p : sampling_table()) {
+        if (p.also.empty()) continue;
+        fields.push_back(table_field(p, p.also, Range::openai));
+        fields.back().doc = "llama.cpp's name of repetition_penalty.";
+    }
+    const Field others[] = {
         {.name = "seed", .type = integer, .doc = "Same seed, same answer."},
         {.name = "stop", .type = FieldType::stop, .doc = "The answer ends before the first of these."},
-        {.name = "presence_penalty",
-         .type = number,
-         .doc = "Subtracted once from the logit of what the answer has.",
-         .min = -2,
-         .max = 2,
-         .fallback = "0"},
-        {.name = "frequency_penalty",
-         .type = number,
-         .doc = "Subtracted for each time the answer has it.",
-         .min = -2,
-         .max = 2,
-         .fallback = "0"},
-        {.name = "repetition_penalty",
-         .type = number,
-         .doc = "Divides the logits of what prompt and answer have; 1: none. Above 0.",
-         .min = 0,
-         .max = 10},
+        {.name = "stop_token_ids",
+         .type = token_ids,
+         .doc = "The answer ends before the first of these, as before the model's own end of turn."},
         {.name = "logit_bias", .type = FieldType::logit_bias, .doc = "Added to the logits of these tokens."},
         {.name = "n",
          .type = integer,
@@ -70,8 +44,9 @@ std::vector<Field> sampling_fields() {
          .fallback = "1"},
         {.name = "best_of",
          .type = integer,
-         .doc = "So many answers are made, and the n likeliest a token are told when all have ended. "
-                "Default: n.",
+         .doc =
+             "Generates this many answers and returns the n with the highest mean log-probability, when all "
+             "have ended. Default: n.",
          .min = 1,
          .max = 16},
         {.name = "use_beam_search",
@@ -81,58 +56,9 @@ std::vector<Field> sampling_fields() {
         {.name = "length_penalty",
          .type = number,
          .doc = "Of beam search: an answer's score is divided by its tokens to this power.",
-         .min = -10,
-         .max = 10,
+         .low = -10,
+         .high = 10,
          .fallback = "1"},
-        {.name = "typical_p",
-         .type = number,
-         .doc = "Locally typical sampling: of the tokens nearest to the expected information those with this "
-                "probability together; 1: off.",
-         .min = 0,
-         .max = 1,
-         .fallback = "1"},
-        {.name = "top_n_sigma",
-         .type = number,
-         .doc = "Leave out logits so many standard deviations below the largest; 0 or less: off.",
-         .min = -1,
-         .max = 1000,
-         .fallback = "0"},
-        {.name = "xtc_probability",
-         .type = number,
-         .doc = "XTC: how often all likely tokens but the least likely of them are left out.",
-         .min = 0,
-         .max = 1,
-         .fallback = "0"},
-        {.name = "xtc_threshold",
-         .type = number,
-         .doc = "XTC: what likely means.",
-         .min = 0,
-         .max = 1,
-         .fallback = "0.1"},
-        {.name = "dry_multiplier",
-         .type = number,
-         .doc = "DRY: how strongly tokens are kept from lengthening a repetition; 0: off.",
-         .min = 0,
-         .max = 100,
-         .fallback = "0"},
-        {.name = "dry_base",
-         .type = number,
-         .doc = "DRY: growth of the penalty a token of repetition. 1 or more.",
-         .min = 1,
-         .max = 100,
-         .fallback = "1.75"},
-        {.name = "dry_allowed_length",
-         .type = integer,
-         .doc = "DRY: repetitions up to this many tokens cost nothing.",
-         .min = 0,
-         .max = max_count,
-         .fallback = "2"},
-        {.name = "dry_penalty_last_n",
-         .type = integer,
-         .doc = "DRY: tokens that are searched for repetitions; -1: all.",
-         .min = -1,
-         .max = max_count,
-         .fallback = "-1"},
         {.name = "dry_sequence_breakers",
          .type = FieldType::stop,
          .doc = "DRY: no repetition goes across these. Default: line break, colon, quote, asterisk."},
@@ -161,7 +87,47 @@ std::vector<Field> sampling_fields() {
          .max_length = 256},
         {.name = "user", .type = string, .doc = "Accepted and not used.", .max_length = 512},
     };
+    fields.insert(fields.end(), std::begin(others), std::end(others));
+    return fields;
 }
+
+// How many tokens: OpenAI's two names and llama.cpp's; -1 is "no limit" for many clients.
+Field max_tokens_field(std::string_view name, std::string_view doc) {
+    return {.name = name, .type = integer, .doc = doc, .min = 1, .max = max_count, .or_minus_one = true};
+}
+
+const Field enable_thinking_field = {
+    .name = "enable_thinking",
+    .type = boolean,
+    .doc = "Whether the model thinks first. Default: as its template has it."};
+const Field template_kwargs_field = {.name = "chat_template_kwargs",
+                                     .type = template_kwargs,
+                                     .doc = "Variables for the model's template, such as enable_thinking."};
+const Field effort_field = {.name = "reasoning_effort",
+                            .type = string,
+                            .doc = "none turns thinking off; the others are for the template.",
+                            .choices = {"none", "minimal", "low", "medium", "high", "xhigh"}};
+const Field thinking_budget_field = {.name = "thinking_token_budget",
+                                     .type = integer,
+                                     .doc = "The model thinks this many tokens at most, then answers.",
+                                     .min = 0,
+                                     .max = max_count};
+const std::vector<Field> continuation_fields = {
+    {.name = "continue_final_message",
+     .type = boolean,
+     .doc =
+         "Go on with the last message, the assistant's, in place of a new one. Default: true where the last "
+         "message is the assistant's and add_generation_prompt is not given."},
+    {.name = "add_generation_prompt",
+     .type = boolean,
+     .doc = "End with the beginning of an answer; true closes a last message of the assistant's."}};
+const Field prompt_logprobs_field = {.name = "prompt_logprobs",
+                                     .type = integer,
+                                     .doc =
+                                         "Log-probabilities of the prompt's tokens, and of this many "
+                                         "likeliest at each place, as vLLM gives them.",
+                                     .min = 0,
+                                     .max = 20};
 
 std::vector<Field> join(std::vector<Field> a, const std::vector<Field>& b) {
     a.insert(a.end(), b.begin(), b.end());
@@ -180,13 +146,13 @@ const std::vector<Field> tool_fields = {
      .compound = &tool_choice_type},
     {.name = "parallel_tool_calls",
      .type = boolean,
-     .doc = "false: the answer ends behind its first call.",
+     .doc = "false: the answer ends after its first call.",
      .fallback = "true"},
-    {.name = "functions", .type = unsupported, .doc = "Not supported."},
+    {.name = "functions", .type = compound, .doc = "The older name of tools.", .compound = &functions_type},
     {.name = "function_call",
-     .type = unsupported,
-     .doc = "Not supported.",
-     .choices = {"\"none\"", "\"auto\""}},
+     .type = compound,
+     .doc = "The older name of tool_choice.",
+     .compound = &function_call_type},
     {.name = "chat_template",
      .type = unsupported,
      .doc = "Templates come with the model, never with a request."},
@@ -196,48 +162,37 @@ const std::vector<Field> tool_fields = {
 
 const RequestSchema chat_schema = {
     .name = "ChatCompletionRequest",
-    .fields = join(join({model_field,
-                         {.name = "messages",
-                          .type = messages,
-                          .doc = "The conversation: text, or arrays of text parts.",
-                          .required = true},
-                         {.name = "max_completion_tokens",
-                          .type = integer,
-                          .doc = "Tokens of the answer at most. Default: until the context is full.",
-                          .min = 1,
-                          .max = max_count},
-                         {.name = "max_tokens",
-                          .type = integer,
-                          .doc = "The older name of max_completion_tokens.",
-                          .min = 1,
-                          .max = max_count},
-                         stream_field,
-                         {.name = "stream_options",
-                          .type = stream_options,
-                          .doc = "include_usage: a last event with token counts."},
-                         {.name = "logprobs",
-                          .type = boolean,
-                          .doc = "Log-probabilities of the answer's tokens.",
-                          .fallback = "false"},
-                         {.name = "top_logprobs",
-                          .type = integer,
-                          .doc = "And of this many likeliest tokens at each place; needs logprobs.",
-                          .min = 0,
-                          .max = 20},
-                         {.name = "chat_template_kwargs",
-                          .type = template_kwargs,
-                          .doc = "Variables for the model's template, such as enable_thinking."},
-                         {.name = "reasoning_effort",
-                          .type = string,
-                          .doc = "none turns thinking off; the others are for the template.",
-                          .choices = {"none", "minimal", "low", "medium", "high", "xhigh"}},
-                         {.name = "thinking_token_budget",
-                          .type = integer,
-                          .doc = "The model thinks so many tokens at most, then answers.",
-                          .min = 0,
-                          .max = max_count}},
-                        sampling_fields()),
-                   join(tool_fields, constraint_fields())),
+    .fields = join(
+        join({model_field,
+              {.name = "messages",
+               .type = compound,
+               .doc = "The conversation: text, or arrays of text parts.",
+               .required = true,
+               .compound = &messages_type},
+              max_tokens_field("max_completion_tokens",
+                               "Tokens of the answer at most. Default and -1: until the context is full."),
+              max_tokens_field("max_tokens", "The older name of max_completion_tokens."),
+              max_tokens_field("n_predict", "llama.cpp's name of max_completion_tokens."),
+              stream_field,
+              {.name = "stream_options",
+               .type = stream_options,
+               .doc = "include_usage: a last event with token counts."},
+              {.name = "logprobs",
+               .type = boolean,
+               .doc = "Log-probabilities of the answer's tokens.",
+               .fallback = "false"},
+              {.name = "top_logprobs",
+               .type = integer,
+               .doc = "And of this many likeliest tokens at each place; needs logprobs.",
+               .min = 0,
+               .max = 20},
+              prompt_logprobs_field,
+              template_kwargs_field,
+              enable_thinking_field,
+              effort_field,
+              thinking_budget_field},
+             join(continuation_fields, sampling_fields())),
+        join(tool_fields, constraint_fields())),
     .example = R"({"messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0})"};
 
 const RequestSchema completion_schema = {
@@ -250,10 +205,16 @@ const RequestSchema completion_schema = {
           .required = true},
          {.name = "max_tokens",
           .type = integer,
-          .doc = "Tokens of the answer at most; 0: none.",
-          .min = 0,
+          .doc = "Tokens of the answer at most; 0: none; -1: until the context is full.",
+          .min = -1,
           .max = max_count,
           .fallback = "16"},
+         {.name = "n_predict",
+          .type = integer,
+          .doc = "llama.cpp's name of max_tokens.",
+          .min = -1,
+          .max = max_count},
+         prompt_logprobs_field,
          stream_field,
          {.name = "stream_options",
           .type = stream_options,
@@ -272,46 +233,62 @@ const RequestSchema completion_schema = {
 
 const RequestSchema generate_schema = {
     .name = "GenerateRequest",
-    .fields =
-        join({model_field,
-              {.name = "prompt",
-               .type = string,
-               .doc = "What is asked; the model's chat template is put around it.",
-               .required = true},
-              {.name = "system", .type = string, .doc = "System message."},
-              {.name = "raw",
-               .type = boolean,
-               .doc = "Go on from the prompt as it is, without a template.",
-               .fallback = "false"},
-              {.name = "max_tokens",
-               .type = integer,
-               .doc = "Tokens of the answer at most. More than 200 and model auto: the most efficient model.",
-               .min = 0,
-               .max = max_count,
-               .fallback = "100"},
-              stream_field,
-              {.name = "chat_template_kwargs",
-               .type = template_kwargs,
-               .doc = "Variables for the model's template, such as enable_thinking."}},
-             join(sampling_fields(), constraint_fields())),
+    .fields = join(
+        {model_field,
+         {.name = "prompt",
+          .type = string,
+          .doc = "What is asked; the model's chat template is put around it.",
+          .required = true},
+         {.name = "system", .type = string, .doc = "System message."},
+         {.name = "raw",
+          .type = boolean,
+          .doc = "Go on from the prompt as it is, without a template.",
+          .fallback = "false"},
+         {.name = "max_tokens",
+          .type = integer,
+          .doc = "Tokens of the answer at most; -1: until the context is full. More than 200 and model auto: "
+                 "the most efficient model.",
+          .min = -1,
+          .max = max_count,
+          .fallback = "100"},
+         {.name = "n_predict",
+          .type = integer,
+          .doc = "llama.cpp's name of max_tokens.",
+          .min = -1,
+          .max = max_count},
+         stream_field,
+         template_kwargs_field,
+         enable_thinking_field,
+         effort_field,
+         thinking_budget_field},
+        join(sampling_fields(), constraint_fields())),
     .example = R"({"prompt": "What is 12 + 30?", "max_tokens": 50, "priority": "speed"})"};
+
+namespace {
+
+// What a conversation looks like to the model, and nothing of its answer.
+const std::vector<Field> conversation_fields = join(
+    join({template_kwargs_field, enable_thinking_field, effort_field}, continuation_fields), tool_fields);
+
+}  // namespace
 
 const RequestSchema tokenize_schema = {
     .name = "TokenizeRequest",
-    .fields = {model_field,
-               {.name = "content", .type = string, .doc = "Text. Either this or messages."},
-               {.name = "messages",
-                .type = messages,
-                .doc = "A conversation; the model's template is applied."},
-               tools_field,
-               {.name = "add_special",
-                .type = boolean,
-                .doc = "With the tokens that the vocabulary puts around a text.",
-                .fallback = "false"},
-               {.name = "with_pieces",
-                .type = boolean,
-                .doc = "The text of each token as well.",
-                .fallback = "false"}},
+    .fields = join({model_field,
+                    {.name = "content", .type = string, .doc = "Text. Either this or messages."},
+                    {.name = "messages",
+                     .type = compound,
+                     .doc = "A conversation; the model's template is applied.",
+                     .compound = &messages_type},
+                    {.name = "add_special",
+                     .type = boolean,
+                     .doc = "With the tokens that the vocabulary puts around a text.",
+                     .fallback = "false"},
+                    {.name = "with_pieces",
+                     .type = boolean,
+                     .doc = "The text of each token as well.",
+                     .fallback = "false"}},
+                   conversation_fields),
     .example = R"({"content": "Hello world", "with_pieces": true})"};
 
 const RequestSchema detokenize_schema = {
@@ -319,19 +296,15 @@ const RequestSchema detokenize_schema = {
     .fields = {model_field, {.name = "tokens", .type = token_ids, .doc = "Token ids.", .required = true}},
     .example = R"({"tokens": [100, 200, 300]})"};
 
-const RequestSchema template_schema = {
-    .name = "ApplyTemplateRequest",
-    .fields = {model_field,
-               {.name = "messages", .type = messages, .doc = "The conversation.", .required = true},
-               tools_field,
-               {.name = "chat_template_kwargs",
-                .type = template_kwargs,
-                .doc = "Variables for the template."},
-               {.name = "add_generation_prompt",
-                .type = boolean,
-                .doc = "End with the beginning of an answer.",
-                .fallback = "true"}},
-    .example = R"({"messages": [{"role": "user", "content": "Hello"}]})"};
+const RequestSchema template_schema = {.name = "ApplyTemplateRequest",
+                                       .fields = join({model_field,
+                                                       {.name = "messages",
+                                                        .type = compound,
+                                                        .doc = "The conversation.",
+                                                        .required = true,
+                                                        .compound = &messages_type}},
+                                                      conversation_fields),
+                                       .example = R"({"messages": [{"role": "user", "content": "Hello"}]})"};
 
 const RequestSchema load_schema = {.name = "LoadRequest",
                                    .fields = {{.name = "name",

@@ -1,5 +1,6 @@
 // OpenAI's Responses API: POST /v1/responses. Nothing is kept: each request brings its conversation.
-#include "server/dialects/chat_answer.h"
+#include "server/dialects/answer.h"
+#include "server/dialects/make_job.h"
 #include "server/dialects/responses_request.h"
 #include "server/dialects/schema_checks.h"
 
@@ -47,6 +48,7 @@ struct OpenItem {
 // What the answer repeats of its request.
 struct Asked {
     Json body;
+    Json tools;  // those that were offered to the model
     float temperature = 0, top_p = 0;
 };
 
@@ -72,10 +74,10 @@ class ResponsesAnswer final : public ChatAnswer {
         }
     }
 
-    void end(const AnswerEnd& end) override {
-        const bool cut = end.reason == "length";
+    void end() override {
+        const bool cut = ending().reason == "length";
         close(cut ? "incomplete" : "completed");
-        event(cut ? "response.incomplete" : "response.completed", {{"response", whole_response(end)}});
+        event(cut ? "response.incomplete" : "response.completed", {{"response", whole_response()}});
     }
 
     void fail(const ApiError& error) override {
@@ -85,7 +87,7 @@ class ResponsesAnswer final : public ChatAnswer {
         event("response.failed", {{"response", std::move(body)}});
     }
 
-    Json whole(const AnswerEnd& end) override {
+    Json whole() override {
         const auto add_item = [&](Kind kind, const char* prefix, const std::string& text,
                                   const ToolCallText& call) {
             items_.push_back(OpenItem{kind, random_id(prefix), text, call}.json(true, "completed"));
@@ -93,20 +95,20 @@ class ResponsesAnswer final : public ChatAnswer {
         if (!thinking().empty()) add_item(Kind::reasoning, "rs_", thinking(), {});
         if (!text().empty()) add_item(Kind::message, "msg_", text(), {});
         for (const ToolCallText& c : calls().all()) add_item(Kind::call, "fc_", c.arguments, c);
-        if (end.reason == "length" && !items_.empty()) items_.back()["status"] = "incomplete";
-        return whole_response(end);
+        if (ending().reason == "length" && !items_.empty()) items_.back()["status"] = "incomplete";
+        return whole_response();
     }
 
-    Json whole_response(const AnswerEnd& end) const {
-        const FinishEvent& f = end.finish;
-        const bool cut = end.reason == "length";
+    Json whole_response() const {
+        const FinishEvent& f = ending().finish;
+        const bool cut = ending().reason == "length";
         Json body = response(cut ? "incomplete" : "completed");
         if (cut) body["incomplete_details"] = {{"reason", "max_output_tokens"}};
         body["usage"] = {
             {"input_tokens", f.n_prompt},
             {"input_tokens_details", {{"cached_tokens", f.n_cached_prompt}, {"cache_write_tokens", 0}}},
             {"output_tokens", f.n_generated},
-            {"output_tokens_details", {{"reasoning_tokens", n_thinking_tokens()}}},
+            {"output_tokens_details", {{"reasoning_tokens", ending().n_thinking}}},
             {"total_tokens", f.n_prompt + f.n_generated}};
         return body;
     }
@@ -118,31 +120,33 @@ class ResponsesAnswer final : public ChatAnswer {
         };
         Json reasoning = {{"effort", nullptr}, {"summary", nullptr}};
         reasoning.update(asked("reasoning", Json::object()));
-        return {{"id", id_},
-                {"object", "response"},
-                {"created_at", created_},
-                {"status", status},
-                {"background", false},
-                {"error", nullptr},
-                {"incomplete_details", nullptr},
-                {"instructions", asked("instructions", nullptr)},
-                {"max_output_tokens", asked("max_output_tokens", nullptr)},
-                {"max_tool_calls", nullptr},
-                {"model", model()},
-                {"output", items_},
-                {"parallel_tool_calls", asked("parallel_tool_calls", true)},
-                {"previous_response_id", nullptr},
-                {"reasoning", std::move(reasoning)},
-                {"service_tier", asked("service_tier", "default")},
-                {"store", false},
-                {"temperature", asked("temperature", asked_.temperature)},
-                {"text", asked("text", {{"format", {{"type", "text"}}}})},
-                {"tool_choice", asked("tool_choice", "auto")},
-                {"tools", asked("tools", Json::array())},
-                {"top_logprobs", 0},
-                {"top_p", asked("top_p", asked_.top_p)},
-                {"truncation", "disabled"},
-                {"metadata", asked("metadata", Json::object())}};
+        Json body = {{"id", id_},
+                     {"object", "response"},
+                     {"created_at", created_},
+                     {"status", status},
+                     {"background", false},
+                     {"error", nullptr},
+                     {"incomplete_details", nullptr},
+                     {"instructions", asked("instructions", nullptr)},
+                     {"max_output_tokens", asked("max_output_tokens", nullptr)},
+                     {"max_tool_calls", nullptr},
+                     {"model", model()},
+                     {"output", items_},
+                     {"parallel_tool_calls", asked("parallel_tool_calls", true)},
+                     {"previous_response_id", nullptr},
+                     {"reasoning", std::move(reasoning)},
+                     {"service_tier", asked("service_tier", "default")},
+                     {"store", false},
+                     {"temperature", asked("temperature", asked_.temperature)},
+                     {"text", asked("text", {{"format", {{"type", "text"}}}})},
+                     {"tool_choice", asked("tool_choice", "auto")},
+                     {"tools", asked_.tools},
+                     {"top_logprobs", 0},
+                     {"top_p", asked("top_p", asked_.top_p)},
+                     {"truncation", "disabled"},
+                     {"metadata", asked("metadata", Json::object())}};
+        add_warnings(body);
+        return body;
     }
 
     void event(const char* type, Json members) {
@@ -207,11 +211,19 @@ class ResponsesAnswer final : public ChatAnswer {
 }  // namespace
 
 void responses(Call& call) {
-    JobSpec job = make_chat_job(call.server, from_responses(call.body), call.key,
-                                {.answer = "text.format.schema", .parameters = "tools[{}].parameters"});
-    Asked asked{call.body, job.options.sampling.temperature, job.options.sampling.top_p};
-    start_chat_answer<ResponsesAnswer>(call, std::move(job), get<bool>(call.body, "stream").value_or(false),
-                                       ErrorStyle::openai, std::move(asked));
+    ChatRequest request = read_responses_request(call.body);
+    request.warnings.insert(request.warnings.begin(), call.warnings.begin(), call.warnings.end());
+    Asked asked{.body = call.body, .tools = Json::array()};
+    for (const Tool& t : request.tools.tools) {
+        asked.tools.push_back(t.function);
+        asked.tools.back()["type"] = "function";
+    }
+    JobSpec job = make_job(call.server, std::move(request), call.key, {.parameters = "tools[{}].parameters"});
+    asked.temperature = job.options.sampling.temperature;
+    asked.top_p = job.options.sampling.top_p;
+    start_answer<ResponsesAnswer>(call, one_job(std::move(job)),
+                                  get<bool>(call.body, "stream").value_or(false), ErrorStyle::openai,
+                                  std::move(asked));
 }
 
 }  // namespace smelt

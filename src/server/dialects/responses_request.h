@@ -1,11 +1,11 @@
-// Requests of OpenAI's Responses API in the form of chat completions.
+// Requests of OpenAI's Responses API, typed.
 #pragma once
 
-#include "server/dialects/schema.h"
+#include "chat/chat_request.h"
 
 namespace smelt {
 
-// Of a body that its schema accepted.
-Json from_responses(const Json& body);
+// Of a body that its schema accepted. Throws RequestError naming the place.
+ChatRequest read_responses_request(const Json& body);
 
 }  // namespace smelt

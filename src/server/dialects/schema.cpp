@@ -20,12 +20,12 @@ void check_ids(const std::string& param, const Json& v) {
     }
 }
 
-void check_prompt(const std::string& param, const Json& v) {
+void check_prompt(const std::string& param, const Json& v, size_t max_n) {
     if (v.is_string()) return;
     if (!v.is_array()) wrong_type(param, "a string, an array of strings or token ids", v);
     if (v.empty()) wrong_value(param, "something in the array", v);
     if (v[0].is_number()) return check_ids(param, v);
-    if (v.size() > max_prompts) wrong_value(param, fmt::format("at most {} prompts", max_prompts), v);
+    if (v.size() > max_n) wrong_value(param, fmt::format("at most {} of them", max_n), v);
     for (size_t i = 0; i < v.size(); ++i) {
         const std::string at = fmt::format("{}[{}]", param, i);
         if (v[i].is_string() && v[0].is_string()) continue;
@@ -94,16 +94,17 @@ void check_field(const std::string& param, const Field& f, const Json& v) {
         case FieldType::boolean:
             return check_boolean(param, v);
         case FieldType::integer:
+            if (f.or_minus_one && v.is_number() && v == -1) return;
             return check_integer(param, v, f.min, f.max);
         case FieldType::number:
-            return check_number(param, v, static_cast<double>(f.min), static_cast<double>(f.max));
+            return check_number(param, v, f.low, f.high);
         case FieldType::string:
             if (f.choices.empty()) return check_string(param, v, f.max_length);
             return check_choice(param, v, f.choices);
-        case FieldType::messages:
-            return check_messages(param, v);
         case FieldType::prompt:
-            return check_prompt(param, v);
+            return check_prompt(param, v, max_prompts);
+        case FieldType::texts:
+            return check_prompt(param, v, max_texts);
         case FieldType::stop:
             return check_stop(param, v);
         case FieldType::logit_bias:
@@ -118,7 +119,8 @@ void check_field(const std::string& param, const Field& f, const Json& v) {
         case FieldType::priority:
             return check_priority(param, v);
         case FieldType::compound:
-            return f.compound->check(param, v);
+            if (f.compound->check != nullptr) f.compound->check(param, v);
+            return;
         case FieldType::unsupported:
             if (v.is_array() && v.empty()) return;
             for (const std::string_view allowed : f.choices) {
@@ -232,20 +234,74 @@ void check_fields(const std::string& prefix, const Json& object, std::span<const
     }
 }
 
-void check_body(const Json& body, const RequestSchema& schema, bool strict) {
+namespace {
+
+// Without what people write otherwise: "maxTokens" is "max_tokens".
+std::string plain_name(std::string_view name) {
+    std::string plain;
+    for (const char c : name) {
+        if (c == '_' || c == '-') continue;
+        plain += c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+    }
+    return plain;
+}
+
+// Whether one letter added, left out, changed or swapped with the next makes b of a.
+bool is_one_edit(std::string_view a, std::string_view b) {
+    if (a.size() > b.size()) std::swap(a, b);
+    if (b.size() - a.size() > 1) return false;
+    const auto [in_a, in_b] = std::ranges::mismatch(a, b);
+    const std::string_view rest_a(in_a, a.end()), rest_b(in_b, b.end());
+    if (rest_a.size() < rest_b.size()) return rest_a == rest_b.substr(1);
+    if (rest_a.empty()) return false;  // the same
+    if (rest_a.substr(1) == rest_b.substr(1)) return true;
+    return rest_a.size() > 1 && rest_a[0] == rest_b[1] && rest_a[1] == rest_b[0] &&
+           rest_a.substr(2) == rest_b.substr(2);
+}
+
+// Fields of other servers that only look like a slip.
+constexpr std::string_view known_elsewhere[] = {"top_a"};
+
+}  // namespace
+
+std::string_view near_field(std::string_view name, std::span<const Field> fields) {
+    constexpr size_t long_enough = 4;  // shorter names are near too many others
+    if (std::ranges::find(known_elsewhere, name) != std::end(known_elsewhere)) return "";
+    for (const Field& f : fields) {
+        if (f.name.size() < long_enough || f.name == name) continue;
+        if (is_one_edit(name, f.name) || plain_name(name) == plain_name(f.name)) return f.name;
+    }
+    return "";
+}
+
+std::vector<std::string> unknown_fields(const std::string& prefix, const Json& object,
+                                        std::span<const Field> fields) {
+    std::vector<std::string> unknown;
+    for (const auto& [key, value] : object.items()) {
+        if (std::ranges::find(fields, key, &Field::name) != fields.end()) continue;
+        const std::string name = prefix + key.substr(0, 100);
+        if (const std::string_view near = near_field(key, fields); !near.empty()) {
+            throw bad_request("unknown_parameter", name, "{}: no such parameter; did you mean {}{}?", name,
+                              prefix, near);
+        }
+        unknown.push_back(name);
+    }
+    return unknown;
+}
+
+std::vector<std::string> check_body(const Json& body, const RequestSchema& schema, bool strict) {
+    constexpr size_t max_warnings = 32;
     if (!body.is_object()) {
         throw bad_request("invalid_json", "", "expected a JSON object as the request body, found {}",
                           found(body));
     }
     check_fields("", body, schema.fields);
-    if (!strict) return;
-    for (const auto& [key, value] : body.items()) {
-        const auto known = [&](const Field& f) { return f.name == key; };
-        if (std::ranges::none_of(schema.fields, known)) {
-            const std::string name = key.substr(0, 100);
-            throw bad_request("unknown_parameter", name, "{}: no such parameter", name);
-        }
+    std::vector<std::string> warnings;
+    for (const std::string& name : unknown_fields("", body, schema.fields)) {
+        if (strict) throw bad_request("unknown_parameter", name, "{}: no such parameter", name);
+        if (warnings.size() < max_warnings) warnings.push_back(name + ": no such parameter, ignored");
     }
+    return warnings;
 }
 
 std::string describe_type(const Field& f) {
@@ -254,14 +310,13 @@ std::string describe_type(const Field& f) {
             return "true or false";
         case FieldType::integer:
             if (f.max == std::numeric_limits<int64_t>::max()) return "integer";
-            return fmt::format("integer, {} to {}", f.min, f.max);
+            return fmt::format("integer, {} to {}{}", f.min, f.max, f.or_minus_one ? ", or -1" : "");
         case FieldType::number:
-            return fmt::format("number, {} to {}", f.min, f.max);
+            return fmt::format("number, {} to {}", f.low, f.high);
         case FieldType::string:
             return f.choices.empty() ? "string" : fmt::format("{}", fmt::join(f.choices, ", "));
-        case FieldType::messages:
-            return "array of {role, content}";
         case FieldType::prompt:
+        case FieldType::texts:
             return "string, strings, token ids, or arrays of token ids";
         case FieldType::stop:
             return fmt::format("string, or up to {} strings", max_stops);
@@ -293,27 +348,16 @@ Json openapi_type(const Field& f) {
         case FieldType::boolean:
             return {{"type", "boolean"}};
         case FieldType::integer:
-            return {{"type", "integer"}, {"minimum", f.min}, {"maximum", f.max}};
+            return {{"type", "integer"}, {"minimum", f.or_minus_one ? -1 : f.min}, {"maximum", f.max}};
         case FieldType::number:
-            return {{"type", "number"}, {"minimum", f.min}, {"maximum", f.max}};
+            return {{"type", "number"}, {"minimum", f.low}, {"maximum", f.high}};
         case FieldType::string: {
             Json type = text;
             for (const std::string_view c : f.choices) type["enum"].push_back(c);
             return type;
         }
-        case FieldType::messages:
-            return {
-                {"type", "array"},
-                {"minItems", 1},
-                {"maxItems", max_messages},
-                {"items",
-                 {{"type", "object"},
-                  {"required", {"role"}},
-                  {"properties",
-                   {{"role",
-                     {{"type", "string"}, {"enum", {"system", "developer", "user", "assistant", "tool"}}}},
-                    {"content", {{"description", "string, or array of {type: text, text}"}}}}}}}};
         case FieldType::prompt:
+        case FieldType::texts:
             return {{"oneOf", Json::array({text, texts, ids, {{"type", "array"}, {"items", ids}}})}};
         case FieldType::stop:
             return {{"oneOf", Json::array({text, texts})}};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "server/api_error.h"
 #include "server/dialects/schema.h"
@@ -26,12 +27,13 @@ const Json* find_member(const Json& object, const char* name);
 const Json& need_member(const std::string& param, const Json& object, const char* name);
 const std::string& need_string(const std::string& param, const Json& object, const char* name);
 
-// The members of an object that are fields; `prefix` stands before their names in errors.
+// The members of an object that are fields; `prefix` comes before their names in errors.
 void check_fields(const std::string& prefix, const Json& object, std::span<const Field> fields);
-
-// A JSON object as text, or one; what is blank counts as one without members.
-void check_arguments(const std::string& param, const Json& v);
-// Messages in OpenAI's form.
-void check_messages(const std::string& param, const Json& v);
+// The members that are no fields: those that look like a slip of one are refused, the others are returned.
+std::vector<std::string> unknown_fields(const std::string& prefix, const Json& object,
+                                        std::span<const Field> fields);
+// The name among the fields that an unknown one is a slip of: other case or underscores, or one letter added,
+// left out, other, or swapped with its neighbour. Empty: none.
+std::string_view near_field(std::string_view name, std::span<const Field> fields);
 
 }  // namespace smelt

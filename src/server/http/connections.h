@@ -7,7 +7,6 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <thread>
@@ -43,7 +42,10 @@ class Workers {
     std::vector<std::thread> threads_;
 };
 
-// Of the I/O thread alone, but for n_connections.
+// After the drain deadline, or a second signal: what is cut may still write its last event.
+inline constexpr std::chrono::seconds farewell{2};
+
+// Of the I/O thread alone, but for n_connections and exit_code.
 struct ServerCore {
     explicit ServerCore(const HttpOptions& o) : options(o), workers(o.n_workers) {}
 
@@ -51,6 +53,7 @@ struct ServerCore {
     void remove(Connection* c);
     void replace(Connection* before, Connection* after);
     void begin_drain();
+    void cut_connections();  // what is being answered ends now
     void stop_when_done();
 
     const HttpOptions options;
@@ -61,12 +64,11 @@ struct ServerCore {
     size_t n_handshakes = 0;  // of TLS, not connections yet
     size_t n_relays = 0;      // of TLS: bytes of a connection that has ended may still be on their way
     bool draining = false;
-    int exit_code = 0;
+    std::atomic<int> exit_code = 0;
     std::unique_ptr<asio::ssl::context> tls;  // null: plain
     Workers workers;
     asio::io_context io{1};  // after what its handlers use
     tcp::acceptor acceptor{io};
-    asio::signal_set signals{io};
     asio::steady_timer drain_timer{io};
 };
 

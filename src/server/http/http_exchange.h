@@ -33,7 +33,9 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     // The handler threw; or there was too little memory for what it did.
     void fail(bool no_memory);
     bool lost() const { return gone_; }
+    bool started() const { return started_; }
     bool ended() const { return ended_; }
+    bool is_chunked() const { return about_.chunked; }  // HTTP/1.1
     bool keep_alive() const { return about_.keep_alive; }
     std::string take() { return std::exchange(out_, {}); }
     void sent(size_t n);  // of what was taken

@@ -5,11 +5,11 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <csignal>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "server/http/connections.h"
+#include "server/http/signals.h"
 
 namespace smelt {
 
@@ -17,8 +17,6 @@ namespace {
 
 using boost::system::error_code;
 
-// After the drain deadline, what is cut may still write its last event.
-constexpr std::chrono::seconds farewell{2};
 // When no file descriptor or no memory is left: no busy loop until clients leave.
 constexpr std::chrono::milliseconds accept_pause{100};
 
@@ -66,17 +64,6 @@ asio::awaitable<void> accept_clients(std::shared_ptr<ServerCore> core) {
     }
 }
 
-void cut_connections(ServerCore& core) {
-    const std::vector<Connection*> all(core.connections.begin(), core.connections.end());
-    for (Connection* c : all) {
-        if (core.connections.contains(c)) c->cut();
-    }
-    core.drain_timer.expires_after(farewell);
-    core.drain_timer.async_wait([&core](error_code error) {
-        if (!error) core.io.stop();
-    });
-}
-
 // The core outlives what its io_context holds.
 asio::awaitable<void> repeat(ServerCore& core, std::chrono::milliseconds period, std::function<void()> work) {
     asio::steady_timer timer(core.io);
@@ -92,20 +79,6 @@ asio::awaitable<void> repeat(ServerCore& core, std::chrono::milliseconds period,
             }
         });
     }
-}
-
-void await_signal(ServerCore& core) {
-    core.signals.async_wait([&core](error_code error, int number) {
-        if (error) return;
-        if (core.draining) {
-            core.exit_code = 128 + number;
-            return cut_connections(core);
-        }
-        spdlog::info("{}: finishing {} connections, no new ones; a second signal ends at once",
-                     number == SIGINT ? "SIGINT" : "SIGTERM", core.connections.size());
-        core.begin_drain();
-        await_signal(core);
-    });
 }
 
 }  // namespace
@@ -170,16 +143,28 @@ void ServerCore::replace(Connection* before, Connection* after) {
     connections.insert(after);
 }
 
+void ServerCore::cut_connections() {
+    const std::vector<Connection*> all(connections.begin(), connections.end());
+    for (Connection* c : all) {
+        if (connections.contains(c)) c->cut();
+    }
+    drain_timer.expires_after(farewell);
+    drain_timer.async_wait([this](error_code error) {
+        if (!error) io.stop();
+    });
+}
+
 void ServerCore::begin_drain() {
     if (draining) return;
     draining = true;
     error_code ignored;
     acceptor.close(ignored);
+    spdlog::info("finishing {} connections, no new ones; a second signal ends at once", connections.size());
     stop_when_done();
     if (io.stopped()) return;
     drain_timer.expires_after(options.limits.drain_timeout);
     drain_timer.async_wait([this](error_code error) {
-        if (!error) cut_connections(*this);
+        if (!error) cut_connections();
     });
     const std::vector<Connection*> all(connections.begin(), connections.end());
     for (Connection* c : all) {
@@ -222,11 +207,8 @@ size_t HttpServer::n_connections() const {
 
 int HttpServer::run(HttpHandler& handler) {
     impl_->handler = &handler;
-    if (impl_->options.handle_signals) {
-        impl_->signals.add(SIGINT);
-        impl_->signals.add(SIGTERM);
-        await_signal(*impl_);
-    }
+    std::optional<Signals> signals;
+    if (impl_->options.handle_signals) signals.emplace(*impl_);
     asio::co_spawn(impl_->io, accept_clients(impl_), log_failure);
     while (!impl_->io.stopped()) {
         try {
@@ -235,6 +217,7 @@ int HttpServer::run(HttpHandler& handler) {
             spdlog::error("the I/O thread goes on after: {}", e.what());
         }
     }
+    // A worker that is busy may take its time; the signals' thread ends the process if it takes too long.
     impl_->workers.join();
     return impl_->exit_code;
 }

@@ -1,8 +1,10 @@
 // One HTTP connection: reads a request within its limits and deadlines, hands it on, writes the answer, and
 // meanwhile watches whether the client is still there.
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -33,6 +35,8 @@ constexpr std::chrono::seconds linger{2};               // for a client that is 
 // What must reach the client within a write deadline: a client slower than this in that time is cut, one that
 // reads slowly but steadily is not.
 constexpr size_t write_piece = size_t{64} << 10;
+
+constexpr std::string_view continue_line = "HTTP/1.1 100 Continue\r\n\r\n";
 
 std::string new_request_id() {
     thread_local std::mt19937_64 random{std::random_device{}()};
@@ -67,6 +71,16 @@ std::string unescape(std::string_view text) {
     return s;
 }
 
+// Clients put a base URL that ends in a slash before their path: //v1/models, /v1//models, /v1/models/.
+std::string without_empty_parts(std::string_view path) {
+    std::string s;
+    for (const char c : path) {
+        if (c != '/' || s.empty() || s.back() != '/') s += c;
+    }
+    if (s.size() > 1 && s.ends_with('/')) s.pop_back();
+    return s;
+}
+
 HttpRequest make_head(const Parser& parser) {
     const auto& message = parser.get();
     HttpRequest r;
@@ -78,7 +92,7 @@ HttpRequest make_head(const Parser& parser) {
         target = slash == std::string_view::npos ? "/" : target.substr(slash);
     }
     const size_t question = target.find('?');
-    r.path = unescape(target.substr(0, question));
+    r.path = without_empty_parts(unescape(target.substr(0, question)));
     if (question != std::string_view::npos) r.query = std::string(target.substr(question + 1));
     for (const auto& field : message) {
         r.headers.emplace_back(lower({field.name_string().data(), field.name_string().size()}),
@@ -146,12 +160,14 @@ class HttpSession final : public Connection, public std::enable_shared_from_this
     std::optional<Refused> check_head(const Parser& parser) const;
     void hand_over(HttpRequest request);
     void watch(std::shared_ptr<HttpExchange> exchange);
+    void watch_half_closed(std::shared_ptr<HttpExchange> exchange, int n_checks);
 
     std::shared_ptr<ServerCore> core_;
     Registration registration_{*core_, this};
     tcp::socket socket_;
     Deadline deadline_;
-    boost::beast::flat_buffer buffer_{size_t{64} << 10};
+    asio::steady_timer half_closed_timer_{core_->io};
+    boost::beast::flat_buffer buffer_{max_framing_bytes};
     std::shared_ptr<HttpExchange> exchange_;  // while a request is being answered
 };
 
@@ -184,6 +200,38 @@ Refused HttpSession::explain(const error_code& error, const Parser& parser) cons
     return {400, "bad_http", fmt::format("not a valid HTTP request: {}", error.message())};
 }
 
+// How a body ends must be certain: what is left over would be read as the next request. "chunked" alone is,
+// of what RFC 9112 allows.
+std::optional<Refused> check_framing(const http::request<http::string_body>& message) {
+    const auto [first, last] = message.equal_range(http::field::transfer_encoding);
+    if (first == last) return std::nullopt;
+    const std::string coding = lower({first->value().data(), first->value().size()});
+    if (std::next(first) != last || coding.find(',') != std::string::npos) {
+        return Refused{400, "bad_http", "expected one Transfer-Encoding, chunked"};
+    }
+    if (coding != "chunked") {
+        return Refused{501, "not_implemented", "expected Transfer-Encoding chunked, found another"};
+    }
+    if (message.version() < 11) return Refused{400, "bad_http", "Transfer-Encoding in a request of HTTP/1.0"};
+    if (message.find(http::field::content_length) != message.end()) {
+        return Refused{400, "bad_http", "expected Content-Length or Transfer-Encoding, found both"};
+    }
+    return std::nullopt;
+}
+
+// What RFC 6455 wants of a client's handshake; Beast's own refusals are not in the API's form.
+std::optional<Refused> check_handshake(const http::request<http::string_body>& message) {
+    const std::string_view version = message[http::field::sec_websocket_version];
+    if (version != "13") return Refused{426, "bad_http", "expected Sec-WebSocket-Version 13"};
+    constexpr size_t key_length = 24;  // 16 bytes in base64
+    const std::string_view key = message[http::field::sec_websocket_key];
+    constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const bool is_key = key.size() == key_length && key.ends_with("==") &&
+                        key.substr(0, key_length - 2).find_first_not_of(digits) == std::string_view::npos;
+    if (!is_key) return Refused{400, "bad_http", "expected 16 bytes in base64 as Sec-WebSocket-Key"};
+    return std::nullopt;
+}
+
 std::optional<Refused> HttpSession::check_head(const Parser& parser) const {
     const auto& message = parser.get();
     const auto count = [&](http::field f) {
@@ -206,6 +254,7 @@ std::optional<Refused> HttpSession::check_head(const Parser& parser) const {
     }
     if (count(http::field::content_length) > 1)
         return Refused{400, "bad_http", "more than one Content-Length"};
+    if (const auto bad = check_framing(message)) return bad;
     if (message.target().empty() ||
         (message.target()[0] != '/' && !message.target().starts_with("http://"))) {
         return Refused{400, "bad_http", "the request target must begin with /"};
@@ -220,8 +269,7 @@ asio::awaitable<void> HttpSession::read_body(Parser& parser, BodyShare& share, e
     arm(limits().body_timeout);
     const auto expect = parser.get().find(http::field::expect);
     if (expect != parser.get().end() && !parser.is_done()) {
-        static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
-        co_await asio::async_write(socket_, asio::buffer(go_on),
+        co_await asio::async_write(socket_, asio::buffer(continue_line),
                                    asio::redirect_error(asio::use_awaitable, error));
     }
     size_t total = 0;
@@ -260,6 +308,10 @@ asio::awaitable<bool> HttpSession::serve_one() {
     const HttpHeaders headers = core_->handler->common_headers(request);
     auto refused = core_->handler->refuse(request);
     if (!refused && request.wants_websocket) {
+        if (const auto bad = check_handshake(parser.get())) {
+            co_await refuse(*bad);
+            co_return false;
+        }
         deadline_.disarm();
         const auto message = parser.release();
         co_await serve_websocket(core_, std::move(socket_), registration_, message, std::move(request));
@@ -317,19 +369,41 @@ void HttpSession::hand_over(HttpRequest request) {
     asio::post(core_->workers.context(), [work, r = std::move(request)]() mutable { work(std::move(r)); });
 }
 
-// While an answer is made: a closed connection is seen at once; what the client sends ahead is kept.
+// While an answer is made: a closed connection is seen at once; what the client sends ahead is kept, and what
+// does not fit waits in the socket.
 void HttpSession::watch(std::shared_ptr<HttpExchange> exchange) {
     socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this(), exchange](error_code error) {
         if (error || self->exchange_ != exchange) return;
-        const size_t n =
-            self->buffer_.size() < max_framing_bytes
-                ? self->socket_.read_some(
-                      self->buffer_.prepare(std::min<size_t>(4096, max_framing_bytes - self->buffer_.size())),
-                      error)
-                : 0;
+        const size_t room = max_framing_bytes - self->buffer_.size();
+        if (room == 0) return;
+        const size_t n = self->socket_.read_some(self->buffer_.prepare(std::min<size_t>(4096, room)), error);
         self->buffer_.commit(n);
         if (error == asio::error::would_block || (!error && n > 0)) return self->watch(exchange);
+        if (error == asio::error::eof && exchange->is_chunked()) return self->watch_half_closed(exchange, 0);
         exchange->lose(Loss::gone);
+    });
+}
+
+// The client has nothing more to say, or it is gone. One that is gone answers whatever reaches it with a
+// reset, and until the answer begins a "100 Continue" may be sent to see that; HTTP/1.0 has none.
+void HttpSession::watch_half_closed(std::shared_ptr<HttpExchange> exchange, int n_checks) {
+    constexpr std::chrono::milliseconds period{100};
+    constexpr int probes[] = {0, 2, 10};  // checks with which one is sent
+    pollfd p{socket_.native_handle(), 0, 0};
+    error_code error;
+    if (::poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
+        return exchange->lose(Loss::gone);
+    }
+    if (!exchange->started() && std::ranges::find(probes, n_checks) != std::end(probes)) {
+        socket_.write_some(asio::buffer(continue_line), error);
+        if (error && error != asio::error::would_block) return exchange->lose(Loss::gone);
+    }
+    half_closed_timer_.expires_after(period);
+    half_closed_timer_.async_wait([weak = weak_from_this(), exchange, n_checks](error_code e) {
+        const auto self = weak.lock();
+        if (self && !e && self->exchange_ == exchange && !exchange->ended()) {
+            self->watch_half_closed(exchange, n_checks + 1);
+        }
     });
 }
 

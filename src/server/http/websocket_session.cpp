@@ -26,7 +26,8 @@ class WebSocketSession final : public Connection,
           ws_(std::move(socket)),
           wake_(core_->io, asio::steady_timer::time_point::max()),
           room_(core_->io, asio::steady_timer::time_point::max()),
-          deadline_(core_->io) {}
+          deadline_(core_->io),
+          read_deadline_(core_->io) {}
 
     asio::awaitable<void> run(const boost::beast::http::request<boost::beast::http::string_body>& upgrade,
                               HttpRequest head);
@@ -65,6 +66,9 @@ class WebSocketSession final : public Connection,
     void end();
     asio::awaitable<void> read();
     asio::awaitable<void> write();
+    enum class Got { message, too_much, end };
+    asio::awaitable<Got> read_message(boost::beast::flat_buffer& buffer, BodyShare& share);
+    asio::awaitable<void> say_goodbye();
     asio::awaitable<void> take(std::string text);
     void sent(size_t n);
     void abandon() {
@@ -75,8 +79,9 @@ class WebSocketSession final : public Connection,
 
     std::shared_ptr<ServerCore> core_;
     websocket::stream<tcp::socket> ws_;
-    asio::steady_timer wake_, room_;  // cancelled when there is something to write, or room for more
-    asio::steady_timer deadline_;     // of a write
+    asio::steady_timer wake_, room_;    // cancelled when there is something to write, or room for more
+    asio::steady_timer deadline_;       // of a write
+    asio::steady_timer read_deadline_;  // of a message that has begun
     std::shared_ptr<WebSocketListener> listener_;
     std::deque<std::string> out_;
     size_t out_bytes_ = 0;  // with the message that is being written
@@ -168,12 +173,56 @@ void WebSocketSession::end() {
     if (const auto listener = std::exchange(listener_, nullptr)) listener->closed();
 }
 
+// A whole message, within the time of a request's body and counted as one.
+asio::awaitable<WebSocketSession::Got> WebSocketSession::read_message(boost::beast::flat_buffer& buffer,
+                                                                      BodyShare& share) {
+    constexpr size_t piece = size_t{64} << 10;
+    bool begun = false;
+    Got got = Got::too_much;
+    do {
+        error_code error;
+        co_await ws_.async_read_some(buffer, piece, asio::redirect_error(asio::use_awaitable, error));
+        if (error) got = Got::end;
+        if (error || ws_.is_message_done()) break;
+        if (!std::exchange(begun, true)) {
+            read_deadline_.expires_after(core_->options.limits.body_timeout);
+            read_deadline_.async_wait([weak = weak_from_this()](error_code e) {
+                if (const auto self = weak.lock(); self && !e) self->abandon();
+            });
+        }
+    } while (share.grow_to(buffer.size()));
+    read_deadline_.cancel();
+    if (got != Got::end && ws_.is_message_done() && share.grow_to(buffer.size())) got = Got::message;
+    co_return got;
+}
+
+// The client hears why, if it listens; what else it sends is dropped.
+asio::awaitable<void> WebSocketSession::say_goodbye() {
+    close(1013, "too many bytes of messages at once");
+    read_deadline_.expires_after(farewell);
+    read_deadline_.async_wait([weak = weak_from_this()](error_code e) {
+        if (const auto self = weak.lock(); self && !e) self->abandon();
+    });
+    boost::beast::flat_buffer dropped;
+    error_code error;
+    while (!error) {
+        co_await ws_.async_read_some(dropped, size_t{4} << 10,
+                                     asio::redirect_error(asio::use_awaitable, error));
+        dropped.consume(dropped.size());
+    }
+    read_deadline_.cancel();
+}
+
 asio::awaitable<void> WebSocketSession::read() {
     boost::beast::flat_buffer buffer;
     while (true) {
-        error_code error;
-        co_await ws_.async_read(buffer, asio::redirect_error(asio::use_awaitable, error));
-        if (error) break;
+        BodyShare share(*core_);
+        const Got got = co_await read_message(buffer, share);
+        if (got == Got::too_much) {
+            buffer = {};
+            co_await say_goodbye();
+        }
+        if (got != Got::message) break;
         if (ws_.got_text()) {
             try {
                 co_await take(std::string(static_cast<const char*>(buffer.data().data()), buffer.size()));

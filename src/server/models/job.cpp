@@ -148,7 +148,10 @@ void Job::take_token(TokenEvent token, Clock::time_point at) {
     Answer& a = answers_[static_cast<size_t>(token.index)];
     if (token.of_prompt) return a.tokens.push_back(std::move(token));
     if (a.stream.stopped()) return;
-    take_text(a, a.stream.push(token.id));
+    TextDelta text = a.stream.push(token.id);
+    ++a.n_tokens;
+    if (!text.thinking.empty()) a.n_thinking = a.n_tokens;
+    take_text(a, std::move(text));
     {
         ModelMetrics& m = spec_.model.served->metrics;
         const std::lock_guard lock(m.mutex);
@@ -175,6 +178,7 @@ void Job::take_end(FinishEvent finish) {
     AnswerEnd end{.index = spec_.first_index + finish.index,
                   .reason = finish_reason(finish.reason, a.stream.stopped()),
                   .stop_string = a.stream.stop_string(),
+                  .n_thinking = a.n_thinking,
                   .finish = std::move(finish)};
     if (end.reason == "stop" && a.has_calls) end.reason = "tool_calls";
     any_error_ |= end.reason == "error";

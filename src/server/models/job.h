@@ -15,12 +15,14 @@ struct JobSpec {
     GenerateOptions options;
     int first_index = 0;      // of its first answer, where a client's request became several jobs
     bool drop_calls = false;  // the request has tools and wants none called
+    std::vector<std::string> warnings = {};  // for the client: what was asked for and left out
 };
 
 struct AnswerEnd {
     int index = 0;
     std::string reason;       // "stop", "tool_calls", "length", "cancelled", "error"
     std::string stop_string;  // the one that was met
+    int n_thinking = 0;       // tokens of the answer up to the end of its thinking
     FinishEvent finish;
 };
 
@@ -59,6 +61,7 @@ class Job : public std::enable_shared_from_this<Job> {
         TextStream stream;
         TextDelta text = {};
         bool has_calls = false;
+        int n_tokens = 0, n_thinking = 0;
         std::vector<TokenEvent> tokens = {};
         Clock::time_point last = {};
     };

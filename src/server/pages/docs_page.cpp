@@ -1,4 +1,5 @@
 // The documentation page and the OpenAPI document, both from the route table and the request schemas.
+#include "server/pages/answer_schemas.h"
 #include "server/pages/web_files.h"
 #include "server/routes.h"
 
@@ -103,25 +104,40 @@ void docs_page(Call& call) {
                       "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}}});
 }
 
+namespace {
+
+Json reference(std::string_view name) {
+    return {{"schema", {{"$ref", fmt::format("#/components/schemas/{}", name)}}}};
+}
+
+const char* error_schema(ErrorStyle style) {
+    switch (style) {
+        case ErrorStyle::openai:
+            return "Error";
+        case ErrorStyle::anthropic:
+            return "AnthropicError";
+        case ErrorStyle::ollama:
+            return "OllamaError";
+    }
+    return "";
+}
+
+Json describe_answers(const Route& r) {
+    const Json failure = {{"description", "an error"},
+                          {"content", {{"application/json", reference(error_schema(r.errors))}}}};
+    const AnswerSchema* a = find_answer_schema(r.path);
+    if (a == nullptr) return {{"101", {{"description", "a WebSocket"}}}, {"default", failure}};
+    Json content = {{std::string(a->type), a->name.empty() ? Json::object() : reference(a->name)}};
+    if (!a->stream_type.empty()) content[std::string(a->stream_type)] = Json::object();
+    return {{"200", {{"description", "done"}, {"content", std::move(content)}}}, {"default", failure}};
+}
+
+}  // namespace
+
 Json openapi_document(const ServerContext& server) {
-    Json paths = Json::object(), schemas = Json::object();
-    schemas["Error"] = {{"type", "object"},
-                        {"required", {"error"}},
-                        {"properties",
-                         {{"error",
-                           {{"type", "object"},
-                            {"required", {"message", "type", "param", "code"}},
-                            {"properties",
-                             {{"message", {{"type", "string"}}},
-                              {"type", {{"type", "string"}}},
-                              {"param", {{"type", {"string", "null"}}}},
-                              {"code", {{"type", {"string", "null"}}}}}}}}}}};
-    const Json failure = {
-        {"description", "an error"},
-        {"content", {{"application/json", {{"schema", {{"$ref", "#/components/schemas/Error"}}}}}}}};
+    Json paths = Json::object(), schemas = answer_schemas();
     for (const Route& r : routes()) {
-        Json operation = {{"summary", r.doc},
-                          {"responses", {{"200", {{"description", "done"}}}, {"default", failure}}}};
+        Json operation = {{"summary", r.doc}, {"responses", describe_answers(r)}};
         const std::string path(r.path);
         if (const size_t brace = path.find('{'); brace != std::string::npos) {
             const std::string name = path.substr(brace + 1, path.find('}') - brace - 1);
@@ -132,10 +148,8 @@ Json openapi_document(const ServerContext& server) {
         if (r.body != nullptr) {
             const std::string name(r.body->name);
             schemas[name] = openapi_schema(*r.body);
-            operation["requestBody"] = {
-                {"required", true},
-                {"content",
-                 {{"application/json", {{"schema", {{"$ref", "#/components/schemas/" + name}}}}}}}};
+            operation["requestBody"] = {{"required", true},
+                                        {"content", {{"application/json", reference(name)}}}};
         }
         paths[path][r.method == std::string_view("GET") ? "get" : "post"] = std::move(operation);
     }

@@ -10,11 +10,16 @@ double seconds_since(std::chrono::steady_clock::time_point t) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
 }
 
+// context_length as OpenRouter's clients read it, max_model_len as vLLM's do.
 Json openai_model(const ServedModel& m) {
-    return {{"id", m.name},
-            {"object", "model"},
-            {"created", static_cast<int64_t>(m.load_time)},
-            {"owned_by", "smelt"}};
+    Json model = {{"id", m.name},
+                  {"object", "model"},
+                  {"created", static_cast<int64_t>(m.load_time)},
+                  {"owned_by", "smelt"}};
+    if (const auto loaded = m.loaded()) {
+        model["context_length"] = model["max_model_len"] = loaded->chat().engine().limits().max_tokens();
+    }
+    return model;
 }
 
 Json model_details(const ServedModel& m, const char* state) {

@@ -1,0 +1,55 @@
+// A request meets the model: its sampling, its template, its vocabulary.
+#include "chat/chat_request.h"
+
+namespace smelt {
+
+Prompt make_plain_prompt(const ChatModel& model, const PlainPrompt& plain, const std::string& param) {
+    Prompt p;
+    const Tokenizer& tokenizer = model.tokenizer();
+    if (const auto* text = std::get_if<std::string>(&plain)) {
+        p.text = *text;
+        p.ids = tokenizer.encode(p.text, {.add_special = true});
+    } else {
+        p.ids = std::get<std::vector<int32_t>>(plain);
+        for (size_t i = 0; i < p.ids.size(); ++i) {
+            if (p.ids[i] >= 0 && p.ids[i] < tokenizer.n_tokens()) continue;
+            throw Error("{}[{}]: expected token ids below {}, found {}", param, i, tokenizer.n_tokens(),
+                        p.ids[i]);
+        }
+        p.text = tokenizer.decode(p.ids);
+    }
+    if (p.ids.empty() && tokenizer.bos() >= 0) p.ids.push_back(tokenizer.bos());
+    if (p.ids.empty()) throw Error("{}: expected at least one token", param);
+    return p;
+}
+
+Prompt make_prompt(const ChatModel& model, const ChatRequest& r) {
+    if (r.plain) return make_plain_prompt(model, *r.plain, r.param);
+    PromptOptions options{.thinking = r.thinking,
+                          .template_kwargs = r.template_kwargs,
+                          .add_generation_prompt = r.add_generation_prompt,
+                          .continues = r.continues};
+    // A model that shall not call is not told of what it could.
+    if (r.tools.may_call) options.tools = template_tools(r.tools.tools);
+    return model.make_prompt(template_messages(r.messages), options);
+}
+
+GenerateOptions make_options(const ChatModel& model, const ChatRequest& r) {
+    constexpr const char* llama_cpp_breakers[] = {"\n", ":", "\"", "*"};
+    GenerateOptions o = r.options;
+    SamplingParams s = model.default_sampling();
+    s.seed = o.sampling.seed;
+    s.logit_bias = o.sampling.logit_bias;
+    r.sampling.apply(s);
+    if (s.dry_multiplier > 0) {
+        s.dry_breakers = model.tokens_with(r.dry_breakers.value_or(
+            std::vector<std::string>(std::begin(llama_cpp_breakers), std::end(llama_cpp_breakers))));
+    }
+    o.sampling = std::move(s);
+    if (!r.tools.tools.empty()) o.tools = call_tools(r.tools.tools);
+    o.single_call = !r.tools.parallel;
+    if (r.plain) o.split_thinking = false;
+    return o;
+}
+
+}  // namespace smelt

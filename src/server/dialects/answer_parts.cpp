@@ -1,0 +1,88 @@
+// Counts, calls and events.
+#include "server/dialects/answer_parts.h"
+
+#include <random>
+
+namespace smelt {
+
+Json ToolCallText::object() const {
+    try {
+        Json value = parse_json(arguments, "arguments");
+        if (value.is_object()) return value;
+    } catch (const Error&) {
+    }
+    return Json::object();
+}
+
+ToolCallText& ToolCallTexts::add(const ToolCallDelta& delta) {
+    if (static_cast<size_t>(delta.index) >= calls_.size()) {
+        calls_.push_back({.id = random_id("call_"), .name = delta.name});
+    }
+    ToolCallText& call = calls_[static_cast<size_t>(delta.index)];
+    call.arguments += delta.arguments;
+    return call;
+}
+
+ApiError failure_error(const FinishEvent& finish) {
+    switch (finish.failure) {
+        case Failure::memory:
+            return {.status = 503, .code = "insufficient_memory", .message = finish.error, .retry_after = 1};
+        case Failure::device:
+            return {.status = 503, .code = "device_lost", .message = "the device failed", .retry_after = 60};
+        case Failure::numbers:
+        case Failure::none:
+            break;
+    }
+    return {.status = 500, .code = "numeric_error", .message = finish.error};
+}
+
+void Usage::add(const AnswerEnd& end) {
+    const FinishEvent& f = end.finish;
+    n_thinking += end.n_thinking;
+    if (f.index == 0) {
+        n_prompt += f.n_prompt;
+        n_cached += f.n_cached_prompt;
+    }
+    n_answer += f.n_generated;
+    queued = std::max(queued, f.queued);
+    prefill = std::max(prefill, f.prefill);
+    decode = std::max(decode, f.decode);
+}
+
+Json Usage::usage_json() const {
+    return {{"prompt_tokens", n_prompt},
+            {"completion_tokens", n_answer},
+            {"total_tokens", n_prompt + n_answer},
+            {"prompt_tokens_details", {{"cached_tokens", n_cached}}},
+            {"completion_tokens_details", {{"reasoning_tokens", n_thinking}}}};
+}
+
+Json Usage::timings_json() const {
+    const auto rate = [](int n, double seconds) { return seconds > 0 ? n / seconds : 0; };
+    return {{"cache_n", n_cached},
+            {"prompt_n", n_prompt - n_cached},
+            {"queued_ms", 1e3 * queued},
+            {"prompt_ms", 1e3 * prefill},
+            {"prompt_per_second", rate(n_prompt - n_cached, prefill)},
+            {"predicted_n", n_answer},
+            {"predicted_ms", 1e3 * decode},
+            // The first token belongs to the prompt's time.
+            {"predicted_per_second", rate(n_answer - 1, decode)}};
+}
+
+std::string sse(const Json& event) {
+    return "data: " + to_string(event) + "\n\n";
+}
+
+HttpAnswer sse_head() {
+    return {.status = 200,
+            .type = "text/event-stream; charset=utf-8",
+            .headers = {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}}};
+}
+
+std::string random_id(const char* prefix) {
+    thread_local std::mt19937_64 random{std::random_device{}()};
+    return fmt::format("{}{:016x}", prefix, random());
+}
+
+}  // namespace smelt

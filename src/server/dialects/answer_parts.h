@@ -1,0 +1,42 @@
+// What answers are made of in every dialect: calls from their deltas, counts, events, errors.
+#pragma once
+
+#include "server/models/job.h"
+
+namespace smelt {
+
+// What a client is told about an answer that ended with an error.
+ApiError failure_error(const FinishEvent& finish);
+
+// The calls of an answer, from their deltas.
+struct ToolCallText {
+    std::string id = {}, name = {}, arguments = {};
+    Json object() const;  // the arguments; where a model was cut off in them, or wrote none, empty
+};
+class ToolCallTexts {
+ public:
+    ToolCallText& add(const ToolCallDelta& delta);  // returns the call that it belongs to
+    const std::vector<ToolCallText>& all() const { return calls_; }
+
+ private:
+    std::vector<ToolCallText> calls_;
+};
+
+// Tokens and times of several answers together.
+struct Usage {
+    int n_prompt = 0, n_cached = 0, n_answer = 0;
+    int n_thinking = 0;  // of the answers' tokens
+    double queued = 0, prefill = 0, decode = 0;
+
+    void add(const AnswerEnd& end);
+    Json usage_json() const;
+    Json timings_json() const;
+};
+
+// "data: {...}\n\n"
+std::string sse(const Json& event);
+HttpAnswer sse_head();
+
+std::string random_id(const char* prefix);
+
+}  // namespace smelt

@@ -1,0 +1,23 @@
+// From a typed request to what an engine is asked for.
+#pragma once
+
+#include "server/dialects/constraints.h"
+#include "server/models/job.h"
+
+namespace smelt {
+
+struct ServerContext;
+
+// The model that a request names, or auto chooses.
+ModelUse choose_model(ServerContext& server, const ChatRequest& request, const std::string& key);
+// Throws RequestError: template_error, context_length_exceeded, invalid_schema, or what choose_model() says.
+JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& key,
+                 const SchemaNames& names = {});
+// One for each prompt, with the options of one request.
+std::vector<JobSpec> make_jobs(ServerContext& server, const ChatRequest& request,
+                               const std::vector<PlainPrompt>& prompts, bool several, const std::string& key);
+
+// The prompt alone; throws the same.
+Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request);
+
+}  // namespace smelt

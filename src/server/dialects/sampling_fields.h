@@ -1,0 +1,15 @@
+// Fields of requests made of the table of sampling parameters, by the names of a dialect.
+#pragma once
+
+#include "sampling/sampling_table.h"
+#include "server/dialects/schema.h"
+
+namespace smelt {
+
+enum class Range { openai, engine };  // what the dialect allows, or all that the engine can
+
+Field table_field(const SamplingParam& param, std::string_view name, Range range);
+// `spelling` gives "" for those that the dialect has not.
+std::vector<Field> table_fields(std::string_view (*spelling)(const SamplingParam&), Range range);
+
+}  // namespace smelt
