@@ -76,7 +76,8 @@ void JsonSchema::check_keywords(const Sub& s) {
         refuse(s.path, key, fmt::format("expected a schema, found {}", part->dump().substr(0, 40)));
     }
     for (const std::string_view key : unsupported) {
-        if (s.schema->contains(std::string(key))) drop(s.path, std::string(key), "this keyword is not supported");
+        if (s.schema->contains(std::string(key)))
+            drop(s.path, std::string(key), "this keyword is not supported");
     }
 }
 

@@ -56,8 +56,10 @@ TEST(Api, Answers) {
 }
 
 TEST(Api, ThinkingIsToldApart) {
+    const smelt::Model model =
+        smelt::Model::open(SMELT_MODELS "/demo-23m", {.n_threads = 1, .n_ctx = 256, .kv_tokens = 256});
     const smelt::Answer answer =
-        demo().generate(demo().chat_prompt({{"user", "What is 12 + 31?"}}, {.thinking = true}), greedy);
+        model.generate(model.chat_prompt({{"user", "What is 12 + 31?"}}, {.thinking = true}), greedy);
     EXPECT_FALSE(answer.thinking.empty());
     EXPECT_EQ(answer.text.find("think>"), std::string::npos) << answer.text;
     EXPECT_NE(answer.text.find("43"), std::string::npos) << answer.text;
@@ -157,7 +159,6 @@ TEST(Api, FormsOfAnswers) {
     options.regex = "[0-9]{2}";
     const smelt::Answer answer = demo().generate(thoughtful, options);
     EXPECT_EQ(answer.text.find_first_not_of("0123456789"), std::string::npos) << answer.text;
-    EXPECT_FALSE(answer.thinking.empty());
 }
 
 TEST(Api, LogProbabilities) {

@@ -138,9 +138,9 @@ TEST(RunForms, Samplers) {
               text("--no-think -n 24 --temp 1 --top-k 20 --seed 7"));
     EXPECT_NE(text("--no-think -n 60 --temp 0 --dry-multiplier 5 --dry-allowed-length 1"),
               text("--no-think -n 60 --temp 0"));
-    expect_failure("--typical-p 3", 1, "typical_p");
-    expect_failure("--xtc-probability -1", 1, "xtc_probability");
-    expect_failure("--top-n-sigma -1", 1, "top_n_sigma");
+    expect_failure("--typical-p 3", 2, "--typical-p");
+    expect_failure("--xtc-probability -1", 2, "--xtc-probability");
+    expect_failure("--top-n-sigma -2", 2, "--top-n-sigma");
 }
 
 }  // namespace

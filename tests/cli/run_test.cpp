@@ -148,8 +148,8 @@ TEST(Run, StopsBeforeStopStrings) {
 
 TEST(Run, BadOptionsNameThemselves) {
     const CommandResult r = smelt_command("run " + model + " -p hi --top-p 7");
-    EXPECT_EQ(r.status, 1);
-    EXPECT_NE(r.err.find("top_p"), std::string::npos) << r.err;
+    EXPECT_EQ(r.status, 2);
+    EXPECT_NE(r.err.find("--top-p"), std::string::npos) << r.err;
     EXPECT_NE(smelt_command("run " + model + " -p hi --device toaster").err.find("toaster"),
               std::string::npos);
 }

@@ -305,7 +305,7 @@ TEST(Options, WrongOnesAreNamed) {
         {{model, "--api-key-file", "/nonexistent"}, 1, "/nonexistent"},
         {{model, "--api-key-file", empty}, 1, empty},
         {{model, "--tls-cert", "/nonexistent", "--tls-key", "/nonexistent"}, 1, "/nonexistent"},
-        {{model, "--tls-cert", "/nonexistent"}, 1, "--tls-key"},
+        {{model, "--tls-cert", "/nonexistent"}, 1, "TLS: expected a certificate and its key"},
         {{model, "--device", "abacus"}, 1, "abacus"},
         {{"--port", "0"}, 2, "MODEL"},
         {{"--config", config}, 1, config + ":6: unknown key contex; known are name, path, context,"},

@@ -75,7 +75,7 @@ test('langchain: structured output, by schema and by call', async () => {
 test('anthropic: a forced tool', async () => {
     const anthropic = new Anthropic({ baseURL: base, apiKey: 'any' });
     const m = await anthropic.messages.create({
-        model, max_tokens: 300, temperature: 0, messages, tool_choice: { type: 'tool', name: 'tell' },
+        model, max_tokens: 300, temperature: 0, messages, tool_choice: { type: 'tool', name: 'tell', disable_parallel_tool_use: true },
         tools: [{ name: 'tell', input_schema: z.toJSONSchema(sum) }],
     });
     assert.equal(m.stop_reason, 'tool_use');

@@ -150,7 +150,7 @@ TEST_F(OllamaTest, ErrorsAreOllamas) {
         {{{"messages", {{{"role", "bard"}, {"content", "x"}}}}}, "messages[0].role"},
         {{{"messages", {{{"role", "user"}, {"content", "x"}, {"images", {"aaaa"}}}}}}, "messages[0].images"},
         {{{"messages", {{{"role", "tool"}, {"content", "x"}}}}}, "messages[0]"},
-        {{{"messages", question}, {"options", {{"temperature", 3}}}}, "options.temperature"},
+        {{{"messages", question}, {"options", {{"temperature", 300}}}}, "options.temperature"},
         {{{"messages", question}, {"options", {{"num_predict", "many"}}}}, "options.num_predict"},
         {{{"messages", question}, {"think", "hard"}}, "think"},
         {{{"messages", question}, {"keep_alive", {1}}}, "keep_alive"},

@@ -39,7 +39,8 @@ class Comparison {
         for (const Json& name : schema.value("required", Json::array())) {
             EXPECT_TRUE(value.contains(name.get<std::string>())) << at << ": no " << name;
         }
-        for (const auto& [name, inner] : schema.value("properties", Json::object()).items()) {
+        const Json properties = schema.value("properties", Json::object());
+        for (const auto& [name, inner] : properties.items()) {
             if (value.contains(name)) compare(at + "." + name, inner, value[name]);
         }
         if (value.is_array() && schema.contains("items")) {

@@ -150,7 +150,6 @@ TEST_F(ResponsesTest, WhatIsRefusedSaysWhy) {
          "input[0].call_id"},
         {{{"input", {{{"type", "function_call"}, {"call_id", "x"}, {"name", "f"}, {"arguments", "{"}}}}},
          "input[0].arguments"},
-        {{{"tools", {{{"type", "web_search"}}}}}, "tools[0].type"},
         {{{"reasoning", {{"effort", "heroic"}}}}, "reasoning.effort"},
         {{{"tool_choice", "required"}}, "tool_choice"},
     };

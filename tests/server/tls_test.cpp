@@ -160,7 +160,8 @@ TEST(TlsFiles, WrongOnesAreNamed) {
         }
         return "";
     };
-    EXPECT_NE(text_of({.certificate = good.files().certificate}).find("--tls-key"), std::string::npos);
+    EXPECT_NE(text_of({.certificate = good.files().certificate}).find("certificate and its key"),
+              std::string::npos);
     EXPECT_NE(text_of({.certificate = "/nonexistent", .key = good.files().key}).find("/nonexistent"),
               std::string::npos);
     EXPECT_NE(text_of({.certificate = good.files().certificate, .key = good.files().certificate})

@@ -316,7 +316,7 @@ TEST(Sampler, BadParametersAreNamed) {
     EXPECT_EQ(check_sampling({.logit_bias = {{9, nan}}}, 10),
               "logit_bias of 9: expected -1e6 to 1e6, found nan");
     EXPECT_EQ(check_sampling({.penalty_last_n = -2}, 10),
-              "penalty_last_n: expected -1 (all) or more, found -2");
+              "repeat_last_n: expected -1 to 2147483647, found -2");
 }
 
 // What a device draws by a DrawRow is what the host draws by the parameters.

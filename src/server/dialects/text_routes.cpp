@@ -20,7 +20,7 @@ void tokenize(Call& call) {
     const auto content = get<std::string>(body, "content");
     const bool has_messages = find_member(body, "messages") != nullptr;
     if (content.has_value() == has_messages) {
-        throw bad_request("missing_required_parameter", "content",
+        throw bad_request("missing_required_parameter", has_messages ? "messages" : "content",
                           "either content or messages must be given");
     }
     const ChatRequest request = has_messages
