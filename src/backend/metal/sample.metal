@@ -222,8 +222,9 @@ kernel void sample(constant SampleArgs& a [[buffer(0)]], device int* tokens [[bu
     tokens[at.y] = problem != 0 ? problem : int(token);
     drawn[at.y] = tokens[at.y];
     if (problem == 0 && row.logprob != 0) {
-        log_sums[2 * at.y] = raw_largest;
-        log_sums[2 * at.y + 1] = log_sum;
+        const float high = raw_largest + log_sum;
+        log_sums[2 * at.y] = high;
+        log_sums[2 * at.y + 1] = log_sum - (high - raw_largest);
         logprobs[at.y] = (logits[token] - raw_largest) - log_sum;
     }
 }
