@@ -1,4 +1,6 @@
 // Which keywords there are, where references lead, and that no schema needs itself for the same value.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <string_view>
 
@@ -94,7 +96,7 @@ void JsonSchema::find_names(const Json& at) {
     if (at.is_object()) {
         for (const char* keyword : {"$anchor", "$dynamicAnchor"}) {
             if (const Json* name = find_member(at, keyword); name != nullptr && name->is_string())
-                names_.try_emplace("#" + name->get<std::string>(), &at);
+                names_.try_emplace(fmt::format("#{}", name->get<std::string>()), &at);
         }
         for (const char* keyword : {"$id", "id"}) {
             if (const Json* name = find_member(at, keyword); name != nullptr && name->is_string()) {
@@ -124,11 +126,11 @@ JsonSchema::Sub JsonSchema::resolve(const Sub& s) {
     const size_t hash = std::min(text.find('#'), text.size());
     const std::string fragment = percent_decoded(text.substr(std::min(hash + 1, text.size())));
     const bool by_name = !fragment.empty() && fragment[0] != '/';
-    const Json* at = resource(by_name ? "#" + fragment : text.substr(0, hash), s.path);
+    const Json* at = resource(by_name ? fmt::format("#{}", fragment) : text.substr(0, hash), s.path);
     if (at == nullptr || (by_name && hash != 0 && resource(text.substr(0, hash), s.path) == nullptr)) {
         refuse(s.path, "$ref", fmt::format("expected a reference within the schema, found {}", text));
     }
-    if (by_name) return {at, "#" + fragment};
+    if (by_name) return {at, fmt::format("#{}", fragment)};
     for (size_t i = 0; i < fragment.size();) {
         const size_t end = std::min(fragment.find('/', i + 1), fragment.size());
         at = child(*at, unescaped(fragment.substr(i + 1, end - i - 1)));
