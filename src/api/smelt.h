@@ -32,7 +32,7 @@ enum class ErrorCode {
     cannot_open = 2,       // no such file or device, a damaged file, a model that smelt cannot run
     busy = 3,              // ModelOptions::max_queue requests wait already; the same call may work later
     out_of_memory = 4,     // the text has the numbers where they are known
-    failed = 5,            // the device failed while it computed, or the model computed what is no number
+    failed = 5,            // the device failed during a step, or the model produced NaN or infinity
     internal = 6,          // anything else, which is a fault of smelt
 };
 
@@ -88,7 +88,7 @@ struct ChatOptions {
 struct Prompt {
     std::vector<int32_t> tokens = {};
     std::string text = {};         // that the tokens stand for; the answer does not depend on it
-    bool is_chat = false;          // the answer has the form of the model's chat: thinking is told apart
+    bool is_chat = false;          // made with the chat template: thinking is separated from the answer
     bool starts_thinking = false;  // of chats: the prompt already opened the thinking
     bool starts_final = false;     // of chats with channels: the prompt already opened the last one
 };
@@ -105,13 +105,15 @@ struct GenerateOptions {
     std::optional<float> frequency_penalty = {};   // -100 to 100; 0: none; of tokens in the answer, each time
     std::optional<uint64_t> seed = {};   // the same seed gives the same answer; none: another each time
     std::vector<std::string> stop = {};  // the answer ends before the first of these; none is empty
-    // The answer's form, of which there may be one; thinking stays free. What cannot be enforced is refused.
+    // Set at most one of these. It constrains the answer, not the thinking. A form that smelt cannot enforce
+    // is an error.
     std::string json_schema = {};  // JSON text of a schema; docs/GRAMMARS.md says what is known
     std::string regex = {};        // the whole answer matches
     std::string gbnf = {};         // llama.cpp's grammar notation, from the rule `root` on
-    int n_logprobs = -1;       // 0 to 1000 likeliest tokens beside each drawn one; 0: of it alone; -1: none
-    int thinking_budget = -1;  // tokens, after which thinking is ended; -1: no limit
-    int priority = 0;          // -100 to 100; higher ones are computed first
+    int n_logprobs = -1;           // log-probabilities of this many likeliest tokens, up to 1000; 0: only of
+                                   // the drawn token; -1: none
+    int thinking_budget = -1;      // tokens, after which thinking is ended; -1: no limit
+    int priority = 0;              // -100 to 100; higher ones are computed first
 };
 
 struct TokenLogprob {

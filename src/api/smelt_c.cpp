@@ -122,7 +122,7 @@ bool flag(const char* name, int value) {
                      std::string(name) + ": expected 0 or 1, found " + std::to_string(value));
 }
 
-// Defaults of this library, of which the caller's header knows the first `size` bytes.
+// Fills the caller's struct with defaults. An older header knows only its first `size` bytes.
 template <class Options>
 void init(Options* options, size_t size, Options defaults) noexcept {
     if (options == nullptr) return;

@@ -32,7 +32,7 @@ typedef enum smelt_status {
     SMELT_CANNOT_OPEN = 2, /* no such file or device, a damaged file, a model that smelt cannot run */
     SMELT_BUSY = 3,        /* max_queue requests wait already; the same call may work later */
     SMELT_OUT_OF_MEMORY = 4,
-    SMELT_FAILED = 5,  /* the device failed while it computed, or the model computed what is no number */
+    SMELT_FAILED = 5,  /* the device failed during a step, or the model produced NaN or infinity */
     SMELT_INTERNAL = 6 /* anything else, which is a fault of smelt */
 } smelt_status;
 
@@ -159,9 +159,10 @@ typedef struct smelt_generate_options {
     float repetition_penalty; /* 0.01 to 100; 1: none; of tokens in prompt and answer; NaN: the model's */
     float presence_penalty;   /* -100 to 100; 0: none; of tokens in the answer, once; NaN: the model's */
     float frequency_penalty;  /* -100 to 100; 0: none; of tokens in the answer, each time; NaN: the model's */
-    int32_t n_logprobs; /* 0 to 1000 likeliest tokens beside each drawn one; 0: of it alone; -1: none; -1 */
-    int32_t thinking_budget; /* tokens, after which thinking is ended; -1: no limit; -1 */
-    int32_t priority;        /* -100 to 100; higher ones are computed first; 0 */
+    int32_t n_logprobs;       /* log-probabilities of this many likeliest tokens, up to 1000; 0: only of
+                                 the drawn token; -1 (the default): none */
+    int32_t thinking_budget;  /* tokens, after which thinking is ended; -1: no limit; -1 */
+    int32_t priority;         /* -100 to 100; higher ones are computed first; 0 */
 } smelt_generate_options;
 
 /* Sets the size and every default. */

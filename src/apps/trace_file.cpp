@@ -28,7 +28,8 @@ std::string event_text(const Trace::Event& e, const std::string& name, const std
         e.flops, e.n_tokens, e.step, "\n");
 }
 
-// From the first op to the last: what ops of the same thread lie in.
+// One event for each step, from the start of its first op to the end of its last: viewers draw the ops inside
+// it.
 std::vector<Trace::Event> steps_of(const Trace::Contents& trace) {
     std::map<std::pair<int, int64_t>, Trace::Event> steps;
     for (const Trace::Event& e : trace.events) {

@@ -89,7 +89,7 @@ class Compiler {
 
     Gpu& gpu_;
     bool matrices_add_in_order_;
-    Tensor grouped_;  // expert ids of which Shared::groups has the groups
+    Tensor grouped_;  // the expert ids that Shared::groups was built from
     std::vector<std::unique_ptr<Command>> commands_;
     std::array<size_t, n_shared> needs_{};
 };

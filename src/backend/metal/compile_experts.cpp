@@ -61,8 +61,8 @@ struct GroupCommand : Command {
     }
 };
 
-// Experts lie in one buffer if they are of one file. A file larger than a buffer may be, or experts that were
-// copied, can be in several: each has a table of its own, in which the others are absent.
+// Where each expert is. The experts of one file share a buffer, unless the file is larger than a buffer can
+// be or they were copied. Then each buffer has its own table, and experts in other buffers are marked absent.
 const std::vector<Places>& places_of(Gpu& gpu, WeightList experts) {
     auto& known = weight_of(*experts[0]).expert_places;
     for (const auto& k : known) {
