@@ -1,6 +1,5 @@
 // POST /v1/embeddings, and Ollama's /api/embed: a normalised vector for each text.
 #include <bit>
-#include <cmath>
 
 #include "server/dialects/answer.h"
 #include "server/dialects/make_job.h"
@@ -34,33 +33,17 @@ class EmbeddingAnswer final : public Answer {
     Json whole() override {
         Vectors vectors;
         for (size_t i = 0; i < n_choices(); ++i) {
-            vectors.push_back(std::move(choice(static_cast<int>(i)).end.finish.embedding));
-            normalise(vectors.back());
+            vectors.push_back(
+                normalised(std::move(choice(static_cast<int>(i)).end.finish.embedding), dimensions_));
         }
         Json body = words_(vectors, usage());
         add_warnings(body);
         return body;
     }
 
-    void normalise(std::vector<float>& v) const {
-        v.resize(std::min(v.size(), dimensions_));
-        double squares = 0;
-        for (const float x : v) squares += static_cast<double>(x) * static_cast<double>(x);
-        const double length = std::sqrt(squares);
-        if (length == 0) return;
-        for (float& x : v) x = static_cast<float>(static_cast<double>(x) / length);
-    }
-
     size_t dimensions_;
     Words words_;
 };
-
-// What the file of a model that is made for embeddings says; for others the mean is the better of the two.
-Pooling default_pooling(const ChatModel& model) {
-    constexpr int64_t last = 3;  // GGUF's number
-    const auto type = model.file().metadata.get_int(model.model().config().architecture + ".pooling_type");
-    return type == last ? Pooling::last : Pooling::mean;
-}
 
 EmbeddingRequest read_request(Call& call, const std::string& model_name, const char* param,
                               const Json& input) {
@@ -83,7 +66,7 @@ EmbeddingRequest read_request(Call& call, const std::string& model_name, const c
     request.dimensions = static_cast<size_t>(dimensions);
     const auto pooling = get<std::string>(body, "pooling");
     for (JobSpec& job : request.jobs) {
-        job.options.pooling = !pooling             ? default_pooling(chat)
+        job.options.pooling = !pooling             ? chat.default_pooling()
                               : *pooling == "last" ? Pooling::last
                                                    : Pooling::mean;
     }
