@@ -17,7 +17,7 @@ namespace {
 
 // Characters that are starters, stay as they are and never compose with what stands before them
 // (NFC_Quick_Check = Yes and combining class 0). Not all of them: the rest takes the long way.
-// tests/unit/nfc_test.cpp compares with utf8proc.
+// tests/text/nfc_test.cpp compares with utf8proc.
 constexpr std::pair<char32_t, char32_t> inert_ranges[] = {
     {0x0000, 0x02ff},   {0x0388, 0x0482},   {0x048a, 0x052f},   {0x05d0, 0x05ea}, {0x0620, 0x064a},
     {0x0660, 0x066f},   {0x0671, 0x06d3},   {0x0904, 0x0939},   {0x0e01, 0x0e37}, {0x0e3f, 0x0e47},

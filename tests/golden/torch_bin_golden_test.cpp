@@ -5,10 +5,10 @@
 #include <cstdlib>
 
 #include "engine/forward.h"
+#include "files/files_support.h"
 #include "files/readers.h"
+#include "files/tensors_support.h"
 #include "golden/golden_file.h"
-#include "unit/files_support.h"
-#include "unit/tensors_support.h"
 
 namespace smelt {
 namespace {
