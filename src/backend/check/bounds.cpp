@@ -1,4 +1,4 @@
-// The error analysis of each op. eps is the largest relative error of one rounding to float.
+// The error analysis of each op.
 #include "backend/check/bounds.h"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ using namespace op;
 
 namespace {
 
-constexpr double eps = 0x1p-24;
+constexpr double eps = float_eps;
 constexpr double anything = std::numeric_limits<double>::infinity();
 
 double wide(float x) {

@@ -11,8 +11,6 @@ namespace smelt {
 
 namespace {
 
-constexpr double eps = 0x1p-24;
-
 // In float, as every device does it.
 float edited(float x, const LogitEdit& e, const DrawRow& row) {
     x += e.bias;
@@ -49,7 +47,7 @@ bool draw_is_clear(std::span<const float> logits, const DrawRow& row, const Logi
     const auto error = [&](int32_t id) {
         const double w = weight(id);
         const double d = static_cast<double>(largest) - static_cast<double>(x[static_cast<size_t>(id)]);
-        return w > 0 ? w * (8 * eps + 4 * eps * d * inverse) : 0;
+        return w > 0 ? w * (8 * float_eps + 4 * float_eps * d * inverse) : 0;
     };
     std::vector<int32_t> ranked(x.size());
     std::iota(ranked.begin(), ranked.end(), 0);
