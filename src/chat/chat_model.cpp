@@ -358,6 +358,8 @@ Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& opt
             .stop_ids = std::move(stop_ids),
             .ignore_eos = options.ignore_eos,
             .priority = options.priority,
+            .client = options.client,
+            .batch = options.batch,
             .n_logprobs = options.n_logprobs,
             .n_prompt_logprobs = options.n_prompt_logprobs,
             .cache_salt = options.cache_salt,

@@ -63,6 +63,8 @@ struct GenerateOptions {
     // As in engine/request.h.
     int min_tokens = 0, priority = 0, n_logprobs = -1, n_prompt_logprobs = -1, n = 1;
     int best_of = 0;
+    uint64_t client = 0;
+    bool batch = false;
     BeamSearch beams = {};
     bool ignore_eos = false;
     uint64_t cache_salt = 0;

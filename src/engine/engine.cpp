@@ -71,6 +71,11 @@ std::variant<RequestId, Refusal> Engine::submit(Request request) {
             Refusal::Kind::queue_full,
             fmt::format("queue: expected fewer than {} waiting requests, found {}", room, n_queued_)};
     }
+    const int share = max_queue_ - max_queue_ / 4;
+    if (shared->client != 0 && n_queued_of(shared->client) >= share) {
+        return Refusal{Refusal::Kind::queue_full,
+                       fmt::format("queue: expected fewer than {} waiting requests of one client", share)};
+    }
     inbox_.push_back({.kind = Command::Kind::add,
                       .id = last_id_ + 1,
                       .request = std::move(shared),
@@ -80,6 +85,13 @@ std::variant<RequestId, Refusal> Engine::submit(Request request) {
     ++last_id_;
     wake_.notify_one();
     return last_id_;
+}
+
+int Engine::n_queued_of(uint64_t client) const {
+    const auto own = [&](const Command& c) {
+        return c.kind == Command::Kind::add && c.request->client == client;
+    };
+    return static_cast<int>(std::ranges::count(queued_clients_, client) + std::ranges::count_if(inbox_, own));
 }
 
 void Engine::send(Command command) {
@@ -214,6 +226,7 @@ void Engine::publish() {
     const std::lock_guard lock(mutex_);
     static_cast<StepLoopStats&>(stats_) = loop_.stats();
     n_queued_ = stats_.n_queued;
+    loop_.list_queued_clients(queued_clients_);
     for (const Command& c : inbox_) n_queued_ += c.kind == Command::Kind::add;
     const auto now = Sequence::Clock::now();
     const double elapsed = std::chrono::duration<double>(now - rate_since_).count();

@@ -16,7 +16,7 @@ namespace smelt {
 struct EngineOptions {
     SchedulerOptions scheduler;
     // Requests that wait for their first step; more are refused. Those of priority below 0 may fill half of
-    // it.
+    // it, a client three quarters.
     int max_queue = 256;
     PrefixFile prefixes = {};  // read at the beginning, written by stop()
 };
@@ -83,6 +83,7 @@ class Engine {
     void handle_commands();
     void add(const Command& command);
     void publish();
+    int n_queued_of(uint64_t client) const;
 
     std::unique_ptr<ModelRunner> runner_;
     StepLoop loop_;  // of the thread alone
@@ -96,8 +97,9 @@ class Engine {
     std::vector<Command> inbox_;
     EngineStats stats_;
     RequestId last_id_ = 0;
-    uint64_t next_seed_;  // for requests without one
-    int n_queued_ = 0;    // requests in inbox_ or waiting for their first step
+    uint64_t next_seed_;                    // for requests without one
+    int n_queued_ = 0;                      // requests in inbox_ or waiting for their first step
+    std::vector<uint64_t> queued_clients_;  // of those that wait for it
     bool stop_ = false, draining_ = false, busy_ = false;
 
     // Of the thread alone.

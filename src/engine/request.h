@@ -87,7 +87,10 @@ struct Request {
     std::vector<int32_t> stop_ids = {};  // end of text, end of turn
     bool ignore_eos = false;             // stop ids are never drawn
     int priority = 0;                    // higher runs first; see SchedulerOptions::priority_tokens
-    int n_logprobs = -1;                 // see DrawOptions
+    // Who asks: clients share steps, seats, blocks and the queue. 0: nobody in particular.
+    uint64_t client = 0;
+    bool batch = false;   // one of many that nobody waits for one by one; the client's others go first
+    int n_logprobs = -1;  // see DrawOptions
     // The same for the tokens of the prompt: each but the first gets a TokenEvent, before those of the answer
     // and for the first answer alone. The whole prompt is computed then, whatever the cache holds.
     int n_prompt_logprobs = -1;

@@ -14,6 +14,8 @@
 
 namespace smelt {
 
+struct Flow;
+
 struct Sequence {
     using Clock = std::chrono::steady_clock;
 
@@ -28,12 +30,17 @@ struct Sequence {
     std::optional<GrammarMatcher> grammar;
     std::optional<ThinkingCount> thinking;
     bool mask_failed = false;  // the grammar could not say which tokens may come next
+    int64_t mask_since = -1;   // the step since which it waits to be asked; -1: it does not
     double grammar_seconds = 0;
     double cumulative_logprob = 0;
     std::shared_ptr<BeamGroup> beams;     // of all sequences of the request; null: no beam search
     std::vector<TokenLogprob> likeliest;  // that may come next: what beam search waits for
 
-    int64_t rank = 0;  // smaller runs first; set by the Scheduler
+    // Set by the Scheduler: whose it is, the place of these in a step, and its own among them; smaller runs
+    // first.
+    Flow* flow = nullptr;
+    int64_t turn = 0, rank = 0;
+    int64_t planned = 0;  // the last plan that it is in
     bool forked = false;
     int n_scored = 0;  // leading positions whose following token of the prompt got its log-probability
     std::vector<double> pooled = {};  // sum of the hidden states of the leading n_pooled positions
@@ -66,7 +73,7 @@ struct Sequence {
 };
 
 inline bool runs_before(const Sequence* a, const Sequence* b) {
-    return std::tie(a->rank, a->id, a->index) < std::tie(b->rank, b->id, b->index);
+    return std::tie(a->turn, a->rank, a->id, a->index) < std::tie(b->turn, b->rank, b->id, b->index);
 }
 
 }  // namespace smelt

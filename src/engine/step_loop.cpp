@@ -36,6 +36,7 @@ StepLoop::StepLoop(ModelRunner& runner, const SchedulerOptions& options)
         v->reserve(max_seqs * static_cast<size_t>(kv_.n_blocks_for(limits().max_tokens())));
     }
     batch_.draws.reserve(max_seqs);
+    masked_.reserve(max_seqs);
     pending_.reserve(2 * max_seqs);
     unheard_.reserve(2 * max_seqs);
     const WindowPool& windows = runner.shape().windows;
@@ -130,6 +131,7 @@ void StepLoop::end_all(FinishReason reason, const std::string& error, Failure fa
 void StepLoop::step() {
     const StepPlan& plan = scheduler_.plan();
     if (!plan.parts.empty()) {
+        make_masks(plan);
         build_batch(plan);
         if (run(plan)) advance_all(plan);
     }
@@ -408,6 +410,13 @@ StepLoopStats StepLoop::stats() const {
     s.n_preemptions = scheduler_.n_preemptions();
     s.n_cached_prompt = scheduler_.n_cached_prompt();
     return s;
+}
+
+void StepLoop::list_queued_clients(std::vector<uint64_t>& clients) const {
+    clients.clear();
+    for (const Sequence* w : scheduler_.waiting()) {
+        if (!w->was_admitted()) clients.push_back(w->request->client);
+    }
 }
 
 void StepLoop::check() const {

@@ -59,13 +59,17 @@ class StepLoop {
     void save_prefixes(const PrefixFile& file) const;
 
     StepLoopStats stats() const;
+    // Of the sequences that have not run yet, one each.
+    void list_queued_clients(std::vector<uint64_t>& clients) const;
     // CHECKs every invariant of the cache. For tests.
     void check() const;
 
  private:
+    void make_masks(const StepPlan& plan);
+    bool needs_mask(const StepPlan::Part& part) const;
     void build_batch(const StepPlan& plan);
     void add_draw(Sequence& s);
-    bool add_mask(Sequence& s, bool may_stop);
+    void add_mask(Sequence& s, bool may_stop);
     bool draws_on_host(const Sequence& s) const;
     bool run(const StepPlan& plan);
     bool is_there(const Sequence* s) const;
@@ -107,6 +111,7 @@ class StepLoop {
     // Reused from step to step.
     Batch batch_;
     std::vector<int32_t> window_blocks_;  // of the sequence that is added
+    std::vector<Sequence*> masked_;       // whose grammars are asked
     StepResult result_;
 };
 

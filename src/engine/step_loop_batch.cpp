@@ -22,6 +22,40 @@ bool StepLoop::draws_on_host(const Sequence& s) const {
     return s.beams || !fits_draw_row(r.sampling) || r.n_logprobs > most_top || (!s.forked && r.n > 1);
 }
 
+bool StepLoop::needs_mask(const StepPlan::Part& part) const {
+    const Sequence& s = *part.sequence;
+    if (!s.grammar || s.kv.n_tokens + part.n_tokens < static_cast<int>(s.ids.size())) return false;
+    return !(s.thinking && s.thinking->forced(s.request->thinking) >= 0) && !s.grammar->must_end();
+}
+
+// Asks the grammars which tokens they allow, in the order of waiting, for as long as a step may take for it:
+// the tokens of others do not wait for many that are slow.
+void StepLoop::make_masks(const StepPlan& plan) {
+    masked_.clear();
+    for (const StepPlan::Part& part : plan.parts) {
+        Sequence& s = *part.sequence;
+        if (!needs_mask(part)) continue;
+        if (s.mask_since < 0) s.mask_since = totals_.n_steps;
+        masked_.push_back(&s);
+    }
+    std::ranges::sort(masked_, [](const Sequence* a, const Sequence* b) {
+        return std::tie(a->mask_since, a->id, a->index) < std::tie(b->mask_since, b->id, b->index);
+    });
+    double spent = 0;
+    for (Sequence* s : masked_) {
+        if (spent > scheduler_.options().max_grammar) {
+            scheduler_.put_off(s);
+            continue;
+        }
+        const auto begin = Sequence::Clock::now();
+        s->mask_failed = s->grammar->allowed().empty();
+        s->mask_since = -1;
+        const double t = seconds(Sequence::Clock::now() - begin);
+        s->grammar_seconds += t;
+        spent += t;
+    }
+}
+
 void StepLoop::build_batch(const StepPlan& plan) {
     batch_.clear();
     batch_.mask_words = (runner_.shape().vocab_size + 63) / 64;
@@ -66,7 +100,7 @@ void StepLoop::add_draw(Sequence& s) {
         batch_.masks[(batch_.draws.size() - 1) * static_cast<size_t>(batch_.mask_words) +
                      static_cast<size_t>(forced) / 64] = uint64_t{1} << (forced % 64);
     } else if (s.grammar && !s.grammar->must_end()) {
-        s.mask_failed = !add_mask(s, may_stop);
+        if (!s.mask_failed) add_mask(s, may_stop);
         row.masked = s.mask_failed ? 0 : 1;
     }
     if (on_host) return;
@@ -98,11 +132,9 @@ void StepLoop::add_draw(Sequence& s) {
     row.n_edits = static_cast<int32_t>(batch_.edits.size()) - row.first_edit;
 }
 
-// Which tokens the grammar allows, as the mask of the batch's last row; false: it cannot be told.
-bool StepLoop::add_mask(Sequence& s, bool may_stop) {
-    const auto begin = Sequence::Clock::now();
-    const std::span<const uint64_t> allowed = s.grammar->allowed();
-    if (allowed.empty()) return false;
+// Which tokens the grammar allows, as the mask of the batch's last row.
+void StepLoop::add_mask(Sequence& s, bool may_stop) {
+    const std::span<const uint64_t> allowed = s.grammar->allowed();  // kept since make_masks()
     const auto words = static_cast<size_t>(batch_.mask_words);
     batch_.masks.resize(batch_.draws.size() * words);
     const std::span<uint64_t> mask = std::span(batch_.masks).last(words);
@@ -113,9 +145,7 @@ bool StepLoop::add_mask(Sequence& s, bool may_stop) {
         const uint64_t bit = uint64_t{1} << (id % 64);
         word = ends ? word | bit : word & ~bit;
     }
-    s.grammar_seconds += seconds(Sequence::Clock::now() - begin);
     ++totals_.n_constrained;
-    return true;
 }
 
 }  // namespace smelt

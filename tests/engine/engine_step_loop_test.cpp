@@ -7,74 +7,10 @@
 #include <numeric>
 #include <random>
 
-#include "engine/fake_runner.h"
-#include "engine/step_loop.h"
+#include "engine/step_rig.h"
 
 namespace smelt {
 namespace {
-
-struct Answer {
-    std::vector<int32_t> ids;
-    std::vector<float> logprobs, prompt_logprobs;
-    std::vector<FinishEvent> finish;  // one in the end
-    int first_step = -1, last_step = -1;
-};
-
-// A loop over a fake model, with what came out.
-struct Rig {
-    FakeRunner runner;
-    StepLoop loop;
-    std::map<std::pair<RequestId, int>, Answer> answers;
-    std::vector<RequestId> finished;  // in order
-    RequestId last_id = 0;
-    int n_steps = 0;
-
-    Rig(const RunnerShape& shape, const SchedulerOptions& options)
-        : runner(shape, options.max_batch_tokens), loop(runner, options) {}
-
-    RequestId add(Request r, RequestId id = 0) {
-        if (id == 0) id = ++last_id;
-        r.sink = [this](Event event) { take(std::move(event)); };
-        EXPECT_EQ(check_request(r, loop.limits()), "");
-        const uint64_t seed = r.sampling.seed.value_or(0);
-        loop.add(id, std::make_shared<const Request>(std::move(r)), seed, {});
-        return id;
-    }
-    void take(Event event) {
-        if (auto* token = std::get_if<TokenEvent>(&event)) {
-            Answer& a = answers[{token->request, token->index}];
-            EXPECT_TRUE(a.finish.empty());
-            if (token->of_prompt) {
-                EXPECT_TRUE(a.ids.empty());
-                a.prompt_logprobs.push_back(token->logprob);
-                return;
-            }
-            if (a.ids.empty()) a.first_step = n_steps;
-            a.ids.push_back(token->id);
-            a.logprobs.push_back(token->logprob);
-        } else {
-            const FinishEvent& f = std::get<FinishEvent>(event);
-            Answer& a = answers[{f.request, f.index}];
-            EXPECT_TRUE(a.finish.empty());
-            a.finish.push_back(f);
-            a.last_step = n_steps;
-            finished.push_back(f.request);
-        }
-    }
-    void step() {
-        ++n_steps;
-        loop.step();
-        loop.flush();
-        loop.check();
-    }
-    void run() {
-        while (!loop.idle()) {
-            step();
-            ASSERT_LT(n_steps, 100000);
-        }
-    }
-    const Answer& answer(RequestId id, int index = 0) { return answers[{id, index}]; }
-};
 
 constexpr RunnerShape roomy{.n_blocks = 1000, .block_len = 4, .vocab_size = 50, .n_ctx = 40};
 
@@ -122,6 +58,8 @@ Request random_request(std::mt19937& rng) {
     r.n_prompt_logprobs = std::max(-1, below(4) - 2);
     r.cache_salt = static_cast<uint64_t>(below(2));
     r.n = below(4) == 0 ? 1 + below(3) : 1;
+    r.client = static_cast<uint64_t>(below(3));
+    r.batch = below(4) == 0;
     return r;
 }
 
