@@ -27,6 +27,9 @@ struct RouteParams {
     bool normalize = true;                   // the weights of the chosen sum to one ...
     float scale = 1;                         // ... and are then multiplied by this
     const Weight* selection_bias = nullptr;  // (n_experts) added to scores for choosing alone; may be null
+    // Experts in n_groups equal parts, one after the other, of which the best n_groups_used are chosen from:
+    // a part is as good as the sum of its two best scores (of its only one), each with its bias.
+    int32_t n_groups = 1, n_groups_used = 1;
 };
 
 namespace op {
@@ -203,7 +206,8 @@ struct Attention {
     float scale = 1;  // of q·k
     int32_t window = 0;
     const Weight* sinks =
-        nullptr;  // (n_heads) a logit each that the softmax has besides the scores; may be null
+        nullptr;         // (n_heads) a logit each that the softmax has besides the scores; may be null
+    float soft_cap = 0;  // scores, after scale, become soft_cap * tanh(score / soft_cap); 0: they stay
     SMELT_FIELDS {
         f(Access::write, "out", s.out);
         f(Access::read, "q", s.q);
@@ -214,6 +218,69 @@ struct Attention {
         f("scale", s.scale);
         f("window", s.window);
         f("sinks", s.sinks);
+        f("soft_cap", s.soft_cap);
+    }
+};
+
+// The states that recurrent layers carry from token to token. They lie in a KvStorage of blocks with one row
+// of floats: a row holds what came after the last token so far of a block of `block_len` positions. A
+// sequence's first token of the step, at position p > 0, goes on from the row of position p - 1, at p = 0
+// from zeros. Written are the rows of the sequence's last token and of those at a block's end; row
+// block_table[sequence][position / block_len], values from `first` on. Several may be the same row: the last
+// one counts.
+struct StateRows {
+    KvStorage* rows = nullptr;
+    Tensor positions, seq_start, block_table;
+    int64_t block_len = 0;
+    int64_t first = 0;
+    template <class Self, class F>
+    static void fields(Self& s, F&& f) {
+        f("states", s.rows);
+        f(Access::read, "positions", s.positions);
+        f(Access::read, "seq_start", s.seq_start);
+        f(Access::read, "block_table", s.block_table);
+        f("block_len", s.block_len);
+        f("first", s.first);
+    }
+};
+
+// out[t][c] = silu(sum over j of w[c][j] * x[t - (w.cols - 1) + j][c]), over the tokens of a sequence; before
+// its first one x is 0. The state is (w.cols - 1, n_channels): the inputs of the last positions, the oldest
+// first. out is not x. At most 8 columns.
+struct CausalConv {
+    Tensor out, x;  // (n_tokens, n_channels)
+    const Weight* w = nullptr;
+    StateRows state;
+    SMELT_FIELDS {
+        f(Access::write, "out", s.out);
+        f(Access::read, "x", s.x);
+        f("w", s.w);
+        StateRows::fields(s.state, f);
+    }
+};
+
+// The gated delta rule (arXiv:2412.06464). Each value head has a state S (k_dim, v_dim) and for each token
+//   S *= exp(decay * softplus(a + bias));  S += k ⊗ (v - Sᵀ k) * sigmoid(b);  out = Sᵀ q
+// q and k are (n_tokens, n_k_heads, k_dim), v and out (n_tokens, n_v_heads, v_dim), a and b (n_tokens,
+// n_v_heads); decay (n_v_heads), which are negative, and bias (n_v_heads). Value head h has key head h /
+// (n_v_heads / n_k_heads), or h % n_k_heads where they are tiled. softplus(x) = log(1 + exp(x)). A state is
+// rounded to float after every token, so that chunks do not show. The state row is (n_v_heads, k_dim, v_dim).
+struct DeltaRule {
+    Tensor out, q, k, v, a, b;
+    const Weight *decay = nullptr, *bias = nullptr;
+    bool tiled = false;
+    StateRows state;
+    SMELT_FIELDS {
+        f(Access::write, "out", s.out);
+        f(Access::read, "q", s.q);
+        f(Access::read, "k", s.k);
+        f(Access::read, "v", s.v);
+        f(Access::read, "a", s.a);
+        f(Access::read, "b", s.b);
+        f("decay", s.decay);
+        f("bias", s.bias);
+        f("tiled", s.tiled);
+        StateRows::fields(s.state, f);
     }
 };
 
@@ -269,6 +336,46 @@ struct Gelu {
     }
 };
 
+// out = gelu(gate) * up, with the GELU of Gelu. out may be gate.
+struct GeluMul {
+    Tensor out, gate, up;
+    SMELT_FIELDS {
+        f(Access::write, "out", s.out);
+        f(Access::read, "gate", s.gate);
+        f(Access::read, "up", s.up);
+    }
+};
+
+// out = sigmoid(gate) * x. A gate of one column is for the whole row. out may be x.
+struct SigmoidMul {
+    Tensor out, gate, x;
+    SMELT_FIELDS {
+        f(Access::write, "out", s.out);
+        f(Access::read, "gate", s.gate);
+        f(Access::read, "x", s.x);
+    }
+};
+
+// x *= factor
+struct Scale {
+    Tensor x;
+    float factor = 1;
+    SMELT_FIELDS {
+        f(Access::update, "x", s.x);
+        f("factor", s.factor);
+    }
+};
+
+// x = cap * tanh(x / cap)
+struct SoftCap {
+    Tensor x;
+    float cap = 1;
+    SMELT_FIELDS {
+        f(Access::update, "x", s.x);
+        f("cap", s.cap);
+    }
+};
+
 // out[i] = x[rows[i]]
 struct GatherRows {
     Tensor out, x, rows;
@@ -287,6 +394,7 @@ struct Route {
     bool normalize = true;
     float scale = 1;
     const Weight* selection_bias = nullptr;
+    int32_t n_groups = 1, n_groups_used = 1;
     SMELT_FIELDS {
         f(Access::write, "ids", s.ids);
         f(Access::write, "weights", s.weights);
@@ -295,6 +403,8 @@ struct Route {
         f("normalize", s.normalize);
         f("scale", s.scale);
         f("selection_bias", s.selection_bias);
+        f("n_groups", s.n_groups);
+        f("n_groups_used", s.n_groups_used);
     }
 };
 
@@ -389,11 +499,17 @@ struct Sample {
     X(StoreKv)        \
     X(PrepareHeads)   \
     X(Attention)      \
+    X(CausalConv)     \
+    X(DeltaRule)      \
     X(Add)            \
     X(Copy)           \
     X(SiluMul)        \
     X(ClampedSiluMul) \
     X(Gelu)           \
+    X(GeluMul)        \
+    X(SigmoidMul)     \
+    X(Scale)          \
+    X(SoftCap)        \
     X(GatherRows)     \
     X(Route)          \
     X(MatmulExperts)  \

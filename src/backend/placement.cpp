@@ -83,6 +83,13 @@ class Placer {
         row_wise(op, {&ClampedSiluMul::gate, &ClampedSiluMul::up}, {&ClampedSiluMul::out});
     }
     void place(const Gelu& op) { row_wise(op, {&Gelu::x}, {&Gelu::out}); }
+    void place(const GeluMul& op) { row_wise(op, {&GeluMul::gate, &GeluMul::up}, {&GeluMul::out}); }
+    void place(const SigmoidMul& op) {
+        if (op.gate.row_len() != op.x.row_len()) return whole(op, where(op));
+        row_wise(op, {&SigmoidMul::gate, &SigmoidMul::x}, {&SigmoidMul::out});
+    }
+    void place(const Scale& op) { row_wise(op, {&Scale::x}, {&Scale::x}); }
+    void place(const SoftCap& op) { row_wise(op, {&SoftCap::x}, {&SoftCap::x}); }
     void place(const GatherRows& op) { row_wise(op, {&GatherRows::x}, {&GatherRows::out}); }
 
     // The fused forms are for devices: what they are made of is placed.
@@ -181,6 +188,10 @@ class Placer {
     // One device is enough for what becomes of the logits.
     void place(const TopK& op) { whole(op, devices_.partners ? 1 : where(op)); }
     void place(const Sample& op) { whole(op, devices_.partners ? 1 : where(op)); }
+
+    // Every partner has the states of all heads.
+    void place(const CausalConv& op) { whole(op, where(op)); }
+    void place(const DeltaRule& op) { whole(op, where(op)); }
 
     void place(const RopeTable& op) { whole(op, where(op)); }
     void place(const Route& op) { whole(op, where(op)); }

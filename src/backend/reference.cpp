@@ -29,6 +29,16 @@ struct ReferenceProgram : Program {
     Record record;
 };
 
+double soft_capped(double x, float cap) {
+    return static_cast<double>(cap) * std::tanh(x / static_cast<double>(cap));
+}
+
+double gelu(double x) {
+    // (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u)), without the cancellation of the former
+    const double u = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+    return x / (1 + std::exp(-2 * u));
+}
+
 // The ops of one step.
 class Steps {
  public:
@@ -190,7 +200,8 @@ class Steps {
                             dot += static_cast<double>(at<float>(q, t)[h * k_dim + i]) *
                                    static_cast<double>(k[static_cast<size_t>(i)]);
                         }
-                        weights.push_back(dot * static_cast<double>(p.scale));
+                        dot *= static_cast<double>(p.scale);
+                        weights.push_back(p.soft_cap > 0 ? soft_capped(dot, p.soft_cap) : dot);
                         largest = std::max(largest, weights.back());
                     }
                     double total = 0;
@@ -213,6 +224,85 @@ class Steps {
                 }
             }
         }
+    }
+
+    // The state row of a position of sequence s.
+    float* state_row(const StateRows& state, int64_t s, int64_t position) {
+        HostKv& kv = *static_cast<HostKv*>(state.rows);
+        const int32_t row = at<int32_t>(state.block_table, s)[position / state.block_len];
+        return reinterpret_cast<float*>(kv.row(kv.rows.k, row, 0)) + state.first;
+    }
+    // token(t) for the tokens of every sequence in order, which changes `held`, the sequence's state.
+    template <class Token>
+    void each_token_of(const StateRows& state, std::vector<float>& held, Token token) {
+        for (int64_t s = 0; s < counts().n_seqs; ++s) {
+            const int64_t first = at<int32_t>(state.seq_start, 0)[s],
+                          end = at<int32_t>(state.seq_start, 0)[s + 1];
+            const int64_t begin = at<int32_t>(state.positions, 0)[first];
+            if (begin == 0) {
+                std::ranges::fill(held, 0.0f);
+            } else {
+                std::copy_n(state_row(state, s, begin - 1), held.size(), held.begin());
+            }
+            for (int64_t t = first; t < end; ++t) {
+                const int64_t position = begin + t - first;
+                token(t);
+                if (t + 1 == end || (position + 1) % state.block_len == 0)
+                    std::ranges::copy(held, state_row(state, s, position));
+            }
+        }
+    }
+
+    void run(const CausalConv& op) {
+        const int64_t n = op.x.row_len(), kernel = op.w->cols;
+        std::vector<float> held(static_cast<size_t>((kernel - 1) * n));
+        each_token_of(op.state, held, [&](int64_t t) {
+            const float* x = at<float>(op.x, t);
+            for (int64_t c = 0; c < n; ++c) {
+                const float* w = floats(*op.w) + c * kernel;
+                double sum = static_cast<double>(w[kernel - 1]) * static_cast<double>(x[c]);
+                for (int64_t j = 0; j + 1 < kernel; ++j) {
+                    sum +=
+                        static_cast<double>(w[j]) * static_cast<double>(held[static_cast<size_t>(j * n + c)]);
+                }
+                at<float>(op.out, t)[c] = static_cast<float>(sum / (1 + std::exp(-sum)));
+            }
+            std::copy(held.begin() + n, held.end(), held.begin());
+            std::copy_n(x, n, held.end() - n);
+        });
+    }
+
+    void run(const DeltaRule& op) {
+        const int64_t n_k = op.k.shape[1], k_dim = op.k.shape[2], n_v = op.v.shape[1], v_dim = op.v.shape[2];
+        std::vector<float> held(static_cast<size_t>(n_v * k_dim * v_dim));
+        std::vector<double> state(static_cast<size_t>(k_dim));  // a column of it
+        each_token_of(op.state, held, [&](int64_t t) {
+            for (int64_t h = 0; h < n_v; ++h) {
+                const int64_t k_head = op.tiled ? h % n_k : h / (n_v / n_k);
+                const float *q = at<float>(op.q, t) + k_head * k_dim,
+                            *k = at<float>(op.k, t) + k_head * k_dim;
+                const double x =
+                    static_cast<double>(at<float>(op.a, t)[h]) + static_cast<double>(floats(*op.bias)[h]);
+                const double softplus = std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x)));
+                const double keep = std::exp(static_cast<double>(floats(*op.decay)[h]) * softplus);
+                const double beta = 1 / (1 + std::exp(-static_cast<double>(at<float>(op.b, t)[h])));
+                for (int64_t c = 0; c < v_dim; ++c) {
+                    float* column = held.data() + h * k_dim * v_dim + c;
+                    double known = 0, out = 0;
+                    for (int64_t i = 0; i < k_dim; ++i) {
+                        state[static_cast<size_t>(i)] = static_cast<double>(column[i * v_dim]) * keep;
+                        known += state[static_cast<size_t>(i)] * static_cast<double>(k[i]);
+                    }
+                    const double v = static_cast<double>(at<float>(op.v, t)[h * v_dim + c]);
+                    for (int64_t i = 0; i < k_dim; ++i) {
+                        state[static_cast<size_t>(i)] += static_cast<double>(k[i]) * (v - known) * beta;
+                        column[i * v_dim] = static_cast<float>(state[static_cast<size_t>(i)]);
+                        out += state[static_cast<size_t>(i)] * static_cast<double>(q[i]);
+                    }
+                    at<float>(op.out, t)[h * v_dim + c] = static_cast<float>(out);
+                }
+            }
+        });
     }
 
     void run(const Add& op) {
@@ -254,13 +344,46 @@ class Steps {
 
     void run(const Gelu& op) {
         const auto& [out, x] = op;
-        const double sqrt_2_over_pi = std::sqrt(2 / std::numbers::pi);
         for (int64_t t = 0; t < rows(out); ++t) {
             for (int64_t i = 0; i < out.row_len(); ++i) {
-                const double v = static_cast<double>(at<float>(x, t)[i]);
-                // (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u)), without the cancellation of the former
-                const double u = sqrt_2_over_pi * (v + 0.044715 * v * v * v);
-                at<float>(out, t)[i] = static_cast<float>(v / (1 + std::exp(-2 * u)));
+                at<float>(out, t)[i] = static_cast<float>(gelu(static_cast<double>(at<float>(x, t)[i])));
+            }
+        }
+    }
+
+    void run(const GeluMul& op) {
+        const auto& [out, gate, up] = op;
+        for (int64_t t = 0; t < rows(out); ++t) {
+            for (int64_t i = 0; i < out.row_len(); ++i) {
+                at<float>(out, t)[i] = static_cast<float>(gelu(static_cast<double>(at<float>(gate, t)[i])) *
+                                                          static_cast<double>(at<float>(up, t)[i]));
+            }
+        }
+    }
+
+    void run(const SigmoidMul& op) {
+        const auto& [out, gate, x] = op;
+        const int64_t step = gate.row_len() == 1 ? 0 : 1;
+        for (int64_t t = 0; t < rows(out); ++t) {
+            for (int64_t i = 0; i < out.row_len(); ++i) {
+                const double g = static_cast<double>(at<float>(gate, t)[i * step]);
+                at<float>(out, t)[i] =
+                    static_cast<float>(static_cast<double>(at<float>(x, t)[i]) / (1 + std::exp(-g)));
+            }
+        }
+    }
+
+    void run(const Scale& op) {
+        for (int64_t t = 0; t < rows(op.x); ++t) {
+            for (int64_t i = 0; i < op.x.row_len(); ++i) at<float>(op.x, t)[i] *= op.factor;
+        }
+    }
+
+    void run(const SoftCap& op) {
+        for (int64_t t = 0; t < rows(op.x); ++t) {
+            for (int64_t i = 0; i < op.x.row_len(); ++i) {
+                float& x = at<float>(op.x, t)[i];
+                x = static_cast<float>(soft_capped(static_cast<double>(x), op.cap));
             }
         }
     }
@@ -288,6 +411,34 @@ class Steps {
         }
     }
 
+    // Experts that are in none of the best groups.
+    template <class Rank>
+    static std::vector<bool> outside_of_groups(const Route& p, int64_t n_experts, Rank rank) {
+        std::vector<bool> outside(static_cast<size_t>(n_experts), p.n_groups_used < p.n_groups);
+        const int64_t n_each = n_experts / p.n_groups;
+        std::vector<bool> taken(static_cast<size_t>(p.n_groups));
+        for (int32_t i = 0; i < p.n_groups_used && p.n_groups_used < p.n_groups; ++i) {
+            int64_t best = -1;
+            double best_score = 0;
+            for (int64_t g = 0; g < p.n_groups; ++g) {
+                double first = -std::numeric_limits<double>::infinity(), second = first;
+                for (int64_t e = g * n_each; e < (g + 1) * n_each; ++e) {
+                    second = std::max(second, std::min(first, rank(e)));
+                    first = std::max(first, rank(e));
+                }
+                const double score = n_each > 1 ? first + second : first;
+                if (!taken[static_cast<size_t>(g)] && (best < 0 || score > best_score)) {
+                    best = g;
+                    best_score = score;
+                }
+            }
+            taken[static_cast<size_t>(best)] = true;
+            for (int64_t e = best * n_each; e < (best + 1) * n_each; ++e)
+                outside[static_cast<size_t>(e)] = false;
+        }
+        return outside;
+    }
+
     void run(const Route& p) {
         const Tensor &expert_ids = p.ids, &expert_weights = p.weights, &logits = p.logits;
         const int64_t n_experts = logits.row_len(), n_used = expert_ids.row_len();
@@ -306,15 +457,18 @@ class Steps {
             if (p.score == RouteParams::Score::softmax) {
                 for (double& score : scores) score /= total;
             }
-            std::vector<bool> taken(scores.size());
+            const auto rank = [&](int64_t e) {
+                const double bias =
+                    p.selection_bias == nullptr ? 0 : static_cast<double>(floats(*p.selection_bias)[e]);
+                return scores[static_cast<size_t>(e)] + bias;
+            };
+            std::vector<bool> taken = outside_of_groups(p, n_experts, rank);
             double chosen_total = 0;
             for (int64_t i = 0; i < n_used; ++i) {
                 int64_t best = -1;
                 double best_score = 0;
                 for (int64_t e = 0; e < n_experts; ++e) {
-                    const double bias =
-                        p.selection_bias == nullptr ? 0 : static_cast<double>(floats(*p.selection_bias)[e]);
-                    const double score = scores[static_cast<size_t>(e)] + bias;
+                    const double score = rank(e);
                     if (!taken[static_cast<size_t>(e)] && (best < 0 || score > best_score)) {
                         best = e;
                         best_score = score;

@@ -246,6 +246,29 @@ void add_rows(std::vector<Case>& cases) {
                          rig.add(Gelu{y, in(rig, {67}, 1)});
                          return {{y}, {}};
                      }});
+    cases.push_back({"GeluMul", [](Rig& rig, Weights&, KvStorage&) -> Outputs {
+                         const Tensor y = out(rig, {67});
+                         rig.add(GeluMul{y, in(rig, {67}, 1), in(rig, {67}, 2)});
+                         return {{y}, {}};
+                     }});
+    for (const int64_t n_gates : {1, 67}) {
+        cases.push_back(
+            {fmt::format("SigmoidMul {}", n_gates), [n_gates](Rig& rig, Weights&, KvStorage&) -> Outputs {
+                 const Tensor y = out(rig, {67});
+                 rig.add(SigmoidMul{y, in(rig, {n_gates}, 1), in(rig, {67}, 2)});
+                 return {{y}, {}};
+             }});
+    }
+    cases.push_back({"Scale", [](Rig& rig, Weights&, KvStorage&) -> Outputs {
+                         const Tensor y = in(rig, {67}, 1);
+                         rig.add(Scale{y, 1.7f});
+                         return {{y}, {}};
+                     }});
+    cases.push_back({"SoftCap", [](Rig& rig, Weights&, KvStorage&) -> Outputs {
+                         const Tensor y = in(rig, {67}, 1);
+                         rig.add(SoftCap{y, 2.0f});
+                         return {{y}, {}};
+                     }});
     cases.push_back({"GatherRows", [](Rig& rig, Weights&, KvStorage&) -> Outputs {
                          const Tensor x = in(rig, {67}, 1), y = out(rig, {67}, RowsOf::logits),
                                       z = out(rig, {67}, RowsOf::hidden);

@@ -162,6 +162,8 @@ class Analysis {
                     score = std::max(score, terms * wide(op.scale));
                     for (const float x : v) top = std::max(top, std::fabs(wide(x)));
                 }
+                // tanh makes errors smaller and adds its own.
+                if (op.soft_cap > 0) score += 2 * std::min(score, wide(op.soft_cap));
                 // A score's error enters twice: in a weight and in their sum.
                 const double off = (static_cast<double>(s.k_dim) + 4 + 8) * eps * score;
                 const double whole =
@@ -171,10 +173,92 @@ class Analysis {
         });
     }
 
+    void of(const CausalConv& op) {
+        const int64_t n = op.x.row_len(), kernel = op.w->cols;
+        result.states.assign(before_.states.size() / sizeof(float), 0);  // inputs are copied
+        std::vector<float> held(static_cast<size_t>((kernel - 1) * n));
+        OutputBound out{op.out, {}};
+        each_token(
+            op.state, held, [](int64_t) {},
+            [&](int64_t t) {
+                for (int64_t c = 0; c < n; ++c) {
+                    double sum = 0, terms = 0;
+                    for (int64_t j = 0; j < kernel; ++j) {
+                        const float x =
+                            j + 1 < kernel ? held[static_cast<size_t>(j * n + c)] : row(op.x, t)[c];
+                        sum += weight(*op.w, c * kernel + j) * wide(x);
+                        terms += std::fabs(weight(*op.w, c * kernel + j) * wide(x));
+                    }
+                    // silu's slope is below 1.1
+                    out.bound.push_back(1.1 * static_cast<double>(kernel + 1) * eps * terms +
+                                        12 * eps * std::fabs(sum) + 1e-29);
+                }
+                std::copy(held.begin() + n, held.end(), held.begin());
+                std::copy_n(row(op.x, t), n, held.end() - n);
+            });
+        result.outputs.push_back(std::move(out));
+    }
+    // Errors of a state are carried on, and new ones come with every token.
+    void of(const DeltaRule& op) {
+        const int64_t n_k = op.k.shape[1], k_dim = op.k.shape[2], n_v = op.v.shape[1], v_dim = op.v.shape[2];
+        const auto n_state = static_cast<size_t>(n_v * k_dim * v_dim);
+        result.states.assign(before_.states.size() / sizeof(float), 0);
+        std::vector<float> held(n_state);
+        std::vector<double> error(n_state);
+        OutputBound out{op.out, {}};
+        const double n = static_cast<double>(k_dim) + 8;
+        each_token(
+            op.state, held, [&](int64_t) { std::ranges::fill(error, 0.0); },
+            [&](int64_t t) {
+                for (int64_t h = 0; h < n_v; ++h) {
+                    const int64_t k_head = op.tiled ? h % n_k : h / (n_v / n_k);
+                    const float *q = row(op.q, t) + k_head * k_dim, *k = row(op.k, t) + k_head * k_dim;
+                    const double x = wide(row(op.a, t)[h]) + weight(*op.bias, h);
+                    const double rate =
+                        weight(*op.decay, h) * (std::max(x, 0.0) + std::log1p(std::exp(-std::fabs(x))));
+                    const double keep = std::exp(rate), keep_error = (8 + 12 * std::fabs(rate)) * eps;
+                    const double beta = 1 / (1 + std::exp(-wide(row(op.b, t)[h])));
+                    for (int64_t c = 0; c < v_dim; ++c) {
+                        const auto at_state = [&](int64_t i) {
+                            return static_cast<size_t>((h * k_dim + i) * v_dim + c);
+                        };
+                        double known = 0, terms = 0, off = 0;
+                        for (int64_t i = 0; i < k_dim; ++i) {
+                            const double s = wide(held[at_state(i)]) * keep;
+                            known += s * wide(k[i]);
+                            terms += std::fabs(s * wide(k[i]));
+                            off += (error[at_state(i)] * keep + keep_error * std::fabs(s)) *
+                                   std::fabs(wide(k[i]));
+                        }
+                        const double v = wide(row(op.v, t)[h * v_dim + c]), change = (v - known) * beta;
+                        const double change_error =
+                            (off + n * eps * terms) * beta + 16 * eps * beta * (std::fabs(v) + terms);
+                        double sum_terms = 0, sum_error = 0;
+                        for (int64_t i = 0; i < k_dim; ++i) {
+                            const double s = wide(held[at_state(i)]) * keep, now = s + wide(k[i]) * change;
+                            double& e = error[at_state(i)];
+                            e = e * keep + keep_error * std::fabs(s) + std::fabs(wide(k[i])) * change_error +
+                                4 * eps * (std::fabs(s) + std::fabs(wide(k[i]) * change));
+                            held[at_state(i)] = static_cast<float>(now);
+                            sum_terms += std::fabs(now * wide(q[i]));
+                            sum_error += e * std::fabs(wide(q[i]));
+                        }
+                        out.bound.push_back(sum_error + n * eps * sum_terms + 1e-30);
+                    }
+                }
+                keep_state_bounds(op.state, t, error);
+            });
+        result.outputs.push_back(std::move(out));
+    }
+
     // e^x carries the rounding of its argument on.
     void of(const SiluMul& op) { relative(op.out, 40 * eps, 1e-29); }
     void of(const ClampedSiluMul& op) { relative(op.out, 200 * eps, 1e-29); }
     void of(const Gelu& op) { relative(op.out, 400 * eps, 1e-19); }
+    void of(const GeluMul& op) { relative(op.out, 404 * eps, 1e-19); }
+    void of(const SigmoidMul& op) { relative(op.out, 40 * eps, 1e-29); }
+    void of(const Scale& op) { exact(op.x); }
+    void of(const SoftCap& op) { relative(op.x, 16 * eps, 1e-37); }
 
     void of(const Route& op) {
         const auto n_experts = op.logits.row_len(), n_used = op.ids.row_len();
@@ -238,6 +322,35 @@ class Analysis {
     const float* row(const Tensor& t, int64_t r) const { return at<float>(before_, t, r); }
     const int32_t* input(const Tensor& t) const {
         return reinterpret_cast<const int32_t*>(made_.input.bytes().data() + t.offset);
+    }
+    // The state of each sequence as it goes through its tokens, as the reference has it.
+    template <class Begin, class Token>
+    void each_token(const StateRows& state, std::vector<float>& held, Begin begin, Token token) {
+        for (int64_t s = 0; s < counts().n_seqs; ++s) {
+            const int64_t first = input(state.seq_start)[s], end = input(state.seq_start)[s + 1];
+            const int64_t position = input(state.positions)[first];
+            begin(s);
+            if (position == 0) {
+                std::ranges::fill(held, 0.0f);
+            } else {
+                const auto* from = reinterpret_cast<const float*>(before_.states.data()) +
+                                   state_place(state, s, position - 1);
+                std::copy_n(from, held.size(), held.begin());
+            }
+            for (int64_t t = first; t < end; ++t) token(t);
+        }
+    }
+    int64_t state_place(const StateRows& state, int64_t seq, int64_t position) const {
+        const int32_t* blocks = input(state.block_table) + seq * state.block_table.row_stride;
+        return blocks[position / state.block_len] * state.rows->shape().k_dim + state.first;
+    }
+    // What the rows may be off by that are written after token t.
+    void keep_state_bounds(const StateRows& state, int64_t t, const std::vector<double>& error) {
+        int64_t s = 0;
+        while (input(state.seq_start)[s + 1] <= t) ++s;
+        const int64_t position = input(state.positions)[t];
+        if (t + 1 < input(state.seq_start)[s + 1] && (position + 1) % state.block_len != 0) return;
+        std::ranges::copy(error, result.states.begin() + state_place(state, s, position));
     }
     double weight(const Weight& w, int64_t i) const {
         return wide(reinterpret_cast<const float*>(made_.views.at(&w).data.data())[i]);
@@ -345,13 +458,25 @@ class Analysis {
             if (op.score == RouteParams::Score::softmax) s /= total;
             if (op.selection_bias != nullptr) s += weight(*op.selection_bias, e);
         }
-        std::ranges::sort(scores, std::greater<>());
-        for (int64_t i = 0; i < n_used && i + 1 < n; ++i) {
-            if (scores[static_cast<size_t>(i)] - scores[static_cast<size_t>(i) + 1] <
-                static_cast<double>(n + 40) * 4 * eps)
-                return false;
+        const double close = static_cast<double>(n + 40) * 4 * eps;
+        const auto is_clear = [&](std::vector<double>& list, int64_t n_first) {
+            std::ranges::sort(list, std::greater<>());
+            for (int64_t i = 0; i < n_first && i + 1 < std::ssize(list); ++i) {
+                if (list[static_cast<size_t>(i)] - list[static_cast<size_t>(i) + 1] < close) return false;
+            }
+            return true;
+        };
+        if (op.n_groups_used < op.n_groups) {
+            const int64_t n_each = n / op.n_groups;
+            std::vector<double> groups;
+            for (int64_t g = 0; g < op.n_groups; ++g) {
+                std::vector<double> own(scores.begin() + g * n_each, scores.begin() + (g + 1) * n_each);
+                std::ranges::sort(own, std::greater<>());
+                groups.push_back(n_each > 1 ? own[0] + own[1] : own[0]);
+            }
+            if (!is_clear(groups, op.n_groups)) return false;
         }
-        return true;
+        return is_clear(scores, op.n_groups_used < op.n_groups ? n : n_used);
     }
 
     const RandomRecord& made_;

@@ -11,7 +11,7 @@ namespace smelt {
 // Memory of a record between two ops.
 struct MemoryState {
     std::vector<std::vector<std::byte>> buffers;  // by number
-    std::vector<std::byte> kv;
+    std::vector<std::byte> kv, states;
 };
 
 // Of the rows that the step has, row after row; 0: the same bits, infinite: anything.
@@ -23,6 +23,8 @@ struct OpBounds {
     std::vector<OutputBound> outputs;
     // Of rows of the cache that the op stores, relative to values of about 1; other rows keep their bytes.
     double kv = 0;
+    // Of every float of the states, absolute; empty: they keep their bits.
+    std::vector<double> states;
 };
 
 // `made` is the reference's record, `before` what was in memory, `after` what the reference made of it.

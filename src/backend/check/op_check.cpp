@@ -10,6 +10,21 @@ namespace smelt {
 
 namespace {
 
+// The one row of each block.
+void put_states(RandomRecord& r, const MemoryState& state) {
+    const size_t row = r.states->shape().block_bytes();
+    for (int64_t b = 0; b < r.states->shape().n_blocks; ++b)
+        r.states->write_block(static_cast<int32_t>(b),
+                              std::span(state.states).subspan(static_cast<size_t>(b) * row, row));
+}
+void get_states(RandomRecord& r, MemoryState& state) {
+    const size_t row = r.states->shape().block_bytes();
+    state.states.resize(r.states->shape().n_bytes());
+    for (int64_t b = 0; b < r.states->shape().n_blocks; ++b)
+        r.states->read_block(static_cast<int32_t>(b),
+                             std::span(state.states).subspan(static_cast<size_t>(b) * row, row));
+}
+
 void put(RandomRecord& r, const MemoryState& state) {
     for (size_t b = 0; b < state.buffers.size(); ++b)
         r.be.write(r.record.buffers()[b], state.buffers[b].data());
@@ -17,6 +32,7 @@ void put(RandomRecord& r, const MemoryState& state) {
     for (int64_t b = 0; b < r.kv->shape().n_blocks; ++b)
         r.kv->write_block(static_cast<int32_t>(b),
                           std::span(state.kv).subspan(static_cast<size_t>(b) * block, block));
+    put_states(r, state);
 }
 
 MemoryState get(RandomRecord& r) {
@@ -30,6 +46,7 @@ MemoryState get(RandomRecord& r) {
     for (int64_t b = 0; b < r.kv->shape().n_blocks; ++b)
         r.kv->read_block(static_cast<int32_t>(b),
                          std::span(state.kv).subspan(static_cast<size_t>(b) * block, block));
+    get_states(r, state);
     return state;
 }
 
@@ -113,6 +130,19 @@ struct Comparison {
         }
     }
 
+    void states(const std::vector<double>& bounds, const MemoryState& got, const MemoryState& expected) {
+        const auto* a = reinterpret_cast<const float*>(got.states.data());
+        const auto* b = reinterpret_cast<const float*>(expected.states.data());
+        for (size_t i = 0; i < bounds.size() && difference.empty(); ++i) {
+            const double d = std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+            if (d <= bounds[i] || std::isinf(bounds[i])) continue;
+            difference = fmt::format("float {} of the states: expected {:.9g}, got {:.9g}, bound {:.3g}", i,
+                                     b[i], a[i], bounds[i]);
+        }
+        if (bounds.empty() && got.states != expected.states)
+            difference = "states that it does not write have changed";
+    }
+
     void rest(const MemoryState& got) {
         if (!difference.empty()) return;
         for (size_t b = 0; b < got.buffers.size(); ++b) {
@@ -129,7 +159,7 @@ std::string check_random_record(Backend& device, Backend& reference, RandomRecor
                                 const Choices& choices) {
     options.fusions = device.fusions();
     RandomRecord tested(device, options, choices), expected(reference, options, choices);
-    const MemoryState start{tested.contents, tested.kv_contents};
+    const MemoryState start{tested.contents, tested.kv_contents, tested.state_contents};
     MemoryState before = start;
     const std::span<const AnyOp> ops = tested.record.ops();
     for (size_t i = 0; i < ops.size(); ++i) {
@@ -140,6 +170,7 @@ std::string check_random_record(Backend& device, Backend& reference, RandomRecor
         Comparison c{tested.input.counts(), std::move(before), {}};
         for (const OutputBound& o : bounds.outputs) c.output(o, after, right);
         if (is_store(op)) c.cache(tested, bounds.kv, after, right);
+        c.states(bounds.states, after, right);
         c.rest(after);
         if (!c.difference.empty())
             return fmt::format("op {} of {}, {}: {}", i + 1, ops.size(), print_op(op), c.difference);

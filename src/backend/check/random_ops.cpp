@@ -120,9 +120,47 @@ void RandomRecord::add_Attention() {
                              .block_table = in.block_table,
                              .scale = 1 / std::sqrt(static_cast<float>(s.k_dim)),
                              .window = c_.one_of({0, 0, 1, 7, 30}),
-                             .sinks = c_.below(3) == 0 ? vector(n_heads) : nullptr});
+                             .sinks = c_.below(3) == 0 ? vector(n_heads) : nullptr,
+                             .soft_cap = c_.one_of({0.0f, 0.0f, 5.0f, 50.0f})});
     input_magnitude_ = max_magnitude;
     made(out);
+}
+
+op::StateRows RandomRecord::state_rows(int64_t n_floats) {
+    const InputTensors& in = record.inputs();
+    return {.rows = states.get(),
+            .positions = in.positions,
+            .seq_start = in.seq_start,
+            .block_table = in.block_table,
+            .block_len = kv->shape().block_len,
+            .first = c_.below(state_floats - n_floats + 1)};
+}
+
+void RandomRecord::add_CausalConv() {
+    const int64_t n = c_.one_of<int64_t>({1, 7, 64, 100}), kernel = c_.one_of<int64_t>({2, 4, 4, 8});
+    const Tensor x = given({n}), out = empty({n});
+    record.add(op::CausalConv{out, x, vector(kernel, n), state_rows((kernel - 1) * n)});
+    made(out, 2);
+}
+
+void RandomRecord::add_DeltaRule() {
+    const int64_t n_k = c_.between(1, 2), n_v = n_k * c_.between(1, 3);
+    const int64_t k_dim = c_.one_of<int64_t>({8, 16, 24}), v_dim = c_.one_of<int64_t>({5, 16, 33, 40});
+    const float unit = 1 / std::sqrt(static_cast<float>(k_dim));  // keys and queries of length about one
+    op::DeltaRule d;
+    d.out = empty({n_v, v_dim});
+    d.q = fresh({n_k, k_dim}, RowsOf::tokens, 1, unit);
+    d.k = fresh({n_k, k_dim}, RowsOf::tokens, 1, unit);
+    d.v = fresh({n_v, v_dim});
+    d.a = fresh({n_v});
+    d.b = fresh({n_v});
+    d.decay = negative_vector(n_v);
+    d.bias = vector(n_v);
+    d.tiled = c_.below(2) == 0;
+    d.state = state_rows(n_v * k_dim * v_dim);
+    record.add(d);
+    input_magnitude_ = max_magnitude;
+    made(d.out);
 }
 
 void RandomRecord::add_Add() {
@@ -162,6 +200,34 @@ void RandomRecord::add_Gelu() {
     made(out);
 }
 
+void RandomRecord::add_GeluMul() {
+    const int64_t n = width();
+    const Tensor gate = given({n}), up = other_than(gate, {n});
+    const Tensor out = c_.below(2) == 0 ? gate : empty({n});
+    record.add(op::GeluMul{out, gate, up});
+    made(out, input_magnitude_);
+}
+
+void RandomRecord::add_SigmoidMul() {
+    const int64_t n = width();
+    const Tensor x = given({n}), gate = other_than(x, {c_.below(2) == 0 ? 1 : n});
+    const Tensor out = c_.below(2) == 0 ? x : empty({n});
+    record.add(op::SigmoidMul{out, gate, x});
+    made(out);
+}
+
+void RandomRecord::add_Scale() {
+    const Tensor x = given({width()});
+    record.add(op::Scale{x, c_.one_of({0.5f, 1.7f, 11.3137f})});
+    made(x, 2);
+}
+
+void RandomRecord::add_SoftCap() {
+    const Tensor x = given({width()});
+    record.add(op::SoftCap{x, c_.one_of({1.0f, 30.0f})});
+    made(x);
+}
+
 void RandomRecord::add_GatherRows() {
     const int64_t n = width();
     const bool logits = c_.below(2) == 0;
@@ -172,6 +238,13 @@ void RandomRecord::add_GatherRows() {
 }
 
 void RandomRecord::add_Route() {
+    std::vector<std::pair<int32_t, int32_t>> groups{{1, 1}};  // of how many groups how many
+    for (int32_t n = 2; n <= n_experts_; ++n) {
+        for (int32_t used = 1; n_experts_ % n == 0 && used <= n; ++used) {
+            if (n_experts_ / n * used >= n_used_) groups.emplace_back(n, used);
+        }
+    }
+    const auto [n_groups, n_groups_used] = groups[static_cast<size_t>(c_.below(std::ssize(groups)))];
     const Tensor ids = take(DType::I32, RowsOf::tokens, 1, {n_used_}, 0), weights = empty({n_used_});
     record.add(op::Route{.ids = ids,
                          .weights = weights,
@@ -179,7 +252,9 @@ void RandomRecord::add_Route() {
                          .score = c_.one_of({RouteParams::Score::softmax, RouteParams::Score::sigmoid}),
                          .normalize = c_.below(2) == 0,
                          .scale = c_.one_of({1.0f, 1.8f}),
-                         .selection_bias = c_.below(2) == 0 ? nullptr : vector(n_experts_, 1, 0.1f)});
+                         .selection_bias = c_.below(2) == 0 ? nullptr : vector(n_experts_, 1, 0.1f),
+                         .n_groups = n_groups,
+                         .n_groups_used = n_groups_used});
     routed_.push_back(ids);
     made(weights, 1);
 }

@@ -75,6 +75,7 @@ RandomRecord::RandomRecord(Backend& backend, const RandomRecordOptions& options,
     n_used_ = c_.between(1, std::min<int64_t>(n_experts_, 4));
     fill_input();
     fill_kv();
+    fill_states();
     CHECK(options_.op.empty() || may_have(options_.fusions, options_.op), "{}", options_.op);
     for (int i = 0; i < options_.n_ops; ++i) {
         std::string_view name = options_.op;
@@ -180,6 +181,20 @@ void RandomRecord::fill_kv() {
     }
 }
 
+void RandomRecord::fill_states() {
+    states = be.allocate_kv({.k_format = Format::F32,
+                             .v_format = Format::F32,
+                             .n_blocks = kv->shape().n_blocks,
+                             .block_len = 1,
+                             .n_heads = 1,
+                             .k_dim = state_floats,
+                             .v_dim = state_floats,
+                             .v_in_k = true});
+    state_contents.resize(states->shape().n_bytes());
+    auto* to = reinterpret_cast<float*>(state_contents.data());
+    for (size_t i = 0; i < state_contents.size() / sizeof(float); ++i) to[i] = c_.normal();
+}
+
 Tensor RandomRecord::take(DType type, RowsOf rows_of, int64_t each, std::vector<int64_t> row, int64_t gap) {
     int64_t row_len = 1;
     for (const int64_t n : row) row_len *= n;
@@ -258,6 +273,16 @@ const Weight* RandomRecord::load(Format f, int64_t rows, int64_t cols, WeightUse
     random_row(f, n, c_.bits(), deviation, b.data.data(), b.scales.data());
     const WeightView view{.format = f, .rows = rows, .cols = cols, .data = b.data, .scales = b.scales};
     weights_.push_back(be.load(view, {.use = use}));
+    views[&weights_.back()] = view;
+    return &weights_.back();
+}
+
+const Weight* RandomRecord::negative_vector(int64_t n) {
+    Bytes& b = bytes_.emplace_back(Bytes{std::vector<std::byte>(static_cast<size_t>(n) * sizeof(float)), {}});
+    auto* to = reinterpret_cast<float*>(b.data.data());
+    for (int64_t i = 0; i < n; ++i) to[i] = -std::exp2(static_cast<float>(c_.between(-4, 4)));
+    const WeightView view{.format = Format::F32, .rows = 1, .cols = n, .data = b.data, .scales = {}};
+    weights_.push_back(be.load(view, {.use = WeightUse::vector}));
     views[&weights_.back()] = view;
     return &weights_.back();
 }

@@ -50,11 +50,13 @@ class RandomRecord {
     Record record;
     StepInput input;
     std::unique_ptr<KvStorage> kv;
+    std::unique_ptr<KvStorage> states;  // of recurrent ops; as many rows as kv has blocks
     std::unordered_map<const Weight*, WeightView> views;
     // What is in the workspace by buffer, and in the cache, before the step.
     std::vector<std::vector<std::byte>> contents;
-    std::vector<std::byte> kv_contents;
+    std::vector<std::byte> kv_contents, state_contents;
 
+    static constexpr int64_t state_floats = 6000;
     static constexpr float untouched = -77777.0f;  // what memory holds that nothing was put into
 
  private:
@@ -71,6 +73,8 @@ class RandomRecord {
 
     void fill_input();
     void fill_kv();
+    void fill_states();
+    op::StateRows state_rows(int64_t n_floats);
     Tensor take(DType type, RowsOf rows_of, int64_t each, std::vector<int64_t> row, int64_t gap);
     Tensor empty(std::vector<int64_t> row, RowsOf rows_of = RowsOf::tokens, int64_t each = 1);
     Tensor fresh(std::vector<int64_t> row, RowsOf rows_of = RowsOf::tokens, int64_t each = 1,
@@ -86,6 +90,7 @@ class RandomRecord {
     const Weight* vector(int64_t n, int64_t rows = 1, float deviation = 1) {
         return load(Format::F32, rows, n, WeightUse::vector, deviation);
     }
+    const Weight* negative_vector(int64_t n);  // from -1 / 16 to -16
     WeightList list(int64_t n, int64_t rows, int64_t cols);
     int64_t width();  // of rows that a weight's format has whole blocks of
     int64_t most(RowsOf rows_of) const;
@@ -102,11 +107,17 @@ class RandomRecord {
     void add_StoreKv();
     void add_PrepareHeads();
     void add_Attention();
+    void add_CausalConv();
+    void add_DeltaRule();
     void add_Add();
     void add_Copy();
     void add_SiluMul();
     void add_ClampedSiluMul();
     void add_Gelu();
+    void add_GeluMul();
+    void add_SigmoidMul();
+    void add_Scale();
+    void add_SoftCap();
     void add_GatherRows();
     void add_Route();
     void add_MatmulExperts();

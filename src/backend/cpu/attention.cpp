@@ -85,6 +85,7 @@ void score(const AttendArgs& a, const void* const* k, float* scores) {
 // Turns a row's scores into weights; returns what the sums so far must be multiplied by.
 SIMD float soften(const AttendArgs& a, int row, float* scores) {
     const int first = a.first[row], last = a.last[row];
+    if (a.soft_cap > 0) soft_cap(scores, a.n_pos, a.soft_cap);
     for (int p = 0; p < first; ++p) scores[p] = minus_infinity;
     for (int p = last; p < kv_step; ++p) scores[p] = minus_infinity;
     if (first >= last) {

@@ -31,7 +31,7 @@ struct Call {
     int64_t n_tokens, n_seqs, max_blocks;
     int64_t window;
     const float* sinks;  // (n_heads) or null
-    float scale;
+    float scale, soft_cap;
     int64_t tile_tokens, n_spans;
     int n_threads;
 
@@ -133,6 +133,7 @@ void attend_span(const Call& a, const Tile& tile, int64_t span, const Buffers& b
                            .first = b.first,
                            .last = b.last,
                            .scale = a.scale,
+                           .soft_cap = a.soft_cap,
                            .m = b.span.m,
                            .l = b.span.l,
                            .acc = b.span.acc,
@@ -288,6 +289,7 @@ void compile(const Compiler& c, const Attention& op) {
           .window = op.window,
           .sinks = op.sinks == nullptr ? nullptr : floats_of(*op.sinks),
           .scale = op.scale,
+          .soft_cap = op.soft_cap,
           .tile_tokens = std::max<int64_t>(1, tile_rows * k.n_heads / n_heads),
           .n_spans = 0,
           .n_threads = c.n_threads};

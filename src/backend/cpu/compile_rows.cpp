@@ -233,6 +233,43 @@ void compile(const Compiler& c, const Gelu& op) {
               n = op.out.row_len()](const Frame& f, int64_t i) { activate(to.in(f)[i], from.in(f)[i], n); });
 }
 
+void compile(const Compiler& c, const GeluMul& op) {
+    CHECK(op.out.row_len() == op.gate.row_len() && op.out.row_len() == op.up.row_len());
+    each_row(c, RowCount(op.out), op.out.row_len(),
+             [activate = c.kernels.gelu_mul, to = Place<float>(op.out), gate = Place<float>(op.gate),
+              up = Place<float>(op.up), n = op.out.row_len()](const Frame& f, int64_t i) {
+                 activate(to.in(f)[i], gate.in(f)[i], up.in(f)[i], n);
+             });
+}
+
+void compile(const Compiler& c, const SigmoidMul& op) {
+    const bool one = op.gate.row_len() == 1;
+    CHECK(op.out.row_len() == op.x.row_len() && (one || op.gate.row_len() == op.x.row_len()));
+    each_row(c, RowCount(op.out), op.out.row_len(),
+             [=, multiply = c.kernels.sigmoid_mul, to = Place<float>(op.out), gate = Place<float>(op.gate),
+              from = Place<float>(op.x), n = op.out.row_len()](const Frame& f, int64_t i) {
+                 const float *g = gate.in(f)[i], *x = from.in(f)[i];
+                 float* out = to.in(f)[i];
+                 if (!one) return multiply(out, g, x, n);
+                 const float divisor = 1 + std::exp(-g[0]);
+                 for (int64_t j = 0; j < n; ++j) out[j] = x[j] / divisor;
+             });
+}
+
+void compile(const Compiler& c, const Scale& op) {
+    each_row(c, RowCount(op.x), op.x.row_len(),
+             [rows = Place<float>(op.x), n = op.x.row_len(), factor = op.factor](const Frame& f, int64_t i) {
+                 float* x = rows.in(f)[i];
+                 for (int64_t j = 0; j < n; ++j) x[j] *= factor;
+             });
+}
+
+void compile(const Compiler& c, const SoftCap& op) {
+    each_row(c, RowCount(op.x), op.x.row_len(),
+             [soft_cap = c.kernels.soft_cap, rows = Place<float>(op.x), n = op.x.row_len(), cap = op.cap](
+                 const Frame& f, int64_t i) { soft_cap(rows.in(f)[i], n, cap); });
+}
+
 void compile(const Compiler& c, const GatherRows& op) {
     CHECK(op.out.row_len() == op.x.row_len());
     each_row(c, RowCount(op.out), op.x.row_len(),
@@ -247,7 +284,14 @@ void compile(const Compiler& c, const GatherRows& op) {
 void compile(const Compiler& c, const Route& op) {
     const int64_t n_experts = op.logits.row_len();
     CHECK(op.ids.row_len() <= n_experts && op.weights.row_len() == op.ids.row_len());
-    const RouteParams params{.score = op.score, .normalize = op.normalize, .scale = op.scale};
+    const RouteParams params{.score = op.score,
+                             .normalize = op.normalize,
+                             .scale = op.scale,
+                             .n_groups = op.n_groups,
+                             .n_groups_used = op.n_groups_used};
+    CHECK(op.n_groups > 0 && op.n_groups <= 64 && n_experts % op.n_groups == 0 &&
+              op.ids.row_len() <= n_experts / op.n_groups * op.n_groups_used,
+          "{} of {} groups of {} experts", op.n_groups_used, op.n_groups, n_experts);
     const float* bias = op.selection_bias == nullptr ? nullptr : floats_of(*op.selection_bias);
     each_row(c, RowCount(op.logits), n_experts * 8,
              [=, from = Place<float>(op.logits), ids = Place<int32_t>(op.ids),

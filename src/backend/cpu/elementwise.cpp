@@ -87,6 +87,31 @@ void gelu(float* out, const float* x, int64_t n) {
     store_first(out + i, gelu(load_first(x + i, rest)), rest);
 }
 
+void gelu_mul(float* out, const float* gate, const float* up, int64_t n) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) store(out + i, gelu(load(gate + i)) * load(up + i));
+    const int rest = static_cast<int>(n - i);
+    store_first(out + i, gelu(load_first(gate + i, rest)) * load_first(up + i, rest), rest);
+}
+
+SIMD F sigmoid_mul(F gate, F x) {
+    return x / (splat(1.0f) + exp(-gate));
+}
+
+void sigmoid_mul(float* out, const float* gate, const float* x, int64_t n) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) store(out + i, sigmoid_mul(load(gate + i), load(x + i)));
+    const int rest = static_cast<int>(n - i);
+    store_first(out + i, sigmoid_mul(load_first(gate + i, rest), load_first(x + i, rest)), rest);
+}
+
+void soft_cap(float* x, int64_t n, float cap) {
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) store(x + i, tanh(load(x + i) / cap) * cap);
+    const int rest = static_cast<int>(n - i);
+    store_first(x + i, tanh(load_first(x + i, rest) / splat(cap)) * cap, rest);
+}
+
 // (a, b) -> (a cos - b sin, a sin + b cos)
 SIMD Pair rotate(Pair x, Pair cos_sin) {
     return {x.even * cos_sin.even - x.odd * cos_sin.odd, x.even * cos_sin.odd + x.odd * cos_sin.even};

@@ -24,6 +24,12 @@ void add(float* x, const float* y, int64_t n);
 void silu_mul(float* out, const float* gate, const float* up, int64_t n);
 void clamped_silu_mul(float* out, const float* gate, const float* up, int64_t n, float alpha, float limit);
 void gelu(float* out, const float* x, int64_t n);
+void gelu_mul(float* out, const float* gate, const float* up, int64_t n);
+void sigmoid_mul(float* out, const float* gate, const float* x, int64_t n);
+void soft_cap(float* x, int64_t n, float cap);
+void causal_conv(float* out, const float* const* x, int kernel, const float* w, int64_t n, int64_t first,
+                 int64_t last);
+void delta_rule(const DeltaArgs& a);
 void rope_half(float* x, const float* table, int64_t n_pairs);
 void rope_interleaved(float* x, const float* table, int64_t n_pairs);
 void to_f16(uint16_t* out, const float* x, int64_t n);

@@ -67,10 +67,21 @@ struct AttendArgs {
     const int32_t* first;  // (n_rows) positions [first, last) of this step that the row sees
     const int32_t* last;
     float scale;
+    float soft_cap;  // 0: none
     float* m;        // (n_rows) largest score so far; -inf at the start
     float* l;        // (n_rows) sum of exp(score - m); 0
     float* acc;      // (n_rows, v_dim padded) sum of exp(score - m) * v; 0
     float* scratch;  // attend_scratch floats
+};
+
+// One token and some columns of one head's state: see op::DeltaRule.
+struct DeltaArgs {
+    float* state;  // (k_dim, stride)
+    int64_t stride, k_dim, n_columns;
+    const float *q, *k;  // (k_dim)
+    const float* v;      // (n_columns)
+    float* out;          // (n_columns)
+    float keep, beta;    // what is left of the state, and how much is written
 };
 
 struct Kernels {
@@ -96,6 +107,13 @@ struct Kernels {
     void (*clamped_silu_mul)(float* out, const float* gate, const float* up, int64_t n, float alpha,
                              float limit);
     void (*gelu)(float* out, const float* x, int64_t n);
+    void (*gelu_mul)(float* out, const float* gate, const float* up, int64_t n);
+    void (*sigmoid_mul)(float* out, const float* gate, const float* x, int64_t n);
+    void (*soft_cap)(float* x, int64_t n, float cap);
+    // out[c] = silu(sum over j of w[j * n + c] * x[j][c]), c from `first` to `last`
+    void (*causal_conv)(float* out, const float* const* x, int kernel, const float* w, int64_t n,
+                        int64_t first, int64_t last);
+    void (*delta_rule)(const DeltaArgs&);
     void (*rope_half)(float* x, const float* table, int64_t n_pairs);
     void (*rope_interleaved)(float* x, const float* table, int64_t n_pairs);
     // x to a KV format; n whole blocks.

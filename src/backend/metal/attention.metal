@@ -13,6 +13,7 @@
 
 #include "backend/metal/kernel_args.h"
 #include "backend/metal/lanes.h"
+#include "backend/metal/soft_cap.h"
 #include "backend/metal/unroll.h"
 #include "backend/metal/weights.h"
 
@@ -182,7 +183,9 @@ kernel void attention(constant AttentionArgs& a [[buffer(0)]], device float* out
                 float weight = 0;
                 if (takes_part) {
                     const bool visible = position >= low[r] && position <= high[r];
-                    const float score = visible ? scores[r] * a.scale : -INFINITY;
+                    float score = scores[r] * a.scale;
+                    if (a.soft_cap > 0) score = soft_capped(score, a.soft_cap);
+                    if (!visible) score = -INFINITY;
                     const float top = max(sum[r].top, simd_max(score));
                     const float keep = exp(sum[r].top - top);
                     weight = exp(score - top);

@@ -57,6 +57,7 @@ class AttentionCommand : public Command {
                  .has_sinks = op.sinks != nullptr,
                  .n_spans = 0,
                  .scale = op.scale,
+                 .soft_cap = op.soft_cap,
                  .k = args_of(rows.k),
                  .v = args_of(rows.v)};
         const Binding out = bind(op.out), sinks = op.sinks != nullptr ? floats_of(*op.sinks) : out;

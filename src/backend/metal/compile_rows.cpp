@@ -125,6 +125,28 @@ void Compiler::add(const Gelu& op) {
     add_rows("gelu", rows_args(op.out, op.x, op.x), {bind(op.out), bind(op.x)}, op.out,
              each_element(op.out.row_len()));
 }
+void Compiler::add(const GeluMul& op) {
+    add_rows("gelu_mul", rows_args(op.out, op.gate, op.up), {bind(op.out), bind(op.gate), bind(op.up)},
+             op.out, each_element(op.out.row_len()));
+}
+void Compiler::add(const SigmoidMul& op) {
+    const bool one = op.gate.row_len() == 1;
+    gpu::RowsArgs args = rows_args(op.out, one ? op.x : op.gate, op.x);
+    args.x_stride = u32(op.gate.row_stride);
+    args.limit = one ? 0 : 1;
+    add_rows("sigmoid_mul", args, {bind(op.out), bind(op.gate), bind(op.x)}, op.out,
+             each_element(op.out.row_len()));
+}
+void Compiler::add(const Scale& op) {
+    gpu::RowsArgs args = rows_args(op.x, op.x, op.x);
+    args.alpha = op.factor;
+    add_rows("scale", args, {bind(op.x)}, op.x, each_element(op.x.row_len()));
+}
+void Compiler::add(const SoftCap& op) {
+    gpu::RowsArgs args = rows_args(op.x, op.x, op.x);
+    args.limit = op.cap;
+    add_rows("soft_cap", args, {bind(op.x)}, op.x, each_element(op.x.row_len()));
+}
 void Compiler::add(const GatherRows& op) {
     CHECK(op.out.row_len() == op.x.row_len(), "rows of {} and {}", op.out.row_len(), op.x.row_len());
     const gpu::RowsArgs args{.n_rows = u32(op.x.n_rows()),
@@ -141,6 +163,9 @@ void Compiler::add(const GatherRows& op) {
 void Compiler::add(const Route& op) {
     const int64_t n_experts = op.logits.row_len();
     CHECK(op.ids.row_len() <= n_experts && op.weights.row_len() == op.ids.row_len());
+    CHECK(op.n_groups > 0 && n_experts % op.n_groups == 0 &&
+              op.ids.row_len() <= n_experts / op.n_groups * op.n_groups_used,
+          "{} of {} groups of {} experts", op.n_groups_used, op.n_groups, n_experts);
     grouped_ = {};
     const gpu::RouteArgs args{.n_experts = u32(n_experts),
                               .n_used = u32(op.ids.row_len()),
@@ -150,7 +175,9 @@ void Compiler::add(const Route& op) {
                               .sigmoid = op.score == RouteParams::Score::sigmoid,
                               .normalize = op.normalize,
                               .has_bias = op.selection_bias != nullptr,
-                              .scale = op.scale};
+                              .scale = op.scale,
+                              .n_groups = u32(op.n_groups),
+                              .n_groups_used = u32(op.n_groups_used)};
     const Binding logits = bind(op.logits),
                   bias = op.selection_bias != nullptr ? floats_of(*op.selection_bias) : logits;
     add_rows("route", args, {bind(op.ids), bind(op.weights), logits, bias}, op.logits,

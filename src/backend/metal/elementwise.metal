@@ -5,6 +5,7 @@
 #include <metal_stdlib>
 
 #include "backend/metal/kernel_args.h"
+#include "backend/metal/soft_cap.h"
 
 using namespace metal;
 #pragma clang fp contract(off)
@@ -45,13 +46,44 @@ kernel void clamped_silu_mul(constant RowsArgs& a [[buffer(0)]], device float* o
     out[ulong(at.y) * a.out_stride + at.x] = silu(g, a.alpha) * (up + 1.0f);
 }
 
+inline float gelu_of(float v) {
+    // (1 + tanh(u)) / 2 = 1 / (1 + e^-2u), without the cancellation of the former
+    const float u = 0.7978845608f * (v + 0.044715f * v * v * v);
+    return v / (1.0f + exp(-2.0f * u));
+}
+
 kernel void gelu(constant RowsArgs& a [[buffer(0)]], device float* out [[buffer(1)]],
                  device const float* x [[buffer(2)]], uint2 at [[thread_position_in_grid]]) {
     if (at.x >= a.row_len) return;
-    const float v = x[ulong(at.y) * a.x_stride + at.x];
-    // (1 + tanh(u)) / 2 = 1 / (1 + e^-2u), without the cancellation of the former
-    const float u = 0.7978845608f * (v + 0.044715f * v * v * v);
-    out[ulong(at.y) * a.out_stride + at.x] = v / (1.0f + exp(-2.0f * u));
+    out[ulong(at.y) * a.out_stride + at.x] = gelu_of(x[ulong(at.y) * a.x_stride + at.x]);
+}
+
+kernel void gelu_mul(constant RowsArgs& a [[buffer(0)]], device float* out [[buffer(1)]],
+                     device const float* x [[buffer(2)]], device const float* y [[buffer(3)]],
+                     uint2 at [[thread_position_in_grid]]) {
+    if (at.x >= a.row_len) return;
+    out[ulong(at.y) * a.out_stride + at.x] =
+        gelu_of(x[ulong(at.y) * a.x_stride + at.x]) * y[ulong(at.y) * a.y_stride + at.x];
+}
+
+// x is the gate; limit 0: one for the whole row.
+kernel void sigmoid_mul(constant RowsArgs& a [[buffer(0)]], device float* out [[buffer(1)]],
+                        device const float* x [[buffer(2)]], device const float* y [[buffer(3)]],
+                        uint2 at [[thread_position_in_grid]]) {
+    if (at.x >= a.row_len) return;
+    const float gate = x[ulong(at.y) * a.x_stride + (a.limit > 0 ? at.x : 0)];
+    out[ulong(at.y) * a.out_stride + at.x] = y[ulong(at.y) * a.y_stride + at.x] / (1.0f + exp(-gate));
+}
+
+kernel void scale(constant RowsArgs& a [[buffer(0)]], device float* out [[buffer(1)]],
+                  uint2 at [[thread_position_in_grid]]) {
+    if (at.x < a.row_len) out[ulong(at.y) * a.out_stride + at.x] *= a.alpha;
+}
+
+kernel void soft_cap(constant RowsArgs& a [[buffer(0)]], device float* out [[buffer(1)]],
+                     uint2 at [[thread_position_in_grid]]) {
+    if (at.x >= a.row_len) return;
+    out[ulong(at.y) * a.out_stride + at.x] = soft_capped(out[ulong(at.y) * a.out_stride + at.x], a.limit);
 }
 
 // out[i] = x[rows[i]]; a row that x does not have would be a bug of the caller and shows as NaN.

@@ -15,11 +15,22 @@ inline float score_of(float logit, float largest, bool sigmoid) {
     return sigmoid ? 1.0f / (1.0f + exp(-logit)) : exp(logit - largest);
 }
 
+// Of a group's two best, or its only one.
+inline float group_score(threadgroup const float* ranks, uint group, uint n_each) {
+    float first = -INFINITY, second = -INFINITY;
+    for (uint e = group * n_each; e < (group + 1) * n_each; ++e) {
+        second = max(second, min(first, ranks[e]));
+        first = max(first, ranks[e]);
+    }
+    return n_each > 1 ? first + second : first;
+}
+
 // One simdgroup a token. `ranks` has room for all experts: scores with the selection bias, -inf when taken.
 kernel void route(constant RouteArgs& a [[buffer(0)]], device int* ids [[buffer(1)]],
                   device float* weights [[buffer(2)]], device const float* logits [[buffer(3)]],
                   device const float* bias [[buffer(4)]], threadgroup float* ranks [[threadgroup(0)]],
                   uint2 at [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]]) {
+    threadgroup uint left_out[64];
     const uint token = at.y;
     device const float* row = logits + ulong(token) * a.logits_stride;
     device int* chosen = ids + ulong(token) * a.ids_stride;
@@ -35,6 +46,25 @@ kernel void route(constant RouteArgs& a [[buffer(0)]], device int* ids [[buffer(
     const float divisor = sigmoid ? 1.0f : total;
     for (uint e = lane; e < a.n_experts; e += 32) {
         ranks[e] = score_of(row[e], largest, sigmoid) / divisor + (a.has_bias != 0 ? bias[e] : 0.0f);
+    }
+    // a group that is not among the best: fewer than n_groups_used others are better, or as good and before it
+    if (a.n_groups_used < a.n_groups) {
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        const uint n_each = a.n_experts / a.n_groups;
+        for (uint first = 0; first < a.n_groups; first += 32) {
+            const uint own = first + lane;
+            uint n_better = 0;
+            const float own_score = own < a.n_groups ? group_score(ranks, own, n_each) : 0.0f;
+            for (uint g = 0; g < a.n_groups && own < a.n_groups; ++g) {
+                const float score = group_score(ranks, g, n_each);
+                if (score > own_score || (score == own_score && g < own)) ++n_better;
+            }
+            left_out[own % 64] = own < a.n_groups && n_better >= a.n_groups_used ? 1 : 0;
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (uint e = lane; e < a.n_experts; e += 32) {
+            if (left_out[e / n_each] != 0) ranks[e] = -INFINITY;
+        }
     }
     // the best that is left, the lower id among equals; a lane looks at its own experts alone
     float sum = 0;
