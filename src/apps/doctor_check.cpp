@@ -117,7 +117,7 @@ class Checks {
 
     void run() {
         for (const std::string_view op : op_names()) {
-            if (!may_have(device_.fusions(), op)) continue;
+            if (!may_have(device_.describe().fusions, op)) continue;
             add(title_of(op), [&] { return records({.op = op}, records_per_op); });
         }
         for (const FormatInfo& f : all_formats()) {

@@ -27,13 +27,24 @@ struct Fusions {
     bool add_rms_norm = false, prepare_heads = false, gated_matmul = false;
 };
 
+// What its callers have to know of a device to use it well.
+struct Capabilities {
+    Fusions fusions = {};
+    // Steps that may be under way at once. 2: the next one may be launched before this one is collected, so
+    // that the device does not wait for the host. 1: the host's own threads compute, or must move data.
+    int max_steps = 1;
+    // Tokens of prompts are computed by other kernels than those of answers, with other last bits (see
+    // StepCounts::n_generated), so that a token must be computed again in the role that it had.
+    bool two_classes = false;
+};
+
 class Backend {
  public:
     virtual ~Backend() = default;
     virtual std::string_view name() const = 0;
     // For people: "16 threads, AVX-512".
     virtual std::string description() const = 0;
-    virtual Fusions fusions() const { return {}; }
+    virtual Capabilities describe() const { return {}; }
 
     // Bytes of the device that are free now.
     virtual uint64_t available_memory() const = 0;
@@ -48,15 +59,20 @@ class Backend {
     virtual std::unique_ptr<KvStorage> allocate_kv(const KvShape& shape) = 0;
 
     // May be slow; whoever runs steps keeps programs by shape class. Makes room in the workspace. Weights and
-    // KV storage that the record names must outlive the program.
+    // KV storage that the record names must outlive the program. Where several steps may be under way, it may
+    // be called while one is.
     virtual std::unique_ptr<Program> compile(const Record& record) = 0;
-    // Starts a step and returns at once where the device can; the input stays as it is until collect(). One
-    // step is under way at a time.
+    // Starts a step and returns at once where the device can; the input stays as it is until the step is
+    // collected. At most describe().max_steps are under way. They run one after the other in the order of
+    // their launch, and copies of KV blocks come in between as they were asked for.
     virtual void launch(Program& program, const StepInput& input) = 0;
-    // Waits for the step. Throws what went wrong on the device; the KV slots of the step are then undefined.
+    // Waits for the first step that is under way. Its results are valid until the next collect() or, where
+    // one step is under way at a time, launch(). Throws what went wrong on the device; the KV slots of the
+    // step are then undefined.
     virtual StepResult collect() = 0;
 
-    // Dense tensors of the workspace, between steps: for tests, and for what moves between devices.
+    // Dense tensors of the workspace, while no step is under way: for tests, and for what moves between
+    // devices.
     virtual void write(const Tensor& t, const void* bytes) = 0;
     virtual void read(const Tensor& t, void* bytes) = 0;
 

@@ -42,7 +42,7 @@ class KvStorage {
     virtual ~KvStorage() = default;
     const KvShape& shape() const { return shape_; }
 
-    // All of these wait for the steps that were launched.
+    // All of these come after the steps that were launched and before those that follow.
     // In order: a block may be the target of one copy and the source of the next.
     virtual void copy_blocks(std::span<const BlockPair> copies) = 0;
     // What a block holds: shape().block_bytes() bytes, keys of (block_len, n_heads, k_dim) before values.

@@ -93,7 +93,7 @@ class MultiDevice : public Backend {
             for (int d = 0; d < devices_.n; ++d) {
                 const Record& part = phase.parts[static_cast<size_t>(d)];
                 // Even where there is no work, so that the workspace has room for what moves there.
-                auto compiled = at(d).compile(fuse(part, at(d).fusions()));
+                auto compiled = at(d).compile(fuse(part, at(d).describe().fusions));
                 if (!part.ops().empty()) to.parts.push_back({d, std::move(compiled)});
             }
             to.moves = std::move(phase.moves);

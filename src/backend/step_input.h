@@ -111,7 +111,7 @@ class StepInput {
 };
 
 // What a step brings back: what its shape asked for, nothing else. Rows are those of logits_rows and
-// hidden_rows, in order. Valid until the next launch.
+// hidden_rows, in order. See Backend::collect() for how long it is valid.
 struct StepResult {
     std::span<const int32_t> tokens = {};  // (n_logits) drawn; negative: a DrawProblem
     std::span<const float> logprobs =

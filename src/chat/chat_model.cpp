@@ -88,9 +88,10 @@ std::vector<int32_t> read_stop_ids(const Metadata& m, const Tokenizer& tokenizer
 }
 
 // Blocks of windowed layers, which do not grow with the context.
-int window_parts(const ModelConfig& config, const SchedulerOptions& o) {
+int window_parts(const ModelConfig& config, const SchedulerOptions& o, const Backend& backend) {
     if (config.window == 0) return 0;
-    return window_parts_for(config.window, default_block_len, o.max_seqs, o.max_batch_tokens);
+    return window_parts_for(config.window, default_block_len, o.max_seqs,
+                            max_steps_of(backend) * o.max_batch_tokens);
 }
 
 // What grammars see of a vocabulary.
@@ -114,7 +115,7 @@ int choose_context(const ModelConfig& config, const ChatModelOptions& options, c
     size_t budget = (available > weight_bytes ? available - weight_bytes : 0) / 2;
     size_t per_token = bytes.all();
     const size_t window_tokens =
-        static_cast<size_t>(window_parts(config, options.engine.scheduler)) * default_block_len;
+        static_cast<size_t>(window_parts(config, options.engine.scheduler, backend)) * default_block_len;
     if (const size_t windows = window_tokens * bytes.windowed; window_tokens > 0 && windows < budget) {
         budget -= windows;
         per_token = std::max<size_t>(bytes.full, 1);
@@ -230,10 +231,11 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
         (std::max<int64_t>(options.kv_tokens, n_ctx) + default_block_len - 1) / default_block_len;
     auto device = std::make_unique<DeviceRunner>(
         *model_, *backend_,
-        DeviceRunnerOptions{.n_ctx = n_ctx,
-                            .n_blocks = static_cast<int>(std::min<int64_t>(n_blocks, 1 << 24)),
-                            .kv = options.kv,
-                            .n_window_parts = window_parts(model_->config(), options.engine.scheduler)});
+        DeviceRunnerOptions{
+            .n_ctx = n_ctx,
+            .n_blocks = static_cast<int>(std::min<int64_t>(n_blocks, 1 << 24)),
+            .kv = options.kv,
+            .n_window_parts = window_parts(model_->config(), options.engine.scheduler, *backend_)});
     runner_ = device.get();
     std::unique_ptr<ModelRunner> runner = std::make_unique<IntactFileRunner>(std::move(device), *file_);
     if (options.wrap_runner) runner = options.wrap_runner(std::move(runner));

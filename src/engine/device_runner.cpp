@@ -55,6 +55,10 @@ RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
 
 }  // namespace
 
+int max_steps_of(const Backend& backend) {
+    return std::min(backend.describe().max_steps, 2);
+}
+
 KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFormats& kv) {
     check_kv_formats(config, kv);
     const size_t layer_bytes = kv_shape(config, 0, 1, block_len, kv).block_bytes();
@@ -67,6 +71,9 @@ KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFo
 
 DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRunnerOptions& options)
     : model_(model), backend_(backend), shape_(shape_of(model.config(), options)), fuse_(options.fuse) {
+    shape_.max_steps = max_steps_of(backend);
+    shape_.two_classes = backend.describe().two_classes;
+    inputs_.resize(static_cast<size_t>(shape_.max_steps));
     const ModelConfig& config = model.config();
     std::vector<KvShape> shapes;
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {
@@ -91,13 +98,13 @@ Record DeviceRunner::record(const StepShape& shape) const {
     Record record(shape);
     Step step(record, kv_);
     model_.forward(step);
-    return fuse_ == Fuse::nothing ? record : fuse(std::move(record), backend_.fusions());
+    return fuse_ == Fuse::nothing ? record : fuse(std::move(record), backend_.describe().fusions);
 }
 
 Program& DeviceRunner::program_for(const StepShape& shape) {
     const auto known = programs_.find(shape);
     if (known != programs_.end()) {
-        known->second.last_used = ++n_launches_;
+        known->second.last_used = n_launches_;
         return *known->second.program;
     }
     if (programs_.size() >= max_programs) {
@@ -106,12 +113,12 @@ Program& DeviceRunner::program_for(const StepShape& shape) {
     }
     const Record made = record(shape);
     activation_bytes_ = std::max(activation_bytes_, made.workspace_bytes());
-    Compiled compiled{backend_.compile(made), ++n_launches_};
+    Compiled compiled{backend_.compile(made), n_launches_};
     return *programs_.emplace(shape, std::move(compiled)).first->second.program;
 }
 
 // The batch into the one input of its shape class.
-void DeviceRunner::pack(const Batch& b) {
+void DeviceRunner::pack(const Batch& b, StepInput& input) {
     StepShape shape{.n_tokens = b.n_tokens(),
                     .n_seqs = b.n_seqs(),
                     .n_logits = static_cast<int>(b.logits_rows.size()),
@@ -124,16 +131,16 @@ void DeviceRunner::pack(const Batch& b) {
                     .n_top = b.n_top,
                     .n_edits = static_cast<int>(b.edits.size()),
                     .mask_words = b.masks.empty() ? 0 : b.mask_words};
-    input_.reset(shape.bounds());
-    const InputTensors& in = input_.tensors();
-    input_.counts() = {.n_tokens = b.n_tokens(),
-                       .n_seqs = b.n_seqs(),
-                       .n_logits = shape.n_logits,
-                       .n_hidden = shape.n_hidden,
-                       .max_kv_len = b.max_kv_len,
-                       .n_generated = b.n_generated};
+    input.reset(shape.bounds());
+    const InputTensors& in = input.tensors();
+    input.counts() = {.n_tokens = b.n_tokens(),
+                      .n_seqs = b.n_seqs(),
+                      .n_logits = shape.n_logits,
+                      .n_hidden = shape.n_hidden,
+                      .max_kv_len = b.max_kv_len,
+                      .n_generated = b.n_generated};
     const auto put = [&]<class T>(const Tensor& t, const std::vector<T>& values) {
-        if (!values.empty()) std::ranges::copy(values, input_.of<T>(t).begin());
+        if (!values.empty()) std::ranges::copy(values, input.of<T>(t).begin());
     };
     put(in.ids, b.ids);
     put(in.positions, b.positions);
@@ -145,19 +152,20 @@ void DeviceRunner::pack(const Batch& b) {
     put(in.edits, b.edits);
     put(in.masks, b.masks);
     if (shape.windows) put(in.window_slots, b.window_slots);
-    const auto width = static_cast<size_t>(input_.shape().max_blocks);
+    const auto width = static_cast<size_t>(input.shape().max_blocks);
     for (int s = 0; s < b.n_seqs(); ++s) {
         const size_t row = static_cast<size_t>(s) * width;
-        std::ranges::copy(b.blocks_of(s), input_.of(in.block_table).subspan(row).begin());
+        std::ranges::copy(b.blocks_of(s), input.of(in.block_table).subspan(row).begin());
         if (shape.windows)
-            std::ranges::copy(b.window_blocks_of(s), input_.of(in.window_table).subspan(row).begin());
+            std::ranges::copy(b.window_blocks_of(s), input.of(in.window_table).subspan(row).begin());
     }
 }
 
 void DeviceRunner::launch(const Batch& batch) {
     CHECK(batch.n_tokens() > 0 && batch.seq_start.back() == batch.n_tokens());
-    pack(batch);
-    backend_.launch(program_for(input_.shape()), input_);
+    StepInput& input = inputs_[n_launches_++ % inputs_.size()];
+    pack(batch, input);
+    backend_.launch(program_for(input.shape()), input);
 }
 
 void DeviceRunner::copy_blocks(std::span<const BlockCopy> copies) {

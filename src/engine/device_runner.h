@@ -27,6 +27,9 @@ struct DeviceRunnerOptions {
     Fuse fuse = Fuse::as_device_has;
 };
 
+// Steps of an engine that are under way at once.
+int max_steps_of(const Backend& backend);
+
 // What a memory budget is divided by. Throws Error where the model cannot have a cache in these formats.
 KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFormats& kv);
 
@@ -56,7 +59,7 @@ class DeviceRunner : public ModelRunner {
     template <class F>
     void each_layer_of(int32_t block, int32_t part, F f) const;
     Program& program_for(const StepShape& shape);
-    void pack(const Batch& batch);
+    static void pack(const Batch& batch, StepInput& input);
 
     const Model& model_;
     Backend& backend_;
@@ -64,7 +67,7 @@ class DeviceRunner : public ModelRunner {
     size_t kv_bytes_ = 0;
     std::vector<std::unique_ptr<KvStorage>> kv_;  // one a layer
     std::vector<BlockPair> pairs_;                // scratch of copy_blocks()
-    StepInput input_;
+    std::vector<StepInput> inputs_;               // one for each step that may be under way
     size_t activation_bytes_ = 0;
 
     struct Compiled {

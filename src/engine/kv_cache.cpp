@@ -9,9 +9,9 @@
 
 namespace smelt {
 
-int window_parts_for(int window, int block_len, int max_seqs, int max_batch_tokens) {
+int window_parts_for(int window, int block_len, int max_seqs, int max_tokens) {
     const int of_window = (window + block_len - 1) / block_len + 2;
-    return max_seqs * of_window + (max_batch_tokens + block_len - 1) / block_len;
+    return max_seqs * of_window + (max_tokens + block_len - 1) / block_len;
 }
 
 KvCache::KvCache(int n_blocks, int block_len, WindowPool pool) : block_len_(block_len) {
@@ -32,8 +32,8 @@ int KvCache::reuse_prefix(KvSequence& s, std::span<const int32_t> ids) {
     CHECK(s.blocks.empty() && s.n_tokens == 0);
     const auto len = static_cast<size_t>(block_len_);
     uint64_t parent = root_of(s);
-    for (size_t end = len; end < ids.size(); end += len) {
-        const int32_t b = find(parent, ids.subspan(end - len, len));
+    for (size_t i = 0; (i + 1) * len < ids.size(); ++i) {
+        const int32_t b = find(key_of(s, i, parent, ids.subspan(i * len, len)));
         if (b == none) break;
         add_ref(b);
         s.blocks.push_back(b);
@@ -43,7 +43,7 @@ int KvCache::reuse_prefix(KvSequence& s, std::span<const int32_t> ids) {
         drop_ref(s.blocks.back());
     }
     s.n_published = static_cast<int>(s.blocks.size());
-    s.n_tokens = s.n_published * block_len_;
+    s.n_tokens = s.n_done = s.n_published * block_len_;
     s.first_part = first_seen(s.n_tokens);
     hold_parts(s);
     return s.n_tokens;
@@ -103,19 +103,25 @@ bool KvCache::reserve(KvSequence& s, int n, std::vector<BlockCopy>& copies) {
     return true;
 }
 
-void KvCache::commit(KvSequence& s, std::span<const int32_t> ids, int n) {
+void KvCache::advance(KvSequence& s, int n) {
     s.n_tokens += n;
-    CHECK(static_cast<size_t>(s.n_tokens) <= ids.size() &&
-              n_blocks_for(s.n_tokens) <= static_cast<int>(s.blocks.size()),
-          "{} tokens, {} ids, {} blocks", s.n_tokens, ids.size(), s.blocks.size());
+    CHECK(n_blocks_for(s.n_tokens) <= static_cast<int>(s.blocks.size()), "{} tokens, {} blocks", s.n_tokens,
+          s.blocks.size());
+}
+
+void KvCache::commit(KvSequence& s, std::span<const int32_t> ids, int n) {
+    if (s.blocks.empty()) return;
+    s.n_done += n;
+    CHECK(s.n_done <= s.n_tokens && static_cast<size_t>(s.n_done) <= ids.size(), "{} of {} tokens, {} ids",
+          s.n_done, s.n_tokens, ids.size());
     const auto len = static_cast<size_t>(block_len_);
-    for (; s.n_published < s.n_tokens / block_len_; ++s.n_published) {
+    for (; s.n_published < s.n_done / block_len_; ++s.n_published) {
         const auto i = static_cast<size_t>(s.n_published);
         const uint64_t parent = i == 0 ? root_of(s) : block(s.blocks[i - 1]).node;
-        const auto block_ids = ids.subspan(i * len, len);
-        const int32_t twin = find(parent, block_ids);
+        const Key key = key_of(s, i, parent, ids.subspan(i * len, len));
+        const int32_t twin = find(key);
         if (twin == none) {
-            publish(s.blocks[i], parent, block_ids);
+            publish(s.blocks[i], key);
             continue;
         }
         add_ref(twin);
@@ -123,10 +129,11 @@ void KvCache::commit(KvSequence& s, std::span<const int32_t> ids, int n) {
         drop_ref(s.blocks[i]);
         s.blocks[i] = twin;
     }
-    drop_parts(s, first_seen(s.n_tokens));
+    drop_parts(s, first_seen(s.n_done));
 }
 
 KvSequence KvCache::fork(const KvSequence& s) {
+    CHECK(s.n_done == s.n_tokens, "{} of {} tokens are done", s.n_done, s.n_tokens);
     KvSequence copy = s;
     copy.blocks.resize(static_cast<size_t>(n_blocks_for(s.n_tokens)));
     for (const int32_t b : copy.blocks) add_ref(b);
@@ -138,7 +145,7 @@ void KvCache::release(KvSequence& s) {
     drop_parts(s, static_cast<int>(s.blocks.size()));
     for (auto it = s.blocks.rbegin(); it != s.blocks.rend(); ++it) drop_ref(*it);
     s.blocks.clear();
-    s.n_tokens = s.n_published = s.first_part = 0;
+    s.n_tokens = s.n_done = s.n_published = s.first_part = 0;
 }
 
 void KvCache::visit_cached(const VisitBlock& visit) const {
@@ -157,6 +164,7 @@ void KvCache::visit_cached(const VisitBlock& visit) const {
         }
         const auto ids = ids_of(b);
         cached.ids.assign(ids.begin(), ids.end());
+        cached.n_prompt = block(b).n_prompt;
         const int32_t part = windows_ ? windows_->part_of(b) : WindowBlocks::none;
         cached.has_part = part != WindowBlocks::none;
         index_of.emplace(block(b).node, static_cast<int32_t>(index_of.size()));
@@ -191,7 +199,7 @@ size_t KvCache::restore(std::span<const CachedBlock> list, const VisitBlock& fil
                                 : cached.salt != 0 ? cached.salt | salted
                                                    : root;
         held.push_back(b);
-        publish(b, parent, cached.ids);
+        publish(b, {parent, cached.n_prompt, cached.ids});
     }
     give_back();
     return held.size();
@@ -200,6 +208,12 @@ size_t KvCache::restore(std::span<const CachedBlock> list, const VisitBlock& fil
 std::span<const int32_t> KvCache::ids_of(int32_t b) const {
     const auto len = static_cast<size_t>(block_len_);
     return std::span(ids_).subspan(static_cast<size_t>(b) * len, len);
+}
+
+KvCache::Key KvCache::key_of(const KvSequence& s, size_t i, uint64_t parent,
+                             std::span<const int32_t> ids) const {
+    const int64_t first = static_cast<int64_t>(i) * block_len_;
+    return {parent, static_cast<int>(std::clamp<int64_t>(s.n_prompt - first, 0, block_len_)), ids};
 }
 
 int32_t& KvCache::bucket(uint64_t parent, std::span<const int32_t> ids) {
@@ -211,19 +225,21 @@ int32_t& KvCache::bucket(uint64_t parent, std::span<const int32_t> ids) {
     return buckets_[h & (buckets_.size() - 1)];
 }
 
-int32_t KvCache::find(uint64_t parent, std::span<const int32_t> ids) {
-    int32_t b = bucket(parent, ids);
-    while (b != none && !(block(b).parent == parent && std::ranges::equal(ids_of(b), ids))) {
-        b = block(b).next_in_bucket;
-    }
+int32_t KvCache::find(const Key& key) {
+    const auto has = [&](const Block& b, std::span<const int32_t> ids) {
+        return b.parent == key.parent && b.n_prompt == key.n_prompt && std::ranges::equal(ids, key.ids);
+    };
+    int32_t b = bucket(key.parent, key.ids);
+    while (b != none && !has(block(b), ids_of(b))) b = block(b).next_in_bucket;
     return b;
 }
 
-void KvCache::publish(int32_t b, uint64_t parent, std::span<const int32_t> ids) {
-    std::ranges::copy(ids, ids_.begin() + static_cast<ptrdiff_t>(b) * block_len_);
+void KvCache::publish(int32_t b, const Key& key) {
+    std::ranges::copy(key.ids, ids_.begin() + static_cast<ptrdiff_t>(b) * block_len_);
     block(b).node = ++last_node_;
-    block(b).parent = parent;
-    int32_t& head = bucket(parent, ids);
+    block(b).parent = key.parent;
+    block(b).n_prompt = key.n_prompt;
+    int32_t& head = bucket(key.parent, key.ids);
     block(b).next_in_bucket = head;
     head = b;
 }
@@ -282,7 +298,8 @@ void KvCache::check(std::span<const KvSequence* const> sequences) const {
     std::vector<int> n_refs(blocks_.size()), n_part_refs(blocks_.size());
     for (const KvSequence* s : sequences) {
         CHECK(n_blocks_for(s->n_tokens) <= static_cast<int>(s->blocks.size()));
-        CHECK(s->n_published == s->n_tokens / block_len_, "{} of {}", s->n_published, s->n_tokens);
+        CHECK(s->n_done <= s->n_tokens, "{} of {}", s->n_done, s->n_tokens);
+        CHECK(s->n_published == s->n_done / block_len_, "{} of {}", s->n_published, s->n_done);
         for (size_t i = 0; i < s->blocks.size(); ++i) {
             const Block& b = block(s->blocks[i]);
             const bool published = static_cast<int>(i) < s->n_published;

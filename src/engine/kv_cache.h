@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <span>
 #include <vector>
@@ -20,10 +21,16 @@ constexpr int default_block_len = 32;
 // The blocks of one sequence in order of position. A handle: give it back with KvCache::release().
 struct KvSequence {
     std::vector<int32_t> blocks;
-    int n_tokens = 0;     // positions whose K and V are in the blocks
+    int n_tokens = 0;     // positions whose K and V are in the blocks once the steps under way are done
+    int n_done = 0;       // of them, those of steps that are done
     int n_published = 0;  // leading blocks that other sequences can find
     int first_part = 0;   // blocks from here on have, and hold, their part of windowed layers
-    uint64_t salt = 0;    // prefixes are found by sequences of the same salt alone; set before the first use
+    // Set before the first use. Prefixes are found by sequences of the same salt alone.
+    uint64_t salt = 0;
+    // Tokens that are computed as a prompt's; those that follow are computed as an answer's, which may give
+    // other bits. Prefixes are found where each token has the same role. The default is for devices that
+    // compute all tokens alike.
+    int n_prompt = std::numeric_limits<int>::max();
 };
 
 struct BlockCopy {
@@ -42,6 +49,7 @@ struct CachedBlock {
     int32_t parent = -1;  // index in the list of the block before it; -1: it begins a text
     uint64_t salt = 0;
     bool has_part = false;  // of windowed layers
+    int n_prompt = 0;       // leading tokens that were computed as a prompt's
     std::vector<int32_t> ids = {};
 };
 
@@ -60,12 +68,15 @@ class KvCache {
     // blocks are available.
     bool reserve(KvSequence& s, int n, std::vector<BlockCopy>& copies);
 
-    // The K and V of n more tokens have been written; `ids` are those of the whole sequence. Blocks that
-    // became full can be found from now on; one whose content is cached already is given back for the cached
-    // one.
+    // A step was launched that writes the K and V of n more tokens. Devices run steps and copies in the order
+    // of their launch, so that a block may be given to another sequence while a step under way reads it.
+    void advance(KvSequence& s, int n);
+    // The K and V of n more of these tokens have been written; `ids` are those of the whole sequence. Blocks
+    // that became full can be found from now on; one whose content is cached already is given back for the
+    // cached one. Nothing happens where the sequence was released since.
     void commit(KvSequence& s, std::span<const int32_t> ids, int n);
 
-    // A second sequence with the same content; both may grow.
+    // A second sequence with the same content; both may grow. No step of s is under way.
     KvSequence fork(const KvSequence& s);
 
     // Cached blocks stay until their room is needed, the last ones of a sequence going first.
@@ -96,15 +107,16 @@ class KvCache {
     void check(std::span<const KvSequence* const> sequences) const;
 
  private:
-    // A published block is a node of a tree of prefixes: its key is its parent's node and its own token ids,
-    // compared in full. Node numbers are never used twice, so equal keys mean equal prefixes, whatever the
-    // hash does. A sequence that holds a node holds its ancestors, and eviction takes children before
-    // parents.
+    // A published block is a node of a tree of prefixes: its key is its parent's node, its own token ids and
+    // how they were computed, compared in full. Node numbers are never used twice, so equal keys mean equal
+    // prefixes, whatever the hash does. A sequence that holds a node holds its ancestors, and eviction takes
+    // children before parents.
     struct Block {
         int n_refs = 0;
         int32_t prev = none, next = none;  // in the list of unreferenced blocks
         uint64_t node = 0;                 // 0: not published
         uint64_t parent = 0;
+        int n_prompt = 0;  // leading tokens that were computed as a prompt's
         int32_t next_in_bucket = none;
     };
     static constexpr int32_t none = -1;
@@ -116,15 +128,23 @@ class KvCache {
     Block& block(int32_t b) { return blocks_[static_cast<size_t>(b)]; }
     const Block& block(int32_t b) const { return blocks_[static_cast<size_t>(b)]; }
     std::span<const int32_t> ids_of(int32_t b) const;
+    // What finds a published block.
+    struct Key {
+        uint64_t parent;
+        int n_prompt;
+        std::span<const int32_t> ids;
+    };
+    // Of the i-th block of a sequence whose block before is `parent`.
+    Key key_of(const KvSequence& s, size_t i, uint64_t parent, std::span<const int32_t> ids) const;
 
     int32_t& bucket(uint64_t parent, std::span<const int32_t> ids);
-    int32_t find(uint64_t parent, std::span<const int32_t> ids);
+    int32_t find(const Key& key);
     int first_seen(int n_tokens) const;  // block that the next token sees first
     int n_findable(const KvSequence& s) const;
     void hold_parts(const KvSequence& s);
     void drop_parts(KvSequence& s, int end);
 
-    void publish(int32_t b, uint64_t parent, std::span<const int32_t> ids);
+    void publish(int32_t b, const Key& key);
     void unpublish(int32_t b);
 
     int32_t take_blank();
@@ -145,8 +165,8 @@ class KvCache {
     uint64_t last_node_ = root;
 };
 
-// Parts that max_seqs sequences need at once when a step has max_batch_tokens: each its window and, as the
-// step may begin and end within a block, two more.
-int window_parts_for(int window, int block_len, int max_seqs, int max_batch_tokens);
+// Parts that max_seqs sequences need at once when the steps under way have max_tokens together: each its
+// window and, as steps may begin and end within a block, two more.
+int window_parts_for(int window, int block_len, int max_seqs, int max_tokens);
 
 }  // namespace smelt

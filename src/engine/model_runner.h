@@ -19,6 +19,9 @@ struct RunnerShape {
     int n_ctx = 0;            // tokens of one sequence at most, prompt and answer together
     WindowPool windows = {};  // of windowed layers
     int dim = 0;              // of a hidden state
+    int max_steps = 1;        // that may be under way at once: 1 or 2
+    // Prompts and answers are computed with different bits; see StepCounts::n_generated.
+    bool two_classes = false;
 };
 
 // Bytes of one KV block over all layers.
@@ -32,13 +35,16 @@ class ModelRunner {
     virtual ~ModelRunner() = default;
     virtual const RunnerShape& shape() const = 0;
 
-    // Starts a step; returns at once where the device can. The batch stays as it is until collect().
+    // Starts a step; returns at once where the device can. The batch stays as it is until it is collected. At
+    // most shape().max_steps are under way; they run in the order of their launch.
     virtual void launch(const Batch& batch) = 0;
-    // Waits for the step and brings what the batch asked for, valid until the next launch. Throws what the
-    // device throws; the KV slots of the batch are then undefined, all others untouched.
+    // Waits for the first step that is under way and brings what its batch asked for, valid until the next
+    // collect() or, where one step is under way at a time, launch(). Throws what the device throws; the KV
+    // slots of the batch are then undefined, all others untouched.
     virtual StepResult collect() = 0;
 
-    // In the order given: a block may be the target of one copy and the source of the next.
+    // After the steps that were launched. In the order given: a block may be the target of one copy and the
+    // source of the next.
     virtual void copy_blocks(std::span<const BlockCopy> copies) = 0;
 
     // What a block holds, out of the device and back: block_bytes().full bytes and, where the block has a

@@ -11,7 +11,7 @@ namespace smelt {
 
 namespace {
 
-constexpr std::string_view magic = "smeltKV1";
+constexpr std::string_view magic = "smeltKV2";
 
 // Against damage, not against people: whoever may write the file may write answers.
 uint64_t checksum(std::span<const std::byte> bytes) {
@@ -62,11 +62,16 @@ std::vector<CachedBlock> read_list(ByteReader& in, std::span<const std::byte> fi
         CachedBlock& b = list[i];
         b.parent = in.read<int32_t>("parent");
         b.has_part = in.read<int32_t>("part") != 0;
+        b.n_prompt = in.read<int32_t>("roles");
         b.salt = in.read<uint64_t>("salt");
         b.ids.resize(len);
         std::memcpy(b.ids.data(), in.take(4 * len, "ids").data(), 4 * len);
         if (b.parent < -1 || b.parent >= static_cast<int32_t>(i)) {
             throw Error("{}: block {}: expected a parent before it, found {}", in.source(), i, b.parent);
+        }
+        if (b.n_prompt < 0 || b.n_prompt > shape.block_len) {
+            throw Error("{}: block {}: expected 0 to {} tokens of a prompt, found {}", in.source(), i,
+                        shape.block_len, b.n_prompt);
         }
     }
     const uint64_t expected = checksum(file.first(in.position()));
@@ -82,6 +87,7 @@ size_t save_prefixes(const PrefixFile& file, const KvCache& cache, ModelRunner& 
     cache.visit_cached([&](const CachedBlock& b, int32_t, int32_t) {
         append(list, b.parent);
         append(list, static_cast<int32_t>(b.has_part));
+        append(list, static_cast<int32_t>(b.n_prompt));
         append(list, b.salt);
         list.append(reinterpret_cast<const char*>(b.ids.data()), 4 * b.ids.size());
         ++n;

@@ -107,7 +107,8 @@ struct Request {
     Pooling pooling = Pooling::none;
 
     // Called on the engine thread while the device works on the next step, so it must not block; it may call
-    // submit() and cancel(), which take effect when that step is done: it may bring one more token. One
+    // submit() and cancel(), which take effect when that step is done: it may bring one more token, and two
+    // where steps are launched ahead. One
     // FinishEvent per answer comes last. An answer whose sink throws is dropped.
     std::function<void(Event)> sink = {};
 };

@@ -166,6 +166,7 @@ bool Scheduler::schedule(Sequence& s, int n) {
 void Scheduler::admit(bool ahead) {
     while (!waiting_.empty() && budget_ > 0) {
         Sequence& s = *waiting_.front();
+        if (s.n_under_way > 0) return;  // it lost its blocks to others, but has results to come
         const auto waits_for_it = [&](const Sequence* r) { return r->n_pending() > 1 && s.turn < r->turn; };
         if (ahead && !std::ranges::any_of(running_, waits_for_it)) return;
         if (s.scores(s.n_scored) && n_scored_ >= options_.max_scored) return;

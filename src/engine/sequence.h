@@ -24,8 +24,11 @@ struct Sequence {
     std::shared_ptr<const Request> request;  // shared with the request's other answers
     uint64_t seed = 0;
 
-    std::vector<int32_t> ids;  // prompt and answer
+    // Prompt and answer. The last one may be negative: the token that a step under way draws, as the input of
+    // the next step names it (InputTensors::ids).
+    std::vector<int32_t> ids;
     KvSequence kv;
+    int n_under_way = 0;  // steps that compute tokens of it
     TokenCounts counts;
     std::optional<GrammarMatcher> grammar;
     std::optional<ThinkingCount> thinking;

@@ -22,27 +22,37 @@ bool contains(const std::vector<int32_t>& ids, int32_t id) {
 
 }  // namespace
 
+StepLoop::~StepLoop() {
+    drain();
+}
+
 StepLoop::StepLoop(ModelRunner& runner, const SchedulerOptions& options)
     : runner_(runner),
       kv_(runner.shape().n_blocks, runner.shape().block_len, runner.shape().windows),
       scheduler_(options, kv_),
       sampler_(runner.shape().vocab_size) {
+    const int max_steps = runner.shape().max_steps;
+    CHECK(max_steps == 1 || max_steps == 2, "{} steps", max_steps);
     // The largest step, because a vector that is refilled grows to just what it holds, every time.
     const auto max_tokens = static_cast<size_t>(options.max_batch_tokens);
     const auto max_seqs = static_cast<size_t>(options.max_seqs);
-    for (auto* v : {&batch_.ids, &batch_.positions, &batch_.slots, &batch_.window_slots})
-        v->reserve(max_tokens);
-    for (auto* v : {&batch_.blocks, &batch_.window_blocks}) {
-        v->reserve(max_seqs * static_cast<size_t>(kv_.n_blocks_for(limits().max_tokens())));
+    for (Flight& f : std::span(flights_).first(static_cast<size_t>(max_steps))) {
+        Batch* batch = &f.batch;
+        f.parts.reserve(max_seqs);
+        for (auto* v : {&batch->ids, &batch->positions, &batch->slots, &batch->window_slots})
+            v->reserve(max_tokens);
+        for (auto* v : {&batch->blocks, &batch->window_blocks}) {
+            v->reserve(max_seqs * static_cast<size_t>(kv_.n_blocks_for(limits().max_tokens())));
+        }
+        batch->draws.reserve(max_seqs);
     }
-    batch_.draws.reserve(max_seqs);
     masked_.reserve(max_seqs);
     pending_.reserve(2 * max_seqs);
     unheard_.reserve(2 * max_seqs);
     const WindowPool& windows = runner.shape().windows;
     CHECK(windows.n_parts == 0 ||
               windows.n_parts >= window_parts_for(windows.window, kv_.block_len(), options.max_seqs,
-                                                  options.max_batch_tokens),
+                                                  max_steps * options.max_batch_tokens),
           "{} parts", windows.n_parts);
 }
 
@@ -88,6 +98,7 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
     s->kv.blocks.reserve(static_cast<size_t>(kv_.n_blocks_for(static_cast<int>(s->ids.capacity()))));
     s->ids = request->tokens;
     s->kv.salt = request->cache_salt;
+    if (runner_.shape().two_classes) s->kv.n_prompt = static_cast<int>(request->tokens.size());
     s->forked = request->n == 1 && request->beams.width == 0;
     if (request->grammar) s->grammar.emplace(request->grammar);
     if (request->thinking.n_tokens >= 0) s->thinking.emplace(request->thinking);
@@ -126,29 +137,30 @@ void StepLoop::resume(RequestId id) {
 void StepLoop::end_all(FinishReason reason, const std::string& error, Failure failure) {
     while (!sequences_.empty()) finish(*sequences_.back(), reason, error, failure);
     flush();
+    drain();
 }
 
 void StepLoop::step() {
-    const StepPlan& plan = scheduler_.plan();
-    if (!plan.parts.empty()) {
-        make_masks(plan);
-        build_batch(plan);
-        if (run(plan)) advance_all(plan);
+    if (n_under_way_ == 0) launch();
+    const bool runs = n_under_way_ > 0;
+    if (n_under_way_ == 1 && runner_.shape().max_steps > 1 && expect_tokens(first())) launch();
+    if (runs) {
+        flush();
+        collect();
     }
-    if (plan.parts.empty() || !can_step()) flush();
+    const bool can_plan = !scheduler_.running().empty() || !scheduler_.waiting().empty();
+    if (!runs || !can_plan) flush();
+    if (!can_plan && n_under_way_ > 0 && first().forsaken()) collect();
     drop_unheard();
 }
 
-// Launches the step, tells the sinks about the one before while the device works, and waits.
-bool StepLoop::run(const StepPlan& plan) {
+// Does something for a step. What is thrown ends the step's sequences with an error; false then.
+template <class F>
+bool StepLoop::try_step(Flight& f, F work) {
     std::string error;
     Failure failure = Failure::device;
     try {
-        if (!plan.copies.empty()) runner_.copy_blocks(plan.copies);
-        runner_.launch(batch_);
-        flush();
-        result_ = runner_.collect();
-        ++totals_.n_steps;
+        work();
         return true;
     } catch (const std::bad_alloc&) {
         error = "too little memory for this step";
@@ -162,16 +174,49 @@ bool StepLoop::run(const StepPlan& plan) {
         error = "unknown exception";
     }
     ++totals_.n_failed_steps;
-    spdlog::error("a step of {} tokens failed: {}", batch_.n_tokens(), error);
-    for (const StepPlan::Part& part : plan.parts) {
-        if (is_there(part.sequence))
-            finish(*part.sequence, FinishReason::error, error, failure);  // beams end together
+    spdlog::error("a step of {} tokens failed: {}", f.batch.n_tokens(), error);
+    for (const Flight::Part& part : f.parts) {
+        if (part.sequence != nullptr) finish(*part.sequence, FinishReason::error, error, failure);
     }
     return false;
 }
 
-bool StepLoop::is_there(const Sequence* s) const {
-    return std::ranges::any_of(sequences_, [&](const auto& owned) { return owned.get() == s; });
+// Plans a step and starts it, unless there is nothing to do.
+void StepLoop::launch() {
+    const StepPlan& plan = scheduler_.plan();
+    if (plan.parts.empty()) return;
+    make_masks(plan);
+    Flight& f = flights_[(first_ + n_under_way_) % 2];
+    build_batch(plan, f);
+    const auto start = [&] {
+        if (!plan.copies.empty()) runner_.copy_blocks(plan.copies);
+        runner_.launch(f.batch);
+    };
+    if (!try_step(f, start)) return;
+    ++n_under_way_;
+    for (const Flight::Part& part : f.parts) {
+        kv_.advance(part.sequence->kv, part.n_tokens);
+        ++part.sequence->n_under_way;
+    }
+}
+
+// Waits for the first step under way, whose sequences go on by what it brought.
+void StepLoop::collect() {
+    Flight& f = first();
+    if (runner_.shape().max_steps > 1) first_ = 1 - first_;
+    --n_under_way_;
+    for (const Flight::Part& part : f.parts) {
+        if (part.sequence != nullptr) --part.sequence->n_under_way;
+    }
+    if (!try_step(f, [&] { result_ = runner_.collect(); })) return;
+    ++totals_.n_steps;
+    batch_ = &f.batch;
+    advance_all(f);
+}
+
+// What is under way when nobody waits for it any more.
+void StepLoop::drain() {
+    while (n_under_way_ > 0) collect();
 }
 
 std::span<float> StepLoop::logits_of(size_t row) {
@@ -181,28 +226,27 @@ std::span<float> StepLoop::logits_of(size_t row) {
 }
 
 // Blocks are known, then every sequence goes on by what the step brought.
-void StepLoop::advance_all(const StepPlan& plan) {
-    for (const StepPlan::Part& part : plan.parts) {
+void StepLoop::advance_all(Flight& f) {
+    for (const Flight::Part& part : f.parts) {
+        if (part.sequence == nullptr) continue;
         Sequence& s = *part.sequence;
-        if (part.n_tokens > 1 || s.n_generated() == 0) totals_.n_prefilled += part.n_tokens;
+        if (part.n_tokens > 1 || part.first < s.n_prompt()) totals_.n_prefilled += part.n_tokens;
         kv_.commit(s.kv, s.ids, part.n_tokens);
     }
     const auto dim = static_cast<size_t>(runner_.shape().dim);
-    std::span<const float> hidden = result_.hidden;
-    size_t next_row = 0;
-    for (const StepPlan::Part& part : plan.parts) {
+    for (const Flight::Part& part : f.parts) {
+        if (part.sequence == nullptr) continue;
         Sequence& s = *part.sequence;
-        size_t row = 0;
-        for (int pos = s.kv.n_tokens - part.n_tokens; pos < s.kv.n_tokens; ++pos) {
-            if (s.pools(pos)) {
-                pool(s, pos, hidden.first(dim));
-                hidden = hidden.subspan(dim);
-            }
-            if (!s.wants_logits(pos)) continue;
-            row = next_row++;
-            if (s.scores(pos)) score(s, pos, row);
+        // The place that was kept for the token.
+        if (s.ids.back() < 0) s.ids.pop_back();
+        const int end = part.first + part.n_tokens;
+        auto row = static_cast<size_t>(part.first_row), hidden = static_cast<size_t>(part.first_hidden);
+        for (int pos = part.first; pos < end; ++pos) {
+            if (s.pools(pos)) pool(s, pos, result_.hidden.subspan(dim * hidden++, dim));
+            if (s.scores(pos)) score(s, pos, row++);
         }
-        if (s.n_pending() > 0) continue;
+        // More of it is to be computed, or another beam of the step has moved it on.
+        if (static_cast<int>(s.ids.size()) != end) continue;
         if (s.request->pooling != Pooling::none) {
             finish_pooled(s);
             continue;
@@ -259,7 +303,7 @@ void StepLoop::finish_pooled(Sequence& s) {
 // The token that the device drew for the row, or one drawn here from the whole row.
 Drawn StepLoop::draw(Sequence& s, size_t row) {
     const Request& r = *s.request;
-    const DrawRow& how = batch_.draws[row];
+    const DrawRow& how = batch_->draws[row];
     if (how.draws != 0) {
         const int32_t id = result_.tokens[row];
         if (id < 0) return {.problem = to_string(static_cast<DrawProblem>(id))};
@@ -267,7 +311,7 @@ Drawn StepLoop::draw(Sequence& s, size_t row) {
         const double log_sum = r.n_logprobs <= 0 ? 0
                                                  : static_cast<double>(result_.log_sums[2 * row]) +
                                                        static_cast<double>(result_.log_sums[2 * row + 1]);
-        const size_t width = result_.top_ids.size() / std::max<size_t>(1, batch_.logits_rows.size());
+        const size_t width = result_.top_ids.size() / std::max<size_t>(1, batch_->logits_rows.size());
         for (size_t i = row * width;
              static_cast<int>(drawn.top.size()) < r.n_logprobs && i < (row + 1) * width; ++i) {
             const float logit = result_.top_logits[i];
@@ -288,8 +332,8 @@ Drawn StepLoop::draw(Sequence& s, size_t row) {
     const bool forced = s.thinking && s.thinking->forced(r.thinking) >= 0;
     if (!forced && (r.ignore_eos || s.n_generated() < r.min_tokens)) options.banned = r.stop_ids;
     if (how.masked != 0) {
-        const auto words = static_cast<size_t>(batch_.mask_words);
-        options.allowed = std::span(batch_.masks).subspan(row * words, words);
+        const auto words = static_cast<size_t>(batch_->mask_words);
+        options.allowed = std::span(batch_->masks).subspan(row * words, words);
     }
     return sampler_.draw(logits_of(row), r.sampling, options);
 }
@@ -344,6 +388,7 @@ FinishEvent StepLoop::finish_event(const Sequence& s, FinishReason reason) const
 }
 
 void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error, Failure failure) {
+    if (s.ids.back() < 0) s.ids.pop_back();
     if (s.beams) return finish_beams(s, reason, error, failure);
     FinishEvent event = finish_event(s, reason);
     event.error = error;
@@ -359,6 +404,7 @@ void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error
 
 void StepLoop::drop(Sequence& s) {
     scheduler_.remove(&s);
+    for (Flight& f : flights_) f.forget(s);
     std::erase_if(sequences_, [&](const auto& owned) { return owned.get() == &s; });
 }
 

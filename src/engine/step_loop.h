@@ -1,11 +1,13 @@
 // One step after the other, without a thread: plans, launches the step, tells the sinks what the step before
-// brought while the device works, and takes the tokens of this one. Owns the sequences; its caller provides
-// the thread and checks requests.
+// brought while the device works, and takes the tokens of this one. Where the device has a queue, the next
+// step is launched before this one's tokens are known. Owns the sequences; its caller provides the thread and
+// checks requests.
 #pragma once
 
 #include <memory>
 #include <vector>
 
+#include "engine/flight.h"
 #include "engine/kv_cache.h"
 #include "engine/model_runner.h"
 #include "engine/prefix_file.h"
@@ -33,6 +35,7 @@ class StepLoop {
  public:
     // Borrows the runner.
     StepLoop(ModelRunner& runner, const SchedulerOptions& options);
+    ~StepLoop();
 
     RequestLimits limits() const;
 
@@ -51,7 +54,9 @@ class StepLoop {
     // Tells the sinks what they have not heard yet.
     void flush();
     bool idle() const { return sequences_.empty(); }
-    bool can_step() const { return !scheduler_.running().empty() || !scheduler_.waiting().empty(); }
+    bool can_step() const {
+        return n_under_way_ > 0 || !scheduler_.running().empty() || !scheduler_.waiting().empty();
+    }
 
     // Of the prefix cache, before the first request and after the last one. Damaged files and full disks are
     // logged: nothing but time depends on them.
@@ -67,13 +72,20 @@ class StepLoop {
  private:
     void make_masks(const StepPlan& plan);
     bool needs_mask(const StepPlan::Part& part) const;
-    void build_batch(const StepPlan& plan);
-    void add_draw(Sequence& s);
-    void add_mask(Sequence& s, bool may_stop);
+    void build_batch(const StepPlan& plan, Flight& f);
+    void add_draw(Batch& b, Sequence& s);
+    void add_mask(Batch& b, Sequence& s, bool may_stop);
     bool draws_on_host(const Sequence& s) const;
-    bool run(const StepPlan& plan);
-    bool is_there(const Sequence* s) const;
-    void advance_all(const StepPlan& plan);
+    bool needs_token(const Sequence& s) const;
+    bool ends_anyway(const Sequence& s) const;
+    bool expect_tokens(const Flight& f);
+    template <class F>
+    bool try_step(Flight& f, F work);
+    Flight& first() { return flights_[first_]; }
+    void launch();
+    void collect();
+    void drain();
+    void advance_all(Flight& f);
     std::span<float> logits_of(size_t row);
     Drawn draw(Sequence& s, size_t row);
     Sequence& fork(const Sequence& s, int index);
@@ -108,11 +120,16 @@ class StepLoop {
     std::vector<Pending> pending_;
     std::vector<std::pair<RequestId, int>> unheard_;
 
+    Flight flights_[2];
+    int first_ = 0;  // of those under way
+    int n_under_way_ = 0;
+    // The step that was collected last.
+    const Batch* batch_ = nullptr;
+    StepResult result_;
+
     // Reused from step to step.
-    Batch batch_;
     std::vector<int32_t> window_blocks_;  // of the sequence that is added
     std::vector<Sequence*> masked_;       // whose grammars are asked
-    StepResult result_;
 };
 
 }  // namespace smelt

@@ -1,4 +1,5 @@
-// What a plan means for the device: tokens, places in the cache, how each answer's next token is drawn.
+// What a plan means for the device: tokens, places in the cache, how each answer's next token is drawn; and
+// which answers go on before their token is known.
 #include <algorithm>
 
 #include "engine/step_loop.h"
@@ -56,39 +57,75 @@ void StepLoop::make_masks(const StepPlan& plan) {
     }
 }
 
-void StepLoop::build_batch(const StepPlan& plan) {
-    batch_.clear();
-    batch_.mask_words = (runner_.shape().vocab_size + 63) / 64;
+// Whether the host has to see the sequence's next token before the one after it can be drawn.
+bool StepLoop::needs_token(const Sequence& s) const {
+    return draws_on_host(s) || s.grammar.has_value() || s.thinking.has_value() ||
+           has_penalties(s.request->sampling);
+}
+
+// Whether the answer ends with the next token, whatever that is, or without one.
+bool StepLoop::ends_anyway(const Sequence& s) const {
+    const Request& r = *s.request;
+    return r.pooling != Pooling::none || (r.max_tokens >= 0 && s.n_generated() + 1 >= r.max_tokens) ||
+           static_cast<int>(s.ids.size()) + 1 >= limits().max_tokens();
+}
+
+// Gives each sequence that goes on after this step the token that the step draws, as the next step's input
+// names it. False, and nothing changed, where one of them has to wait for its token: then all do, because a
+// step without it would halve its speed.
+bool StepLoop::expect_tokens(const Flight& f) {
+    const auto goes_on = [&](const Flight::Part& p) {
+        return p.sequence != nullptr && p.last && !ends_anyway(*p.sequence);
+    };
+    for (const Flight::Part& p : f.parts) {
+        if (goes_on(p) && needs_token(*p.sequence)) return false;
+    }
+    for (const Flight::Part& p : f.parts) {
+        if (goes_on(p)) p.sequence->ids.push_back(-1 - p.last_row);
+    }
+    return true;
+}
+
+void StepLoop::build_batch(const StepPlan& plan, Flight& f) {
+    f.clear();
+    Batch& b = f.batch;
+    b.mask_words = (runner_.shape().vocab_size + 63) / 64;
     for (const StepPlan::Part& part : plan.parts) {
         Sequence& s = *part.sequence;
-        const int first = s.kv.n_tokens, first_token = batch_.n_tokens();
+        const int first = s.kv.n_tokens, end = first + part.n_tokens, first_token = b.n_tokens();
+        f.parts.push_back({.sequence = &s,
+                           .first = first,
+                           .n_tokens = part.n_tokens,
+                           .last = end == static_cast<int>(s.ids.size()),
+                           .first_row = static_cast<int>(b.logits_rows.size()),
+                           .first_hidden = static_cast<int>(b.hidden_rows.size())});
         window_blocks_.clear();
         for (size_t i = 0; kv_.has_windows() && i < s.kv.blocks.size(); ++i) {
             window_blocks_.push_back(kv_.part_of(s.kv, i));
         }
-        batch_.add_sequence(
+        b.add_sequence(
             std::span(s.ids).subspan(static_cast<size_t>(first), static_cast<size_t>(part.n_tokens)), first,
             s.kv.blocks, kv_.block_len(), window_blocks_);
-        if (first >= s.n_prompt()) batch_.n_generated = batch_.n_tokens();
-        for (int i = 0; i < part.n_tokens; ++i) {
-            const int pos = first + i;
-            if (s.pools(pos)) batch_.hidden_rows.push_back(first_token + i);
+        if (first >= s.n_prompt()) b.n_generated = b.n_tokens();
+        for (int pos = first; pos < end; ++pos) {
+            if (s.pools(pos)) b.hidden_rows.push_back(first_token + pos - first);
             if (!s.wants_logits(pos)) continue;
-            batch_.logits_rows.push_back(first_token + i);
-            batch_.all_logits = batch_.all_logits || s.scores(pos);
-            batch_.draws.emplace_back();
-            if (pos + 1 == static_cast<int>(s.ids.size())) add_draw(s);
+            b.logits_rows.push_back(first_token + pos - first);
+            b.all_logits = b.all_logits || s.scores(pos);
+            b.draws.emplace_back();
+            if (pos + 1 == static_cast<int>(s.ids.size())) add_draw(b, s);
         }
+        f.parts.back().last_row = static_cast<int>(b.logits_rows.size()) - 1;
     }
 }
 
 // How the token after the sequence's last one is drawn, into the batch's last row.
-void StepLoop::add_draw(Sequence& s) {
+void StepLoop::add_draw(Batch& b, Sequence& s) {
     const Request& r = *s.request;
     const SamplingParams& p = r.sampling;
-    DrawRow& row = batch_.draws.back();
+    DrawRow& row = b.draws.back();
     const bool on_host = draws_on_host(s);
-    batch_.all_logits = batch_.all_logits || on_host;
+    b.all_logits = b.all_logits || on_host;
     row.draws = on_host ? 0 : 1;
     if (has_penalties(p)) s.counts.update(s.ids, s.n_prompt(), p.penalty_last_n);
 
@@ -96,11 +133,11 @@ void StepLoop::add_draw(Sequence& s) {
     const bool may_stop = !r.ignore_eos && s.n_generated() >= r.min_tokens;
     if (forced >= 0) {
         row.masked = 1;
-        batch_.masks.resize(batch_.draws.size() * static_cast<size_t>(batch_.mask_words));
-        batch_.masks[(batch_.draws.size() - 1) * static_cast<size_t>(batch_.mask_words) +
-                     static_cast<size_t>(forced) / 64] = uint64_t{1} << (forced % 64);
+        b.masks.resize(b.draws.size() * static_cast<size_t>(b.mask_words));
+        b.masks[(b.draws.size() - 1) * static_cast<size_t>(b.mask_words) + static_cast<size_t>(forced) / 64] =
+            uint64_t{1} << (forced % 64);
     } else if (s.grammar && !s.grammar->must_end()) {
-        if (!s.mask_failed) add_mask(s, may_stop);
+        if (!s.mask_failed) add_mask(b, s, may_stop);
         row.masked = s.mask_failed ? 0 : 1;
     }
     if (on_host) return;
@@ -117,27 +154,27 @@ void StepLoop::add_draw(Sequence& s) {
         random_bits(s.seed, static_cast<uint64_t>(s.index), static_cast<uint64_t>(s.n_generated()));
     row.random[0] = static_cast<uint32_t>(random);
     row.random[1] = static_cast<uint32_t>(random >> 32);
-    batch_.n_top = std::max(batch_.n_top, r.n_logprobs);
+    b.n_top = std::max(b.n_top, r.n_logprobs);
 
-    row.first_edit = static_cast<int32_t>(batch_.edits.size());
-    for (const auto& [id, bias] : p.logit_bias) batch_.edits.push_back({.id = id, .bias = bias});
+    row.first_edit = static_cast<int32_t>(b.edits.size());
+    for (const auto& [id, bias] : p.logit_bias) b.edits.push_back({.id = id, .bias = bias});
     if (has_penalties(p)) {
         for (const auto& [id, count] : s.counts.counts()) {
-            batch_.edits.push_back({.id = id, .n_generated = count.generated, .seen = 1});
+            b.edits.push_back({.id = id, .n_generated = count.generated, .seen = 1});
         }
     }
     if (!may_stop && forced < 0) {
-        for (const int32_t id : r.stop_ids) batch_.edits.push_back({.id = id, .banned = 1});
+        for (const int32_t id : r.stop_ids) b.edits.push_back({.id = id, .banned = 1});
     }
-    row.n_edits = static_cast<int32_t>(batch_.edits.size()) - row.first_edit;
+    row.n_edits = static_cast<int32_t>(b.edits.size()) - row.first_edit;
 }
 
 // Which tokens the grammar allows, as the mask of the batch's last row.
-void StepLoop::add_mask(Sequence& s, bool may_stop) {
+void StepLoop::add_mask(Batch& b, Sequence& s, bool may_stop) {
     const std::span<const uint64_t> allowed = s.grammar->allowed();  // kept since make_masks()
-    const auto words = static_cast<size_t>(batch_.mask_words);
-    batch_.masks.resize(batch_.draws.size() * words);
-    const std::span<uint64_t> mask = std::span(batch_.masks).last(words);
+    const auto words = static_cast<size_t>(b.mask_words);
+    b.masks.resize(b.draws.size() * words);
+    const std::span<uint64_t> mask = std::span(b.masks).last(words);
     std::ranges::copy(allowed.first(std::min(allowed.size(), words)), mask.begin());
     const bool ends = may_stop && s.grammar->may_end();
     for (const int32_t id : s.request->stop_ids) {

@@ -384,7 +384,7 @@ std::vector<T> joined(const std::vector<T>& first, const std::vector<T>& rest, i
 
 void check(Backend& be, const std::string& label) {
     for (const Case& c : cases()) {
-        if (c.has != nullptr && !c.has(be.fusions()) && &be != &reference()) continue;
+        if (c.has != nullptr && !c.has(be.describe().fusions) && &be != &reference()) continue;
         for (const bool generated : {false, true}) {
             for (const int count : {1, 3, most}) {
                 SCOPED_TRACE(fmt::format("{} {}, {} of {}{}", label, c.name, count, most,

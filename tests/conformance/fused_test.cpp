@@ -32,7 +32,7 @@ Result run(Backend& be, const StepShape& shape, bool fused, bool generated, cons
     rig.input.counts().n_generated = generated ? shape.n_tokens : 0;
     std::deque<Weight> weights;
     const Outputs outputs = build(rig, weights);
-    if (fused) rig.record = fuse(rig.record, &be == &reference() ? all : be.fusions());
+    if (fused) rig.record = fuse(rig.record, &be == &reference() ? all : be.describe().fusions);
     rig.run();
     Result r;
     for (const Tensor& t : outputs.tensors) r.tensors.push_back(rig.read(t));
@@ -56,7 +56,7 @@ void fused_is_composed(const std::string& what, bool Fusions::*has, const StepSh
     for (const bool generated : {false, true}) {
         check(reference(), "reference", generated);
         for (const Device& d : devices()) {
-            if (d.backend->fusions().*has) check(*d.backend, d.label, generated);
+            if (d.backend->describe().fusions.*has) check(*d.backend, d.label, generated);
         }
     }
 }

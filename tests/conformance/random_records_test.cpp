@@ -8,7 +8,7 @@ namespace {
 TEST(RandomRecords, EveryOpAlone) {
     for (const Device& d : devices()) {
         for (const std::string_view op : op_names()) {
-            if (!may_have(d.backend->fusions(), op)) continue;
+            if (!may_have(d.backend->describe().fusions, op)) continue;
             for (uint64_t seed = 0; seed < 12; ++seed) {
                 ASSERT_EQ(check_random_record(*d.backend, reference(), {.op = op}, Choices(seed)), "")
                     << d.label << " " << op << ", seed " << seed;

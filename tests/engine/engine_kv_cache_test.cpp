@@ -25,6 +25,7 @@ KvSequence run(KvCache& kv, const Ids& ids) {
     const int n = static_cast<int>(ids.size()) - kv.reuse_prefix(s, ids);
     std::vector<BlockCopy> copies;
     EXPECT_TRUE(kv.reserve(s, n, copies));
+    kv.advance(s, n);
     kv.commit(s, ids, n);
     return s;
 }
@@ -61,13 +62,71 @@ TEST(KvCache, SameContentComputedTwiceIsKeptOnce) {
     std::vector<BlockCopy> copies;
     ASSERT_TRUE(kv.reserve(a, 9, copies) && kv.reserve(b, 9, copies));
     EXPECT_EQ(kv.n_used(), 6);
-    kv.commit(a, ids, 9);
-    kv.commit(b, ids, 9);
+    for (KvSequence* s : {&a, &b}) {
+        kv.advance(*s, 9);
+        kv.commit(*s, ids, 9);
+    }
     EXPECT_EQ(kv.n_used(), 4);  // two shared, one of its own each
     EXPECT_EQ(a.blocks[0], b.blocks[0]);
     EXPECT_NE(a.blocks[2], b.blocks[2]);
     const KvSequence* const all[] = {&a, &b};
     kv.check(all);
+}
+
+// Until the steps that write it are done, a block cannot be found; blocks given back meanwhile stay blank.
+TEST(KvCache, BlocksAreFoundOnceTheyAreWritten) {
+    KvCache kv(16, 4);
+    const Ids ids = iota_ids(12);
+    KvSequence a, b;
+    std::vector<BlockCopy> copies;
+    ASSERT_TRUE(kv.reserve(a, 8, copies));
+    kv.advance(a, 8);
+    EXPECT_EQ(kv.reuse_prefix(b, ids), 0);
+    ASSERT_TRUE(kv.reserve(a, 4, copies));
+    kv.advance(a, 4);
+    kv.commit(a, ids, 8);
+    const KvSequence* const all[] = {&a, &b};
+    kv.check(all);
+    EXPECT_EQ(kv.reuse_prefix(b, ids), 8);
+    kv.release(a);
+    kv.commit(a, ids, 4);
+    kv.release(b);
+    kv.check({});
+    EXPECT_EQ(kv.n_cached(), 2);
+}
+
+// On a device that computes prompts and answers differently, a prefix is one whose tokens had the same roles.
+TEST(KvCache, PrefixesAreFoundInTheRoleThatTheyHad) {
+    KvCache kv(16, 4);
+    const Ids ids = iota_ids(13);
+    const auto cached = [&](int n_prompt) {
+        KvSequence s;
+        s.n_prompt = n_prompt;
+        const int n = kv.reuse_prefix(s, ids);
+        kv.release(s);
+        return n;
+    };
+    KvSequence answer;
+    answer.n_prompt = 6;
+    std::vector<BlockCopy> copies;
+    ASSERT_TRUE(kv.reserve(answer, 12, copies));
+    kv.advance(answer, 12);
+    kv.commit(answer, ids, 12);
+    kv.release(answer);
+    EXPECT_EQ(cached(6), 12);  // computed again after it was preempted
+    EXPECT_EQ(cached(13), 4);  // the same text as a prompt
+    EXPECT_EQ(cached(5), 4);
+    EXPECT_EQ(cached(3), 0);
+    KvSequence prompt;
+    prompt.n_prompt = 13;
+    ASSERT_EQ(kv.reuse_prefix(prompt, ids), 4);
+    ASSERT_TRUE(kv.reserve(prompt, 8, copies));
+    kv.advance(prompt, 8);
+    kv.commit(prompt, ids, 8);
+    kv.release(prompt);
+    EXPECT_EQ(cached(13), 12);  // both are kept
+    EXPECT_EQ(cached(6), 12);
+    kv.check({});
 }
 
 TEST(KvCache, SharedBlockIsCopiedBeforeItIsWritten) {
@@ -154,6 +213,7 @@ TEST(KvCache, RandomWalkKeepsEveryInvariant) {
                         const auto b = static_cast<size_t>(s.kv.blocks[static_cast<size_t>(pos / block_len)]);
                         slots[b][static_cast<size_t>(pos % block_len)] = s.ids[static_cast<size_t>(pos)];
                     }
+                    kv.advance(s.kv, n);
                     kv.commit(s.kv, s.ids, n);
                 }
             }

@@ -17,7 +17,8 @@ constexpr RunnerShape roomy{.n_blocks = 1000, .block_len = 4, .vocab_size = 50, 
 // The smallest pool that serves such load.
 RunnerShape with_window(int window, const SchedulerOptions& o, RunnerShape shape = roomy) {
     if (window > 0) {
-        shape.windows = {window, window_parts_for(window, shape.block_len, o.max_seqs, o.max_batch_tokens)};
+        shape.windows = {
+            window, window_parts_for(window, shape.block_len, o.max_seqs, max_steps * o.max_batch_tokens)};
     }
     return shape;
 }
@@ -27,12 +28,24 @@ std::map<std::pair<RequestId, int>, Answer> run_alone(const Request& r, RequestI
                                                       int window = 0) {
     RunnerShape shape = roomy;
     shape.n_ctx = n_ctx;
+    const int before = std::exchange(max_steps, 1);
     shape.windows = with_window(window, {}).windows;
     Rig rig(shape, {});
+    max_steps = before;
     rig.add(r, id);
     rig.run();
     return rig.answers;
 }
+
+// Each test runs on a device that has one step at a time, and on one where the next step is launched before
+// the tokens of this one are known. What an answer is compared with ran alone on the first.
+class StepLoops : public testing::TestWithParam<int> {
+ protected:
+    void SetUp() override { max_steps = GetParam(); }
+    void TearDown() override { max_steps = 1; }
+};
+INSTANTIATE_TEST_SUITE_P(, StepLoops, testing::Values(1, 2),
+                         [](const auto& test) { return fmt::format("{}_under_way", test.param); });
 
 Request random_request(std::mt19937& rng) {
     const auto below = [&](int n) { return static_cast<int>(rng() % static_cast<uint32_t>(n)); };
@@ -63,9 +76,9 @@ Request random_request(std::mt19937& rng) {
     return r;
 }
 
-TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
+TEST_P(StepLoops, RandomLoadGivesEachTextAsAlone) {
     int64_t n_preemptions = 0, n_cached = 0;
-    int n_copies = 0, n_compared = 0, n_cancelled = 0, n_scored = 0;
+    int n_copies = 0, n_ahead = 0, n_runs = 0, n_compared = 0, n_cancelled = 0, n_scored = 0;
     std::map<FinishReason, int> reasons;
     for (uint32_t seed = 1; seed <= 18; ++seed) {
         SCOPED_TRACE(seed);
@@ -83,6 +96,8 @@ TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
         while (requests.size() < 80 || !rig.loop.idle()) {
             if (requests.size() < 80 && rng() % 3 == 0) {
                 Request r = random_request(rng);
+                // Penalties make every step wait for the tokens before it.
+                if (seed % 2 == 0) r.sampling.repetition_penalty = 1, r.sampling.frequency_penalty = 0;
                 requests[rig.add(r)] = r;
             }
             if (rng() % 4 == 0 && !requests.empty()) {
@@ -135,7 +150,10 @@ TEST(StepLoop, RandomLoadGivesEachTextAsAlone) {
         n_preemptions += rig.loop.stats().n_preemptions;
         n_cached += rig.loop.stats().n_cached_prompt;
         n_copies += rig.runner.n_copies;
+        n_ahead += rig.runner.n_ahead;
+        n_runs += rig.runner.n_runs;
     }
+    EXPECT_EQ(n_ahead > n_runs / 4, max_steps == 2) << n_ahead << " of " << n_runs;
     EXPECT_GT(n_preemptions, 100);
     EXPECT_GT(n_cached, 100);
     EXPECT_GT(n_copies, 50);
@@ -154,7 +172,7 @@ std::vector<int32_t> iota_ids(int n, int32_t first = 0) {
     return ids;
 }
 
-TEST(StepLoop, SecondRequestPrefillsOnlyWhatTheFirstDidNot) {
+TEST_P(StepLoops, SecondRequestPrefillsOnlyWhatTheFirstDidNot) {
     Rig rig(roomy, {});
     rig.add({.tokens = iota_ids(30), .max_tokens = 3});
     rig.run();
@@ -169,11 +187,11 @@ TEST(StepLoop, SecondRequestPrefillsOnlyWhatTheFirstDidNot) {
 
 // Blocks that a window has passed are given back, kept while there is room, and a prefix is used as far as
 // windowed layers have its end.
-TEST(StepLoop, WindowedLayersHoldTheWindowAlone) {
+TEST_P(StepLoops, WindowedLayersHoldTheWindowAlone) {
     const SchedulerOptions options{.max_seqs = 2, .max_batch_tokens = 8};
     RunnerShape shape{.n_blocks = 500, .block_len = 4, .vocab_size = 50, .n_ctx = 400};
     shape = with_window(6, options, shape);
-    EXPECT_EQ(shape.windows.n_parts, 2 * 4 + 2);
+    EXPECT_EQ(shape.windows.n_parts, 2 * 4 + 2 * max_steps);
     Rig rig(shape, options);
     rig.add({.tokens = iota_ids(30), .max_tokens = 200, .ignore_eos = true});
     rig.run();  // 57 blocks through 10 parts, which check() and the fake model watch
@@ -193,7 +211,7 @@ TEST(StepLoop, WindowedLayersHoldTheWindowAlone) {
     EXPECT_EQ(cached(100), 96);
 }
 
-TEST(StepLoop, AnswersOfOneRequestShareThePrompt) {
+TEST_P(StepLoops, AnswersOfOneRequestShareThePrompt) {
     const Request request{.tokens = iota_ids(30), .sampling = {.seed = 7}, .max_tokens = 8, .n = 4};
     Rig rig(roomy, {});
     const RequestId id = rig.add(request);
@@ -208,30 +226,30 @@ TEST(StepLoop, AnswersOfOneRequestShareThePrompt) {
     }
 }
 
-TEST(StepLoop, EqualRequestsAreServedInOrder) {
+TEST_P(StepLoops, EqualRequestsAreServedInOrder) {
     Rig rig({.n_blocks = 16, .block_len = 4, .vocab_size = 50, .n_ctx = 40}, {.max_seqs = 2});
     for (int i = 0; i < 12; ++i) rig.add({.tokens = iota_ids(10, i), .max_tokens = 6});
     rig.run();
     EXPECT_TRUE(std::ranges::is_sorted(rig.finished));
 }
 
-TEST(StepLoop, HigherPriorityGoesFirstAndCostsTheOtherOnlyTime) {
+TEST_P(StepLoops, HigherPriorityGoesFirstAndCostsTheOtherOnlyTime) {
     Rig rig(roomy, {.max_seqs = 1, .max_batch_tokens = 16});
     const Request request{.tokens = iota_ids(10), .max_tokens = 20};
     const RequestId low = rig.add(request);
     for (int i = 0; i < 5; ++i) rig.step();
     EXPECT_EQ(rig.answer(low).ids.size(), 5u);
     const RequestId high = rig.add({.tokens = iota_ids(10, 20), .max_tokens = 5, .priority = 1});
-    rig.step();
+    for (int i = 0; i < max_steps; ++i) rig.step();
     EXPECT_EQ(rig.answer(high).ids.size(), 1u);
-    EXPECT_EQ(rig.answer(low).ids.size(), 5u);
+    EXPECT_EQ(rig.answer(low).ids.size(), max_steps == 1 ? 5u : 6u);
     rig.run();
     EXPECT_EQ(rig.finished, (std::vector<RequestId>{high, low}));
     EXPECT_EQ(rig.answer(low).ids, (run_alone(request, low, 40)[{low, 0}].ids));
     EXPECT_EQ(rig.answer(low).finish.at(0).n_preemptions, 1);
 }
 
-TEST(StepLoop, AStreamOfHigherPriorityDoesNotStarveTheOther) {
+TEST_P(StepLoops, AStreamOfHigherPriorityDoesNotStarveTheOther) {
     Rig rig({.n_blocks = 8, .block_len = 4, .vocab_size = 50, .n_ctx = 30},
             {.max_seqs = 2, .max_batch_tokens = 8, .prefill_chunk = 4, .priority_tokens = 200});
     const RequestId low = rig.add({.tokens = iota_ids(10), .max_tokens = 10});
@@ -248,7 +266,7 @@ TEST(StepLoop, AStreamOfHigherPriorityDoesNotStarveTheOther) {
     EXPECT_GT(n_high, 5);
 }
 
-TEST(StepLoop, LongPromptDoesNotStopDecoding) {
+TEST_P(StepLoops, LongPromptDoesNotStopDecoding) {
     Rig rig({.n_blocks = 300, .block_len = 4, .vocab_size = 50, .n_ctx = 1000},
             {.max_seqs = 4, .max_batch_tokens = 16, .prefill_chunk = 8});
     const RequestId a = rig.add({.tokens = {1}, .max_tokens = 60});
@@ -262,7 +280,7 @@ TEST(StepLoop, LongPromptDoesNotStopDecoding) {
     EXPECT_LT(rig.answer(c).first_step, 8);  // the rest of the budget is the next prompt's
 }
 
-TEST(StepLoop, CancelledRequestsFreeTheirBlocks) {
+TEST_P(StepLoops, CancelledRequestsFreeTheirBlocks) {
     Rig rig(roomy, {});
     const RequestId one = rig.add({.tokens = iota_ids(30), .n = 2});
     const RequestId two = rig.add({.tokens = iota_ids(30), .n = 3});
@@ -283,7 +301,7 @@ TEST(StepLoop, CancelledRequestsFreeTheirBlocks) {
     rig.loop.cancel(99);
 }
 
-TEST(StepLoop, OneAnswerOfSeveralIsCancelled) {
+TEST_P(StepLoops, OneAnswerOfSeveralIsCancelled) {
     Rig rig(roomy, {});
     const RequestId id = rig.add({.tokens = iota_ids(5), .max_tokens = 9, .n = 3});
     rig.step();
@@ -296,7 +314,7 @@ TEST(StepLoop, OneAnswerOfSeveralIsCancelled) {
 }
 
 // Readers that stall: others take their seats, then their blocks, and no text changes.
-TEST(StepLoop, PausedSequencesHinderNobodyAndGoOnWhereTheyWere) {
+TEST_P(StepLoops, PausedSequencesHinderNobodyAndGoOnWhereTheyWere) {
     const Request request{.tokens = iota_ids(9), .max_tokens = 20};
     for (const bool blocks_are_needed : {false, true}) {
         SCOPED_TRACE(blocks_are_needed);
@@ -305,10 +323,17 @@ TEST(StepLoop, PausedSequencesHinderNobodyAndGoOnWhereTheyWere) {
         Rig rig(shape, {.max_seqs = 1, .max_batch_tokens = 16});
         const RequestId stalled = rig.add(request);
         for (int i = 0; i < 5; ++i) rig.step();
-        const std::vector<int32_t> before = rig.answer(stalled).ids;
+        std::vector<int32_t> before = rig.answer(stalled).ids;
         ASSERT_FALSE(before.empty());
         rig.loop.pause(stalled);
         rig.loop.pause(stalled);
+        // A step under way may bring one more token.
+        if (rig.loop.can_step()) {
+            EXPECT_EQ(max_steps, 2);
+            rig.step();
+            ASSERT_EQ(rig.answer(stalled).ids.size(), before.size() + 1);
+            before = rig.answer(stalled).ids;
+        }
         EXPECT_FALSE(rig.loop.can_step());
         EXPECT_FALSE(rig.loop.idle());
         EXPECT_EQ(rig.loop.stats().n_paused, 1);
@@ -328,7 +353,7 @@ TEST(StepLoop, PausedSequencesHinderNobodyAndGoOnWhereTheyWere) {
     }
 }
 
-TEST(StepLoop, PausedSequencesCanBeCancelled) {
+TEST_P(StepLoops, PausedSequencesCanBeCancelled) {
     Rig rig(roomy, {});
     const RequestId running = rig.add({.tokens = iota_ids(9)}), waiting = rig.add({.tokens = iota_ids(9)});
     rig.loop.pause(waiting);
@@ -341,7 +366,7 @@ TEST(StepLoop, PausedSequencesCanBeCancelled) {
 }
 
 // Against the definition: the prompt's beginning as a prompt of its own, and how likely each token is there.
-TEST(StepLoop, PromptLogprobsAreThoseOfTheNextTokens) {
+TEST_P(StepLoops, PromptLogprobsAreThoseOfTheNextTokens) {
     const std::vector<int32_t> ids = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};
     Rig rig(roomy, {.max_batch_tokens = 33, .prefill_chunk = 4, .max_scored = 3});
     rig.add({.tokens = ids, .max_tokens = 0});  // is in the cache then, which must not shorten the list
@@ -370,7 +395,7 @@ TEST(StepLoop, PromptLogprobsAreThoseOfTheNextTokens) {
     }
 }
 
-TEST(StepLoop, PrefixesAreSharedWithinASaltAlone) {
+TEST_P(StepLoops, PrefixesAreSharedWithinASaltAlone) {
     Rig rig(roomy, {});
     const auto n_cached = [&](uint64_t salt) {
         const RequestId id = rig.add({.tokens = iota_ids(30), .max_tokens = 1, .cache_salt = salt});
@@ -384,20 +409,26 @@ TEST(StepLoop, PrefixesAreSharedWithinASaltAlone) {
     EXPECT_EQ(n_cached(0), 28);
 }
 
-TEST(StepLoop, FailedStepEndsItsSequencesAlone) {
-    Rig rig(roomy, {.max_seqs = 1, .max_batch_tokens = 64});
-    const Request request{.tokens = iota_ids(20), .max_tokens = 5};
-    const RequestId failing = rig.add(request), waiting = rig.add(request);
-    rig.runner.fail_at_run = 3;
-    rig.run();
-    EXPECT_EQ(rig.answer(failing).finish.at(0).reason, FinishReason::error);
-    EXPECT_EQ(rig.answer(failing).finish.at(0).error, "device lost");
-    EXPECT_EQ(rig.answer(failing).finish.at(0).failure, Failure::device);
-    EXPECT_EQ(rig.answer(waiting).ids, (run_alone(request, waiting, 40)[{waiting, 0}].ids));
-    EXPECT_EQ(rig.loop.stats().n_failed_steps, 1);
+TEST_P(StepLoops, FailedStepEndsItsSequencesAlone) {
+    for (const bool late : {false, true}) {
+        SCOPED_TRACE(late);
+        Rig rig(roomy, {.max_seqs = 1, .max_batch_tokens = 64});
+        const Request request{.tokens = iota_ids(20), .max_tokens = 5};
+        const RequestId failing = rig.add(request), waiting = rig.add(request);
+        rig.runner.fail_at_run = 3;
+        rig.runner.fails_late = late;
+        rig.run();
+        EXPECT_EQ(rig.answer(failing).finish.at(0).reason, FinishReason::error);
+        EXPECT_EQ(rig.answer(failing).finish.at(0).error, "device lost");
+        EXPECT_EQ(rig.answer(failing).finish.at(0).failure, Failure::device);
+        EXPECT_EQ(rig.answer(failing).finish.at(0).n_generated,
+                  static_cast<int>(rig.answer(failing).ids.size()));
+        EXPECT_EQ(rig.answer(waiting).ids, (run_alone(request, waiting, 40)[{waiting, 0}].ids));
+        EXPECT_EQ(rig.loop.stats().n_failed_steps, 1);
+    }
 }
 
-TEST(StepLoop, LogitsThatAreNotNumbersEndOneAnswer) {
+TEST_P(StepLoops, LogitsThatAreNotNumbersEndOneAnswer) {
     Rig rig(roomy, {});
     rig.runner.nan_id = 49;
     const RequestId bad = rig.add({.tokens = {1, 2, 49}, .max_tokens = 5});
@@ -409,7 +440,7 @@ TEST(StepLoop, LogitsThatAreNotNumbersEndOneAnswer) {
     EXPECT_EQ(rig.answer(good).finish.at(0).reason, FinishReason::length);
 }
 
-TEST(StepLoop, MinTokensAndIgnoreEosHoldStopIdsBack) {
+TEST_P(StepLoops, MinTokensAndIgnoreEosHoldStopIdsBack) {
     Request r{.tokens = {1, 2, 3}, .sampling = {.seed = 1}, .max_tokens = 30};
     for (int32_t id = 0; id < 40; ++id) r.stop_ids.push_back(id);
     Rig rig(roomy, {});
@@ -428,7 +459,7 @@ TEST(StepLoop, MinTokensAndIgnoreEosHoldStopIdsBack) {
 }
 
 // Also where the device would bring the likeliest token alone.
-TEST(StepLoop, AForcedTokenIsDrawnWhateverIsLikeliest) {
+TEST_P(StepLoops, AForcedTokenIsDrawnWhateverIsLikeliest) {
     Rig rig(roomy, {});
     const RequestId greedy = rig.add({.tokens = {1, 2, 3},
                                       .sampling = {.temperature = 0},
@@ -440,7 +471,7 @@ TEST(StepLoop, AForcedTokenIsDrawnWhateverIsLikeliest) {
 }
 
 // Every thought ends in time, whoever opened it, and what comes behind is drawn as ever.
-TEST(StepLoop, ThinkingEndsAtItsLimit) {
+TEST_P(StepLoops, ThinkingEndsAtItsLimit) {
     const std::vector<int32_t> open = {7, 8};
     constexpr int32_t close = 9;
     Request r{.tokens = {1, 2, 3}, .sampling = {.seed = 1}, .max_tokens = 40};
@@ -483,7 +514,7 @@ TEST(StepLoop, ThinkingEndsAtItsLimit) {
     EXPECT_GT(n_forced, 0);
 }
 
-TEST(StepLoop, PenaltiesKnowPromptFromAnswer) {
+TEST_P(StepLoops, PenaltiesKnowPromptFromAnswer) {
     Request r{.tokens = iota_ids(30), .sampling = {.temperature = 0}, .max_tokens = 10};
     const auto n_of_prompt = [](const Answer& a) {
         return std::ranges::count_if(a.ids, [](int32_t id) { return id < 30; });
@@ -505,7 +536,7 @@ TEST(StepLoop, PenaltiesKnowPromptFromAnswer) {
     EXPECT_EQ(n_of_prompt(rig.answer(repetition)), 0);
 }
 
-TEST(StepLoop, NoAnswerJustFillsTheCache) {
+TEST_P(StepLoops, NoAnswerJustFillsTheCache) {
     Rig rig(roomy, {});
     const RequestId id = rig.add({.tokens = iota_ids(20), .max_tokens = 0});
     rig.run();
@@ -514,7 +545,7 @@ TEST(StepLoop, NoAnswerJustFillsTheCache) {
     EXPECT_EQ(rig.loop.stats().n_cached_blocks, 5);
 }
 
-TEST(StepLoop, TheContextEndsWithItsLastToken) {
+TEST_P(StepLoops, TheContextEndsWithItsLastToken) {
     for (const RunnerShape& shape :
          {RunnerShape{.n_blocks = 100, .block_len = 4, .vocab_size = 50, .n_ctx = 30},
           RunnerShape{.n_blocks = 6, .block_len = 5, .vocab_size = 50, .n_ctx = 1000}}) {

@@ -31,14 +31,27 @@ class FakeRunner : public ModelRunner {
 
     const RunnerShape& shape() const override { return shape_; }
 
+    // Computes at once, and keeps the results until they are asked for.
     void launch(const Batch& batch) override {
         ++n_runs;
         n_tokens += batch.n_tokens();
         check(batch);
-        if (n_runs == fail_at_run) throw std::runtime_error("device lost");
+        if (n_runs == fail_at_run && !fails_late) throw std::runtime_error("device lost");
+        ASSERT_LT(n_under_way_, shape_.max_steps);
+        n_ahead += n_under_way_ > 0;
+        Step& step = steps_[(first_ + n_under_way_++) % 2];
+        step.batch = &batch;
+        step.ids = batch.ids;
+        step.fails = n_runs == fail_at_run;
         for (size_t t = 0; t < batch.ids.size(); ++t) {
-            slots_[static_cast<size_t>(batch.slots[t])] = batch.ids[t];
-            if (has_windows()) window_slots_[static_cast<size_t>(batch.window_slots[t])] = batch.ids[t];
+            int32_t id = batch.ids[t];
+            if (id < 0) {
+                ASSERT_LT(static_cast<size_t>(-1 - id), drawn_.size());
+                id = drawn_[static_cast<size_t>(-1 - id)];
+                ASSERT_GT(id, -100) << "no token was drawn for the row";
+            }
+            slots_[static_cast<size_t>(batch.slots[t])] = id;
+            if (has_windows()) window_slots_[static_cast<size_t>(batch.window_slots[t])] = id;
         }
         logits_.clear();
         size_t row = 0;
@@ -50,17 +63,26 @@ class FakeRunner : public ModelRunner {
         }
         ASSERT_EQ(row, batch.logits_rows.size());
         ASSERT_TRUE(batch.draws.empty() || batch.draws.size() == row);
-        draw(batch);
+        draw(batch, step);
+        drawn_ = step.tokens;
+        step.logits.clear();
+        if (batch.all_logits) step.logits = logits_;
     }
 
     // What was asked for and nothing else.
     StepResult collect() override {
-        return {.tokens = tokens_,
-                .logprobs = logprobs_,
-                .log_sums = log_sums_,
-                .top_ids = top_ids_,
-                .top_logits = top_logits_,
-                .logits = all_logits_ ? std::span<const float>(logits_) : std::span<const float>(),
+        EXPECT_GT(n_under_way_, 0);
+        const Step& s = steps_[first_];
+        first_ = 1 - first_;
+        --n_under_way_;
+        EXPECT_EQ(s.ids, s.batch->ids) << "the batch changed under way";
+        if (s.fails) throw std::runtime_error("device lost");
+        return {.tokens = s.tokens,
+                .logprobs = s.logprobs,
+                .log_sums = s.log_sums,
+                .top_ids = s.top_ids,
+                .top_logits = s.top_logits,
+                .logits = s.logits,
                 .hidden = {}};
     }
 
@@ -76,20 +98,28 @@ class FakeRunner : public ModelRunner {
     }
 
     std::atomic<int> n_runs = 0, n_tokens = 0, n_copies = 0;
-    std::atomic<int> fail_at_run = -1;  // this run() throws
-    int32_t nan_id = -1;                // a context that ends with it gives NaN
+    std::atomic<int> n_ahead = 0;       // launched while another was under way
+    std::atomic<int> fail_at_run = -1;  // this launch() throws, or its collect()
+    bool fails_late = false;
+    int32_t nan_id = -1;  // a context that ends with it gives NaN
 
  private:
+    struct Step {
+        const Batch* batch = nullptr;
+        std::vector<int32_t> ids, tokens, top_ids;
+        std::vector<float> logits, logprobs, log_sums, top_logits;
+        bool fails = false;
+    };
+
     // What a device draws and selects.
-    void draw(const Batch& batch) {
+    void draw(const Batch& batch, Step& step) {
         const auto vocab_size = static_cast<size_t>(shape_.vocab_size);
         const size_t n_rows = batch.draws.size(), n_top = static_cast<size_t>(batch.n_top);
-        all_logits_ = batch.all_logits;
-        tokens_.assign(n_rows, -100);
-        logprobs_.assign(n_rows, 0);
-        log_sums_.assign(2 * n_rows, 0);
-        top_ids_.clear();
-        top_logits_.clear();
+        step.tokens.assign(n_rows, -100);
+        step.logprobs.assign(n_rows, 0);
+        step.log_sums.assign(2 * n_rows, 0);
+        step.top_ids.clear();
+        step.top_logits.clear();
         for (size_t r = 0; r < n_rows; ++r) {
             const std::span<float> row = std::span(logits_).subspan(r * vocab_size, vocab_size);
             const DrawRow& how = batch.draws[r];
@@ -97,11 +127,11 @@ class FakeRunner : public ModelRunner {
                 const auto words = static_cast<size_t>(batch.mask_words);
                 const auto mask = how.masked == 0 ? std::span<const uint64_t>()
                                                   : std::span(batch.masks).subspan(r * words, words);
-                tokens_[r] = sampler_.draw(
+                step.tokens[r] = sampler_.draw(
                     row, how,
                     std::span(batch.edits)
                         .subspan(static_cast<size_t>(how.first_edit), static_cast<size_t>(how.n_edits)),
-                    mask, logprobs_[r], &log_sums_[2 * r]);
+                    mask, step.logprobs[r], &step.log_sums[2 * r]);
             }
             std::vector<int32_t> ids(vocab_size);
             std::iota(ids.begin(), ids.end(), 0);
@@ -110,8 +140,8 @@ class FakeRunner : public ModelRunner {
                 return std::tuple(!std::isnan(x), std::isnan(x) ? 0 : -x, id);
             });
             for (size_t i = 0; i < n_top; ++i) {
-                top_ids_.push_back(ids[i]);
-                top_logits_.push_back(row[static_cast<size_t>(ids[i])]);
+                step.top_ids.push_back(ids[i]);
+                step.top_logits.push_back(row[static_cast<size_t>(ids[i])]);
             }
         }
     }
@@ -182,9 +212,10 @@ class FakeRunner : public ModelRunner {
     int max_batch_tokens_;
     std::vector<int32_t> slots_, window_slots_;
     Sampler sampler_;
-    std::vector<float> logits_, logprobs_, log_sums_, top_logits_;
-    std::vector<int32_t> tokens_, top_ids_;
-    bool all_logits_ = false;
+    std::vector<float> logits_;
+    Step steps_[2];
+    int first_ = 0, n_under_way_ = 0;
+    std::vector<int32_t> drawn_;  // by the launch before
 };
 
 }  // namespace smelt

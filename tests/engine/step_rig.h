@@ -15,6 +15,14 @@ struct Answer {
     int first_step = -1, last_step = -1;
 };
 
+// Steps that the device of a Rig has under way at once, where its shape does not say.
+inline int max_steps = 1;
+
+inline RunnerShape with_max_steps(RunnerShape shape) {
+    shape.max_steps = std::max(shape.max_steps, max_steps);
+    return shape;
+}
+
 struct Rig {
     FakeRunner runner;
     StepLoop loop;
@@ -24,7 +32,7 @@ struct Rig {
     int n_steps = 0;
 
     Rig(const RunnerShape& shape, const SchedulerOptions& options)
-        : runner(shape, options.max_batch_tokens), loop(runner, options) {}
+        : runner(with_max_steps(shape), options.max_batch_tokens), loop(runner, options) {}
 
     RequestId add(Request r, RequestId id = 0) {
         if (id == 0) id = ++last_id;

@@ -157,7 +157,7 @@ struct Comparison {
 
 std::string check_random_record(Backend& device, Backend& reference, RandomRecordOptions options,
                                 const Choices& choices) {
-    options.fusions = device.fusions();
+    options.fusions = device.describe().fusions;
     RandomRecord tested(device, options, choices), expected(reference, options, choices);
     const MemoryState start{tested.contents, tested.kv_contents, tested.state_contents};
     MemoryState before = start;

@@ -28,7 +28,7 @@ CpuChoice choose(const BackendOptions& options) {
     return {&cpu::choose_isa(options.isa, info),
             options.n_threads > 0 ? options.n_threads : std::min(info.physical_cores, max_threads)};
 }
-std::string describe(const CpuChoice& c) {
+std::string text_of(const CpuChoice& c) {
     return fmt::format("{} thread{}, {}", c.n_threads, c.n_threads == 1 ? "" : "s", c.isa->title);
 }
 
@@ -48,9 +48,9 @@ class CpuBackend : public Backend {
     }
 
     std::string_view name() const override { return "cpu"; }
-    std::string description() const override { return describe(choice_); }
-    Fusions fusions() const override {
-        return {.add_rms_norm = true, .prepare_heads = true, .gated_matmul = true};
+    std::string description() const override { return text_of(choice_); }
+    Capabilities describe() const override {
+        return {.fusions = {.add_rms_norm = true, .prepare_heads = true, .gated_matmul = true}};
     }
     uint64_t available_memory() const override { return read_memory_info().available; }
 
@@ -163,7 +163,7 @@ std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
 }
 
 std::string describe_cpu_backend(const BackendOptions& options) {
-    return describe(choose(options));
+    return text_of(choose(options));
 }
 
 }  // namespace smelt

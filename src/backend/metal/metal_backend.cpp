@@ -30,7 +30,9 @@ class MetalBackend : public Backend {
 
     std::string_view name() const override { return "metal"; }
     std::string description() const override { return gpu_.description(); }
-    Fusions fusions() const override { return {.add_rms_norm = true, .prepare_heads = true}; }
+    Capabilities describe() const override {
+        return {.fusions = {.add_rms_norm = true, .prepare_heads = true}};
+    }
 
     uint64_t available_memory() const override {
         const uint64_t limit = gpu_.device().recommendedMaxWorkingSetSize(),
