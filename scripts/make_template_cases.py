@@ -517,6 +517,28 @@ people[:3] | groupby('city.name') | map(attribute='grouper') | list
 people | groupby('zip', default='none') | map('first') | list
 text | wordcount
 'one two' | wordcount
+text | wordwrap(6)
+'a very long sentence that has to be wrapped' | wordwrap(10)
+'well-known state-of-the-art re-use x-ray -- and so--on' | wordwrap(9)
+'well-known state-of-the-art re-use' | wordwrap(9, break_on_hyphens=false)
+'Donaudampfschifffahrt at sea' | wordwrap(8)
+'Donaudampfschifffahrt at sea' | wordwrap(8, false)
+'Donau-dampf--schiff a-b-c-d 1-2-3 ab-c12' | wordwrap(4)
+'  leading and   inner   ' | wordwrap(9)
+'a\n\nb c' | wordwrap(3, wrapstring='|')
+u | wordwrap(4)
+'Grüße-Gott-heute' | wordwrap(7)
+'x' | wordwrap(0)
+'' | wordwrap(5)
+html | striptags
+'<p>a <!-- x <b> --> b</p>\n\t<i>c</i>&amp;&lt;&#65;&#x42;&quot;' | striptags
+'1 < 2 and 3' | striptags
+'a<b<c>d>e' | striptags
+'R&D & more' | striptags
+{'class': 'a "b"', 'id': 7, 'no': none, 'x': nothing} | xmlattr
+{'a': '<&>'} | xmlattr(false)
+{} | xmlattr
+{'a b': 1} | xmlattr
 'a\nb\n\nc' | indent
 'a\nb\n\nc' | indent(2)
 'a\nb\n\nc' | indent(2, true)

@@ -39,7 +39,7 @@ struct Options {
     KvFormats kv = {};
     double memory_budget_gb = 0;
     int header_timeout = 10, body_timeout = 30, idle_timeout = 60, write_timeout = 30, drain = 30;
-    size_t max_body_mb = 16;
+    size_t max_body_mb = 16, request_memory_mb = 256;
     bool insecure = false, strict = false, shared_prefix_cache = false;
 };
 
@@ -217,6 +217,12 @@ void run(Options& o, CLI::App& verb) {
     }
     HttpLimits& limits = o.http.limits;
     limits.max_body_bytes = o.max_body_mb << 20;
+    limits.max_memory_bytes = o.request_memory_mb << 20;
+    // A client may have half of it, and a body becomes values before it is done with.
+    if (o.max_body_mb > o.request_memory_mb / 4) {
+        throw Error("--max-body: expected at most a quarter of --request-memory ({} MiB), found {} MiB",
+                    o.request_memory_mb, o.max_body_mb);
+    }
     limits.header_timeout = seconds(o.header_timeout);
     limits.body_timeout = seconds(o.body_timeout);
     limits.idle_timeout = seconds(o.idle_timeout);
@@ -332,6 +338,10 @@ Verb add_serve(CLI::App& smelt) {
     verb->add_option("--memory-budget", o->memory_budget_gb,
                      "GB of weights and KV caches at most; 0: what the machine has")
         ->check(CLI::Range(0.0, 1e6))
+        ->capture_default_str();
+    verb->add_option("--request-memory", o->request_memory_mb,
+                     "MiB that requests and their answers may hold together; half of it for one client")
+        ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
     verb->add_option("--max-body", o->max_body_mb, "MiB of a request body at most")
         ->check(CLI::Range(1, 1024))

@@ -10,6 +10,12 @@
 
 namespace smelt {
 
+// The temporary neighbour of a file or folder that this process writes.
+std::filesystem::path partial_path(const std::filesystem::path& target);
+// Removes the neighbours of processes that were killed: those that are not there any more. What cannot be
+// removed stays.
+void remove_abandoned_partials(const std::filesystem::path& target);
+
 class AtomicFile {
  public:
     // Who may read it, beside whoever writes it.

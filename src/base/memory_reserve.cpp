@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <new>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace smelt {
 
 namespace {
@@ -37,6 +41,12 @@ bool renew_memory_reserve() {
     // Another thread may have been faster.
     if (fresh != nullptr && !reserve.compare_exchange_strong(none, fresh)) std::free(fresh);
     return fresh != nullptr;
+}
+
+void return_free_memory() {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 }  // namespace smelt

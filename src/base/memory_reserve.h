@@ -12,4 +12,7 @@ void hold_memory_reserve();
 // False: the reserve was taken and cannot be put aside again, so this is no time for new work.
 bool renew_memory_reserve();
 
+// Memory that is free goes back to the system, as far as the C library can.
+void return_free_memory();
+
 }  // namespace smelt

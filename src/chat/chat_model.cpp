@@ -282,6 +282,10 @@ Prompt ChatModel::render_prompt(Json messages, const PromptOptions& options) con
     set_once("add_generation_prompt", options.add_generation_prompt);
     set_once("bos_token", token_text(tokenizer_.bos()));
     set_once("eos_token", token_text(tokenizer_.eos()));
+    // As transformers does: undefined where there is none.
+    const Vocabulary& vocabulary = tokenizer_.vocabulary();
+    if (vocabulary.pad >= 0) set_once("pad_token", token_text(vocabulary.pad));
+    if (vocabulary.unk >= 0) set_once("unk_token", token_text(vocabulary.unk));
 
     Prompt prompt;
     prompt.text = chosen.render(variables);

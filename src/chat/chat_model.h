@@ -155,6 +155,11 @@ class ChatModel {
     // seconds where it is not one of the latest, which are kept.
     std::variant<std::shared_ptr<TokenGrammar>, GrammarError> compile(
         const GrammarSpec& spec, const GrammarOptions& options = {}) const;
+    // The same where it is one of those; null: it is not.
+    std::shared_ptr<TokenGrammar> kept_grammar(const GrammarSpec& spec,
+                                               const GrammarOptions& options = {}) const {
+        return grammars_.find(spec, options);
+    }
     GrammarCacheStats grammar_stats() const { return grammars_.stats(); }
     // Ascending ids of the tokens in whose text one of these stands, for SamplingParams::dry_breakers.
     std::vector<int32_t> tokens_with(const std::vector<std::string>& texts) const;

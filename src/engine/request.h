@@ -38,7 +38,7 @@ enum class FinishReason {
 const char* to_string(FinishReason reason);
 
 // What kind of error; a device that failed is not to be trusted again, the others concern one request.
-enum class Failure { none, numbers, memory, device };
+enum class Failure { none, numbers, grammar, memory, device };
 
 // What an embedding is made of: final hidden states of the prompt's tokens.
 enum class Pooling { none, last, mean };

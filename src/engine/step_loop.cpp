@@ -344,7 +344,7 @@ void StepLoop::advance(Sequence& s, size_t row) {
     if (s.beams) return advance_beam(s, logits_of(row));
     if (s.grammar && s.grammar->must_end()) return finish(s, FinishReason::complete);
     if (s.mask_failed) {
-        return finish(s, FinishReason::error, "the grammar takes too much work", Failure::numbers);
+        return finish(s, FinishReason::error, "the grammar takes too much work", Failure::grammar);
     }
     Drawn drawn = draw(s, row);
     if (drawn.id < 0) return finish(s, FinishReason::error, drawn.problem, Failure::numbers);
@@ -356,7 +356,7 @@ void StepLoop::advance(Sequence& s, size_t row) {
     if (s.n_generated() == 1) s.first_token = Sequence::Clock::now();
     if (contains(r.stop_ids, drawn.id)) return finish(s, FinishReason::stop_id);
     if (s.grammar && !s.grammar->accept(drawn.id)) {
-        return finish(s, FinishReason::error, "the grammar takes too much work", Failure::numbers);
+        return finish(s, FinishReason::error, "the grammar takes too much work", Failure::grammar);
     }
     emit(s.request, TokenEvent{.request = s.id,
                                .index = s.index,

@@ -73,6 +73,8 @@ HubListing fetch_listing(const HubOptions& options, const HubId& id) {
     }
     if (!is_commit(listing.commit))
         throw Error("{}: expected a commit, found {}", url, listing.commit.substr(0, 100));
+    if (is_commit(id.revision) && listing.commit != id.revision)
+        throw Error("{}: expected the commit {}, found {}", url, id.revision, listing.commit);
     return listing;
 }
 

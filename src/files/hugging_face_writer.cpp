@@ -37,8 +37,8 @@ class TemporaryFolder {
             throw Error("{}: exists already; name a new folder", target_.string());
         }
         if (!target_.has_filename()) target_ = target_.parent_path();  // "out/"
-        path_ = target_;
-        path_ += fmt::format(".partial-{}", ::getpid());
+        remove_abandoned_partials(target_);
+        path_ = partial_path(target_);
         fs::remove_all(path_, error);
         fs::create_directories(path_, error);
         if (error) throw Error("{}: cannot create: {}", path_.string(), error.message());

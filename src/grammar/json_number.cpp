@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "grammar/budget.h"
 #include "grammar/char_dfa.h"
@@ -133,18 +134,64 @@ ExprPtr integer_range(int64_t lo, int64_t hi) {
     return choice(std::move(parts));
 }
 
-// Integers of any size that the divisor divides; the sign does not matter.
-CharDfa multiples(int64_t divisor) {
+// p / 10^k
+struct Divisor {
+    int64_t p = 1;
+    int k = 0;
+    bool whole() const { return k == 0; }
+};
+
+Divisor divisor_of(const Json& number) {
+    const Decimal d = decimal_of(number, "multipleOf");
+    Divisor divisor{.p = d.integer, .k = static_cast<int>(d.fraction.size())};
+    const auto refuse_it = [&] {
+        refuse("", "multipleOf",
+               fmt::format("expected a number whose digits are at most {} without the point, found {}",
+                           most_remainders, number.dump()));
+    };
+    for (const char c : d.fraction) {
+        if (divisor.p > most_remainders) refuse_it();
+        divisor.p = divisor.p * 10 + (c - '0');
+    }
+    if (divisor.p > most_remainders || divisor.p < 1) refuse_it();
+    return divisor;
+}
+
+// What an integer must be a multiple of, to be one of the divisor.
+int64_t integer_part(const Divisor& d) {
+    int64_t p = d.p;
+    for (int i = 0; i < d.k; ++i) p /= std::gcd(p, int64_t{10});
+    return p;
+}
+
+// Digits, perhaps with a point and at most k digits behind it, whose number is a multiple; the sign does not
+// matter. A state for each remainder of the digits so far, in a layer for each number of them behind the
+// point.
+CharDfa multiples(const Divisor& divisor) {
+    const int64_t p = divisor.p;
+    const int n_layers = divisor.k == 0 ? 1 : divisor.k + 2;  // no point; a point with 0 to k digits
     CharDfa d;
-    d.states.resize(static_cast<size_t>(divisor) + 1);
-    d.states[0].edges.push_back({'-', '-', 1});
-    for (int64_t state = 0; state <= divisor; ++state) {
-        const int64_t remainder = state == 0 ? 0 : state - 1;  // 0: nothing read yet
-        CharDfa::State& s = d.states[static_cast<size_t>(state)];
-        s.final = state != 0 && remainder == 0;
+    d.states.resize(static_cast<size_t>(1 + n_layers * p));
+    d.states[0].edges.push_back({'-', '-', 0});
+    const auto at = [&](int layer, int64_t remainder) {
+        return static_cast<int32_t>(1 + layer * p + remainder);
+    };
+    const auto add_digits = [&](CharDfa::State& s, int to_layer, int64_t remainder) {
         for (int64_t n = 0; n < 10; ++n) {
             const auto c = static_cast<char32_t>('0' + n);
-            s.edges.push_back({c, c, static_cast<int32_t>((remainder * 10 + n) % divisor) + 1});
+            s.edges.push_back({c, c, at(to_layer, (remainder * 10 + n) % p)});
+        }
+    };
+    add_digits(d.states[0], 0, 0);
+    for (int layer = 0; layer < n_layers; ++layer) {
+        const int n_behind = std::max(0, layer - 1);
+        for (int64_t r = 0; r < p; ++r) {
+            CharDfa::State& s = d.states[static_cast<size_t>(at(layer, r))];
+            int64_t scaled = r;
+            for (int i = n_behind; i < divisor.k; ++i) scaled = scaled * 10 % p;
+            s.final = scaled == 0;
+            if (layer == 0 && n_layers > 1) s.edges.push_back({'.', '.', at(1, r)});
+            if (layer == 0 || layer + 1 < n_layers) add_digits(s, layer == 0 ? 0 : layer + 1, r);
         }
     }
     return d;
@@ -290,15 +337,30 @@ ExprPtr integer_expr(const NumberBounds& b, Budget& budget) {
     CharDfa range =
         make_dfa(*integer_range(std::max(lo, -largest_bound), std::min(hi, largest_bound)), budget);
     for (const Json& m : b.multiples_of) {
-        const double divisor = m.get<double>();
-        if (divisor == 1) continue;
-        if (divisor != std::floor(divisor) || divisor > static_cast<double>(most_remainders)) {
-            refuse("", "multipleOf",
-                   fmt::format("expected an integer of at most {}, found {}", most_remainders, m.dump()));
-        }
-        range = intersection(range, multiples(static_cast<int64_t>(divisor)), budget);
+        const int64_t p = integer_part(divisor_of(m));
+        if (p > 1) range = intersection(range, multiples({.p = p}), budget);
     }
     return dfa(std::move(range));
+}
+
+// Numbers with a point that are multiples: those of the bounds, or of usual length.
+ExprPtr multiples_expr(const NumberBounds& b, const ExprPtr& plain, Budget& budget) {
+    CharDfa found = make_dfa(*(b.min || b.max ? decimal_expr(b, budget) : plain), budget);
+    for (const Json& m : b.multiples_of) found = intersection(found, multiples(divisor_of(m)), budget);
+    return dfa(std::move(found));
+}
+
+// Exactly, in decimals; both have at most 18 digits before the point and few behind it.
+bool is_multiple(const Json& n, const Json& of) {
+    const Decimal a = decimal_of(n, "multipleOf"), b = decimal_of(of, "multipleOf");
+    const size_t k = std::max(a.fraction.size(), b.fraction.size());
+    if (k > most_digits) return std::remainder(n.get<double>(), of.get<double>()) == 0;
+    const auto scaled = [k](const Decimal& d) {
+        __int128 v = d.integer;
+        for (size_t i = 0; i < k; ++i) v = v * 10 + (i < d.fraction.size() ? d.fraction[i] - '0' : 0);
+        return v;
+    };
+    return scaled(a) % scaled(b) == 0;
 }
 
 }  // namespace
@@ -319,21 +381,21 @@ bool NumberBounds::contain(const Json& n) const {
     if (integer && !n.is_number_integer() && n.get<double>() != std::floor(n.get<double>())) return false;
     if (min && (n < *min || (min_excluded && n == *min))) return false;
     if (max && (n > *max || (max_excluded && n == *max))) return false;
-    return std::ranges::all_of(multiples_of, [&](const Json& m) {
-        if (n.is_number_integer() && m.is_number_integer()) return n.get<int64_t>() % m.get<int64_t>() == 0;
-        return std::remainder(n.get<double>(), m.get<double>()) == 0;
-    });
+    return std::ranges::all_of(multiples_of, [&](const Json& m) { return is_multiple(n, m); });
 }
 
 ExprPtr number_expr(const NumberBounds& given, Budget& budget) {
     NumberBounds b = given;
     const bool is_bounded = drop_far_bounds(b);
-    if (b.integer || !b.multiples_of.empty()) return integer_expr(b, budget);
-    if (b.min || b.max) return decimal_expr(b, budget);
+    const bool whole =
+        std::ranges::any_of(b.multiples_of, [](const Json& m) { return divisor_of(m).whole(); });
+    if (b.integer || whole) return integer_expr(b, budget);
+    if (b.multiples_of.empty() && (b.min || b.max)) return decimal_expr(b, budget);
     const ExprPtr natural = choice({one('0'), sequence({digit('1', '9'), digits(0, most_digits - 1)})});
     const ExprPtr sign = optional(chars({{'+', '+'}, {'-', '-'}}));
     const ExprPtr plain =
         sequence({optional(one('-')), natural, optional(sequence({one('.'), digits(1, most_digits)}))});
+    if (!b.multiples_of.empty()) return multiples_expr(b, plain, budget);
     if (is_bounded) return plain;
     return sequence({plain, optional(sequence({chars({{'E', 'E'}, {'e', 'e'}}), sign, digits(1, 2)}))});
 }

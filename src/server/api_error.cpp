@@ -37,6 +37,20 @@ Json or_null(const std::string& text) {
 
 }  // namespace
 
+RequestError shutting_down() {
+    return RequestError(
+        {.status = 503, .code = "shutting_down", .message = "the server ends", .retry_after = 5});
+}
+
+RequestError too_much_memory() {
+    return RequestError({.status = 503,
+                         .code = "insufficient_memory",
+                         .message =
+                             "the memory for requests and answers, of which a client may have half, is "
+                             "in use",
+                         .retry_after = 1});
+}
+
 Json error_body(const ApiError& e, ErrorStyle style) {
     if (style == ErrorStyle::ollama) return {{"error", e.message}};
     if (style == ErrorStyle::anthropic) {

@@ -23,6 +23,11 @@ class RequestError : public Error {
     const ApiError error;
 };
 
+// What requests may hold is held: by others, or by this client's own.
+RequestError too_much_memory();
+// The server ends.
+RequestError shutting_down();
+
 template <class... Args>
 RequestError bad_request(std::string code, std::string param, fmt::format_string<Args...> text,
                          Args&&... args) {

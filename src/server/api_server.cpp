@@ -2,6 +2,7 @@
 #include "server/api_server.h"
 
 #include "base/memory_reserve.h"
+#include "server/json_bytes.h"
 
 namespace smelt {
 
@@ -61,20 +62,39 @@ bool ApiServer::is_short(const HttpRequest& request) {
     return route != nullptr && route->is_short;
 }
 
-void ApiServer::handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
+std::string ApiServer::client_of(const HttpRequest& head) {
+    return context_.access.api_keys.empty() ? "" : key_of(head);
+}
+
+void ApiServer::handle(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange,
+                       const WorkerTurn& turn) {
     const Route& route = *find_route(request.method, request.path);
+    // Longer texts take their time in template and tokenizer.
+    constexpr size_t short_body = size_t{64} << 10;
+    if (!turn.may_take_long && request.body.size() > short_body) throw TakesLong{};
     const auto work = [&] {
+        if (turn.is_over()) throw shutting_down();
         const std::string key = context_.access.api_keys.empty() ? "" : key_of(request);
-        Call call{
-            .server = context_, .request = std::move(request), .body = {}, .key = key, .exchange = exchange};
+        HttpRequest head;  // without the body
+        head.id = request.id;
+        head.method = request.method;
+        head.path = request.path;
+        head.query = request.query;
+        head.headers = request.headers;
+        Call call{.server = context_,
+                  .request = std::move(head),
+                  .body = {},
+                  .key = key,
+                  .exchange = exchange,
+                  .turn = turn};
         if (route.body != nullptr) {
+            if (!exchange->hold(json_bytes(request.body))) throw too_much_memory();
             try {
                 call.body =
-                    parse_json(call.request.body, "request body", {.max_values = context_.max_json_values});
+                    parse_json(request.body, "request body", {.max_values = context_.max_json_values});
             } catch (const Error& e) {
                 throw bad_request("invalid_json", "", "{}", e.what());
             }
-            call.request.body = {};
             call.warnings = check_body(call.body, *route.body, context_.strict);
         }
         route.handle(call);

@@ -11,7 +11,9 @@ class ApiServer final : public HttpHandler {
 
     std::optional<HttpAnswer> refuse(const HttpRequest& head) override;
     bool is_short(const HttpRequest& request) override;
-    void handle(HttpRequest request, std::shared_ptr<Exchange> exchange) override;
+    void handle(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange,
+                const WorkerTurn& turn) override;
+    std::string client_of(const HttpRequest& head) override;
     std::shared_ptr<WebSocketListener> open_websocket(const HttpRequest& head,
                                                       std::shared_ptr<WebSocketPeer> peer) override;
     HttpAnswer error(int status, std::string_view code, std::string_view message) override;

@@ -132,6 +132,8 @@ void answer_errors(ServerContext& server, Exchange& exchange, bool counts, const
     ApiError error;
     try {
         return work();
+    } catch (const TakesLong&) {
+        throw;
     } catch (...) {
         error = current_error(server);
     }

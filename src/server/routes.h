@@ -32,6 +32,7 @@ struct Call {
     Json body;        // checked against the route's schema; null where it has none
     std::string key;  // of who asks, where there are keys
     std::shared_ptr<Exchange> exchange;
+    WorkerTurn turn = {};
     std::vector<std::string> warnings = {};  // fields of the body that are not known
 };
 

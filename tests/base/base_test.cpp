@@ -1,4 +1,6 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cmath>
@@ -6,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <set>
 
 #include "base/atomic_file.h"
 #include "base/byte_reader.h"
@@ -102,6 +105,33 @@ TEST(AtomicFile, TargetIsWholeOrUntouched) {
     EXPECT_EQ(content(), "new" + std::string(5000, '\0'));
     EXPECT_THROW(AtomicFile("/nonexistent/folder/file"), Error);
     std::filesystem::remove(path);
+}
+
+TEST(AtomicFile, WhatAKilledProcessLeftIsRemoved) {
+    namespace fs = std::filesystem;
+    const fs::path folder = fs::temp_directory_path() / fmt::format("smelt_partials_{}", ::getpid());
+    fs::create_directories(folder / "model.partial-2147483646" / "sub");
+    const auto old = fs::file_time_type::clock::now() - std::chrono::hours(1);
+    const auto put = [&](const std::string& name, bool is_old) {
+        std::ofstream(folder / name) << "half";
+        if (is_old) fs::last_write_time(folder / name, old);
+    };
+    put("model.partial-2147483645", true);
+    put("model.partial-2147483644", false);  // by a process of another machine, perhaps
+    put(fmt::format("model.partial-{}", ::getppid()), true);
+    put("model.partial-x", true);
+    put("other.partial-2147483645", true);
+    fs::last_write_time(folder / "model.partial-2147483646", old);
+    fs::last_write_time(folder / "model.partial-2147483646" / "sub", old);
+    AtomicFile f(folder / "model");
+    f.write("new");
+    f.commit();
+    std::set<std::string> left;
+    for (const auto& e : fs::directory_iterator(folder)) left.insert(e.path().filename().string());
+    EXPECT_EQ(left, (std::set<std::string>{"model", "model.partial-2147483644", "model.partial-x",
+                                           "other.partial-2147483645",
+                                           fmt::format("model.partial-{}", ::getppid())}));
+    fs::remove_all(folder);
 }
 
 TEST(ThreadPool, EveryMemberRunsAndBarriersOrderWrites) {

@@ -53,6 +53,14 @@ TEST_F(HubTest, LargeFilesComeInPartsOverSeveralConnections) {
     EXPECT_GT(most, 0);
 }
 
+// A hub that gives something else has not given what was asked for, whatever it calls it.
+TEST_F(HubTest, APinnedCommitIsThatCommit) {
+    const std::string wanted(40, 'd');
+    const std::string problem = error_of("org/model@" + wanted);
+    EXPECT_NE(problem.find("expected the commit " + wanted), std::string::npos) << problem;
+    EXPECT_EQ(error_of("org/model@" + hub_.commit), "");
+}
+
 TEST_F(HubTest, KindsOfAddresses) {
     using enum AddressKind;
     const auto v4 = [](uint8_t a, uint8_t b) { return kind_of({.bytes = {a, b, 1, 1}}); };

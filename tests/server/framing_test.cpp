@@ -149,7 +149,7 @@ TEST(WebSocketLimits, AMessageHasTheTimeOfABody) {
 
 TEST(WebSocketLimits, UnfinishedMessagesCountAsBodies) {
     TestServerOptions options;
-    options.limits.max_bodies_bytes = 100'000;
+    options.limits.max_memory_bytes = 200'000;
     TestServer server(options);
     {
         Socket first(server.port());

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "server/client.h"
+#include "server/http/long_workers.h"
 
 namespace smelt {
 namespace {
@@ -132,6 +133,71 @@ TEST(Load, TwoThousandConnections) {
     EXPECT_EQ(server.n_connections(), 0u);
 }
 
+TEST(LongWorkers, ClientsComeByTurns) {
+    std::mutex mutex;
+    std::condition_variable may_go;
+    bool go = false;
+    std::string order;
+    {
+        LongWorkers workers(1);
+        workers.post("first", [&] {
+            std::unique_lock lock(mutex);
+            may_go.wait(lock, [&] { return go; });
+        });
+        const auto add = [&](const std::string& client, char mark) {
+            workers.post(client, [&, mark] {
+                const std::lock_guard lock(mutex);
+                order += mark;
+            });
+        };
+        for (int i = 0; i < 4; ++i) add("a", 'a');
+        add("b", 'b');
+        add("c", 'c');
+        add("c", 'c');
+        const std::lock_guard lock(mutex);
+        go = true;
+        may_go.notify_all();
+    }
+    EXPECT_EQ(order, "abcacaa");
+}
+
+// Forms that are dear, from many connections, hold neither chats without a form nor those whose form is
+// known.
+TEST(Load, FormsThatAreDearHoldNobodyElse) {
+    TestServer server;
+    Client client(server.port());
+    const auto chat = [](const std::string& more) {
+        return R"({"messages":[{"role":"user","content":"a"}],"max_tokens":1)" + more + "}";
+    };
+    const auto form = [&](const std::string& schema) {
+        return chat(R"(,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":)" +
+                    schema + "}}");
+    };
+    const std::string known = form(R"({"type":"boolean"})");
+    ASSERT_EQ(client.ask("POST", "/v1/chat/completions", known).status, 200);
+    std::vector<std::thread> attackers;
+    std::atomic<int> n_refused = 0;
+    for (int i = 0; i < 12; ++i) {
+        attackers.emplace_back([&, i] {
+            Client hostile(server.port());
+            const std::string pattern =
+                fmt::format("^(?=.*a.{{14}})(?=.*b.{{14}})(?!.*c.{{{}}})[a-z]*$", 14 + i);
+            const Reply r = hostile.ask("POST", "/v1/chat/completions",
+                                        form(R"({"type":"string","pattern":")" + pattern + "\"}"));
+            n_refused += r.status == 400 && r.code() == "invalid_schema";
+        });
+    }
+    std::this_thread::sleep_for(50ms);
+    const auto start = Clock::now();
+    for (int i = 0; i < 5; ++i) {
+        EXPECT_EQ(client.ask("POST", "/v1/chat/completions", chat("")).status, 200);
+        EXPECT_EQ(client.ask("POST", "/v1/chat/completions", known).status, 200);
+    }
+    EXPECT_LT(seconds_since(start), 3 * patience);
+    for (std::thread& t : attackers) t.join();
+    EXPECT_EQ(n_refused, 12);
+}
+
 // Whatever is in them, they cost a bounded time, and what cannot be enforced is refused.
 TEST(Load, HostileSchemasAndGrammarsAreAnsweredInTime) {
     TestServer server;
@@ -154,7 +220,9 @@ TEST(Load, HostileSchemasAndGrammarsAreAnsweredInTime) {
     expect(400, "response_format", schema(R"({"$ref":"#"})"));
     // Counted, not unrolled.
     expect(200, "response_format", schema(R"({"type":"string","maxLength":1000000000})"));
-    expect(200, "response_format", schema(R"({"type":"string","minLength":1000000000})"));
+    // Longer than the context at its shortest.
+    expect(400, "response_format", schema(R"({"type":"string","minLength":1000000000})"));
+    expect(400, "response_format", schema(R"({"type":"array","items":{"const":"abc"},"minItems":100000})"));
     // Each of these took seconds to minutes.
     std::string words;
     for (int i = 0; i < 100; ++i) words += fmt::format("{}\"w{}\"", i == 0 ? "" : ",", i);

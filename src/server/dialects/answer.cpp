@@ -24,6 +24,14 @@ Answer::Answer(Setup setup)
       warnings_(std::move(specs_.front().warnings)),
       choices_(specs_.size() * static_cast<size_t>(n_)) {}
 
+size_t bytes_of(const std::vector<JobSpec>& jobs) {
+    size_t n = 0;
+    for (const JobSpec& j : jobs) {
+        n += sizeof j + j.prompt.text.size() + 3 * sizeof(int32_t) * j.prompt.ids.size() + j.answer_bytes;
+    }
+    return n;
+}
+
 void Answer::submit_next() {
     JobSpec& spec = specs_[n_started_];
     spec.first_index = static_cast<int>(n_started_) * n_;
@@ -57,6 +65,9 @@ void Answer::submit_more() {
 }
 
 void Answer::start() {
+    // Text of a stream that its client has yet to read; see HttpLimits::max_buffered_bytes.
+    constexpr size_t stream_bytes = size_t{256} << 10;
+    if (stream_ && !exchange_->hold(stream_bytes)) throw too_much_memory();
     try {
         submit();
     } catch (const RequestError& e) {
@@ -103,8 +114,23 @@ void Answer::broken() {
     exchange_->abandon();
 }
 
+// What is kept of a piece until the answer is whole, and what becomes of it then.
+bool Answer::hold(const TextDelta& text, const std::vector<TokenEvent>& tokens) {
+    size_t n = 2 * (text.thinking.size() + text.answer.size());
+    for (const ToolCallDelta& d : text.tool_calls) n += 2 * (d.name.size() + d.arguments.size());
+    if (keeps_tokens()) {
+        for (const TokenEvent& t : tokens) n += sizeof t + (1 + t.top.size()) * logprob_bytes;
+    }
+    return n == 0 || exchange_->hold(n);
+}
+
 void Answer::piece(int index, TextDelta text, std::vector<TokenEvent> tokens) {
-    if (lost_) return;
+    if (lost_ || error_) return;
+    if (!hold(text, tokens)) {
+        error_ = too_much_memory().error;
+        for (const auto& job : jobs_) job->cancel();
+        return;
+    }
     Choice& c = choice(index);
     c.thinking += text.thinking;
     c.text += text.answer;
@@ -140,7 +166,7 @@ void Answer::finish() {
         error_ ? fail(*error_) : end();
         return exchange_->end();
     }
-    exchange_->send(error_ ? error_answer(*error_, errors_) : HttpAnswer{.body = to_string(whole())});
+    exchange_->send(error_ ? error_answer(*error_, errors_) : HttpAnswer{.body = whole_text()});
 }
 
 }  // namespace smelt

@@ -48,6 +48,7 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
     virtual void fail(const ApiError& error) = 0;
     // Otherwise.
     virtual Json whole() = 0;
+    virtual std::string whole_text() { return to_string(whole()); }
 
     void write(std::string bytes) {
         if (!lost_) exchange_->write(std::move(bytes));
@@ -73,6 +74,7 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
     void submit_next();
     void submit_more();
     void cancel_unheard();
+    bool hold(const TextDelta& text, const std::vector<TokenEvent>& tokens);
     void lose(Loss loss);
     void finish();
 
@@ -111,9 +113,13 @@ class ChatAnswer : public Answer {
     const AnswerEnd& ending() const { return choice(0).end; }
 };
 
+size_t bytes_of(const std::vector<JobSpec>& jobs);
+
 // From a worker: makes the answer, which starts on the I/O thread.
 template <class A, class... Args>
 void start_answer(const Call& call, std::vector<JobSpec> jobs, bool stream, ErrorStyle errors, Args... args) {
+    // The request itself is done with.
+    if (!call.exchange->hold_only(bytes_of(jobs))) throw too_much_memory();
     Answer::Setup setup{call.server, call.exchange, std::move(jobs), stream, errors};
     const auto answer = std::make_shared<A>(std::move(setup), std::move(args)...);
     call.exchange->post([&server = call.server, exchange = call.exchange, answer, errors] {

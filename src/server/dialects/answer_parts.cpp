@@ -29,6 +29,8 @@ ApiError failure_error(const FinishEvent& finish) {
             return {.status = 503, .code = "insufficient_memory", .message = finish.error, .retry_after = 1};
         case Failure::device:
             return {.status = 503, .code = "device_lost", .message = "the device failed", .retry_after = 60};
+        case Failure::grammar:  // the client's own
+            return {.status = 400, .code = "invalid_schema", .message = finish.error};
         case Failure::numbers:
         case Failure::none:
             break;

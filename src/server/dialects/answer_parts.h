@@ -5,6 +5,9 @@
 
 namespace smelt {
 
+// Of a token's log-probability, kept and in the answer's text.
+inline constexpr size_t logprob_bytes = 150;
+
 // What a client is told about an answer that ended with an error.
 ApiError failure_error(const FinishEvent& finish);
 

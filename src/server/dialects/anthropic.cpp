@@ -126,8 +126,8 @@ class AnthropicAnswer final : public ChatAnswer {
 void anthropic_messages(Call& call) {
     ChatRequest request = read_anthropic_request(call.body);
     std::ranges::move(call.warnings, std::back_inserter(request.warnings));
-    JobSpec job =
-        make_job(call.server, std::move(request), call.key, {.parameters = "tools[{}].input_schema"});
+    JobSpec job = make_job(call.server, std::move(request), call.key, call.turn,
+                           {.parameters = "tools[{}].input_schema"});
     start_answer<AnthropicAnswer>(call, one_job(std::move(job)),
                                   get<bool>(call.body, "stream").value_or(false), ErrorStyle::anthropic);
 }

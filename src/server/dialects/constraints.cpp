@@ -109,23 +109,54 @@ class Reader {
     std::optional<AnswerBound> bound_;
 };
 
+void check_room(const ChatModel& model, const TokenGrammar& grammar, const std::string& param,
+                size_t n_prompt) {
+    const auto limit = static_cast<size_t>(model.engine().limits().max_tokens());
+    const size_t room = limit - std::min(limit, n_prompt);
+    if (grammar.min_tokens() <= room) return;
+    throw bad_request(
+        "invalid_schema", param,
+        "{}: the shortest answer of this form has at least {} tokens; the context has room for {}", param,
+        grammar.min_tokens(), room);
+}
+
 std::shared_ptr<TokenGrammar> compile(const ChatModel& model, const GrammarSpec& spec,
-                                      const std::string& param) {
-    auto result = model.compile(spec);
-    if (auto* grammar = std::get_if<std::shared_ptr<TokenGrammar>>(&result)) return std::move(*grammar);
-    throw bad_request("invalid_schema", param, "{}: {}", param, std::get<GrammarError>(result).message());
+                                      const std::string& param, const CompileTurn& turn) {
+    std::shared_ptr<TokenGrammar> grammar = model.kept_grammar(spec);
+    if (grammar == nullptr && !turn.turn.may_take_long) throw TakesLong{};
+    if (grammar == nullptr) {
+        auto result = model.compile(spec, {.effort = {.cancelled = turn.turn.nobody_waits}});
+        if (turn.turn.is_over()) throw shutting_down();
+        if (const auto* error = std::get_if<GrammarError>(&result))
+            throw bad_request("invalid_schema", param, "{}: {}", param, error->message());
+        grammar = std::get<std::shared_ptr<TokenGrammar>>(std::move(result));
+    }
+    check_room(model, *grammar, param, turn.n_prompt);
+    for (const std::string& w : grammar->warnings()) turn.warnings.push_back(fmt::format("{}: {}", param, w));
+    return grammar;
+}
+
+// A tool whose parameters are no schema is none, held to them or not.
+void check_tool_schemas(const std::vector<Tool>& tools, const char* name) {
+    for (size_t i = 0; i < tools.size(); ++i) {
+        const Json* parameters = find_member(tools[i].function, "parameters");
+        const auto error = parameters == nullptr ? std::nullopt : smelt::check_schema(*parameters);
+        if (!error) continue;
+        const std::string param = fmt::format(fmt::runtime(name), i);
+        throw bad_request("invalid_schema", param, "{}: {}", param, error->message());
+    }
 }
 
 // Throws for the first tool that the model's calls or no grammar can hold.
 void check_tools_one_by_one(const ChatModel& model, const AnswerForm& form, const CallRules& rules,
-                            const char* name) {
+                            const char* name, const CompileTurn& turn) {
     for (size_t i = 0; i < rules.tools.size(); ++i) {
         CallRules one = rules;
         one.tools = Json::array({rules.tools[i]});
         if (!one.only.empty() && rules.tools[i]["function"]["name"] != one.only) continue;
         const std::string param = fmt::format(fmt::runtime(name), i);
         try {
-            compile(model, answer_grammar(form, std::nullopt, one), param);
+            compile(model, answer_grammar(form, std::nullopt, one), param, turn);
         } catch (const RequestError&) {
             throw;
         } catch (const Error& e) {
@@ -200,8 +231,10 @@ std::optional<AnswerBound> read_bound(const Json& body) {
 }
 
 std::shared_ptr<TokenGrammar> compile_chat_constraint(const ChatModel& model, const Prompt& prompt,
-                                                      const ChatRequest& request, const SchemaNames& names) {
+                                                      const ChatRequest& request, const SchemaNames& names,
+                                                      const CompileTurn& turn) {
     const ToolRules& tools = request.tools;
+    check_tool_schemas(tools.tools, names.parameters);
     const bool has_bound = request.bound.has_value();
     CallRules rules{.only = tools.only,
                     .must_call = tools.must_call,
@@ -214,7 +247,7 @@ std::shared_ptr<TokenGrammar> compile_chat_constraint(const ChatModel& model, co
     const AnswerForm form = model.answer_form(prompt);
     const std::optional<GrammarSpec> content = has_bound ? std::optional(request.bound->spec) : std::nullopt;
     if (rules.tools.is_null()) {
-        return compile(model, answer_grammar(form, content, rules), request.bound->param);
+        return compile(model, answer_grammar(form, content, rules), request.bound->param, turn);
     }
     if (form.style == CallStyle::none) {
         throw bad_request("not_supported", "tools",
@@ -222,16 +255,17 @@ std::shared_ptr<TokenGrammar> compile_chat_constraint(const ChatModel& model, co
     }
     const std::string param = has_bound ? request.bound->param : "tools";
     try {
-        return compile(model, answer_grammar(form, content, rules), param);
+        return compile(model, answer_grammar(form, content, rules), param, turn);
     } catch (const Error&) {
-        check_tools_one_by_one(model, form, rules, names.parameters);  // whose fault is it?
+        check_tools_one_by_one(model, form, rules, names.parameters, turn);  // whose fault is it?
         throw;
     }
 }
 
-std::shared_ptr<TokenGrammar> compile_text_constraint(const ChatModel& model, const ChatRequest& request) {
+std::shared_ptr<TokenGrammar> compile_text_constraint(const ChatModel& model, const ChatRequest& request,
+                                                      const CompileTurn& turn) {
     if (!request.bound) return nullptr;
-    return compile(model, request.bound->spec, request.bound->param);
+    return compile(model, request.bound->spec, request.bound->param, turn);
 }
 
 }  // namespace smelt

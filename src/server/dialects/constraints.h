@@ -3,6 +3,7 @@
 
 #include "chat/chat_request.h"
 #include "server/dialects/schema.h"
+#include "server/http/http.h"
 
 namespace smelt {
 
@@ -16,10 +17,19 @@ struct SchemaNames {
     const char* parameters = "tools[{}].function.parameters";
 };
 
+// Where and for whom a form is compiled.
+struct CompileTurn {
+    const WorkerTurn& turn;              // a form that is not among the latest takes long
+    size_t n_prompt;                     // tokens of the context that are taken
+    std::vector<std::string>& warnings;  // gets what a tool that is not strict asked for and is not kept
+};
+
 // Compiles what an answer is held to. Null: it is free. Throws RequestError invalid_schema: what cannot be
 // enforced is refused before a token is made.
 std::shared_ptr<TokenGrammar> compile_chat_constraint(const ChatModel& model, const Prompt& prompt,
-                                                      const ChatRequest& request, const SchemaNames& names);
-std::shared_ptr<TokenGrammar> compile_text_constraint(const ChatModel& model, const ChatRequest& request);
+                                                      const ChatRequest& request, const SchemaNames& names,
+                                                      const CompileTurn& turn);
+std::shared_ptr<TokenGrammar> compile_text_constraint(const ChatModel& model, const ChatRequest& request,
+                                                      const CompileTurn& turn);
 
 }  // namespace smelt

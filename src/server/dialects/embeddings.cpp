@@ -53,7 +53,7 @@ EmbeddingRequest read_request(Call& call, const std::string& model_name, const c
     read_cache_salt(body, asked);
     bool several = false;
     const std::vector<PlainPrompt> texts = read_prompts(input, several);
-    EmbeddingRequest request{.jobs = make_jobs(call.server, asked, texts, several, call.key)};
+    EmbeddingRequest request{.jobs = make_jobs(call.server, asked, texts, several, call.key, call.turn)};
     const ModelUse& model = request.jobs.front().model;
     request.model = model.name();
     const ChatModel& chat = model.chat();
@@ -64,8 +64,12 @@ EmbeddingRequest read_request(Call& call, const std::string& model_name, const c
                           dimensions);
     }
     request.dimensions = static_cast<size_t>(dimensions);
+    // Of a value: itself, and in the answer.
+    const bool base64 = get<std::string>(body, "encoding_format") == "base64";
+    const size_t value_bytes = base64 ? 16 : 40;
     const auto pooling = get<std::string>(body, "pooling");
     for (JobSpec& job : request.jobs) {
+        job.answer_bytes = static_cast<size_t>(dim) * value_bytes;
         job.options.pooling = !pooling             ? chat.default_pooling()
                               : *pooling == "last" ? Pooling::last
                                                    : Pooling::mean;
@@ -169,8 +173,7 @@ const RequestSchema ollama_embed_schema = {
         {{.name = "model", .type = FieldType::string, .doc = "A name of GET /api/tags.", .max_length = 512},
          {.name = "input",
           .type = FieldType::compound,
-          .doc = "What is embedded.",
-          .required = true,
+          .doc = "What is embedded; nothing: the model is loaded.",
           .compound = &texts_type},
          {.name = "truncate",
           .type = FieldType::boolean,
@@ -219,8 +222,9 @@ void answer_nothing(Call& call, Json body) {
 }  // namespace
 
 void ollama_embed(Call& call) {
-    const Json& input = call.body["input"];
-    if (input == "" || (input.is_array() && input.empty())) {
+    const Json* given = find_member(call.body, "input");
+    const Json input = given == nullptr ? Json("") : *given;
+    if (input == "" || input.is_null() || (input.is_array() && input.empty())) {
         return answer_nothing(call, {{"embeddings", Json::array()}, {"prompt_eval_count", 0}});
     }
     EmbeddingRequest request = read_request(call, ollama_model(call), "input", input);

@@ -90,10 +90,10 @@ class GenerateAnswer final : public Answer {
 }  // namespace
 
 JobSpec make_question_job(ServerContext& server, const Json& body, const std::string& key,
-                          std::vector<std::string> warnings) {
+                          const WorkerTurn& turn, std::vector<std::string> warnings) {
     ChatRequest request = read_question(body, default_max_tokens);
     request.warnings = std::move(warnings);
-    return make_job(server, std::move(request), key);
+    return make_job(server, std::move(request), key, turn);
 }
 
 std::shared_ptr<Answer> make_socket_answer(ServerContext& server, std::shared_ptr<Exchange> exchange,
@@ -103,7 +103,7 @@ std::shared_ptr<Answer> make_socket_answer(ServerContext& server, std::shared_pt
 }
 
 void generate(Call& call) {
-    JobSpec job = make_question_job(call.server, call.body, call.key, std::move(call.warnings));
+    JobSpec job = make_question_job(call.server, call.body, call.key, call.turn, std::move(call.warnings));
     start_answer<GenerateAnswer>(call, one_job(std::move(job)),
                                  get<bool>(call.body, "stream").value_or(false), ErrorStyle::openai,
                                  std::optional<std::string>());

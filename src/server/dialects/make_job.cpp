@@ -16,6 +16,8 @@ void check_fits(const ChatModel& model, const Prompt& prompt, const std::string&
         prompt.ids.size(), limit);
 }
 
+constexpr std::string_view client_salt = "client";  // their names are no cache's
+
 uint64_t salt_of(const ServerContext& server, const ChatRequest& request, const std::string& key) {
     return server.salts.of(server.shared_prefix_cache ? "" : key, request.cache_salt);
 }
@@ -73,7 +75,7 @@ Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request) {
     }
 }
 
-JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& key,
+JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& key, const WorkerTurn& turn,
                  const SchemaNames& names) {
     const ModelUse model = choose_model(server, request, key);
     const ChatModel& chat = model.chat();
@@ -84,19 +86,18 @@ JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& 
                 .options = make_options(chat, request),
                 .warnings = std::move(request.warnings)};
     job.options.cache_salt = salt_of(server, request, key);
+    job.options.client = server.salts.of(turn.client, client_salt);
     job.drop_calls = !request.tools.may_call;
     check_fits(chat, job.prompt, request.param);
-    job.options.grammar = request.plain ? compile_text_constraint(chat, request)
-                                        : compile_chat_constraint(chat, job.prompt, request, names);
-    // What tools that are not strict ask for and no grammar keeps.
-    if (job.options.grammar)
-        std::ranges::copy(job.options.grammar->warnings(), std::back_inserter(job.warnings));
+    const CompileTurn compile{turn, job.prompt.ids.size(), job.warnings};
+    job.options.grammar = request.plain ? compile_text_constraint(chat, request, compile)
+                                        : compile_chat_constraint(chat, job.prompt, request, names, compile);
     return job;
 }
 
 std::vector<JobSpec> make_jobs(ServerContext& server, const ChatRequest& request,
-                               const std::vector<PlainPrompt>& prompts, bool several,
-                               const std::string& key) {
+                               const std::vector<PlainPrompt>& prompts, bool several, const std::string& key,
+                               const WorkerTurn& turn) {
     const ModelUse model = choose_model(server, request, key);
     const ChatModel& chat = model.chat();
     check_stop_ids(chat, request.options.stop_ids);
@@ -104,7 +105,10 @@ std::vector<JobSpec> make_jobs(ServerContext& server, const ChatRequest& request
     one.plain = prompts.front();
     GenerateOptions options = make_options(chat, one);
     options.cache_salt = salt_of(server, request, key);
-    options.grammar = compile_text_constraint(chat, request);
+    options.client = server.salts.of(turn.client, client_salt);
+    options.batch = prompts.size() > 1;
+    std::vector<std::string> warnings = request.warnings;
+    options.grammar = compile_text_constraint(chat, request, {turn, 0, warnings});
     std::vector<JobSpec> jobs;
     for (size_t i = 0; i < prompts.size(); ++i) {
         one.param = several ? fmt::format("{}[{}]", request.param, i) : request.param;
@@ -113,7 +117,7 @@ std::vector<JobSpec> make_jobs(ServerContext& server, const ChatRequest& request
         check_fits(chat, jobs.back().prompt, one.param);
     }
     check_n_logprobs(jobs);
-    jobs.front().warnings = request.warnings;
+    jobs.front().warnings = std::move(warnings);
     return jobs;
 }
 

@@ -10,12 +10,14 @@ struct ServerContext;
 
 // The model that a request names, or auto chooses.
 ModelUse choose_model(ServerContext& server, const ChatRequest& request, const std::string& key);
-// Throws RequestError: template_error, context_length_exceeded, invalid_schema, or what choose_model() says.
-JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& key,
+// Throws RequestError: template_error, context_length_exceeded, invalid_schema, or what choose_model() says;
+// and TakesLong, where that is not its turn.
+JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& key, const WorkerTurn& turn,
                  const SchemaNames& names = {});
 // One for each prompt, with the options of one request.
 std::vector<JobSpec> make_jobs(ServerContext& server, const ChatRequest& request,
-                               const std::vector<PlainPrompt>& prompts, bool several, const std::string& key);
+                               const std::vector<PlainPrompt>& prompts, bool several, const std::string& key,
+                               const WorkerTurn& turn);
 
 // The prompt alone; throws the same.
 Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request);

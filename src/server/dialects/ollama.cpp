@@ -104,7 +104,7 @@ void answer_loaded(Call& call, const ChatRequest& request, bool chat) {
 
 void answer(Call& call, ChatRequest request, bool chat) {
     request.warnings.insert(request.warnings.begin(), call.warnings.begin(), call.warnings.end());
-    start_answer<OllamaAnswer>(call, one_job(make_job(call.server, std::move(request), call.key)),
+    start_answer<OllamaAnswer>(call, one_job(make_job(call.server, std::move(request), call.key, call.turn)),
                                get<bool>(call.body, "stream").value_or(true), ErrorStyle::ollama, chat);
 }
 

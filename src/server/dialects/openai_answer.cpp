@@ -35,6 +35,7 @@ class OpenAiAnswer final : public Answer {
         write("data: [DONE]\n\n");
     }
     Json whole() override;
+    std::string whole_text() override;
 
     Json envelope(bool chunk) const;
     Json choice_json(int index);
@@ -133,9 +134,24 @@ void OpenAiAnswer::end() {
     write("data: [DONE]\n\n");
 }
 
+// Choices one by one: with their log-probabilities each may be large, and a value takes more than its text.
+std::string OpenAiAnswer::whole_text() {
+    constexpr std::string_view no_choices = "\"choices\":[]";  // in no string, where quotes are escaped
+    std::string text = to_string(whole());
+    const size_t at = text.find(no_choices) + no_choices.size() - 1;
+    const std::string rest = text.substr(at);
+    text.resize(at);
+    for (size_t i = 0; i < n_choices(); ++i) {
+        if (i > 0) text += ',';
+        text += to_string(choice_json(static_cast<int>(i)));
+        choice(static_cast<int>(i)).text = {};
+    }
+    return text + rest;
+}
+
+// All but the choices.
 Json OpenAiAnswer::whole() {
     Json body = envelope(false);
-    for (size_t i = 0; i < n_choices(); ++i) body["choices"].push_back(choice_json(static_cast<int>(i)));
     if (words_.prompt_logprobs && words_.chat)
         body["prompt_logprobs"] = logprobs_.of_prompt(prompt_tokens(0));
     body["usage"] = usage().usage_json();
@@ -221,7 +237,15 @@ Json OpenAiAnswer::call_delta_json(const ToolCallText& call, const ToolCallDelta
 void start_openai_answer(const Call& call, std::vector<JobSpec> jobs, bool stream, OpenAiWords words) {
     std::vector<AskedPrompt> prompts;
     if (words.echo || words.prompt_logprobs) {
-        for (const JobSpec& job : jobs) prompts.push_back({job.prompt.text, job.prompt.ids});
+        for (JobSpec& job : jobs) {
+            prompts.push_back({job.prompt.text, job.prompt.ids});
+            size_t n = job.prompt.text.size();
+            if (job.options.n_prompt_logprobs >= 0) {
+                const auto n_logprobs = static_cast<size_t>(1 + job.options.n_prompt_logprobs);
+                n += job.prompt.ids.size() * n_logprobs * logprob_bytes;
+            }
+            job.answer_bytes = n * static_cast<size_t>(job.options.n);
+        }
     }
     start_answer<OpenAiAnswer>(call, std::move(jobs), stream, ErrorStyle::openai, words, std::move(prompts));
 }

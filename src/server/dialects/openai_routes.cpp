@@ -30,7 +30,8 @@ void chat_completions(Call& call) {
     words.prompt_logprobs = request.options.n_prompt_logprobs >= 0;
     words.older_calls = find_member(call.body, "functions") != nullptr;
     request.warnings = std::move(call.warnings);
-    start_openai_answer(call, one_job(make_job(call.server, std::move(request), call.key)), stream, words);
+    start_openai_answer(call, one_job(make_job(call.server, std::move(request), call.key, call.turn)), stream,
+                        words);
 }
 
 void completions(Call& call) {
@@ -41,8 +42,8 @@ void completions(Call& call) {
     words.logprobs = c.request.options.n_logprobs >= 0;
     words.prompt_logprobs = find_member(call.body, "prompt_logprobs") != nullptr;
     c.request.warnings = std::move(call.warnings);
-    start_openai_answer(call, make_jobs(call.server, c.request, c.prompts, c.several, call.key), stream,
-                        words);
+    start_openai_answer(call, make_jobs(call.server, c.request, c.prompts, c.several, call.key, call.turn),
+                        stream, words);
 }
 
 }  // namespace smelt

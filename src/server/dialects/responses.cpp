@@ -218,7 +218,8 @@ void responses(Call& call) {
         asked.tools.push_back(t.function);
         asked.tools.back()["type"] = "function";
     }
-    JobSpec job = make_job(call.server, std::move(request), call.key, {.parameters = "tools[{}].parameters"});
+    JobSpec job = make_job(call.server, std::move(request), call.key, call.turn,
+                           {.parameters = "tools[{}].parameters"});
     asked.temperature = job.options.sampling.temperature;
     asked.top_p = job.options.sampling.top_p;
     start_answer<ResponsesAnswer>(call, one_job(std::move(job)),

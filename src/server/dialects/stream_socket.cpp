@@ -1,6 +1,9 @@
 // WebSocket /ws/stream: each message is a request of /generate with an id; events of many answers mix.
 #include <unordered_map>
 
+#include "server/http/memory_account.h"
+#include "server/json_bytes.h"
+
 #include "server/dialects/generate.h"
 
 namespace smelt {
@@ -12,8 +15,9 @@ constexpr size_t max_jobs_per_socket = 64;
 // An answer's place on a socket, where many answers share one connection. Of the I/O thread.
 class SocketExchange final : public Exchange {
  public:
-    SocketExchange(std::shared_ptr<WebSocketPeer> peer, std::function<void()> ended)
-        : peer_(std::move(peer)), ended_(std::move(ended)) {}
+    SocketExchange(std::shared_ptr<WebSocketPeer> peer, std::shared_ptr<MemoryShare> share,
+                   std::function<void()> ended)
+        : peer_(std::move(peer)), share_(std::move(share)), ended_(std::move(ended)) {}
 
     void send(HttpAnswer answer) override {
         write(std::move(answer.body));
@@ -37,6 +41,8 @@ class SocketExchange final : public Exchange {
         on_flow_ = std::move(handler);
     }
     void post(std::function<void()> work) override { peer_->post(std::move(work)); }
+    bool hold(size_t n_bytes) override { return share_->add(n_bytes); }
+    bool hold_only(size_t n_bytes) override { return share_->resize(n_bytes); }
 
     void lose(Loss loss) {
         closed_ = closed_ || loss != Loss::shutdown;
@@ -50,6 +56,7 @@ class SocketExchange final : public Exchange {
 
  private:
     std::shared_ptr<WebSocketPeer> peer_;
+    const std::shared_ptr<MemoryShare> share_;  // of the message, which has been read
     std::function<void()> ended_;
     std::function<void(Loss)> on_loss_;
     std::function<void(bool)> on_flow_;
@@ -61,10 +68,14 @@ class StreamSocket final : public WebSocketListener, public std::enable_shared_f
     StreamSocket(ServerContext& server, std::shared_ptr<WebSocketPeer> peer, std::string key)
         : server_(server), peer_(std::move(peer)), key_(std::move(key)) {}
 
-    std::function<void()> read(std::string text) override {
+    std::function<void()> read(const std::string& text, const WorkerTurn& turn,
+                               const std::shared_ptr<MemoryShare>& share) override {
         auto m = std::make_shared<Message>();
+        m->share = share;
         try {
-            parse(text, *m);
+            parse(text, turn, *m);
+        } catch (const TakesLong&) {
+            throw;
         } catch (...) {
             m->error = current_error(server_);
         }
@@ -93,6 +104,7 @@ class StreamSocket final : public WebSocketListener, public std::enable_shared_f
  private:
     struct Message {
         std::string id, type;
+        std::shared_ptr<MemoryShare> share;
         std::optional<JobSpec> job;
         std::optional<ApiError> error;
     };
@@ -101,9 +113,9 @@ class StreamSocket final : public WebSocketListener, public std::enable_shared_f
         std::shared_ptr<SocketExchange> exchange;
     };
 
-    void parse(const std::string& text, Message& m) const;
+    void parse(const std::string& text, const WorkerTurn& turn, Message& m) const;
     void act(Message& m);
-    void start(const std::string& id, JobSpec job);
+    void start(const Message& m, JobSpec job);
     void refuse(const std::string& id, const ApiError& error);
     void ended(const std::string& id);
 
@@ -115,8 +127,11 @@ class StreamSocket final : public WebSocketListener, public std::enable_shared_f
 };
 
 // On a worker: nothing of the socket is touched.
-void StreamSocket::parse(const std::string& text, Message& m) const {
+void StreamSocket::parse(const std::string& text, const WorkerTurn& turn, Message& m) const {
+    constexpr size_t short_text = size_t{64} << 10;
+    if (!turn.may_take_long && text.size() > short_text) throw TakesLong{};
     Json body;
+    if (!m.share->add(json_bytes(text))) throw too_much_memory();
     try {
         body = parse_json(text, "message", {.max_values = server_.max_json_values});
     } catch (const Error& e) {
@@ -141,7 +156,7 @@ void StreamSocket::parse(const std::string& text, Message& m) const {
     body.erase("type");
     body.erase("id");
     std::vector<std::string> warnings = check_body(body, generate_schema, server_.strict);
-    m.job = make_question_job(server_, body, key_, std::move(warnings));
+    m.job = make_question_job(server_, body, key_, turn, std::move(warnings));
 }
 
 void StreamSocket::act(Message& m) {
@@ -154,7 +169,7 @@ void StreamSocket::act(Message& m) {
             if (known != running_.end()) {
                 throw bad_request("invalid_value", "id", "a request with this id is running");
             }
-            return start(m.id, std::move(*m.job));
+            return start(m, std::move(*m.job));
         }
         if (known == running_.end()) {
             throw bad_request("invalid_value", "id", "no request with this id is running");
@@ -165,14 +180,15 @@ void StreamSocket::act(Message& m) {
     }
 }
 
-void StreamSocket::start(const std::string& id, JobSpec job) {
+void StreamSocket::start(const Message& m, JobSpec job) {
+    const std::string& id = m.id;
     if (ending_ || running_.size() >= max_jobs_per_socket) {
         throw RequestError({.status = 503,
                             .code = ending_ ? "shutting_down" : "server_overloaded",
                             .message = "no more requests on this socket now",
                             .retry_after = 1});
     }
-    const auto exchange = std::make_shared<SocketExchange>(peer_, [weak = weak_from_this(), id] {
+    const auto exchange = std::make_shared<SocketExchange>(peer_, m.share, [weak = weak_from_this(), id] {
         if (const auto self = weak.lock()) self->ended(id);
     });
     exchange->flow(full_);

@@ -8,6 +8,9 @@ namespace smelt {
 
 namespace {
 
+// Of a token in an answer; most take less.
+constexpr size_t id_bytes = 8, piece_bytes = 40;
+
 void send(Call& call, Json body) {
     if (!call.warnings.empty()) body["warnings"] = call.warnings;
     call.exchange->send({.body = to_string(body)});
@@ -32,28 +35,31 @@ void tokenize(Call& call) {
     if (has_messages) {
         ids = make_request_prompt(model.chat(), request).ids;
     } else {
-        ids = tokenizer.encode(*content, {.add_special = get<bool>(body, "add_special").value_or(false)});
-    }
-    Json tokens = Json::array();
-    const bool pieces = get<bool>(body, "with_pieces").value_or(false);
-    constexpr size_t max_pieces = size_t{1} << 20;
-    if (pieces && ids.size() > max_pieces) {
-        throw RequestError(
-            {.status = 413,
-             .code = "request_too_large",
-             .message = fmt::format("with_pieces: the text has {} tokens, at most {} have their pieces "
-                                    "in one answer",
-                                    ids.size(), max_pieces),
-             .param = "with_pieces"});
-    }
-    for (const int32_t id : ids) {
-        if (pieces) {
-            tokens.push_back({{"id", id}, {"piece", std::string(tokenizer.token_bytes(id))}});
-        } else {
-            tokens.push_back(id);
+        try {
+            ids = tokenizer.encode(*content, {.add_special = get<bool>(body, "add_special").value_or(false)});
+        } catch (const Error& e) {  // the pattern that splits texts needs too much for this one
+            throw bad_request("invalid_value", "content", "{}", e.what());
         }
     }
-    send(call, {{"tokens", std::move(tokens)}, {"count", ids.size()}, {"model", model.name()}});
+    const bool pieces = get<bool>(body, "with_pieces").value_or(false);
+    // Twice: as it is written, and as it waits for the client.
+    const size_t per_token = 2 * (pieces ? piece_bytes : id_bytes) + sizeof(int32_t);
+    if (!call.exchange->hold(ids.size() * per_token)) throw too_much_memory();
+    Json rest = {{"count", ids.size()}, {"model", model.name()}};
+    if (!call.warnings.empty()) rest["warnings"] = call.warnings;
+    // As text: a value for each token would take ten times as much.
+    std::string text = "{\"tokens\":[";
+    for (size_t i = 0; i < ids.size(); ++i) {
+        if (i > 0) text += ',';
+        if (pieces) {
+            const Json piece = std::string(tokenizer.token_bytes(ids[i]));
+            text += fmt::format("{{\"id\":{},\"piece\":{}}}", ids[i], to_string(piece));
+        } else {
+            text += fmt::format("{}", ids[i]);
+        }
+    }
+    text += "]," + to_string(rest).substr(1);
+    call.exchange->send({.body = std::move(text)});
 }
 
 void detokenize(Call& call) {

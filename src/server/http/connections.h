@@ -2,6 +2,7 @@
 // the few files that know Asio; no other part of the server may.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/executor_work_guard.hpp>
@@ -13,6 +14,8 @@
 #include <unordered_set>
 
 #include "server/http/http.h"
+#include "server/http/long_workers.h"
+#include "server/http/memory_account.h"
 
 namespace smelt {
 
@@ -47,7 +50,11 @@ inline constexpr std::chrono::seconds farewell{2};
 
 // Of the I/O thread alone, but for n_connections and exit_code.
 struct ServerCore {
-    explicit ServerCore(const HttpOptions& o) : options(o), workers(o.n_workers) {}
+    explicit ServerCore(const HttpOptions& o)
+        : options(o),
+          memory(o.limits.max_memory_bytes),
+          workers(o.n_workers),
+          long_workers(std::max(1, o.n_workers / 2)) {}
 
     void add(Connection* c);
     void remove(Connection* c);
@@ -60,13 +67,14 @@ struct ServerCore {
     HttpHandler* handler = nullptr;
     std::unordered_set<Connection*> connections;
     std::atomic<size_t> n_connections = 0;
-    size_t body_bytes = 0;    // of all requests being read or worked on
     size_t n_handshakes = 0;  // of TLS, not connections yet
     size_t n_relays = 0;      // of TLS: bytes of a connection that has ended may still be on their way
     bool draining = false;
     std::atomic<int> exit_code = 0;
     std::unique_ptr<asio::ssl::context> tls;  // null: plain
+    MemoryAccount memory;
     Workers workers;
+    LongWorkers long_workers;
     asio::io_context io{1};  // after what its handlers use
     tcp::acceptor acceptor{io};
     asio::steady_timer drain_timer{io};
@@ -89,25 +97,6 @@ class Registration {
  private:
     ServerCore& core_;
     Connection* connection_;
-};
-
-// Bytes of a request's body, counted against the limit over all requests.
-class BodyShare {
- public:
-    explicit BodyShare(ServerCore& core) : core_(core) {}
-    ~BodyShare() { core_.body_bytes -= n_; }
-    BodyShare(const BodyShare&) = delete;
-    BodyShare& operator=(const BodyShare&) = delete;
-
-    bool grow_to(size_t n) {
-        core_.body_bytes += n - n_;
-        n_ = n;
-        return core_.body_bytes <= core_.options.limits.max_bodies_bytes;
-    }
-
- private:
-    ServerCore& core_;
-    size_t n_ = 0;
 };
 
 // A deadline for whatever the socket is doing. Not for a socket with deadlines of its own.
@@ -143,6 +132,8 @@ class Deadline {
 asio::awaitable<void> serve_tls(std::shared_ptr<ServerCore> core, tcp::socket socket);
 std::unique_ptr<asio::ssl::context> load_tls(const TlsFiles& files);
 
-asio::awaitable<void> serve_http(std::shared_ptr<ServerCore> core, tcp::socket socket);
+// `peer`: the address at the other end.
+asio::awaitable<void> serve_http(std::shared_ptr<ServerCore> core, tcp::socket socket, std::string peer);
+std::string address_of(const tcp::socket& socket);
 
 }  // namespace smelt

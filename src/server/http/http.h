@@ -2,6 +2,7 @@
 // dialect; http_server.cpp is the only part that knows sockets.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -12,6 +13,8 @@
 #include <vector>
 
 namespace smelt {
+
+class MemoryShare;
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
@@ -59,6 +62,10 @@ class Exchange {
     // them are left (false). What writes shall pause meanwhile; what it had under way still goes out.
     virtual void on_flow(std::function<void(bool full)> handler) = 0;
     virtual void post(std::function<void()> work) = 0;  // runs on the I/O thread
+    // So many bytes more are held for this request, until its answer has been sent and nobody holds the
+    // exchange. False: they would be beyond what all requests, or those of this client, may hold.
+    virtual bool hold(size_t n_bytes) = 0;
+    virtual bool hold_only(size_t n_bytes) = 0;  // these and no others
 };
 
 // The other end of a WebSocket, from any thread as well.
@@ -71,14 +78,26 @@ class WebSocketPeer {
     virtual void post(std::function<void()> work) = 0;
 };
 
+// What a handler may do with the thread that it is called on.
+struct WorkerTurn {
+    bool may_take_long = false;  // else it throws TakesLong instead, and is called again where it may
+    // Set when nobody waits for the answer any more; null: somebody always does.
+    const std::atomic<bool>* nobody_waits = nullptr;
+    std::string client = {};  // who asks: a key or an address
+
+    bool is_over() const { return nobody_waits != nullptr && *nobody_waits; }
+};
+struct TakesLong {};
+
 // What a WebSocket's messages are for. Called on the I/O thread, but for read().
 class WebSocketListener {
  public:
     virtual ~WebSocketListener() = default;
 
-    // On a worker, one message at a time: does what takes long and returns the rest, which runs on the I/O
-    // thread.
-    virtual std::function<void()> read(std::string text) = 0;
+    // On a worker, one message at a time, whose bytes `share` counts: does what takes long and returns the
+    // rest, which runs on the I/O thread.
+    virtual std::function<void()> read(const std::string& text, const WorkerTurn& turn,
+                                       const std::shared_ptr<MemoryShare>& share) = 0;
     virtual void flow(bool full) = 0;  // as Exchange::on_flow()
     virtual void closed() = 0;         // the last call
     virtual void drain() = 0;          // no new work; close when what runs is done
@@ -93,8 +112,11 @@ class HttpHandler {
     virtual std::optional<HttpAnswer> refuse(const HttpRequest& head) = 0;
     // Short work may run on the I/O thread itself.
     virtual bool is_short(const HttpRequest& request) = 0;
-    // On the I/O thread when short, else on a worker.
-    virtual void handle(HttpRequest request, std::shared_ptr<Exchange> exchange) = 0;
+    // On the I/O thread when short, else on a worker. What it threw TakesLong for it is asked again.
+    virtual void handle(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange,
+                        const WorkerTurn& turn) = 0;
+    // Who asks, where the request says it: work that takes long is done by turns. Empty: it does not.
+    virtual std::string client_of(const HttpRequest& head) = 0;
     virtual std::shared_ptr<WebSocketListener> open_websocket(const HttpRequest& head,
                                                               std::shared_ptr<WebSocketPeer> peer) = 0;
     // An answer for what HTTP itself refuses: 400, 408, 413, ...
@@ -108,7 +130,7 @@ struct HttpLimits {
     size_t max_header_fields = 100;
     size_t max_target_bytes = size_t{8} << 10;
     size_t max_body_bytes = size_t{16} << 20;
-    size_t max_bodies_bytes = size_t{256} << 20;    // of all requests being read or worked on
+    size_t max_memory_bytes = size_t{256} << 20;    // that requests and answers hold; half of it for a client
     size_t max_buffered_bytes = size_t{256} << 10;  // of a stream whose client does not read
     size_t max_connections = 4096;
     std::chrono::milliseconds header_timeout{10'000};

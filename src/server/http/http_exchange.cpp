@@ -53,8 +53,11 @@ std::string_view reason(int status) {
 
 }  // namespace
 
-HttpExchange::HttpExchange(ServerCore& core, About about)
-    : core_(core), about_(std::move(about)), wake_(core.io, asio::steady_timer::time_point::max()) {}
+HttpExchange::HttpExchange(ServerCore& core, About about, std::unique_ptr<MemoryShare> memory)
+    : core_(core),
+      about_(std::move(about)),
+      memory_(std::move(memory)),
+      wake_(core.io, asio::steady_timer::time_point::max()) {}
 
 std::string HttpExchange::head(const HttpAnswer& a, std::string_view framing) const {
     std::string text = fmt::format(
@@ -68,10 +71,10 @@ std::string HttpExchange::head(const HttpAnswer& a, std::string_view framing) co
     return text + "\r\n";
 }
 
-void HttpExchange::append(std::string_view bytes) {
-    if (gone_) return;
-    out_ += bytes;
+void HttpExchange::append(std::string bytes) {
+    if (gone_ || bytes.empty()) return;
     n_unsent_ += bytes.size();
+    out_.push_back(std::move(bytes));
     wake_.cancel();
 }
 
@@ -83,11 +86,11 @@ void HttpExchange::sent(size_t n) {
 }
 
 void HttpExchange::send(HttpAnswer answer) {
-    asio::dispatch(core_.io, [self = shared_from_this(), a = std::move(answer)] {
+    asio::dispatch(core_.io, [self = shared_from_this(), a = std::move(answer)]() mutable {
         if (self->started_) return;
         self->started_ = self->ended_ = true;
         self->append(self->head(a, fmt::format("content-length: {}\r\n", a.body.size())));
-        if (self->about_.with_body) self->append(a.body);
+        if (self->about_.with_body) self->append(std::move(a.body));
         self->on_loss_ = nullptr;
     });
 }
@@ -144,6 +147,7 @@ void HttpExchange::post(std::function<void()> work) {
 void HttpExchange::lose(Loss loss) {
     if (gone_ || loss_ == loss) return;
     loss_ = loss;
+    nobody_waits_ = true;
     if (loss != Loss::shutdown) {
         gone_ = true;
         out_.clear();

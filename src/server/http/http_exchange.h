@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/asio/steady_timer.hpp>
+#include <deque>
 
 #include "server/http/connections.h"
 
@@ -17,7 +18,8 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
         bool with_body = true;  // not for HEAD
     };
 
-    HttpExchange(ServerCore& core, About about);
+    // `memory`: what the request holds so far; null: nothing.
+    HttpExchange(ServerCore& core, About about, std::unique_ptr<MemoryShare> memory = nullptr);
 
     void send(HttpAnswer answer) override;
     void begin_stream(HttpAnswer head) override;
@@ -27,35 +29,45 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     void on_loss(std::function<void(Loss)> handler) override;
     void on_flow(std::function<void(bool full)> handler) override;
     void post(std::function<void()> work) override;
+    bool hold(size_t n_bytes) override { return memory_ == nullptr || memory_->add(n_bytes); }
+    bool hold_only(size_t n_bytes) override { return memory_ == nullptr || memory_->resize(n_bytes); }
 
     // Of the session, on the I/O thread.
     void lose(Loss loss);
     // The handler threw; or there was too little memory for what it did.
     void fail(bool no_memory);
     bool lost() const { return gone_; }
+    // From any thread.
+    const std::atomic<bool>& nobody_waits() const { return nobody_waits_; }
     bool started() const { return started_; }
     bool ended() const { return ended_; }
     bool is_chunked() const { return about_.chunked; }  // HTTP/1.1
     bool keep_alive() const { return about_.keep_alive; }
-    std::string take() { return std::exchange(out_, {}); }
+    std::string take() {
+        std::string text = std::move(out_.front());
+        out_.pop_front();
+        return text;
+    }
     void sent(size_t n);  // of what was taken
     bool has_output() const { return !out_.empty(); }
     asio::steady_timer& wake() { return wake_; }
 
  private:
-    void append(std::string_view bytes);
+    void append(std::string bytes);
     std::string head(const HttpAnswer& answer, std::string_view framing) const;
 
     ServerCore& core_;
     About about_;
+    std::unique_ptr<MemoryShare> memory_;
     asio::steady_timer wake_;  // cancelled when there is something to do
-    std::string out_;
+    std::deque<std::string> out_;
     size_t n_unsent_ = 0;  // bytes in out_, and taken but not sent
     bool full_ = false;
     std::function<void(Loss)> on_loss_;
     std::function<void(bool)> on_flow_;
     std::optional<Loss> loss_;
     bool started_ = false, ended_ = false, gone_ = false;
+    std::atomic<bool> nobody_waits_ = false;
 };
 
 }  // namespace smelt

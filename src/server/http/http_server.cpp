@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory_reserve.h"
 #include "server/http/connections.h"
 #include "server/http/signals.h"
 
@@ -41,7 +42,8 @@ void serve(const std::shared_ptr<ServerCore>& core, tcp::socket socket) {
     if (core->tls) {
         asio::co_spawn(core->io, serve_tls(core, std::move(socket)), log_failure);
     } else {
-        asio::co_spawn(core->io, serve_http(core, std::move(socket)), log_failure);
+        std::string peer = address_of(socket);
+        asio::co_spawn(core->io, serve_http(core, std::move(socket), std::move(peer)), log_failure);
     }
 }
 
@@ -210,6 +212,9 @@ int HttpServer::run(HttpHandler& handler) {
     std::optional<Signals> signals;
     if (impl_->options.handle_signals) signals.emplace(*impl_);
     asio::co_spawn(impl_->io, accept_clients(impl_), log_failure);
+    every(std::chrono::seconds(1), [core = impl_.get()] {
+        if (core->memory.freed_much()) return_free_memory();
+    });
     while (!impl_->io.stopped()) {
         try {
             impl_->io.run();
@@ -219,6 +224,7 @@ int HttpServer::run(HttpHandler& handler) {
     }
     // A worker that is busy may take its time; the signals' thread ends the process if it takes too long.
     impl_->workers.join();
+    impl_->long_workers.join();
     return impl_->exit_code;
 }
 

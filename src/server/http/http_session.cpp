@@ -122,8 +122,11 @@ struct Refused {
 
 class HttpSession final : public Connection, public std::enable_shared_from_this<HttpSession> {
  public:
-    HttpSession(std::shared_ptr<ServerCore> core, tcp::socket socket)
-        : core_(std::move(core)), socket_(std::move(socket)), deadline_(core_->io, socket_) {}
+    HttpSession(std::shared_ptr<ServerCore> core, tcp::socket socket, std::string peer)
+        : core_(std::move(core)),
+          socket_(std::move(socket)),
+          peer_(std::move(peer)),
+          deadline_(core_->io, socket_) {}
 
     asio::awaitable<void> run() {
         while (socket_.is_open() && !core_->draining) {
@@ -152,19 +155,20 @@ class HttpSession final : public Connection, public std::enable_shared_from_this
 
     asio::awaitable<bool> serve_one();
     asio::awaitable<bool> wait_for_bytes();
-    asio::awaitable<void> read_body(Parser& parser, BodyShare& share, error_code& error);
+    asio::awaitable<void> read_body(Parser& parser, MemoryShare& share, error_code& error);
     asio::awaitable<bool> write_answer();
     asio::awaitable<void> refuse(const Refused& why);
     asio::awaitable<void> discard_input();
     Refused explain(const error_code& error, const Parser& parser) const;
     std::optional<Refused> check_head(const Parser& parser) const;
-    void hand_over(HttpRequest request);
+    void hand_over(HttpRequest request, const std::string& client);
     void watch(std::shared_ptr<HttpExchange> exchange);
     void watch_half_closed(std::shared_ptr<HttpExchange> exchange, int n_checks);
 
     std::shared_ptr<ServerCore> core_;
     Registration registration_{*core_, this};
     tcp::socket socket_;
+    const std::string peer_;
     Deadline deadline_;
     asio::steady_timer half_closed_timer_{core_->io};
     boost::beast::flat_buffer buffer_{max_framing_bytes};
@@ -265,7 +269,7 @@ std::optional<Refused> HttpSession::check_head(const Parser& parser) const {
     return std::nullopt;
 }
 
-asio::awaitable<void> HttpSession::read_body(Parser& parser, BodyShare& share, error_code& error) {
+asio::awaitable<void> HttpSession::read_body(Parser& parser, MemoryShare& share, error_code& error) {
     arm(limits().body_timeout);
     const auto expect = parser.get().find(http::field::expect);
     if (expect != parser.get().end() && !parser.is_done()) {
@@ -277,7 +281,7 @@ asio::awaitable<void> HttpSession::read_body(Parser& parser, BodyShare& share, e
         total += co_await http::async_read_some(socket_, buffer_, parser,
                                                 asio::redirect_error(asio::use_awaitable, error));
         if (total > limits().max_body_bytes + max_framing_bytes) error = http::error::body_limit;
-        if (!error && !share.grow_to(parser.get().body().size())) error = asio::error::no_memory;
+        if (!error && !share.resize(parser.get().body().capacity())) error = asio::error::no_memory;
     }
 }
 
@@ -314,7 +318,8 @@ asio::awaitable<bool> HttpSession::serve_one() {
         }
         deadline_.disarm();
         const auto message = parser.release();
-        co_await serve_websocket(core_, std::move(socket_), registration_, message, std::move(request));
+        co_await serve_websocket(core_, std::move(socket_), registration_, message, std::move(request),
+                                 peer_);
         co_return false;
     }
     const bool keep_alive = parser.get().keep_alive() && !(refused && has_body) && !core_->draining;
@@ -323,9 +328,10 @@ asio::awaitable<bool> HttpSession::serve_one() {
                               .keep_alive = keep_alive,
                               .chunked = parser.get().version() >= 11,
                               .with_body = request.method != "HEAD"};
-    BodyShare share(*core_);
+    std::string client = core_->handler->client_of(request);
+    auto share = std::make_unique<MemoryShare>(core_->memory, client.empty() ? peer_ : std::move(client));
     if (!refused && has_body) {
-        co_await read_body(parser, share, error);
+        co_await read_body(parser, *share, error);
         if (error) {
             Refused why = explain(error, parser);
             if (error == asio::error::no_memory) {
@@ -338,12 +344,13 @@ asio::awaitable<bool> HttpSession::serve_one() {
     }
     deadline_.disarm();
 
-    exchange_ = std::make_shared<HttpExchange>(*core_, std::move(about));
+    const std::string who = share->client();
+    exchange_ = std::make_shared<HttpExchange>(*core_, std::move(about), std::move(share));
     if (refused) {
         exchange_->send(std::move(*refused));
     } else {
         watch(exchange_);
-        hand_over(std::move(request));
+        hand_over(std::move(request), who);
     }
     const bool written = co_await write_answer();
     const bool go_on = written && exchange_->keep_alive();
@@ -354,19 +361,35 @@ asio::awaitable<bool> HttpSession::serve_one() {
     co_return go_on;
 }
 
-void HttpSession::hand_over(HttpRequest request) {
-    const auto work = [handler = core_->handler, exchange = exchange_](HttpRequest r) {
+void HttpSession::hand_over(HttpRequest request, const std::string& client) {
+    // False: it takes long.
+    const auto work = [handler = core_->handler, exchange = exchange_, client](const HttpRequest& r,
+                                                                               bool may_take_long) {
         try {
-            handler->handle(std::move(r), exchange);
+            handler->handle(r, exchange,
+                            {.may_take_long = may_take_long,
+                             .nobody_waits = &exchange->nobody_waits(),
+                             .client = client});
+        } catch (const TakesLong&) {
+            exchange->hold_only(r.body.capacity());
+            return false;
         } catch (const std::bad_alloc&) {
             fail(*exchange, true);
         } catch (const std::exception& e) {
             spdlog::error("internal error: {}", e.what());
             fail(*exchange, false);
         }
+        return true;
     };
-    if (core_->handler->is_short(request)) return work(std::move(request));
-    asio::post(core_->workers.context(), [work, r = std::move(request)]() mutable { work(std::move(r)); });
+    if (core_->handler->is_short(request)) {
+        work(request, true);
+        return;
+    }
+    asio::post(core_->workers.context(), [core = core_, work, client, r = std::move(request)]() mutable {
+        if (work(r, false)) return;
+        core->long_workers.post(client,
+                                [work, r = std::make_shared<HttpRequest>(std::move(r))] { work(*r, true); });
+    });
 }
 
 // While an answer is made: a closed connection is seen at once; what the client sends ahead is kept, and what
@@ -455,8 +478,13 @@ asio::awaitable<void> HttpSession::discard_input() {
 
 }  // namespace
 
-asio::awaitable<void> serve_http(std::shared_ptr<ServerCore> core, tcp::socket socket) {
-    const auto session = std::make_shared<HttpSession>(std::move(core), std::move(socket));
+std::string address_of(const tcp::socket& socket) {
+    error_code unknown;
+    return socket.remote_endpoint(unknown).address().to_string();
+}
+
+asio::awaitable<void> serve_http(std::shared_ptr<ServerCore> core, tcp::socket socket, std::string peer) {
+    const auto session = std::make_shared<HttpSession>(std::move(core), std::move(socket), std::move(peer));
     co_await session->run();
 }
 

@@ -27,6 +27,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
  public:
     Relay(std::shared_ptr<ServerCore> core, tcp::socket socket)
         : core_(std::move(core)),
+          peer_(address_of(socket)),
           outer_(std::move(socket), *core_->tls),
           inner_(core_->io),
           deadline_(core_->io, outer_.next_layer()) {}
@@ -39,6 +40,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     asio::awaitable<void> pump_out();
 
     std::shared_ptr<ServerCore> core_;
+    const std::string peer_;
     asio::ssl::stream<tcp::socket> outer_;
     local::socket inner_;
     Deadline deadline_;  // of the handshake, then of writes
@@ -72,7 +74,7 @@ asio::awaitable<void> Relay::run() {
     if (error) co_return;
     session.non_blocking(true, error);
     ++core_->n_relays;
-    asio::co_spawn(core_->io, serve_http(core_, std::move(session)), asio::detached);
+    asio::co_spawn(core_->io, serve_http(core_, std::move(session), peer_), asio::detached);
     asio::co_spawn(
         core_->io, [self = shared_from_this()] { return self->pump_in(); }, asio::detached);
     co_await pump_out();

@@ -10,6 +10,8 @@
 #include <boost/beast/websocket.hpp>
 #include <deque>
 
+#include "base/log.h"
+
 namespace smelt {
 
 namespace {
@@ -27,10 +29,11 @@ class WebSocketSession final : public Connection,
           wake_(core_->io, asio::steady_timer::time_point::max()),
           room_(core_->io, asio::steady_timer::time_point::max()),
           deadline_(core_->io),
-          read_deadline_(core_->io) {}
+          read_deadline_(core_->io),
+          read_(core_->io) {}
 
     asio::awaitable<void> run(const boost::beast::http::request<boost::beast::http::string_body>& upgrade,
-                              HttpRequest head);
+                              HttpRequest head, std::string peer);
 
     void send(std::string text) override {
         asio::dispatch(core_->io, [self = shared_from_this(), t = std::move(text)]() mutable {
@@ -58,6 +61,7 @@ class WebSocketSession final : public Connection,
         abandon();
     }
     void cut() override {
+        nobody_waits_ = true;
         if (listener_) return listener_->cut();
         abandon();
     }
@@ -67,9 +71,10 @@ class WebSocketSession final : public Connection,
     asio::awaitable<void> read();
     asio::awaitable<void> write();
     enum class Got { message, too_much, end };
-    asio::awaitable<Got> read_message(boost::beast::flat_buffer& buffer, BodyShare& share);
+    asio::awaitable<Got> read_message(boost::beast::flat_buffer& buffer, MemoryShare& share);
     asio::awaitable<void> say_goodbye();
-    asio::awaitable<void> take(std::string text);
+    asio::awaitable<void> take(std::string text, std::shared_ptr<MemoryShare> share);
+    asio::awaitable<std::function<void()>> take_long(std::string text, std::shared_ptr<MemoryShare> share);
     void sent(size_t n);
     void abandon() {
         error_code ignored;
@@ -88,6 +93,9 @@ class WebSocketSession final : public Connection,
     bool full_ = false;
     std::optional<websocket::close_reason> close_;
     bool closed_ = false;
+    std::string client_;       // a key or an address
+    asio::steady_timer read_;  // cancelled when such work is done
+    std::atomic<bool> nobody_waits_ = false;
 };
 
 asio::awaitable<void> WebSocketSession::write() {
@@ -123,21 +131,60 @@ void WebSocketSession::sent(size_t n) {
 }
 
 // The next message is not read before this one is understood, nor while the client does not read ours.
-asio::awaitable<void> WebSocketSession::take(std::string text) {
-    const auto understand = [listener = listener_, &text]() -> asio::awaitable<std::function<void()>> {
-        co_return listener->read(std::move(text));
+asio::awaitable<void> WebSocketSession::take(std::string text, std::shared_ptr<MemoryShare> share) {
+    const auto understand = [this, listener = listener_, &text,
+                             &share]() -> asio::awaitable<std::function<void()>> {
+        try {
+            co_return listener->read(text, {.client = client_}, share);
+        } catch (const TakesLong&) {
+            share->resize(text.capacity());
+            co_return nullptr;
+        }
     };
-    const std::function<void()> rest =
+    std::function<void()> rest =
         co_await asio::co_spawn(core_->workers.context(), understand, asio::use_awaitable);
-    rest();
+    if (!rest) rest = co_await take_long(std::move(text), std::move(share));
+    if (rest) rest();
     while (full_ && ws_.next_layer().is_open()) {
         error_code error;
         co_await room_.async_wait(asio::redirect_error(asio::use_awaitable, error));
     }
 }
 
+// The same where it may take long. No function: there was too little memory.
+asio::awaitable<std::function<void()>> WebSocketSession::take_long(std::string text,
+                                                                   std::shared_ptr<MemoryShare> share) {
+    struct Reading {
+        std::string text;
+        std::shared_ptr<MemoryShare> share;
+        std::function<void()> rest = {};
+        bool done = false;
+    };
+    const auto reading =
+        std::make_shared<Reading>(Reading{.text = std::move(text), .share = std::move(share)});
+    core_->long_workers.post(client_, [self = shared_from_this(), listener = listener_, reading] {
+        try {
+            const WorkerTurn turn{
+                .may_take_long = true, .nobody_waits = &self->nobody_waits_, .client = self->client_};
+            reading->rest = listener->read(reading->text, turn, reading->share);
+        } catch (const std::exception& e) {
+            spdlog::error("internal error: {}", e.what());
+        }
+        asio::post(self->core_->io, [self, reading] {
+            reading->done = true;
+            self->read_.cancel();
+        });
+    });
+    while (!reading->done) {
+        error_code error;
+        co_await read_.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    }
+    co_return std::move(reading->rest);
+}
+
 asio::awaitable<void> WebSocketSession::run(
-    const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head) {
+    const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head,
+    std::string peer) {
     const HttpLimits& limits = core_->options.limits;
     // Half of the idle time without a frame: Beast pings; the whole of it: the connection is dead.
     ws_.set_option(websocket::stream_base::timeout{limits.header_timeout, limits.idle_timeout, true});
@@ -151,6 +198,8 @@ asio::awaitable<void> WebSocketSession::run(
     if (error) co_return;
 
     listener_ = core_->handler->open_websocket(head, shared_from_this());
+    client_ = core_->handler->client_of(head);
+    if (client_.empty()) client_ = std::move(peer);
     // However this coroutine ends: where memory was too little to resume it, it is only destroyed.
     struct AtTheEnd {
         WebSocketSession& s;
@@ -168,6 +217,7 @@ asio::awaitable<void> WebSocketSession::run(
 
 void WebSocketSession::end() {
     closed_ = true;
+    nobody_waits_ = true;
     abandon();
     wake_.cancel();
     if (const auto listener = std::exchange(listener_, nullptr)) listener->closed();
@@ -175,7 +225,7 @@ void WebSocketSession::end() {
 
 // A whole message, within the time of a request's body and counted as one.
 asio::awaitable<WebSocketSession::Got> WebSocketSession::read_message(boost::beast::flat_buffer& buffer,
-                                                                      BodyShare& share) {
+                                                                      MemoryShare& share) {
     constexpr size_t piece = size_t{64} << 10;
     bool begun = false;
     Got got = Got::too_much;
@@ -190,9 +240,9 @@ asio::awaitable<WebSocketSession::Got> WebSocketSession::read_message(boost::bea
                 if (const auto self = weak.lock(); self && !e) self->abandon();
             });
         }
-    } while (share.grow_to(buffer.size()));
+    } while (share.resize(buffer.capacity()));
     read_deadline_.cancel();
-    if (got != Got::end && ws_.is_message_done() && share.grow_to(buffer.size())) got = Got::message;
+    if (got != Got::end && ws_.is_message_done() && share.resize(buffer.capacity())) got = Got::message;
     co_return got;
 }
 
@@ -216,8 +266,8 @@ asio::awaitable<void> WebSocketSession::say_goodbye() {
 asio::awaitable<void> WebSocketSession::read() {
     boost::beast::flat_buffer buffer;
     while (true) {
-        BodyShare share(*core_);
-        const Got got = co_await read_message(buffer, share);
+        auto share = std::make_shared<MemoryShare>(core_->memory, client_);
+        const Got got = co_await read_message(buffer, *share);
         if (got == Got::too_much) {
             buffer = {};
             co_await say_goodbye();
@@ -225,7 +275,12 @@ asio::awaitable<void> WebSocketSession::read() {
         if (got != Got::message) break;
         if (ws_.got_text()) {
             try {
-                co_await take(std::string(static_cast<const char*>(buffer.data().data()), buffer.size()));
+                std::string text(static_cast<const char*>(buffer.data().data()), buffer.size());
+                buffer.consume(buffer.size());
+                // One large message does not keep its memory for good.
+                if (buffer.capacity() > size_t{64} << 10) buffer.shrink_to_fit();
+                share->resize(text.capacity());
+                co_await take(std::move(text), std::move(share));
             } catch (const std::bad_alloc&) {
                 close(1011, "too little memory");
             }
@@ -233,8 +288,6 @@ asio::awaitable<void> WebSocketSession::read() {
             close(1003, "text messages only");
         }
         buffer.consume(buffer.size());
-        // One large message does not keep its memory for good.
-        if (buffer.capacity() > size_t{64} << 10) buffer.shrink_to_fit();
     }
 }
 
@@ -242,10 +295,11 @@ asio::awaitable<void> WebSocketSession::read() {
 
 asio::awaitable<void> serve_websocket(
     std::shared_ptr<ServerCore> core, tcp::socket socket, Registration& registration,
-    const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head) {
+    const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head,
+    std::string peer) {
     const auto session = std::make_shared<WebSocketSession>(std::move(core), std::move(socket));
     registration.hand_to(session.get());
-    co_await session->run(upgrade, std::move(head));
+    co_await session->run(upgrade, std::move(head), std::move(peer));
 }
 
 }  // namespace smelt

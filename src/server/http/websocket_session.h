@@ -8,8 +8,10 @@
 
 namespace smelt {
 
+// `peer`: the address at the other end.
 asio::awaitable<void> serve_websocket(
     std::shared_ptr<ServerCore> core, tcp::socket socket, Registration& registration,
-    const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head);
+    const boost::beast::http::request<boost::beast::http::string_body>& upgrade, HttpRequest head,
+    std::string peer);
 
 }  // namespace smelt

@@ -15,6 +15,7 @@ struct JobSpec {
     GenerateOptions options;
     int first_index = 0;      // of its first answer, where a client's request became several jobs
     bool drop_calls = false;  // the request has tools and wants none called
+    size_t answer_bytes = 0;  // that the answer takes for certain
     std::vector<std::string> warnings = {};  // for the client: what was asked for and left out
 };
 

@@ -239,7 +239,7 @@ const Builtin* find_global(std::string_view name) {
 }
 
 const Builtin* find_filter(std::string_view name) {
-    for (const auto table : {string_filters(), value_filters(), sequence_filters()}) {
+    for (const auto table : {string_filters(), value_filters(), sequence_filters(), markup_filters()}) {
         if (const Builtin* found = find_in(table, name)) return found;
     }
     return nullptr;

@@ -46,6 +46,7 @@ Value replace_text(Heap& heap, std::string_view text, std::string_view old, std:
 std::span<const Builtin> string_filters();
 std::span<const Builtin> value_filters();
 std::span<const Builtin> sequence_filters();
+std::span<const Builtin> markup_filters();
 std::span<const Builtin> string_methods();
 
 }  // namespace smelt::jinja
