@@ -1,6 +1,7 @@
 // The list of backends, best first, with the reason for each that is not here.
 #include "backend/backend.h"
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cuda/cuda_backend.h"
 #include "backend/metal_entry.h"
 #include "backend/multi_device.h"
 
@@ -9,14 +10,15 @@ namespace smelt {
 std::vector<BackendInfo> list_backends() {
     return {{"cpu", describe_cpu_backend({}), ""},
             metal_backend_info(),
-            {"cuda", "NVIDIA GPU", "this build has no CUDA backend yet"},
+            cuda_backend_info(),
             {"reference", make_reference_backend()->description(), ""}};
 }
 
 namespace {
 
-// The build knows what is best on its system; the CPU is everywhere.
+// A GPU before the CPU, which is everywhere; whether Metal's is one, the build knows.
 std::string_view best_device() {
+    if (cuda_backend_info().missing.empty()) return "cuda";
     for (const BackendInfo& info : list_backends()) {
         if (info.name == SMELT_BEST_DEVICE && info.missing.empty()) return SMELT_BEST_DEVICE;
     }
@@ -32,6 +34,7 @@ std::unique_ptr<Backend> make_untraced(std::string_view name, const BackendOptio
     if (name == "auto") name = best_device();
     if (name == "cpu") return make_cpu_backend(options);
     if (name == "metal") return make_metal_backend(options);
+    if (name == "cuda") return make_cuda_backend(options);
     if (name == "reference") return make_reference_backend();
     if (is_map) return make_mapped_backend(name, options);
     std::string usable = "auto";

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "quant/random_weights.h"
@@ -17,8 +18,10 @@ constexpr size_t misalignment = 1;  // byte; mapped files promise nothing
 
 std::vector<Device> make_devices(int n_threads) {
     std::vector<Device> result;
+    const char* only = std::getenv("SMELT_TEST_DEVICE");
     for (const BackendInfo& info : list_backends()) {
-        if (!info.missing.empty() || info.name == "reference") continue;
+        if (!info.missing.empty() || info.name == "reference" || (only != nullptr && info.name != only))
+            continue;
         if (info.name != "cpu") {
             result.push_back({info.name, make_backend(info.name, {.n_threads = n_threads, .isa = ""})});
             continue;
@@ -32,6 +35,7 @@ std::vector<Device> make_devices(int n_threads) {
             }
         }
     }
+    CHECK(!result.empty(), "no device {}", only == nullptr ? "" : only);
     return result;
 }
 

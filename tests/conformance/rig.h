@@ -18,7 +18,8 @@ struct Device {
     std::string label;  // "cpu avx2"
     std::unique_ptr<Backend> backend;
 };
-// Every usable backend but the reference, with every instruction set that this processor has.
+// Every usable backend but the reference, with every instruction set that this processor has; only the one
+// that the environment's SMELT_TEST_DEVICE names, where it names one.
 std::vector<Device> make_devices(int n_threads);
 const std::vector<Device>& devices();  // with 3 threads, made once
 Backend& reference();

@@ -38,8 +38,9 @@ char* ThreadgroupRunner::memory() const {
 }
 
 ThreadgroupRunner& ThreadgroupRunner::current() {
-    thread_local ThreadgroupRunner runner;
-    return runner;
+    // By pointer: a library that is opened at run time has little room for such variables.
+    static thread_local const auto runner = std::make_unique<ThreadgroupRunner>();
+    return *runner;
 }
 
 void ThreadgroupRunner::begin(const Launch& launch) {

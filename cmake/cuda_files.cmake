@@ -1,0 +1,31 @@
+# Writes the C++ source OUT: kernel_units() of UNITS ("name|file|format|fatbin" a line) and kernel_files() of TEXTS (a path a line).
+# usage: cmake -DOUT=kernel_files.cpp -DUNITS=units.txt -DTEXTS=texts.txt -DROOT=src -P cuda_files.cmake
+cmake_policy(VERSION 3.22)
+file(STRINGS ${UNITS} units)
+file(STRINGS ${TEXTS} paths)
+set(code "// Made by cmake/cuda_files.cmake.\n#include \"backend/cuda/kernel_files.h\"\n\n")
+set(rows "")
+foreach(unit ${units})
+    string(REPLACE "|" ";" parts "${unit}")
+    list(GET parts 0 name)
+    list(GET parts 1 file)
+    list(GET parts 2 format)
+    list(GET parts 3 fatbin)
+    set(span "{}")
+    if(fatbin)
+        # The assembler takes the bytes as they are: a compiler would need seconds for each.
+        string(APPEND code "__asm__(\".section .rodata\\n.balign 16\\nsmelt_${name}_begin:\\n.incbin \\\"${fatbin}\\\"\\nsmelt_${name}_end:\\n.previous\\n\");\n"
+            "extern \"C\" __attribute__((visibility(\"hidden\"))) const std::byte smelt_${name}_begin[], smelt_${name}_end[];\n")
+        set(span "{smelt_${name}_begin, smelt_${name}_end}")
+    endif()
+    string(APPEND rows "        {\"${name}\", \"${file}\", \"${format}\", ${span}},\n")
+endforeach()
+set(texts "")
+foreach(path ${paths})
+    file(READ ${path} text)
+    file(RELATIVE_PATH name ${ROOT} ${path})
+    string(APPEND texts "        {\"${name}\", R\"smelt(${text})smelt\"},\n")
+endforeach()
+string(APPEND code "\nnamespace smelt::cuda {\n\nstd::span<const KernelUnit> kernel_units() {\n    static const KernelUnit all[] = {\n${rows}    };\n    return all;\n}\n\n"
+    "std::span<const KernelFile> kernel_files() {\n    static const KernelFile all[] = {\n${texts}    };\n    return all;\n}\n\n}  // namespace smelt::cuda\n")
+file(WRITE ${OUT} "${code}")

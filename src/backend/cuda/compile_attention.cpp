@@ -1,0 +1,120 @@
+// What comes before attention, and attention: whole, or with positions split over blocks.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backend/cuda/compile.h"
+#include "backend/cuda/kv.h"
+
+namespace smelt::cuda {
+
+using namespace op;
+
+namespace {
+
+// Sums of split positions take no more memory than this; where they would, positions are not split.
+constexpr size_t most_partial_bytes = size_t{256} << 20;
+// Blocks a multiprocessor from which on the card is busy without splitting.
+constexpr int64_t enough_blocks = 4;
+
+// 32-wide chunks of v, by which attention's kernels are named: the least that is enough.
+int64_t chunks_for(int64_t v_dim) {
+    for (const int64_t chunks : {4, 8, 16, 32}) {
+        if (v_dim <= 32 * chunks) return chunks;
+    }
+    CHECK(false, "heads of {} values", v_dim);
+}
+
+}  // namespace
+
+void Compiler::add(const PrepareHeads& op) {
+    const CudaKv& kv = *static_cast<const CudaKv*>(op.kv);
+    const KvRows &k = kv.rows().k, &v = kv.rows().v;
+    const bool v_in_k = kv.rows().v_in_k, rotates = bool(op.table);
+    const bool changes_q = op.q && (rotates || op.q_norm != nullptr);
+    CHECK(op.k.row_len() == k.n_heads * k.dim && (v_in_k || op.v.row_len() == v.n_heads * v.dim),
+          "keys of {}, {} heads of {}", op.k.row_len(), k.n_heads, k.dim);
+    const PrepareArgs args{.rows = rows_of(op.k),
+                           .q = changes_q ? at(op.q) : nullptr,
+                           .k = at(op.k),
+                           .v = v_in_k ? nullptr : at(op.v),
+                           .table = rotates ? at(op.table) : nullptr,
+                           .q_norm = floats_of(op.q_norm),
+                           .k_norm = floats_of(op.k_norm),
+                           .slots = at<int32_t>(op.slots),
+                           .n_q_heads = changes_q ? u32(op.q.shape[1]) : 0,
+                           .n_k_heads = u32(k.n_heads),
+                           .n_v_heads = v_in_k ? 0 : u32(v.n_heads),
+                           .q_stride = changes_q ? u32(op.q.row_stride) : 0,
+                           .k_stride = u32(op.k.row_stride),
+                           .v_stride = v_in_k ? 0 : u32(op.v.row_stride),
+                           .table_stride = rotates ? u32(op.table.row_stride) : 0,
+                           .n_pairs = rotates ? u32(op.table.shape[1]) : 0,
+                           .first = u32(op.first),
+                           .interleaved = op.pairing == RopePairing::interleaved,
+                           .eps = op.eps,
+                           .k_cache = kv.keys(),
+                           .v_cache = kv.values()};
+    launch(gpu_->kernel("kv", "prepare_heads"), args,
+           {.x = op.k.n_rows(),
+            .y = args.n_q_heads + args.n_k_heads + args.n_v_heads,
+            .threads = warp_size,
+            .shared_bytes = static_cast<size_t>(std::max(k.dim, v.dim)) * sizeof(float)});
+}
+
+void Compiler::add(const StoreKv& op) {
+    PrepareHeads store;
+    store.kv = op.kv;
+    store.k = op.k;
+    store.v = op.v;
+    store.slots = op.slots;
+    add(store);
+}
+
+void Compiler::add(const Attention& op) {
+    const CudaKv& kv = *static_cast<const CudaKv*>(op.kv);
+    const PlainKv& rows = kv.rows();
+    const int64_t n_heads = op.q.shape[1], n_kv_heads = rows.k.n_heads, v_dim = rows.v.dim;
+    CHECK(n_heads % n_kv_heads == 0 && op.q.row_len() == n_heads * rows.k.dim &&
+              op.out.row_len() == n_heads * v_dim,
+          "{} heads to {} of {} and {}", n_heads, n_kv_heads, rows.k.dim, v_dim);
+    const int64_t n_rep = n_heads / n_kv_heads, chunks = chunks_for(v_dim);
+    // Tiles are of one sequence. How the tokens are spread over the sequences is known on the card alone:
+    // this many tiles there can be.
+    const int64_t tile_rows = attention_sums / chunks * attention_warps;
+    const int64_t n_tokens = op.q.n_rows(), n_seqs = op.block_table.n_rows();
+    const int64_t n_tiles =
+        std::min(n_seqs + n_tokens * n_rep / tile_rows, n_tokens * divide_up(n_rep, tile_rows));
+    const int64_t n_spans = divide_up(op.block_table.row_len() * rows.k.block_len, attention_span);
+    const size_t partial_bytes =
+        static_cast<size_t>(n_tokens * n_heads * n_spans * (v_dim + 2)) * sizeof(float);
+    const bool split = n_spans > 1 && partial_bytes <= most_partial_bytes &&
+                       n_tiles * n_kv_heads < enough_blocks * gpu_->info().multiprocessors;
+    const AttentionArgs args{.rows = rows_of(op.q),
+                             .out = at(op.out),
+                             .partial = split ? shared<float>(Shared::scratch, partial_bytes) : nullptr,
+                             .q = at(op.q),
+                             .sinks = floats_of(op.sinks),
+                             .positions = at<int32_t>(op.positions),
+                             .seq_start = at<int32_t>(op.seq_start),
+                             .block_table = at<int32_t>(op.block_table),
+                             .n_seqs = at<int32_t>(record_.inputs().counts) + 1,
+                             .max_blocks = u32(op.block_table.row_len()),
+                             .block_len = u32(rows.k.block_len),
+                             .n_heads = u32(n_heads),
+                             .n_rep = u32(n_rep),
+                             .q_stride = u32(op.q.row_stride),
+                             .out_stride = u32(op.out.row_stride),
+                             .window = u32(op.window),
+                             .n_spans = split ? u32(n_spans) : 0,
+                             .scale = op.scale,
+                             .k = kv.keys(),
+                             .v = kv.values()};
+    launch(gpu_->kernel("attention", fmt::format("attention_{}", chunks)), args,
+           {.x = n_tiles, .y = n_kv_heads, .z = split ? n_spans : 1, .threads = attention_threads});
+    if (!split) return;
+    launch(gpu_->kernel("attention", "attention_merge"), args,
+           {.x = n_tokens, .y = n_heads, .threads = attention_threads});
+}
+
+}  // namespace smelt::cuda

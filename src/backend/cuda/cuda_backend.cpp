@@ -1,0 +1,305 @@
+// The CUDA backend: a record becomes a list of launches, these a CUDA graph. Nothing is computed on the
+// processor but the addresses of arguments.
+#include "backend/cuda/cuda_backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "backend/cuda/compile.h"
+#include "backend/cuda/kernel_files.h"
+#include "backend/cuda/kv.h"
+#include "backend/cuda/nvrtc.h"
+#include "backend/trace.h"
+
+namespace smelt {
+
+namespace {
+
+using namespace cuda;
+
+// Of one shape class. Launches hold addresses: when a shared buffer has moved, they are made anew.
+struct CudaProgram : Program {
+    CudaProgram(std::shared_ptr<const Gpu> g, const Record& r) : gpu(std::move(g)), record(r) {}
+    ~CudaProgram() override {
+        if (graph != nullptr) gpu->driver().graph_exec_destroy(graph);
+    }
+    std::shared_ptr<const Gpu> gpu;
+    Record record;
+    std::vector<KernelLaunch> launches;
+    GraphExec graph = nullptr;
+    uint64_t generation = 0;
+    Record::Results results;  // where they lie in pinned memory
+    size_t result_bytes = 0;
+};
+
+// What is brought to the host: the same tensors, one after another.
+size_t pack_results(const Record::Results& from, Record::Results& to) {
+    size_t used = 0;
+    to = from;
+    for (Tensor* t :
+         {&to.tokens, &to.logprobs, &to.log_sums, &to.top_ids, &to.top_logits, &to.logits, &to.hidden}) {
+        if (!*t) continue;
+        t->offset = used;
+        used += (t->n_bytes() + 255) / 256 * 256;
+    }
+    return used;
+}
+
+class CudaBackend : public Backend {
+ public:
+    explicit CudaBackend(const BackendOptions& options)
+        : gpu_(std::make_shared<Gpu>(options.cache_folder)), shared_(gpu_), weights_(gpu_) {}
+    ~CudaBackend() override {
+        // What was launched may still use memory that goes away now.
+        gpu_->driver().stream_synchronize(gpu_->stream());
+        for (const Event e : events_) gpu_->driver().event_destroy(e);
+    }
+
+    std::string_view name() const override { return "cuda"; }
+    std::string description() const override { return to_string(gpu_->info()); }
+    Fusions fusions() const override { return {.add_rms_norm = true, .prepare_heads = true}; }
+    uint64_t available_memory() const override { return gpu_->free_memory(); }
+
+    Weight load(const WeightView& view, const WeightRole& role) override {
+        auto storage = std::make_unique<DeviceWeight>();
+        if (role.use == WeightUse::vector) {
+            std::vector<float> values(static_cast<size_t>(view.rows * view.cols));
+            decode_row({view.format, view.data.data(), view.scales.data(), view.rows * view.cols}, values);
+            storage->data = weights_.copy(std::as_bytes(std::span(values)));
+            return {Format::F32, view.rows, view.cols, std::move(storage)};
+        }
+        const FormatInfo& info = format_info(view.format);
+        storage->row_bytes = data_bytes(view.format, view.cols);
+        storage->scale_row_bytes = scale_bytes(view.format, view.cols);
+        storage->data = weights_.copy_rows(view.data, storage->row_bytes, view.rows, view.row_step);
+        if (info.planar)
+            storage->scales =
+                weights_.copy_rows(view.scales, storage->scale_row_bytes, view.rows, view.row_step);
+        const bool whole_units = info.block_len > 1 || view.cols % unit_len == 0;
+        storage->aligned = whole_units && storage->row_bytes % 16 == 0;
+        return {view.format, view.rows, view.cols, std::move(storage)};
+    }
+
+    std::unique_ptr<KvStorage> allocate_kv(const KvShape& shape) override {
+        return std::make_unique<CudaKv>(gpu_, shape);
+    }
+
+    std::unique_ptr<Program> compile(const Record& record) override {
+        gpu_->make_current();
+        auto program = std::make_unique<CudaProgram>(gpu_, record);
+        program->result_bytes = pack_results(record.results, program->results);
+        grow(Shared::workspace, record.workspace_bytes());
+        grow(Shared::input, record.inputs().n_bytes);
+        if (pinned_input_ == nullptr || pinned_input_->size() < record.inputs().n_bytes) {
+            gpu_->wait();
+            pinned_input_ = std::make_unique<PinnedBuffer>(gpu_, record.inputs().n_bytes);
+        }
+        build(*program);
+        return program;
+    }
+
+    void launch(Program& any, const StepInput& input) override {
+        auto& program = static_cast<CudaProgram&>(any);
+        CHECK(!launched_, "a step is under way");
+        CHECK(input.shape() == program.record.shape(), "an input of another shape class");
+        gpu_->check_lost();
+        gpu_->make_current();
+        if (program.generation != shared_.generation()) build(program);
+        const Driver& driver = gpu_->driver();
+        std::memcpy(pinned_input_->data(), input.bytes().data(), input.bytes().size());
+        gpu_->check(driver.copy_in(shared_.address(Shared::input), pinned_input_->data(),
+                                   input.bytes().size(), gpu_->stream()),
+                    "cuMemcpyHtoDAsync");
+        results_ = program.results;
+        counts_ = input.counts();
+        if (trace_ != nullptr) {
+            launch_timed(program);
+        } else {
+            if (program.graph == nullptr) make_graph(program);
+            gpu_->check(driver.graph_launch(program.graph, gpu_->stream()), "cuGraphLaunch");
+        }
+        bring_results(program);
+        launched_ = true;
+    }
+
+    StepResult collect() override {
+        CHECK(std::exchange(launched_, false), "no step is under way");
+        gpu_->wait();
+        if (timed_ != nullptr) add_times(*std::exchange(timed_, nullptr));
+        return result_of(results_, pinned_results_ == nullptr ? nullptr : pinned_results_->data(), counts_);
+    }
+
+    void write(const Tensor& t, const void* bytes) override {
+        const DeviceAddress to = place(t);
+        gpu_->check(gpu_->driver().copy_in(to, bytes, t.n_bytes(), gpu_->stream()), "cuMemcpyHtoDAsync");
+        gpu_->wait();
+    }
+    void read(const Tensor& t, void* bytes) override {
+        const DeviceAddress from = place(t);
+        gpu_->check(gpu_->driver().copy_out(bytes, from, t.n_bytes(), gpu_->stream()), "cuMemcpyDtoHAsync");
+        gpu_->wait();
+    }
+
+    void set_trace(Trace* trace) override {
+        trace_ = trace;
+        if (trace != nullptr) stream_number_ = trace->add_stream("cuda");
+    }
+
+ private:
+    void grow(Shared s, size_t bytes) { shared_.grow(s, std::max<size_t>(bytes, 1)); }
+
+    DeviceAddress place(const Tensor& t) {
+        CHECK(t.dense() && t.space == Space::workspace);
+        gpu_->make_current();
+        grow(Shared::workspace, t.offset + t.n_bytes());
+        return shared_.address(Shared::workspace) + t.offset;
+    }
+
+    // Launches for where the shared buffers lie now.
+    void build(CudaProgram& program) {
+        if (program.graph != nullptr) {
+            gpu_->wait();
+            gpu_->check(gpu_->driver().graph_exec_destroy(std::exchange(program.graph, nullptr)),
+                        "cuGraphExecDestroy");
+        }
+        Compiler compiler(gpu_, weights_, shared_, program.record);
+        const uint64_t before = shared_.generation();
+        program.launches = compiler.compile();
+        for (const Shared s : {Shared::drawn, Shared::scratch, Shared::groups}) grow(s, compiler.needs(s));
+        if (shared_.generation() != before) program.launches = compiler.compile();
+        program.generation = shared_.generation();
+    }
+
+    void start(const KernelLaunch& l) const {
+        // The driver copies the arguments.
+        void* parameters[] = {const_cast<std::byte*>(l.args.data())};
+        constexpr size_t usual_shared_bytes = 48 * 1024;
+        if (l.grid.shared_bytes > usual_shared_bytes) {
+            gpu_->check(gpu_->driver().function_attribute(l.function, function_max_dynamic_shared_bytes,
+                                                          static_cast<int>(l.grid.shared_bytes)),
+                        "cuFuncSetAttribute");
+        }
+        gpu_->check(gpu_->driver().launch(
+                        l.function, u32(l.grid.x), u32(l.grid.y), u32(l.grid.z), l.grid.threads, 1, 1,
+                        u32(static_cast<int64_t>(l.grid.shared_bytes)), gpu_->stream(), parameters, nullptr),
+                    "cuLaunchKernel");
+    }
+
+    void make_graph(CudaProgram& program) const {
+        const Driver& driver = gpu_->driver();
+        gpu_->check(driver.capture_begin(gpu_->stream(), capture_thread_local), "cuStreamBeginCapture");
+        Graph graph = nullptr;
+        try {
+            for (const KernelLaunch& l : program.launches) start(l);
+        } catch (...) {
+            if (driver.capture_end(gpu_->stream(), &graph) == status::success && graph != nullptr)
+                driver.graph_destroy(graph);
+            throw;
+        }
+        gpu_->check(driver.capture_end(gpu_->stream(), &graph), "cuStreamEndCapture");
+        const Status made = driver.graph_instantiate(&program.graph, graph, 0);
+        driver.graph_destroy(graph);
+        if (made != status::success) program.graph = nullptr;
+        gpu_->check(made, "cuGraphInstantiate");
+    }
+
+    // Rows that this step has, to pinned memory.
+    void bring_results(const CudaProgram& program) {
+        if (program.result_bytes == 0) return;
+        if (pinned_results_ == nullptr || pinned_results_->size() < program.result_bytes) {
+            gpu_->wait();
+            pinned_results_ = std::make_unique<PinnedBuffer>(gpu_, program.result_bytes);
+        }
+        const auto bring = [&](const Tensor& from, const Tensor& to) {
+            if (!from) return;
+            CHECK(from.dense());
+            const auto bytes =
+                static_cast<size_t>(counts_.rows(from) * from.row_len()) * dtype_bytes(from.dtype);
+            if (bytes == 0) return;
+            gpu_->check(gpu_->driver().copy_out(pinned_results_->data() + to.offset,
+                                                shared_.address(Shared::workspace) + from.offset, bytes,
+                                                gpu_->stream()),
+                        "cuMemcpyDtoHAsync");
+        };
+        const Record::Results& from = program.record.results;
+        const Record::Results& to = program.results;
+        bring(from.tokens, to.tokens);
+        bring(from.logprobs, to.logprobs);
+        bring(from.log_sums, to.log_sums);
+        bring(from.top_ids, to.top_ids);
+        bring(from.top_logits, to.top_logits);
+        bring(from.logits, to.logits);
+        bring(from.hidden, to.hidden);
+    }
+
+    // --- Times of ops: launches one by one, an event after each op ---
+
+    void launch_timed(CudaProgram& program) {
+        const Driver& driver = gpu_->driver();
+        while (events_.size() < program.launches.size() + 1) {
+            Event e = nullptr;
+            gpu_->check(driver.event_create(&e, event_default), "cuEventCreate");
+            events_.push_back(e);
+        }
+        gpu_->wait();
+        began_ = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+        gpu_->check(driver.event_record(events_[0], gpu_->stream()), "cuEventRecord");
+        for (size_t i = 0; i < program.launches.size(); ++i) {
+            start(program.launches[i]);
+            gpu_->check(driver.event_record(events_[i + 1], gpu_->stream()), "cuEventRecord");
+        }
+        timed_ = &program;
+    }
+    void add_times(const CudaProgram& program) {
+        std::vector<Trace::Timing> timings;
+        double begin = began_;
+        for (size_t i = 0; i < program.launches.size(); ++i) {
+            float milliseconds = 0;
+            gpu_->check(gpu_->driver().event_elapsed(&milliseconds, events_[0], events_[i + 1]),
+                        "cuEventElapsedTime");
+            const double end = began_ + static_cast<double>(milliseconds) / 1000;
+            timings.push_back({program.launches[i].op, begin, end});
+            begin = end;
+        }
+        trace_->add_step(stream_number_, program.record, counts_, timings);
+    }
+
+    std::shared_ptr<Gpu> gpu_;
+    SharedBuffers shared_;
+    WeightMemory weights_;
+    std::unique_ptr<PinnedBuffer> pinned_input_, pinned_results_;
+    bool launched_ = false;    // until collect()
+    Record::Results results_;  // of that step
+    StepCounts counts_;
+    Trace* trace_ = nullptr;
+    int stream_number_ = 0;
+    const CudaProgram* timed_ = nullptr;
+    double began_ = 0;
+    std::vector<Event> events_;
+};
+
+}  // namespace
+
+BackendInfo cuda_backend_info() {
+    const GpuInfo info = describe_gpu();
+    std::string description = to_string(info), missing = info.missing;
+    if (missing.empty()) {
+        const bool built_in =
+            std::ranges::all_of(kernel_units(), [](const KernelUnit& u) { return !u.fatbin.empty(); });
+        std::string no_nvrtc;
+        const std::string nvrtc = describe_nvrtc(no_nvrtc);
+        if (!built_in) missing = no_nvrtc;
+        description += built_in ? ", kernels built in" : ", kernels compiled by " + nvrtc;
+    }
+    return {"cuda", description, missing};
+}
+
+std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
+    return std::make_unique<CudaBackend>(options);
+}
+
+}  // namespace smelt
