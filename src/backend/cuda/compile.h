@@ -61,6 +61,7 @@ class Compiler {
         return t ? at<T>(t) : nullptr;
     }
     Rows rows_of(const Tensor& t) const;
+    StateArgs args_of(const op::StateRows& s) const;
     // For the launches of one op: what it holds is open when the next one begins.
     template <class T>
     T* shared(Shared s, size_t bytes, size_t offset = 0) {

@@ -108,6 +108,7 @@ void Compiler::add(const Attention& op) {
                              .window = u32(op.window),
                              .n_spans = split ? u32(n_spans) : 0,
                              .scale = op.scale,
+                             .soft_cap = op.soft_cap,
                              .k = kv.keys(),
                              .v = kv.values()};
     launch(gpu_->kernel("attention", fmt::format("attention_{}", chunks)), args,

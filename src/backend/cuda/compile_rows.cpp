@@ -201,6 +201,36 @@ void Compiler::add(const Gelu& op) {
     args.x = at(op.x);
     launch(gpu_->kernel("rows", "gelu"), args, each_element(op.out, op.out.row_len()));
 }
+void Compiler::add(const GeluMul& op) {
+    check_rows(op.out, op.gate, op.up);
+    RowsArgs args = rows_args(rows_of(op.out), op.out, op.gate, op.up);
+    args.out = at(op.out);
+    args.x = at(op.gate);
+    args.y = at(op.up);
+    launch(gpu_->kernel("rows", "gelu_mul"), args, each_element(op.out, op.out.row_len()));
+}
+void Compiler::add(const SigmoidMul& op) {
+    const bool one = op.gate.row_len() == 1;
+    check_rows(op.out, one ? op.x : op.gate, op.x);
+    RowsArgs args = rows_args(rows_of(op.out), op.out, op.gate, op.x);
+    args.out = at(op.out);
+    args.x = at(op.gate);
+    args.y = at(op.x);
+    args.limit = one ? 0 : 1;
+    launch(gpu_->kernel("rows", "sigmoid_mul"), args, each_element(op.out, op.out.row_len()));
+}
+void Compiler::add(const Scale& op) {
+    RowsArgs args = rows_args(rows_of(op.x), op.x, op.x, op.x);
+    args.out = at(op.x);
+    args.alpha = op.factor;
+    launch(gpu_->kernel("rows", "scale"), args, each_element(op.x, op.x.row_len()));
+}
+void Compiler::add(const SoftCap& op) {
+    RowsArgs args = rows_args(rows_of(op.x), op.x, op.x, op.x);
+    args.out = at(op.x);
+    args.limit = op.cap;
+    launch(gpu_->kernel("rows", "soft_cap"), args, each_element(op.x, op.x.row_len()));
+}
 void Compiler::add(const GatherRows& op) {
     CHECK(op.out.row_len() == op.x.row_len(), "rows of {} and {}", op.out.row_len(), op.x.row_len());
     RowsArgs args = rows_args(rows_of(op.out), op.out, op.x, op.x);
@@ -213,6 +243,9 @@ void Compiler::add(const GatherRows& op) {
 void Compiler::add(const Route& op) {
     const int64_t n_experts = op.logits.row_len();
     CHECK(op.ids.row_len() <= n_experts && op.weights.row_len() == op.ids.row_len());
+    CHECK(op.n_groups > 0 && n_experts % op.n_groups == 0 &&
+              op.ids.row_len() <= n_experts / op.n_groups * op.n_groups_used,
+          "{} of {} groups of {} experts", op.n_groups_used, op.n_groups, n_experts);
     grouped_ = {};
     const RouteArgs args{.rows = rows_of(op.logits),
                          .ids = at<int32_t>(op.ids),
@@ -226,11 +259,13 @@ void Compiler::add(const Route& op) {
                          .weights_stride = u32(op.weights.row_stride),
                          .sigmoid = op.score == RouteParams::Score::sigmoid,
                          .normalize = op.normalize,
-                         .scale = op.scale};
+                         .scale = op.scale,
+                         .n_groups = u32(op.n_groups),
+                         .n_groups_used = u32(op.n_groups_used)};
     launch(gpu_->kernel("experts", "route"), args,
            {.x = op.logits.n_rows(),
             .threads = warp_size,
-            .shared_bytes = static_cast<size_t>(n_experts) * sizeof(float)});
+            .shared_bytes = static_cast<size_t>(n_experts + op.n_groups) * sizeof(float)});
 }
 void Compiler::add(const AddExperts& op) {
     CHECK(op.y.rank == 3 && op.y.shape[2] == op.x.row_len() && op.y.shape[1] == op.weights.row_len());

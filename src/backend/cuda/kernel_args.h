@@ -214,6 +214,7 @@ struct RouteArgs {
     uint32_t logits_stride, ids_stride, weights_stride;
     uint32_t sigmoid, normalize;
     float scale;
+    uint32_t n_groups, n_groups_used;
 };
 
 struct AddExpertsArgs {
@@ -239,8 +240,36 @@ struct AttentionArgs {
     uint32_t q_stride, out_stride;
     uint32_t window;
     uint32_t n_spans;  // 0: a block goes through all spans itself
-    float scale;
+    float scale, soft_cap;
     KvArgs k, v;
+};
+
+// --- Recurrent layers ---
+
+// Rows of states, see op::StateRows. `stride`: floats from row to row.
+struct StateArgs {
+    Rows sequences;
+    float* rows;
+    const int32_t *positions, *seq_start, *block_table;
+    uint32_t max_blocks, block_len;
+    uint64_t first, stride;
+};
+
+struct ConvArgs {
+    Rows rows;  // tokens
+    float* out;
+    const float *x, *w;
+    uint32_t n, kernel_len;  // channels, and tokens that an output is made of
+    uint32_t out_stride, x_stride;
+    StateArgs state;
+};
+
+struct DeltaArgs {
+    float* out;
+    const float *q, *k, *v, *a, *b, *decay, *bias;
+    uint32_t n_k_heads, n_v_heads, k_dim, v_dim, tiled;
+    uint32_t out_stride, q_stride, k_stride, v_stride, a_stride, b_stride;
+    StateArgs state;
 };
 
 }  // namespace smelt::cuda

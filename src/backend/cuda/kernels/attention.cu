@@ -4,6 +4,7 @@
 //
 // Bytes: k and v of a position are read once for all query heads that share them, up to a tile's rows at a
 // time.
+#include "backend/cuda/kernels/soft_cap.cuh"
 #include "backend/cuda/kernels/weights.cuh"
 
 namespace smelt::cuda {
@@ -184,7 +185,9 @@ INLINE void attention(const AttentionArgs& a) {
                 float weight = 0;
                 if (takes_part) {
                     const bool visible = position >= low[r] && position <= high[r];
-                    const float score = visible ? scores[r] * a.scale : -infinity;
+                    float score = scores[r] * a.scale;
+                    if (a.soft_cap > 0) score = soft_capped(score, a.soft_cap);
+                    if (!visible) score = -infinity;
                     const float top = fmaxf(sum[r].top, lanes_max(score));
                     const float keep = expf(sum[r].top - top);
                     weight = expf(score - top);

@@ -7,7 +7,18 @@ INLINE float score_of(float logit, float largest, bool sigmoid) {
     return sigmoid ? 1.0f / (1.0f + expf(-logit)) : expf(logit - largest);
 }
 
-// One warp a token. `ranks` has room for all experts: scores with the selection bias, -inf when taken.
+// Of a group's two best, or its only one.
+INLINE float group_score(const float* ranks, uint32_t group, uint32_t n_each) {
+    float first = -infinity, second = -infinity;
+    for (uint32_t e = group * n_each; e < (group + 1) * n_each; ++e) {
+        second = fmaxf(second, fminf(first, ranks[e]));
+        first = fmaxf(first, ranks[e]);
+    }
+    return n_each > 1 ? first + second : first;
+}
+
+// One warp a token. `ranks` has room for all experts: scores with the selection bias, -inf when taken; and
+// behind them for all groups.
 KERNEL(route, RouteArgs, 32) {
     DYNAMIC_SHARED(float, ranks);
     const uint32_t token = blockIdx.x;
@@ -26,6 +37,26 @@ KERNEL(route, RouteArgs, 32) {
     const float divisor = sigmoid ? 1.0f : total;
     for (uint32_t e = lane(); e < a.n_experts; e += 32)
         ranks[e] = score_of(row[e], largest, sigmoid) / divisor + (a.bias != nullptr ? a.bias[e] : 0.0f);
+    // a group that is not among the best: fewer than n_groups_used others are better, or as good and before
+    // it
+    if (a.n_groups_used < a.n_groups) {
+        float* left_out = ranks + a.n_experts;
+        const uint32_t n_each = a.n_experts / a.n_groups;
+        __syncwarp();
+        for (uint32_t own = lane(); own < a.n_groups; own += 32) {
+            const float own_score = group_score(ranks, own, n_each);
+            uint32_t n_better = 0;
+            for (uint32_t g = 0; g < a.n_groups; ++g) {
+                const float score = group_score(ranks, g, n_each);
+                if (score > own_score || (score == own_score && g < own)) ++n_better;
+            }
+            left_out[own] = n_better >= a.n_groups_used ? 1.0f : 0.0f;
+        }
+        __syncwarp();
+        for (uint32_t e = lane(); e < a.n_experts; e += 32) {
+            if (left_out[e / n_each] != 0) ranks[e] = -infinity;
+        }
+    }
     // the best that is left, the lower id among equals; a lane looks at its own experts alone
     float sum = 0;
     for (uint32_t i = 0; i < a.n_used; ++i) {

@@ -2,6 +2,7 @@
 // is the row. Elementwise ops take their bytes / bandwidth; in decode all of these take a launch's time.
 #include "backend/cuda/kernels/rank.cuh"
 #include "backend/cuda/kernels/rope.cuh"
+#include "backend/cuda/kernels/soft_cap.cuh"
 
 namespace smelt::cuda {
 
@@ -49,13 +50,38 @@ KERNEL(clamped_silu_mul, RowsArgs, 256) {
     const float up = fminf(fmaxf(at(a.y, row, a.y_stride, i), -a.limit), a.limit);
     at(a.out, row, a.out_stride, i) = silu(g, a.alpha) * (up + 1.0f);
 }
+INLINE float gelu_of(float v) {
+    // (1 + tanh(u)) / 2 = 1 / (1 + e^-2u), without the cancellation of the former
+    const float u = 0.7978845608f * (v + 0.044715f * v * v * v);
+    return v / (1.0f + expf(-2.0f * u));
+}
 KERNEL(gelu, RowsArgs, 256) {
     uint32_t row, i;
     if (!element_of(a, a.row_len, row, i)) return;
-    const float v = at(a.x, row, a.x_stride, i);
-    // (1 + tanh(u)) / 2 = 1 / (1 + e^-2u), without the cancellation of the former
-    const float u = 0.7978845608f * (v + 0.044715f * v * v * v);
-    at(a.out, row, a.out_stride, i) = v / (1.0f + expf(-2.0f * u));
+    at(a.out, row, a.out_stride, i) = gelu_of(at(a.x, row, a.x_stride, i));
+}
+KERNEL(gelu_mul, RowsArgs, 256) {
+    uint32_t row, i;
+    if (!element_of(a, a.row_len, row, i)) return;
+    at(a.out, row, a.out_stride, i) = gelu_of(at(a.x, row, a.x_stride, i)) * at(a.y, row, a.y_stride, i);
+}
+// x is the gate; limit 0: one for the whole row.
+KERNEL(sigmoid_mul, RowsArgs, 256) {
+    uint32_t row, i;
+    if (!element_of(a, a.row_len, row, i)) return;
+    const float gate = at(a.x, row, a.x_stride, a.limit > 0 ? i : 0);
+    at(a.out, row, a.out_stride, i) = at(a.y, row, a.y_stride, i) / (1.0f + expf(-gate));
+}
+KERNEL(scale, RowsArgs, 256) {
+    uint32_t row, i;
+    if (!element_of(a, a.row_len, row, i)) return;
+    at(a.out, row, a.out_stride, i) *= a.alpha;
+}
+KERNEL(soft_cap, RowsArgs, 256) {
+    uint32_t row, i;
+    if (!element_of(a, a.row_len, row, i)) return;
+    float& x = at(a.out, row, a.out_stride, i);
+    x = soft_capped(x, a.limit);
 }
 
 // out[i] = x[ids[i]]; a row that x does not have would be a bug of the caller and shows as NaN.
