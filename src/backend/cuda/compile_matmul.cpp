@@ -72,7 +72,7 @@ void Compiler::add(const Matmul& op) {
 }
 
 void Compiler::add(const GatedMatmul&) {
-    CHECK(false, "fusions() does not ask for it");
+    CHECK(false, "describe() does not ask for it");
 }
 
 }  // namespace smelt::cuda

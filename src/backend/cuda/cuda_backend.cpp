@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <utility>
@@ -49,6 +50,17 @@ size_t pack_results(const Record::Results& from, Record::Results& to) {
     return used;
 }
 
+// Steps under way: the host fills the next one's input while the card works on this one's. The results of the
+// one that was collected last stay beside them.
+constexpr int max_steps = 2;
+constexpr size_t n_slots = max_steps + 1;
+struct Slot {
+    std::unique_ptr<PinnedBuffer> input, output;
+    Event done = nullptr;
+    Record::Results results;
+    StepCounts counts;
+};
+
 class CudaBackend : public Backend {
  public:
     explicit CudaBackend(const BackendOptions& options)
@@ -57,11 +69,16 @@ class CudaBackend : public Backend {
         // What was launched may still use memory that goes away now.
         gpu_->driver().stream_synchronize(gpu_->stream());
         for (const Event e : events_) gpu_->driver().event_destroy(e);
+        for (const Slot& s : slots_) {
+            if (s.done != nullptr) gpu_->driver().event_destroy(s.done);
+        }
     }
 
     std::string_view name() const override { return "cuda"; }
     std::string description() const override { return to_string(gpu_->info()); }
-    Fusions fusions() const override { return {.add_rms_norm = true, .prepare_heads = true}; }
+    Capabilities describe() const override {
+        return {.fusions = {.add_rms_norm = true, .prepare_heads = true}, .max_steps = max_steps};
+    }
     uint64_t available_memory() const override { return gpu_->free_memory(); }
 
     Weight load(const WeightView& view, const WeightRole& role) override {
@@ -94,43 +111,49 @@ class CudaBackend : public Backend {
         program->result_bytes = pack_results(record.results, program->results);
         grow(Shared::workspace, record.workspace_bytes());
         grow(Shared::input, record.inputs().n_bytes);
-        if (pinned_input_ == nullptr || pinned_input_->size() < record.inputs().n_bytes) {
-            gpu_->wait();
-            pinned_input_ = std::make_unique<PinnedBuffer>(gpu_, record.inputs().n_bytes);
-        }
         build(*program);
         return program;
     }
 
     void launch(Program& any, const StepInput& input) override {
         auto& program = static_cast<CudaProgram&>(any);
-        CHECK(!launched_, "a step is under way");
+        CHECK(n_launched_ - n_collected_ < size_t{max_steps}, "{} steps are under way", max_steps);
         CHECK(input.shape() == program.record.shape(), "an input of another shape class");
         gpu_->check_lost();
         gpu_->make_current();
         if (program.generation != shared_.generation()) build(program);
+        Slot& slot = slots_[n_launched_ % n_slots];
         const Driver& driver = gpu_->driver();
-        std::memcpy(pinned_input_->data(), input.bytes().data(), input.bytes().size());
-        gpu_->check(driver.copy_in(shared_.address(Shared::input), pinned_input_->data(),
-                                   input.bytes().size(), gpu_->stream()),
+        if (slot.done == nullptr)
+            gpu_->check(driver.event_create(&slot.done, event_disable_timing), "cuEventCreate");
+        const size_t bytes = input.bytes().size();
+        if (slot.input == nullptr || slot.input->size() < bytes)
+            slot.input = std::make_unique<PinnedBuffer>(gpu_, bytes);
+        if (program.result_bytes > 0 &&
+            (slot.output == nullptr || slot.output->size() < program.result_bytes))
+            slot.output = std::make_unique<PinnedBuffer>(gpu_, program.result_bytes);
+        std::memcpy(slot.input->data(), input.bytes().data(), bytes);
+        slot.counts = input.counts();
+        slot.results = program.results;
+        gpu_->check(driver.copy_in(shared_.address(Shared::input), slot.input->data(), bytes, gpu_->stream()),
                     "cuMemcpyHtoDAsync");
-        results_ = program.results;
-        counts_ = input.counts();
         if (trace_ != nullptr) {
-            launch_timed(program);
+            run_timed(program, slot.counts);
         } else {
             if (program.graph == nullptr) make_graph(program);
             gpu_->check(driver.graph_launch(program.graph, gpu_->stream()), "cuGraphLaunch");
         }
-        bring_results(program);
-        launched_ = true;
+        bring_results(program, slot);
+        gpu_->check(driver.event_record(slot.done, gpu_->stream()), "cuEventRecord");
+        ++n_launched_;
     }
 
     StepResult collect() override {
-        CHECK(std::exchange(launched_, false), "no step is under way");
-        gpu_->wait();
-        if (timed_ != nullptr) add_times(*std::exchange(timed_, nullptr));
-        return result_of(results_, pinned_results_ == nullptr ? nullptr : pinned_results_->data(), counts_);
+        CHECK(n_collected_ < n_launched_, "no step is under way");
+        const Slot& slot = slots_[n_collected_++ % n_slots];
+        gpu_->make_current();
+        gpu_->check(gpu_->driver().event_synchronize(slot.done), "cuEventSynchronize");
+        return result_of(slot.results, slot.output == nullptr ? nullptr : slot.output->data(), slot.counts);
     }
 
     void write(const Tensor& t, const void* bytes) override {
@@ -208,19 +231,14 @@ class CudaBackend : public Backend {
     }
 
     // Rows that this step has, to pinned memory.
-    void bring_results(const CudaProgram& program) {
-        if (program.result_bytes == 0) return;
-        if (pinned_results_ == nullptr || pinned_results_->size() < program.result_bytes) {
-            gpu_->wait();
-            pinned_results_ = std::make_unique<PinnedBuffer>(gpu_, program.result_bytes);
-        }
+    void bring_results(const CudaProgram& program, const Slot& slot) const {
         const auto bring = [&](const Tensor& from, const Tensor& to) {
             if (!from) return;
             CHECK(from.dense());
             const auto bytes =
-                static_cast<size_t>(counts_.rows(from) * from.row_len()) * dtype_bytes(from.dtype);
+                static_cast<size_t>(slot.counts.rows(from) * from.row_len()) * dtype_bytes(from.dtype);
             if (bytes == 0) return;
-            gpu_->check(gpu_->driver().copy_out(pinned_results_->data() + to.offset,
+            gpu_->check(gpu_->driver().copy_out(slot.output->data() + to.offset,
                                                 shared_.address(Shared::workspace) + from.offset, bytes,
                                                 gpu_->stream()),
                         "cuMemcpyDtoHAsync");
@@ -236,9 +254,8 @@ class CudaBackend : public Backend {
         bring(from.hidden, to.hidden);
     }
 
-    // --- Times of ops: launches one by one, an event after each op ---
-
-    void launch_timed(CudaProgram& program) {
+    // Times of ops: launches one by one, an event after each, and a wait at the end.
+    void run_timed(const CudaProgram& program, const StepCounts& counts) {
         const Driver& driver = gpu_->driver();
         while (events_.size() < program.launches.size() + 1) {
             Event e = nullptr;
@@ -246,39 +263,34 @@ class CudaBackend : public Backend {
             events_.push_back(e);
         }
         gpu_->wait();
-        began_ = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+        const double began =
+            std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
         gpu_->check(driver.event_record(events_[0], gpu_->stream()), "cuEventRecord");
         for (size_t i = 0; i < program.launches.size(); ++i) {
             start(program.launches[i]);
             gpu_->check(driver.event_record(events_[i + 1], gpu_->stream()), "cuEventRecord");
         }
-        timed_ = &program;
-    }
-    void add_times(const CudaProgram& program) {
+        gpu_->wait();
         std::vector<Trace::Timing> timings;
-        double begin = began_;
+        double begin = began;
         for (size_t i = 0; i < program.launches.size(); ++i) {
             float milliseconds = 0;
-            gpu_->check(gpu_->driver().event_elapsed(&milliseconds, events_[0], events_[i + 1]),
+            gpu_->check(driver.event_elapsed(&milliseconds, events_[0], events_[i + 1]),
                         "cuEventElapsedTime");
-            const double end = began_ + static_cast<double>(milliseconds) / 1000;
+            const double end = began + static_cast<double>(milliseconds) / 1000;
             timings.push_back({program.launches[i].op, begin, end});
             begin = end;
         }
-        trace_->add_step(stream_number_, program.record, counts_, timings);
+        trace_->add_step(stream_number_, program.record, counts, timings);
     }
 
     std::shared_ptr<Gpu> gpu_;
     SharedBuffers shared_;
     WeightMemory weights_;
-    std::unique_ptr<PinnedBuffer> pinned_input_, pinned_results_;
-    bool launched_ = false;    // until collect()
-    Record::Results results_;  // of that step
-    StepCounts counts_;
+    std::array<Slot, n_slots> slots_;
+    size_t n_launched_ = 0, n_collected_ = 0;
     Trace* trace_ = nullptr;
     int stream_number_ = 0;
-    const CudaProgram* timed_ = nullptr;
-    double began_ = 0;
     std::vector<Event> events_;
 };
 

@@ -31,7 +31,7 @@ inline constexpr int multiprocessors = 16, major = 75, minor = 76, shared_bytes_
 inline constexpr int function_max_dynamic_shared_bytes = 8;
 inline constexpr int capture_thread_local = 1;  // CUstreamCaptureMode
 inline constexpr unsigned stream_non_blocking = 1;
-inline constexpr unsigned event_default = 0;
+inline constexpr unsigned event_default = 0, event_disable_timing = 2;
 
 // member, symbol, parameters
 #define SMELT_CUDA_FUNCTIONS(X)                                                                         \
