@@ -15,6 +15,7 @@
 #include "apps/kv_option.h"
 #include "apps/shapes.h"
 #include "apps/trace_file.h"
+#include "apps/values.h"
 #include "apps/verbs.h"
 #include "base/bandwidth.h"
 #include "base/cpu_info.h"
@@ -295,7 +296,7 @@ Verb add_bench(CLI::App& smelt) {
                      "Instead of a model: random weights of a known shape (" + shapes + ")");
     verb->add_option("--format", o->format, "Number format of the random weights")->capture_default_str();
     verb->add_option("--layers", o->n_layers, "Of a shape only its first layers, where memory is short")
-        ->check(CLI::Range(1, 1000));
+        ->check(in_range(1, 1000));
     verb->add_flag(
         "--report", o->report,
         "Measure shapes and formats from small to large and print them as a table, for docs/METAL.md");
@@ -304,42 +305,42 @@ Verb add_bench(CLI::App& smelt) {
         "Measure each op of the model by itself, in a prefill step of --prompt tokens and in decode");
     verb->add_flag("--list-shapes", o->list_shapes, "Print the shapes and their sizes, and nothing else");
     verb->add_option("-p,--prompt", o->n_prompt, "Tokens of prefill; 0: none")
-        ->check(CLI::Range(0, 1 << 20))
+        ->check(in_range(0, 1 << 20))
         ->capture_default_str();
     verb->add_option("-n,--decode", o->n_decode, "Tokens of decode; 0: none")
-        ->check(CLI::Range(0, 1 << 20))
+        ->check(in_range(0, 1 << 20))
         ->capture_default_str();
     verb->add_option("-d,--depth", o->depth, "Tokens in the context before decode begins")
-        ->check(CLI::Range(0, 1 << 20))
+        ->check(in_range(0, 1 << 20))
         ->capture_default_str();
     verb->add_option("--chunk", o->chunk, "Tokens of a prefill step")
-        ->check(CLI::Range(1, 1 << 20))
+        ->check(in_range(1, 1 << 20))
         ->capture_default_str();
     add_kv_option(*verb, o->kv);
     verb->add_option("-r,--runs", o->n_runs, "Runs that are counted, after one that is not")
-        ->check(CLI::Range(1, 1000))
+        ->check(in_range(1, 1000))
         ->capture_default_str();
     verb->add_option("--serve", o->serve.target,
                      "Measure a server instead: http://HOST:PORT, or a model that is served for this");
     verb->add_option("--clients", o->serve.clients, "With --serve: how many at once, a measurement each")
-        ->check(CLI::Range(1, 4096))
+        ->check(in_range(1, 4096))
         ->delimiter(',')
         ->capture_default_str();
     verb->add_option("--requests", o->serve.n_requests, "With --serve: of each client, one after the other")
-        ->check(CLI::Range(1, 1 << 20))
+        ->check(in_range(1, 1 << 20))
         ->capture_default_str();
     verb->add_option("--words", o->serve.n_prompt, "With --serve: of a prompt")
-        ->check(CLI::Range(1, 1 << 20))
+        ->check(in_range(1, 1 << 20))
         ->capture_default_str();
     verb->add_option("--tokens", o->serve.n_decode, "With --serve: of an answer")
-        ->check(CLI::Range(2, 1 << 20))
+        ->check(in_range(2, 1 << 20))
         ->capture_default_str();
     verb->add_option("--good-ttft", o->serve.good_ttft_ms,
                      "With --serve: ms to the first token of a good request")
-        ->check(CLI::Range(0.0, 1e9));
+        ->check(in_range(0.0, 1e9));
     verb->add_option("--good-tpot", o->serve.good_tpot_ms,
                      "With --serve: ms per further token of a good request")
-        ->check(CLI::Range(0.0, 1e9));
+        ->check(in_range(0.0, 1e9));
     verb->add_option("--served-model", o->serve.model,
                      "With --serve URL: its name there; default: the first");
     verb->add_flag("--json", o->json, "Print JSON");

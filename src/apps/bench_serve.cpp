@@ -8,9 +8,6 @@
 #include "apps/bench_serve.h"
 
 #include <fmt/format.h>
-#include <netdb.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -19,6 +16,7 @@
 #include <random>
 #include <thread>
 
+#include "apps/connection.h"
 #include "apps/hub_model.h"
 #include "apps/version.h"
 #include "base/error.h"
@@ -35,73 +33,6 @@ double ms_between(Clock::time_point a, Clock::time_point b) {
     return std::chrono::duration<double, std::milli>(b - a).count();
 }
 
-struct Address {
-    std::string host, port;
-};
-
-Address parse_url(const std::string& url) {
-    const std::string rest = url.substr(std::string_view("http://").size());
-    const std::string authority = rest.substr(0, rest.find('/'));
-    const size_t colon = authority.rfind(':');
-    if (colon == std::string::npos) return {authority, "80"};
-    return {authority.substr(0, colon), authority.substr(colon + 1)};
-}
-
-// A connection for one request. HTTP/1.0: the answer ends with the connection and has no chunks.
-class Connection {
- public:
-    explicit Connection(const Address& address) {
-        addrinfo hints{}, *found = nullptr;
-        hints.ai_socktype = SOCK_STREAM;
-        if (::getaddrinfo(address.host.c_str(), address.port.c_str(), &hints, &found) == 0) {
-            fd_ = ::socket(found->ai_family, SOCK_STREAM, 0);
-            if (fd_ >= 0 && ::connect(fd_, found->ai_addr, found->ai_addrlen) != 0) close();
-            ::freeaddrinfo(found);
-        }
-        if (fd_ < 0) throw Error("{}:{}: cannot connect", address.host, address.port);
-    }
-    ~Connection() { close(); }
-    Connection(const Connection&) = delete;
-    Connection& operator=(const Connection&) = delete;
-
-    void send(std::string_view bytes) {
-        while (!bytes.empty()) {
-            const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-            if (n <= 0) throw Error("the server closed a connection");
-            bytes.remove_prefix(static_cast<size_t>(n));
-        }
-    }
-    // The next line, without its end; false at the end of the connection.
-    bool read_line(std::string& line) {
-        size_t end = 0;
-        while ((end = buffer_.find('\n', read_)) == std::string::npos) {
-            buffer_.erase(0, std::exchange(read_, 0));
-            char bytes[16384];
-            const ssize_t n = ::recv(fd_, bytes, sizeof bytes, 0);
-            if (n <= 0) return false;
-            buffer_.append(bytes, static_cast<size_t>(n));
-        }
-        line = buffer_.substr(read_, end - read_);
-        if (line.ends_with('\r')) line.pop_back();
-        read_ = end + 1;
-        return true;
-    }
-    std::string read_rest() {
-        std::string line, all;
-        while (read_line(line)) all += line + "\n";
-        return all + buffer_.substr(read_);
-    }
-
- private:
-    void close() {
-        if (fd_ >= 0) ::close(fd_);
-        fd_ = -1;
-    }
-    int fd_ = -1;
-    std::string buffer_;
-    size_t read_ = 0;
-};
-
 struct Sample {
     double ttft = 0, whole = 0;  // ms
     std::vector<double> itl;     // ms
@@ -110,13 +41,6 @@ struct Sample {
 
     double tpot() const { return n_tokens > 1 ? (whole - ttft) / (n_tokens - 1) : 0; }
 };
-
-std::string request_text(const Address& a, const char* method, const std::string& path,
-                         const std::string& body) {
-    return fmt::format(
-        "{} {} HTTP/1.0\r\nHost: {}:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
-        method, path, a.host, a.port, body.size(), body);
-}
 
 std::string random_prompt(int n_words, uint64_t seed) {
     static constexpr const char* words[] = {"time",  "house", "water", "number",
@@ -127,7 +51,8 @@ std::string random_prompt(int n_words, uint64_t seed) {
     return text;
 }
 
-Sample run_one(const ServeBenchOptions& o, const Address& address, const std::string& model, uint64_t seed) {
+Sample run_one(const ServeBenchOptions& o, const ServerAddress& address, const std::string& model,
+               uint64_t seed) {
     const Json body = {{"model", model},
                        {"prompt", random_prompt(o.n_prompt, seed)},
                        {"max_tokens", o.n_decode},
@@ -188,7 +113,7 @@ struct Load {
     double seconds = 0;
 };
 
-Load run_clients(const ServeBenchOptions& o, const Address& address, const std::string& model,
+Load run_clients(const ServeBenchOptions& o, const ServerAddress& address, const std::string& model,
                  int n_clients) {
     Load load;
     std::mutex mutex;
@@ -264,7 +189,7 @@ void print_row(const Json& r) {
     std::fflush(stdout);
 }
 
-void measure(const ServeBenchOptions& o, const Address& address) {
+void measure(const ServeBenchOptions& o, const ServerAddress& address) {
     Connection probe(address);
     probe.send(request_text(address, "GET", "/v1/models", ""));
     std::string line;
@@ -300,7 +225,7 @@ void measure(const ServeBenchOptions& o, const Address& address) {
 void bench_serve(const ServeBenchOptions& o) {
     if (o.device.trace != nullptr && o.target.starts_with("http"))
         throw CLI::ValidationError("--trace", "the steps of " + o.target + " run in another process");
-    if (o.target.starts_with("http://")) return measure(o, parse_url(o.target));
+    if (o.target.starts_with("http://")) return measure(o, parse_server_address(o.target));
     if (o.target.starts_with("https://"))
         throw Error("{}: https is not measured; give an http:// address", o.target);
     HttpServer http({.port = 0, .handle_signals = false});

@@ -9,10 +9,10 @@
 #include <thread>
 
 #include "apps/progress.h"
-#include "apps/units.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "files/writers.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -104,6 +104,9 @@ uint64_t size_on_disk(const fs::path& path) {
 void run_conversion(const ConversionJob& job) {
     const auto started = std::chrono::steady_clock::now();
     const Container target = target_container(job.out);
+    if (!job.force && target != Container::hugging_face && fs::exists(job.out)) {
+        throw Error("{}: exists already; --force writes over it", job.out);
+    }
     const auto model = open_model(job.in);
     if (!has_vocabulary(*model)) spdlog::warn("{} has no vocabulary; {} will have none", job.in, job.out);
 

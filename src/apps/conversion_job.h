@@ -14,6 +14,7 @@ struct ConversionJob {
     std::optional<Format> format = {};  // of matrices; without it they stay as they are
     int n_threads = 0;                  // 0: one per processor
     bool json = false;
+    bool force = false;  // a file that is there is written over
 };
 
 // The target container is chosen by the name of `out`: NAME.gguf, NAME.bin (qwen3.c), else a Hugging Face

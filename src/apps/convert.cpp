@@ -1,6 +1,7 @@
 // smelt convert: a model from one container into another, numbers unchanged where the target can hold them.
 #include "apps/conversion_job.h"
 #include "apps/hub_model.h"
+#include "apps/values.h"
 #include "apps/verbs.h"
 
 namespace smelt {
@@ -12,7 +13,8 @@ Verb add_convert(CLI::App& smelt) {
     verb->add_option("in", job->in, "Model folder, .gguf, .bin or hub id")->required();
     verb->add_option("out", job->out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet")
         ->required();
-    verb->add_option("-t,--threads", job->n_threads, "0: one per processor")->check(CLI::Range(0, 1024));
+    verb->add_option("-t,--threads", job->n_threads, "0: one per processor")->check(in_range(0, 1024));
+    verb->add_flag("--force", job->force, "Write over a file that is there");
     verb->add_flag("--json", job->json, "Print the result as JSON");
     verb->footer(
         "Number formats stay, except what a container cannot hold: a folder gets f16 from quantized "

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/values.h"
 #include "backend/backend.h"
 #include "model/rope.h"
 
@@ -26,11 +27,15 @@ struct DeviceOptions {
     std::unique_ptr<Backend> open() const { return make_backend(name(), backend()); }
 };
 
+// {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 32768}, as config.json and vLLM
+// write it, in our own form; any other text as it is. Throws CLI::ValidationError.
+std::string rope_scaling_text(const std::string& text);
+
 inline void add_device_options(CLI::App& verb, DeviceOptions& o) {
     verb.add_option("--device", o.device, "Device: auto, or a name that `smelt doctor` lists")
         ->capture_default_str();
     verb.add_option("-t,--threads", o.n_threads, "CPU threads; 0: one per physical core")
-        ->check(CLI::Range(0, 1024))
+        ->check(in_range(0, 1024))
         ->capture_default_str();
 }
 
@@ -41,11 +46,12 @@ inline void add_model_options(CLI::App& verb, DeviceOptions& o) {
         "Layers, or the experts of all layers, on other devices: 0-11=cpu,12-=reference,experts=cpu");
     verb.add_option("--tensor-parallel", o.tensor_parallel,
                     "Partners of the same device that share the work on every weight that can be cut")
-        ->check(CLI::Range(1, 32))
+        ->check(in_range(1, 32))
         ->capture_default_str();
     verb.add_option("--rope-scaling", o.rope_scaling,
-                    "Stretch the context: yarn[,factor=4,original=32768], linear[,factor=2], or none; "
-                    "default: as the model says");
+                    "Stretch the context: yarn[,factor=4,original=32768], linear[,factor=2], none, or the "
+                    "JSON of config.json; default: as the model says")
+        ->transform([](const std::string& text) { return rope_scaling_text(text); });
     verb.add_option("--trace", o.trace_file,
                     "Write the time of every op of every step as a Chrome trace, and their sums to stderr")
         ->type_name("FILE");

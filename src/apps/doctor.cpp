@@ -5,7 +5,6 @@
 
 #include "apps/device_options.h"
 #include "apps/doctor_check.h"
-#include "apps/units.h"
 #include "apps/verbs.h"
 #include "apps/version.h"
 #include "base/bandwidth.h"
@@ -13,6 +12,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/peak_rate.h"
+#include "base/units.h"
 
 namespace smelt {
 

@@ -6,9 +6,10 @@
 #include <fstream>
 
 #include "apps/progress.h"
-#include "apps/units.h"
+#include "base/edit_distance.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/units.h"
 
 namespace smelt {
 
@@ -46,6 +47,23 @@ std::string read_token() {
     const bool printable = std::ranges::all_of(token, [](char c) { return c > ' ' && c <= '~'; });
     if (!printable) throw Error("HF_TOKEN: expected letters, digits and signs, found other characters");
     return token;
+}
+
+// Names what is near, as a person does who looks over one's shoulder.
+void check_exists(const fs::path& path) {
+    std::error_code error;
+    if (fs::exists(path, error)) return;
+    const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+    std::vector<std::string> names;
+    for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+        names.push_back(it->path().filename().string());
+    }
+    if (error && !fs::exists(folder, error))
+        throw Error("{}: there is no folder {}", path.string(), folder.string());
+    const std::string near = nearest_word(path.filename().string(), names);
+    const fs::path meant = path.has_parent_path() ? folder / near : fs::path(near);
+    throw Error("{}: no such file or folder{}", path.string(),
+                near.empty() ? "" : fmt::format("; did you mean {}?", meant.string()));
 }
 
 }  // namespace
@@ -91,10 +109,19 @@ fs::path pull_with_progress(HubOptions options, const HubId& id) {
 
 std::string local_model(const std::string& model) {
     const auto id = parse_hub_id(model);
-    if (!id) return model;
+    if (!id) {
+        check_exists(model);
+        return model;
+    }
     const HubOptions options = hub_options();
-    const auto here = find_cached(options, *id);
-    return (here ? *here : pull_with_progress(options, *id)).string();
+    if (const auto here = find_cached(options, *id)) return here->string();
+    try {
+        return pull_with_progress(options, *id).string();
+    } catch (const Error& e) {
+        const bool is_plain = model == id->text();  // it might have been meant as a path
+        if (!is_plain) throw;
+        throw Error("{}: no such file or folder here, and from the hub: {}", model, e.what());
+    }
 }
 
 }  // namespace smelt

@@ -6,10 +6,10 @@
 #include <map>
 
 #include "apps/hub_model.h"
-#include "apps/units.h"
 #include "apps/verbs.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/units.h"
 #include "files/families.h"
 #include "files/model_file.h"
 #include "files/sizes.h"
@@ -255,6 +255,7 @@ void print_family(const std::string& model_type) {
 Verb add_inspect(CLI::App& smelt) {
     auto o = std::make_shared<InspectOptions>();
     CLI::App* verb = smelt.add_subcommand("inspect", "Show what a model file holds and what it lacks");
+    verb->alias("show");
     CLI::Option* argument = add_model_argument(*verb, o->model);
     verb->add_option("--family", o->family, "Print what is known of a family (its model_type) instead")
         ->excludes(argument);

@@ -3,9 +3,9 @@
 #include <fmt/ranges.h>
 
 #include "apps/hub_model.h"
-#include "apps/units.h"
 #include "apps/verbs.h"
 #include "base/json.h"
+#include "base/units.h"
 
 namespace smelt {
 

@@ -7,7 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "apps/help_text.h"
 #include "apps/peer_flags.h"
+#include "apps/remedy.h"
+#include "apps/usage.h"
 #include "apps/verbs.h"
 #include "apps/version.h"
 #include "base/error.h"
@@ -21,19 +24,24 @@ int run(int argc, char** argv) {
     CLI::App app("smelt runs large language models on this machine.", "smelt");
     app.set_version_flag("--version", version());
     app.require_subcommand(1);
+    app.formatter(std::make_shared<HelpText>());
     app.fallthrough();
     bool verbose = false, quiet = false;
     app.add_flag("-v,--verbose", verbose, "More messages on stderr");
     app.add_flag("-q,--quiet", quiet, "Errors only on stderr, no progress bars");
-    app.footer("smelt VERB --help explains a verb with examples.");
+    app.footer("smelt help VERB explains a verb with examples.");
 
     std::vector<Verb> verbs;
-#define X(name) verbs.push_back(add_##name(app));
+#define X(name, group_name)           \
+    verbs.push_back(add_##name(app)); \
+    verbs.back().app->group(group_name);
     VERBS(X)
 #undef X
 
+    std::string chosen;
     try {
         Translation line = translate_peer_flags(app, {argv + 1, argv + argc});
+        chosen = line.verb;
         std::ranges::reverse(line.arguments);  // as CLI11 wants them
         app.parse(std::move(line.arguments));
         init_log(quiet ? LogLevel::quiet : verbose ? LogLevel::verbose : LogLevel::normal);
@@ -43,10 +51,13 @@ int run(int argc, char** argv) {
         }
     } catch (const CLI::RuntimeError& e) {
         return e.get_exit_code();
+    } catch (const CLI::Success& e) {  // --help, --version
+        return app.exit(e);
     } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : 2;
+        fmt::print(stderr, "smelt: {}\n", printable(usage_text(e, chosen), Lines::one));
+        return 2;
     } catch (const Error& e) {
-        fmt::print(stderr, "smelt: {}\n", printable(e.what(), Lines::many));
+        fmt::print(stderr, "smelt: {}{}\n", printable(e.what(), Lines::many), remedy_for(e.what()));
         return 1;
     } catch (const std::bad_alloc&) {
         fmt::print(stderr, "smelt: out of memory\n");

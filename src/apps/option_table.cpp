@@ -26,13 +26,16 @@ OptionRow make_row(const CLI::Option& o) {
     if (row.is_argument) row.names = {o.get_name(true)};
     row.doc = o.get_description();
     row.environment = o.get_envname();
+    row.group = o.get_group();
     row.is_required = o.get_required();
     row.is_repeated = o.get_expected_max() > 1;
     if (o.get_items_expected_max() == 0) return row;
-    // "INT:INT in [0 - 1024]", "TEXT:{bash,zsh}"
+    // "INT", "FLOAT", "TEXT:{bash,zsh}"
     const std::string type = o.get_type_name();
     row.value = type.substr(0, type.find(':'));
     if (row.value.empty() || row.value.find('{') == 0) row.value = "TEXT";
+    const bool is_number = row.value == "INT" || row.value == "UINT" || row.value == "FLOAT";
+    if (is_number) row.value = "NUMBER";
     const size_t open = type.find('{'), close = type.find('}');
     if (open < close && close != std::string::npos)
         row.choices = split(type.substr(open + 1, close - open - 1), ',');
@@ -49,9 +52,10 @@ std::vector<OptionRow> rows_of(const CLI::App& app) {
          app.get_options([](const CLI::Option* option) { return !option->get_group().empty(); })) {
         rows.push_back(make_row(*o));
     }
-    // Arguments first, then as the verb has them; --help last.
+    // Arguments first, the model before the others, then as the verb has them; --help last.
     std::ranges::stable_sort(rows, {}, [](const OptionRow& r) {
-        return r.is_argument ? 0 : r.names.back() == "--help" ? 2 : 1;
+        const bool is_model = r.takes_model() && r.names.back() != "--serve";
+        return is_model ? 0 : r.is_argument ? 1 : r.names.back() == "--help" ? 3 : 2;
     });
     return rows;
 }
@@ -75,6 +79,7 @@ CommandTable command_table(const CLI::App& smelt) {
         VerbRow verb{.names = {app->get_name()},
                      .doc = app->get_description(),
                      .footer = app->get_footer(),
+                     .group = app->get_group(),
                      .options = rows_of(*app)};
         for (const std::string& alias : app->get_aliases()) verb.names.push_back(alias);
         table.verbs.push_back(std::move(verb));

@@ -10,9 +10,10 @@ namespace smelt {
 
 struct OptionRow {
     std::vector<std::string> names = {};  // "-c", "--ctx"; without dashes where it is an argument
-    std::string value = {};               // "INT", "FILE"; empty: a flag
+    std::string value = {};               // "NUMBER", "FILE"; empty: a flag
     std::vector<std::string> choices = {};
     std::string doc = {}, fallback = {}, environment = {};
+    std::string group = {};  // of --help
     bool is_argument = false, is_required = false, is_repeated = false;
 
     bool takes_file() const;   // or any path
@@ -21,7 +22,7 @@ struct OptionRow {
 
 struct VerbRow {
     std::vector<std::string> names = {};  // and aliases
-    std::string doc = {}, footer = {};
+    std::string doc = {}, footer = {}, group = {};
     std::vector<OptionRow> options = {};
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "apps/help_text.h"
 #include "apps/option_table.h"
 #include "apps/peer_flags.h"
 #include "apps/version.h"
@@ -64,16 +65,6 @@ std::string roff_options(const std::vector<OptionRow>& options) {
 std::string roff_head(const std::string& name, const std::string& doc) {
     return fmt::format(".TH {} 1 \"\" \"smelt {}\" \"smelt\"\n.SH NAME\n{} \\- {}\n", upper(roff(name)),
                        version(), roff(name), roff(doc));
-}
-
-std::string synopsis(const VerbRow& verb) {
-    std::string text = fmt::format("smelt {} [OPTION]...", verb.names[0]);
-    for (const OptionRow& o : verb.options) {
-        if (!o.is_argument && !(o.takes_model() && o.names.back() == "--model")) continue;
-        const std::string name = upper(o.is_argument ? o.names[0] : "model") + (o.is_repeated ? "..." : "");
-        text += o.is_required ? " " + name : " [" + name + "]";
-    }
-    return text;
 }
 
 ManualPage verb_page(const VerbRow& verb) {

@@ -5,21 +5,30 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <optional>
+#include <sstream>
+
+#include "apps/usage.h"
 
 namespace smelt {
 
 namespace {
 
 using enum PeerEffect;
-constexpr PeerValue flag = PeerValue::no, value = PeerValue::yes, maybe = PeerValue::maybe;
+constexpr PeerValue flag = PeerValue::no, value = PeerValue::yes, maybe = PeerValue::maybe,
+                    many = PeerValue::many;
 constexpr const char* llama = "llama.cpp";
 constexpr const char* vllm = "vLLM";
 
-constexpr const char* requests_say =
-    "requests say it, and the model's generation_config.json has the defaults";
 constexpr const char* devices = "--device and --device-map say where layers are";
-constexpr const char* templates = "the template comes with the model, in its file or its folder";
+constexpr const char* templates = "templates are always Jinja; --chat-template gives another";
+constexpr const char* samplers =
+    "the order is bias, penalties, DRY, temperature, top-n-sigma, top-k, typical-p, top-p, min-p, XTC; 0 or "
+    "1 "
+    "turns one off, as in --top-k 0";
+constexpr const char* no_drafts = "there is no speculative decoding; answers are the same without";
+constexpr const char* no_shift = "the context is never shifted";
 constexpr const char* one_process = "one process uses one machine; replicas in --config share the load";
 constexpr const char* always_prefix =
     "prompts that begin alike are always computed once, which changes no result";
@@ -44,7 +53,17 @@ const PeerFlag table[] = {
     {"serve", "-np,--parallel",                              llama, value, same, "--max-seqs"},
     {"serve", "--max-num-seqs",                              vllm,  value, same, "--max-seqs"},
     {"serve", "-a,--alias",                                  llama, value, same, "--name"},
-    {"serve", "--served-model-name",                         vllm,  value, same, "--name"},
+    {"serve", "--served-model-name",                         vllm,  many,  same, "--name"},
+    {"serve", "-sys,--system-prompt",                        llama, value, same, "--system"},
+    {"run",   "--chat-template-file",                        llama, value, same, "--chat-template"},
+    {"serve", "--chat-template-file",                        llama, value, same, "--chat-template"},
+    {"serve", "--default-chat-template-kwargs",              vllm,  value, same, "--chat-template-kwargs"},
+    {"run",   "--no-conversation,-no-cnv",                   llama, flag,  same, "--raw"},
+    {"run",   "--grammar-file",                              llama, value, same, "--grammar"},
+    {"run",   "-j,-jf,--json-schema-file",                   llama, value, same, "--json-schema"},
+    {"run",   "-r,--reverse-prompt",                         llama, value, same, "--stop"},
+    {"run",   "--debug",                                     vllm,  flag,  same, "--verbose"},
+    {"serve", "--debug",                                     vllm,  flag,  same, "--verbose"},
     {"serve", "--ssl-cert-file",                             llama, value, same, "--tls-cert"},
     {"serve", "--ssl-key-file",                              llama, value, same, "--tls-key"},
     {"serve", "--ssl-certfile",                              vllm,  value, same, "--tls-cert"},
@@ -78,17 +97,24 @@ const PeerFlag table[] = {
     {"serve", "--cache-prompt",                              llama, flag,  none, always_prefix},
     {"serve", "--no-cache-prompt",                           llama, flag,  none, always_prefix},
     {"serve", "--cache-reuse,-cram,--cache-ram",             llama, value, none, always_prefix},
-    {"serve", "--no-context-shift",                          llama, flag,  none, "the context is never shifted"},
+    {"run",   "--no-context-shift",                          llama, flag,  none, no_shift},
+    {"serve", "--no-context-shift",                          llama, flag,  none, no_shift},
+    {"run",   "--keep",                                      llama, value, none, no_shift, "0,-1"},
+    {"serve", "--keep",                                      llama, value, none, no_shift, "0,-1"},
+    {"serve", "--embeddings,--embedding",                    llama, flag,  none, "/v1/embeddings is always there"},
     {"serve", "--metrics,--slots,--no-slots,--props",        llama, flag,  none, "/metrics and /performance are always there"},
     {"serve", "--reasoning-format",                          llama, value, none, "thinking goes to reasoning_content", "auto,deepseek"},
-    {"serve", "-md,--model-draft",                           llama, value, none, "there is no speculative decoding; answers are the same without"},
+    {"run",   "-md,--model-draft,-hfd,--hf-repo-draft,--draft,--draft-n,--draft-max,--draft-min,--draft-p-min,-ngld", llama, value, none, no_drafts},
+    {"serve", "-md,--model-draft,-hfd,--hf-repo-draft,--draft,--draft-n,--draft-max,--draft-min,--draft-p-min,-ngld", llama, value, none, no_drafts},
     {"serve", "-lv,--verbosity,--log-verbosity",             llama, value, none, "-v and -q say how much is logged"},
     {"serve", "--gpu-memory-utilization,--cpu-offload-gb,--swap-space", vllm, value, none, "--memory-budget takes GB, --kv-tokens the size of the KV cache"},
     {"serve", "--enforce-eager",                             vllm,  flag,  none, "there are no graphs to capture"},
     {"serve", "--trust-remote-code",                         vllm,  flag,  none, "code that comes with a model is never run"},
     {"serve", "--enable-prefix-caching,--no-enable-prefix-caching", vllm, flag, none, always_prefix},
     {"serve", "--enable-chunked-prefill,--no-enable-chunked-prefill", vllm, flag, none, chunks},
-    {"serve", "--disable-log-requests,--disable-log-stats,--no-enable-log-requests", vllm, flag, none, "requests are never logged"},
+    {"serve", "--disable-log-requests,--no-enable-log-requests", vllm, flag, same, "--access-log=off"},
+    {"serve", "--disable-uvicorn-access-log",                vllm,  flag,  same, "--access-log=off"},
+    {"serve", "--disable-log-stats",                         vllm,  flag,  none, "/performance and /metrics have the numbers"},
     {"serve", "--uvicorn-log-level",                         vllm,  value, none, "-v and -q say how much is logged"},
     {"serve", "--enable-auto-tool-choice,--enable-reasoning", vllm, flag,  none, parsers},
     {"serve", "--tool-call-parser,--reasoning-parser",       vllm,  value, none, parsers},
@@ -101,20 +127,23 @@ const PeerFlag table[] = {
 
     {"serve", "-n,--predict,--n-predict",                    llama, value, refused, "requests say max_tokens", "-1"},
     {"serve", "--reasoning-budget",                          llama, value, refused, "requests say thinking_token_budget", "-1"},
-    {"serve", "--temp,--top-k,--top-p,--min-p,--repeat-penalty,-s", llama, value, refused, requests_say},
-    {"run",   "--no-conversation,-no-cnv",                   llama, flag,  refused, "smelt run always speaks through the model's template; POST /generate has raw"},
+    {"serve", "-s",                                          llama, value, refused, "requests say their seed", "-1"},
+    {"run",   "--samplers,--sampling-seq,--sampler-seq",     llama, value, refused, samplers},
+    {"serve", "--samplers,--sampling-seq,--sampler-seq",     llama, value, refused, samplers},
+    {"serve", "--grammar,--grammar-file,-j,--json-schema,-jf,--json-schema-file", llama, value, refused, "requests say it: grammar, json_schema or response_format"},
+    {"serve", "--override-generation-config",                vllm,  value, refused, "--temp, --top-p and the others set what requests leave open"},
     {"run",   "-mu,--model-url",                             llama, value, refused, "smelt fetches from the Hugging Face hub only: -m ORG/NAME:FILE"},
     {"serve", "-mu,--model-url",                             llama, value, refused, "smelt fetches from the Hugging Face hub only: -m ORG/NAME:FILE"},
     {"run",   "-hff,--hf-file",                              llama, value, refused, "write -m ORG/NAME:FILE"},
     {"serve", "-hff,--hf-file",                              llama, value, refused, "write -m ORG/NAME:FILE"},
     {"run",   "-hft,--hf-token",                             llama, value, refused, "set HF_TOKEN: other users see what is on a command line"},
     {"serve", "-hft,--hf-token",                             "both", value, refused, "set HF_TOKEN: other users see what is on a command line"},
-    {"run",   "--chat-template,--chat-template-file",        llama, value, refused, templates},
-    {"serve", "--chat-template,--chat-template-file",        "both", value, refused, templates},
     {"run",   "--no-jinja",                                  llama, flag,  refused, templates},
     {"serve", "--no-jinja",                                  llama, flag,  refused, templates},
-    {"run",   "--rope-scale,--yarn-orig-ctx,--rope-freq-base,--rope-freq-scale", llama, value, refused, "write --rope-scaling yarn,factor=4,original=32768"},
-    {"serve", "--rope-scale,--yarn-orig-ctx,--rope-freq-base,--rope-freq-scale", llama, value, refused, "write --rope-scaling yarn,factor=4,original=32768"},
+    {"run",   "--rope-freq-base,--rope-freq-scale",          llama, value, refused, "write --rope-scaling linear,factor=2; the base is the model's"},
+    {"serve", "--rope-freq-base,--rope-freq-scale",          llama, value, refused, "write --rope-scaling linear,factor=2; the base is the model's"},
+    {"run",   "--rope-scale,--yarn-orig-ctx",                llama, value, same, "--rope-scaling"},
+    {"serve", "--rope-scale,--yarn-orig-ctx",                llama, value, same, "--rope-scaling"},
     {"run",   "-ts,--tensor-split,-ot,--override-tensor",    llama, value, refused, devices},
     {"serve", "-ts,--tensor-split,-ot,--override-tensor",    llama, value, refused, devices},
     {"run",   "--mmproj,--lora,--lora-scaled,--control-vector", llama, value, refused, "smelt has no images, adapters and control vectors"},
@@ -129,7 +158,7 @@ const PeerFlag table[] = {
     {"serve", "--tokenizer,--hf-config-path,--hf-overrides,--rope-theta", vllm, value, refused, "everything about a model comes from its folder or file"},
     {"serve", "--allowed-origins",                           vllm,  value, refused, "--cors-origins takes them, one after the other"},
     {"serve", "--enable-lora",                               vllm,  flag,  refused, "smelt has no adapters"},
-    {"serve", "--speculative-config",                        vllm,  value, none,    "there is no speculative decoding; answers are the same without"},
+    {"serve", "--speculative-config",                        vllm,  value, none,    no_drafts},
     {"serve", "--max-lora-rank,--max-loras",                 vllm,  value, refused, "smelt has no adapters"},
 };
 // clang-format on
@@ -147,6 +176,16 @@ const PeerFlag* find_flag(const std::string& verb, const std::string& name) {
     const auto it = std::ranges::find_if(
         table, [&](const PeerFlag& f) { return verb == f.verb && contains(f.names, name); });
     return it == std::end(table) ? nullptr : &*it;
+}
+
+std::vector<std::string> peer_names(const std::string& verb) {
+    std::vector<std::string> names;
+    for (const PeerFlag& f : table) {
+        if (verb != f.verb) continue;
+        std::istringstream list(f.names);
+        for (std::string name; std::getline(list, name, ',');) names.push_back(name);
+    }
+    return names;
 }
 
 const CLI::Option* own_option(const CLI::App& smelt, const CLI::App& verb, const std::string& name) {
@@ -171,6 +210,13 @@ class Translator {
             translate(out);
         }
         while (at_ < in_.size()) out.arguments.push_back(in_[at_++]);
+        if (scale_ || original_) {
+            out.arguments.push_back(fmt::format("--rope-scaling={},factor={}{}", rope_.value_or("yarn"),
+                                                scale_.value_or("4"),
+                                                original_ ? ",original=" + *original_ : ""));
+        } else if (rope_) {
+            out.arguments.push_back("--rope-scaling=" + *rope_);
+        }
         // Each of llama.cpp's flags is about one half of what --kv says.
         if (k_ || v_) {
             out.arguments.push_back(fmt::format("--kv=k={},v={}", k_.value_or("f16"), v_.value_or("f16")));
@@ -183,20 +229,31 @@ class Translator {
         const size_t equals = word.starts_with("--") ? word.find('=') : std::string::npos;
         const std::string name = word.substr(0, equals);
         const bool has_value = equals != std::string::npos;
+        if (name == "--rope-scaling" && own_option(smelt_, verb_, name) != nullptr) {
+            if (!has_value && at_ == in_.size()) throw CLI::ArgumentMismatch(name + ": a value is missing");
+            rope_ = has_value ? word.substr(equals + 1) : in_[at_++];
+            return;
+        }
         if (const CLI::Option* own = own_option(smelt_, verb_, name)) {
             out.arguments.push_back(word);
             const bool takes_one = own->get_items_expected_max() > 0 && !has_value;
-            if (takes_one && at_ < in_.size()) out.arguments.push_back(in_[at_++]);
+            if (takes_one && at_ == in_.size()) throw CLI::ArgumentMismatch(name + ": a value is missing");
+            if (takes_one) out.arguments.push_back(in_[at_++]);
             return;
         }
         const PeerFlag* f = find_flag(verb_.get_name(), name);
         if (f == nullptr) {
+            // "-n64", "-vq"
+            const bool joined = word[1] != '-' && own_option(smelt_, verb_, word.substr(0, 2)) != nullptr;
+            if (!joined) refuse_option(smelt_, &verb_, name, peer_names(verb_.get_name()));
             out.arguments.push_back(word);
             return;
         }
         std::optional<std::string> given;
         if (has_value) {
             given = word.substr(equals + 1);
+        } else if (f->value == many) {
+            given = take_many(name);
         } else if (f->value == value) {
             if (at_ == in_.size()) throw CLI::ArgumentMismatch(name + ": a value is missing");
             given = in_[at_++];
@@ -207,6 +264,14 @@ class Translator {
         apply(*f, name, given, out);
     }
 
+    // "a b c" as "a,b,c".
+    std::string take_many(const std::string& name) {
+        std::string all;
+        while (at_ < in_.size() && !in_[at_].starts_with('-')) all += (all.empty() ? "" : ",") + in_[at_++];
+        if (all.empty()) throw CLI::ArgumentMismatch(name + ": a value is missing");
+        return all;
+    }
+
     void apply(const PeerFlag& f, const std::string& name, const std::optional<std::string>& given,
                Translation& out) {
         if (given && contains(f.silent, *given)) return;
@@ -214,6 +279,9 @@ class Translator {
             case same:
                 if (contains("-ctk,--cache-type-k", name)) return void(k_ = given);
                 if (contains("-ctv,--cache-type-v", name)) return void(v_ = given);
+                if (name == "--rope-scale") return void(scale_ = given);
+                if (name == "--yarn-orig-ctx") return void(original_ = given);
+                if (name.ends_with("-file") || name == "-jf") check_file(name, *given);
                 out.arguments.push_back(given ? fmt::format("{}={}", f.text, our_value(f, *given)) : f.text);
                 return;
             case none:
@@ -222,6 +290,13 @@ class Translator {
             case refused:
                 throw CLI::ValidationError(name, f.text);
         }
+    }
+
+    // What is no file would be taken for the text itself.
+    static void check_file(const std::string& name, const std::string& path) {
+        std::error_code none;
+        if (!name.starts_with("--ssl") && !std::filesystem::is_regular_file(path, none))
+            throw CLI::ValidationError(name, fmt::format("{}: no such file", path));
     }
 
     static std::string our_value(const PeerFlag& f, const std::string& given) {
@@ -236,7 +311,7 @@ class Translator {
     const CLI::App &smelt_, &verb_;
     const std::vector<std::string>& in_;
     size_t at_;
-    std::optional<std::string> k_, v_;
+    std::optional<std::string> k_, v_, rope_, scale_, original_;
 };
 
 }  // namespace
@@ -248,10 +323,15 @@ std::span<const PeerFlag> peer_flags() {
 Translation translate_peer_flags(const CLI::App& smelt, const std::vector<std::string>& arguments) {
     Translation out;
     for (size_t i = 0; i < arguments.size(); ++i) {
-        out.arguments.push_back(arguments[i]);
-        const auto verbs =
-            smelt.get_subcommands([&](const CLI::App* v) { return v->check_name(arguments[i]); });
-        if (verbs.empty()) continue;
+        const std::string& word = arguments[i];
+        out.arguments.push_back(word);
+        if (word.starts_with('-')) {
+            if (smelt.get_option_no_throw(word) == nullptr) refuse_option(smelt, nullptr, word, {});
+            continue;
+        }
+        const auto verbs = smelt.get_subcommands([&](const CLI::App* v) { return v->check_name(word); });
+        if (verbs.empty()) refuse_verb(smelt, word);
+        out.verb = verbs.front()->get_name();
         Translator(smelt, *verbs.front(), arguments, i + 1).run(out);
         break;
     }

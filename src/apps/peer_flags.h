@@ -11,7 +11,7 @@
 namespace smelt {
 
 enum class PeerEffect { same, none, refused };
-enum class PeerValue { no, yes, maybe };  // maybe: one of `silent`, or none
+enum class PeerValue { no, yes, maybe, many };  // maybe: one of `silent`, or none; many: up to the next flag
 
 struct PeerFlag {
     const char* verb;   // run or serve
@@ -27,8 +27,10 @@ std::span<const PeerFlag> peer_flags();
 
 struct Translation {
     std::vector<std::string> arguments, warnings;
+    std::string verb = {};
 };
-// `arguments` without the program's name, in our own flags. Throws CLI::ValidationError for what is refused.
+// `arguments` without the program's name, in our own flags. Throws CLI::ValidationError for what is refused,
+// and for verbs and flags that nobody has.
 Translation translate_peer_flags(const CLI::App& smelt, const std::vector<std::string>& arguments);
 
 }  // namespace smelt

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "apps/units.h"
 #include "base/log.h"
+#include "base/units.h"
 
 namespace smelt {
 

@@ -3,6 +3,7 @@
 
 #include "apps/conversion_job.h"
 #include "apps/hub_model.h"
+#include "apps/values.h"
 #include "apps/verbs.h"
 
 namespace smelt {
@@ -33,7 +34,8 @@ Verb add_quantize(CLI::App& smelt) {
     verb->add_option("-f,--format", o->format, "Of the matrices; norms and biases stay floats")
         ->required()
         ->check([](const std::string& name) { return what_is_wrong_with(name); });
-    verb->add_option("-t,--threads", o->job.n_threads, "0: one per processor")->check(CLI::Range(0, 1024));
+    verb->add_option("-t,--threads", o->job.n_threads, "0: one per processor")->check(in_range(0, 1024));
+    verb->add_flag("--force", o->job.force, "Write over a file that is there");
     verb->add_flag("--json", o->job.json, "Print the result as JSON");
     verb->footer(
         "Bits per weight: f32 32, f16 and bf16 16, q8_0 8.5, q4_0 4.5, mxfp4 4.25. A matrix whose rows are "

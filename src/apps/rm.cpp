@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include "apps/hub_model.h"
-#include "apps/units.h"
 #include "apps/verbs.h"
+#include "base/units.h"
 
 namespace smelt {
 

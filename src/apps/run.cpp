@@ -7,9 +7,12 @@
 
 #include "apps/hub_model.h"
 #include "apps/kv_option.h"
+#include "apps/model_text_options.h"
+#include "apps/run_batch.h"
 #include "apps/run_session.h"
 #include "apps/terminal.h"
 #include "apps/trace_file.h"
+#include "apps/values.h"
 #include "apps/verbs.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -23,21 +26,16 @@ struct Options {
     std::string json_schema, grammar, regex;
     bool json_object = false;
     std::vector<std::string> dry_breakers;
-    std::optional<std::string> prompt;
+    std::optional<std::string> prompt, asked;  // --prompt, PROMPT
     std::string file;
     RunOptions run;
+    BatchOptions batch;
     bool json = false;
 };
 
 std::string read_file(const std::string& path) {
     if (path != "-") return std::string(MappedFile(path).text());
     return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-}
-
-// The text itself, or the file that it names.
-std::string text_or_file(const std::string& text) {
-    std::error_code none;
-    return std::filesystem::is_regular_file(text, none) ? read_file(text) : text;
 }
 
 std::optional<AnswerBound> bound_of(const Options& o) {
@@ -51,33 +49,31 @@ std::optional<AnswerBound> bound_of(const Options& o) {
     return std::nullopt;
 }
 
-void add_sampling_options(CLI::App& verb, SamplingChanges& to) {
-    for (const SamplingParam& p : sampling_table()) {
-        if (p.flags.empty()) continue;
-        const std::string flags(p.flags), doc(p.doc.substr(0, p.doc.size() - 1));  // without the full stop
-        CLI::Option* option = nullptr;
-        if (p.integer != nullptr) {
-            option = verb.add_option_function<int>(
-                flags, [&to, &p](int v) { to.set(p, v); }, doc);
-            option->check(CLI::Range(static_cast<int>(p.min), static_cast<int>(p.max)));
-        } else {
-            option = verb.add_option_function<double>(
-                flags, [&to, &p](double v) { to.set(p, v); }, doc);
-            option->check(CLI::Range(p.min, p.max));
-        }
-        // Without one: the model's generation_config.json decides.
-        if (!p.fallback.empty()) option->default_str(std::string(p.fallback));
+// Words of the command line, then the file's or those of the pipe. Beside --prompt, which programs write, a
+// pipe is never read unasked: they may leave its other end open.
+std::optional<std::string> read_prompt(const Options& o) {
+    std::optional<std::string> prompt = o.prompt ? o.prompt : o.asked;
+    std::string more;
+    if (!o.file.empty()) {
+        more = read_file(o.file);
+    } else if (!prompt && !is_terminal(stdin)) {
+        more = read_file("-");
+        if (more.empty()) throw Error("the prompt is empty");
+    } else if (!o.prompt && has_piped_input()) {
+        more = read_file("-");
     }
+    if (!more.empty()) prompt = (prompt ? *prompt + "\n\n" : "") + more;
+    if (prompt && prompt->empty()) throw Error("the prompt is empty");
+    return prompt;
 }
 
 void run(Options o) {
     o.run.request.bound = bound_of(o);
     if (!o.dry_breakers.empty()) o.run.request.dry_breakers = o.dry_breakers;
-    std::optional<std::string> prompt = o.prompt;
-    if (!prompt && o.file.empty() && !is_terminal(stdin)) prompt = read_file("-");
-    if (!o.file.empty()) prompt = (prompt ? *prompt + "\n\n" : "") + read_file(o.file);
-    if (prompt && prompt->empty()) throw Error("the prompt is empty");
+    if (!o.batch.input.empty()) return run_batch(local_model(o.model), o.run, o.batch);
+    const std::optional<std::string> prompt = read_prompt(o);
     if (o.json && !prompt) throw CLI::ValidationError("--json", "needs --prompt");
+    if (o.run.raw && !prompt) throw CLI::ValidationError("--raw", "needs a prompt");
 
     RunSession session(local_model(o.model), o.run);
     if (!prompt) {
@@ -96,25 +92,35 @@ Verb add_run(CLI::App& smelt) {
     GenerateOptions& generate = o->run.request.options;
     CLI::App* verb = smelt.add_subcommand("run", "Chat with a model, or ask it one thing");
     verb->alias("chat");
+    const auto group = [verb](const char* name) { verb->option_defaults()->group(name); };
+    group("What is asked");
     add_model_argument(*verb, o->model)->required();
-    verb->add_option("-p,--prompt,prompt", o->prompt, "Ask this and end; without it: a conversation");
-    // Never read unasked beside --prompt: a program that starts smelt may leave its end of the pipe open.
-    verb->add_option("-f,--file", o->file, "A file whose text stands behind the prompt; -: standard input");
-    verb->add_option("--system", o->run.system, "System message");
+    verb->add_option("prompt", o->asked,
+                     "Ask this and end, with the text of a pipe after it; without it: a conversation");
+    auto* prompt = verb->add_option("-p,--prompt", o->prompt, "The same, without the text of a pipe");
+    prompt->excludes(verb->get_option("prompt"));
+    verb->add_option("-f,--file", o->file, "A file whose text comes after the prompt; -: standard input");
+    auto* system = verb->add_option("--system", o->run.system, "System message");
+    verb->add_flag("--raw", o->run.raw, "Go on from the prompt as it is, without the model's template")
+        ->excludes(system);
+    add_template_options(*verb, o->run.chat);
     verb->add_flag_function(
         "--think,!--no-think", [o](int64_t n) { o->run.request.thinking = n > 0; },
         "Think before answering, or not; default: as the model's template does");
+    group("The answer");
     verb->add_option("--thinking-budget,--reasoning-budget", generate.thinking_budget,
                      "Tokens of thinking at most, then the answer; -1: no limit")
-        ->check(CLI::Range(-1, 1 << 30))
+        ->check(in_range(-1, 1 << 30))
         ->capture_default_str();
     verb->add_option("-n,--max-tokens", generate.max_tokens,
                      "Tokens of an answer at most; -1: no limit but the context")
-        ->check(CLI::Range(-1, 1 << 30))
+        ->check(in_range(-1, 1 << 30))
         ->capture_default_str();
+    group("Sampling");
     add_sampling_options(*verb, o->run.request.sampling);
     verb->add_option("--dry-sequence-breaker", o->dry_breakers,
                      "No repetition goes across this text; may be repeated; default: line break : \" *");
+    group("Form of the answer");
     auto* schema = verb->add_option("--json-schema", o->json_schema,
                                     "The answer is JSON of this schema, a text or a file");
     auto* gbnf = verb->add_option("--grammar", o->grammar,
@@ -127,25 +133,44 @@ Verb add_run(CLI::App& smelt) {
             if (a != b) a->excludes(b);
         }
     }
-    verb->add_option("--best-of", generate.best_of, "Make this many answers and show the likeliest");
-    auto* beams = verb->add_option("--beams", generate.beams.width, "Beam search with this many beams");
+    verb->add_option("--best-of", generate.best_of, "Make this many answers and show the likeliest")
+        ->check(in_range(0, 1 << 30));
+    auto* beams = verb->add_option("--beams", generate.beams.width, "Beam search with this many beams")
+                      ->check(in_range(0, 1 << 30));
     verb->add_option("--length-penalty", generate.beams.length_penalty,
                      "Beams: a text's log-probability is divided by its length to this power")
         ->needs(beams)
+        ->check(in_range(-1e6, 1e6))
         ->capture_default_str();
-    verb->add_option("-s,--seed", generate.sampling.seed, "Same seed, same answer");
+    group("Sampling");
+    verb->add_option("-s,--seed", generate.sampling.seed, "Same seed, same answer; -1: another each time")
+        ->check(in_range(int64_t{-1}, std::numeric_limits<int64_t>::max()));
+    group("The answer");
     verb->add_option("--stop", generate.stop, "End the answer before this text; may be repeated")
         ->allow_extra_args(false);
+    group("Model and device");
     verb->add_option("-c,--ctx", o->run.n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
-        ->check(CLI::Range(0, 1 << 30))
+        ->check(in_range(0, 1 << 30))
         ->capture_default_str();
     add_kv_option(*verb, o->run.kv);
     add_model_options(*verb, o->run.device);
+    group("Output");
     verb->add_flag("--json", o->json,
                    "With --prompt: print answer, thinking, token counts and times as JSON");
+    verb->add_option("--batch", o->batch.input,
+                     "Answer each line of this file (JSON: a text, or an object with prompt or messages); "
+                     "answers are JSON lines")
+        ->type_name("FILE")
+        ->excludes(prompt, verb->get_option("prompt"));
+    verb->add_option(
+            "-o,--output", o->batch.output,
+            "--batch: write answers to the end of this file, and leave out lines that it has answers to")
+        ->type_name("FILE")
+        ->needs(verb->get_option("--batch"));
     verb->footer(
         "Examples:\n  smelt run models/demo-23m\n  smelt run models/demo-23m -p 'What is ripgrep?' --temp 0\n"
-        "  git diff | smelt run models/demo-23m -p 'Describe this change.' -f -\n\n"
+        "  git diff | smelt run models/demo-23m 'Describe this change.'\n"
+        "  smelt run models/demo-23m --batch questions.jsonl -o answers.jsonl\n\n"
         "In a conversation, /help lists the commands; Ctrl-C stops an answer, Ctrl-D ends.");
     return {verb, [o] { run_traced(o->run.device, [&] { run(*o); }); }};
 }

@@ -7,6 +7,7 @@
 #include "apps/terminal.h"
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/number.h"
 
 namespace smelt {
@@ -42,6 +43,31 @@ double decode_rate(const FinishEvent& f) {
     return rate(f.n_generated - 1, f.decode);
 }
 
+bool is_quiet() {
+    return !spdlog::should_log(spdlog::level::info);
+}
+
+// A model's text must not steer the terminal: control characters are shown as their pictures.
+std::string shown(const std::string& text, std::FILE* to) {
+    if (!is_terminal(to)) return text;
+    std::string out;
+    for (size_t i = 0; i < text.size(); ++i) {
+        const auto c = static_cast<unsigned char>(text[i]);
+        const bool has_next = i + 1 < text.size();
+        const auto next = static_cast<unsigned char>(has_next ? text[i + 1] : '\0');
+        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) {
+            out += "\xe2\x90";  // U+2400 and on
+            out += static_cast<char>(c == 0x7f ? 0xa1 : 0x80 + c);
+        } else if (c == 0xc2 && has_next && next < 0xa0) {  // U+0080 to U+009F steer terminals as well
+            out += fmt::format("<{:02x}>", next);
+            ++i;
+        } else {
+            out += text[i];
+        }
+    }
+    return out;
+}
+
 // Thinking goes to a terminal dimmed. Where stdout is no terminal it carries the answer alone, and thinking
 // goes to stderr.
 class Printer {
@@ -51,12 +77,12 @@ class Printer {
             std::FILE* to = is_terminal(stdout) ? stdout : stderr;
             if (!thinking_ && wants_style(to)) fmt::print(to, "{}", dim);
             thinking_ = true;
-            fmt::print(to, "{}", delta.thinking);
+            fmt::print(to, "{}", shown(delta.thinking, to));
             std::fflush(to);
         }
         if (!delta.answer.empty()) {
             if (thinking_) end_thinking();
-            fmt::print("{}", delta.answer);
+            fmt::print("{}", shown(delta.answer, stdout));
             std::fflush(stdout);
         }
     }
@@ -86,29 +112,40 @@ int64_t kv_tokens_for(const RunOptions& o) {
 
 }  // namespace
 
-RunSession::RunSession(const std::string& model, RunOptions options)
-    : options_(std::move(options)),
-      model_(ChatModel::open(model, {.device = options_.device.name(),
-                                     .backend = options_.device.backend(),
-                                     .rope_scaling = options_.device.rope_scaling,
-                                     .n_ctx = options_.n_ctx,
-                                     .kv_tokens = kv_tokens_for(options_),
-                                     .kv = options_.kv})) {}
-
-ChatRequest RunSession::request() const {
-    ChatRequest r = options_.request;
-    if (options_.system) r.messages.push_back({.role = Role::system, .parts = {TextPart{*options_.system}}});
-    r.messages.insert(r.messages.end(), messages_.begin(), messages_.end());
-    return r;
+ChatModelOptions open_options(const RunOptions& o) {
+    return {.device = o.device.name(),
+            .backend = o.device.backend(),
+            .rope_scaling = o.device.rope_scaling,
+            .n_ctx = o.n_ctx,
+            .kv_tokens = kv_tokens_for(o),
+            .kv = o.kv,
+            .chat_template = o.chat.source,
+            .template_kwargs = o.chat.kwargs};
 }
 
-GenerateOptions RunSession::generate_options(const ChatRequest& r, const Prompt& prompt) const {
-    GenerateOptions g = make_options(*model_, r);
+GenerateOptions generate_options(const ChatModel& model, const ChatRequest& r, const Prompt& prompt) {
+    GenerateOptions g = make_options(model, r);
     if (!r.bound) return g;
-    auto compiled = model_->compile(answer_grammar(model_->answer_form(prompt), r.bound->spec, {}));
+    auto compiled = r.plain ? model.compile(r.bound->spec)
+                            : model.compile(answer_grammar(model.answer_form(prompt), r.bound->spec, {}));
     if (const auto* error = std::get_if<GrammarError>(&compiled)) throw Error("{}", error->message());
     g.grammar = std::get<std::shared_ptr<TokenGrammar>>(std::move(compiled));
     return g;
+}
+
+RunSession::RunSession(const std::string& model, RunOptions options)
+    : options_(std::move(options)), model_(ChatModel::open(model, open_options(options_))) {}
+
+ChatRequest RunSession::request() const {
+    ChatRequest r = options_.request;
+    if (options_.raw) {
+        r.plain = messages_.back().text();
+        r.param = "prompt";
+        return r;
+    }
+    if (options_.system) r.messages.push_back({.role = Role::system, .parts = {TextPart{*options_.system}}});
+    r.messages.insert(r.messages.end(), messages_.begin(), messages_.end());
+    return r;
 }
 
 RunSession::Answer RunSession::generate(Show show) {
@@ -116,7 +153,11 @@ RunSession::Answer RunSession::generate(Show show) {
     const Prompt prompt = make_prompt(*model_, asked);
     const InterruptGuard guard;
     InterruptGuard::take();
-    GenerateOptions options = generate_options(asked, prompt);
+    if (spdlog::should_log(spdlog::level::debug)) {
+        fmt::print(stderr, "prompt of {} tokens:\n{}\n", prompt.ids.size(),
+                   printable(prompt.text, Lines::many));
+    }
+    GenerateOptions options = generate_options(*model_, asked, prompt);
     const bool beams = options.beams.width > 0;  // whose probabilities are known anyway
     if (show == Show::nothing && !beams) options.n_logprobs = 0;
     const auto generation = model_->generate(prompt, options);
@@ -135,6 +176,7 @@ RunSession::Answer RunSession::generate(Show show) {
 }
 
 void RunSession::print_statistics(const Answer& a) const {
+    if (is_quiet()) return;
     const FinishEvent& f = a.finish;
     const MemoryUse memory = memory_use(*model_);
     fmt::print(
@@ -191,8 +233,10 @@ void RunSession::say(const std::string& message) {
 }
 
 void RunSession::chat() {
-    fmt::print(stderr, "{}: {} tokens of context. /help lists the commands.\n",
-               model_->file().path.filename().string(), model_->n_ctx());
+    if (!is_quiet()) {
+        fmt::print(stderr, "{}: {} tokens of context. /help lists the commands.\n",
+                   model_->file().path.filename().string(), model_->n_ctx());
+    }
     MessageReader reader;
     while (true) {
         std::optional<std::string> line;
@@ -208,7 +252,7 @@ void RunSession::chat() {
             break;
         }
     }
-    fmt::print(stderr, "\n");
+    if (!is_quiet()) fmt::print(stderr, "\n");
     if (last_) print_statistics(*last_);
 }
 

@@ -6,17 +6,24 @@
 #include <vector>
 
 #include "apps/device_options.h"
+#include "apps/model_text_options.h"
 #include "chat/chat_request.h"
 
 namespace smelt {
 
 struct RunOptions {
     std::optional<std::string> system;
+    bool raw = false;  // no template
+    TemplateOptions chat = {};
     ChatRequest request;  // all but the conversation; what is not set is the model's
     int n_ctx = 0;
     KvFormats kv = {};
     DeviceOptions device;
 };
+
+ChatModelOptions open_options(const RunOptions& options);
+// With the grammar. Throws Error where it is refused.
+GenerateOptions generate_options(const ChatModel& model, const ChatRequest& request, const Prompt& prompt);
 
 class RunSession {
  public:
@@ -37,7 +44,6 @@ class RunSession {
     Answer generate(Show show);
     void print_statistics(const Answer& answer) const;
     ChatRequest request() const;  // with the conversation so far
-    GenerateOptions generate_options(const ChatRequest& request, const Prompt& prompt) const;
 
     // Slash commands; false: leave.
     bool command(const std::string& line);

@@ -11,9 +11,12 @@
 #include "apps/device_options.h"
 #include "apps/hub_model.h"
 #include "apps/kv_option.h"
+#include "apps/model_text_options.h"
 #include "apps/serve_config.h"
 #include "apps/service_manager.h"
+#include "apps/start_lines.h"
 #include "apps/trace_file.h"
+#include "apps/values.h"
 #include "apps/verbs.h"
 #include "apps/version.h"
 #include "base/error.h"
@@ -34,9 +37,15 @@ struct Options {
     AccessOptions access;
     ModelSet::Options set;
     std::string config, api_key_file, admin_key_file, prefix_dir;
+    std::string access_log = "text", access_log_file;
+    std::string response_dir;
+    size_t response_store_mb = 64;
     int n_ctx = 0, max_seqs = 32, max_queue = 256;
     int64_t kv_tokens = 16384;
     KvFormats kv = {};
+    SamplingChanges sampling;
+    TemplateOptions chat;
+    std::string system, pooling;
     double memory_budget_gb = 0;
     int header_timeout = 10, body_timeout = 30, idle_timeout = 60, write_timeout = 30, drain = 30;
     size_t max_body_mb = 16, request_memory_mb = 256;
@@ -54,6 +63,11 @@ std::pair<std::string, std::string> split_model(const std::string& text) {
     return {is_file ? path.stem().string() : path.filename().string(), text};
 }
 
+std::optional<Pooling> pooling_of(const std::string& name) {
+    if (name.empty()) return std::nullopt;
+    return name == "last" ? Pooling::last : Pooling::mean;
+}
+
 ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
     const int max_seqs = m.max_seqs.value_or(o.max_seqs);
     ChatModelOptions open{.device = m.device.value_or(o.device.name()),
@@ -62,7 +76,13 @@ ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
                           .n_ctx = m.context.value_or(o.n_ctx),
                           .kv_tokens = m.kv_tokens.value_or(o.kv_tokens),
                           .kv = o.kv,
-                          .engine = {.scheduler = {.max_seqs = max_seqs}, .max_queue = o.max_queue}};
+                          .engine = {.scheduler = {.max_seqs = max_seqs}, .max_queue = o.max_queue},
+                          .chat_template = m.chat.source.empty() ? o.chat.source : m.chat.source,
+                          .sampling = o.sampling,
+                          .pooling = pooling_of(m.pooling.empty() ? o.pooling : m.pooling),
+                          .system = m.system.value_or(o.system),
+                          .template_kwargs = m.chat.kwargs.is_object() ? m.chat.kwargs : o.chat.kwargs};
+    open.sampling.update(m.sampling);
     open.backend.n_threads = m.threads.value_or(o.device.n_threads);
     open.engine.scheduler.max_batch_tokens = std::max(512, 2 * max_seqs);
     return open;
@@ -118,6 +138,33 @@ std::string url_host(const std::string& host) {
     return host.find(':') == std::string::npos ? host : "[" + host + "]";
 }
 
+// "large,gpt-4o": a name, then more names for the same model.
+void set_names(ConfigModel& m, const std::string& text) {
+    const size_t comma = text.find(',');
+    m.name = text.substr(0, comma);
+    for (size_t at = comma; at != std::string::npos;) {
+        const size_t end = text.find(',', at + 1);
+        m.aliases.push_back(text.substr(at + 1, end == std::string::npos ? end : end - at - 1));
+        at = end;
+    }
+}
+
+// Two models of one name would leave one of them out of reach.
+void check_names(const std::vector<ConfigModel>& models) {
+    std::vector<std::string> names;
+    for (const ConfigModel& m : models) {
+        std::vector<std::string> own = m.aliases;
+        own.push_back(m.name);
+        for (const std::string& name : own) {
+            if (std::ranges::find(names, name) != names.end()) {
+                throw CLI::ValidationError(
+                    name, "two models have this name; NAME=PATH or --name gives one of them another");
+            }
+            names.push_back(name);
+        }
+    }
+}
+
 // Those of the file, then those of the command line, which may also give one of the file another path.
 std::vector<ConfigModel> list_models(const Options& o, std::vector<ConfigModel> models) {
     for (ConfigModel& m : models) {
@@ -125,16 +172,20 @@ std::vector<ConfigModel> list_models(const Options& o, std::vector<ConfigModel> 
     }
     if (o.names.size() > o.models.size())
         throw CLI::ValidationError("--name", "there are more names than models");
+    const size_t n_configured = models.size();
     for (size_t i = 0; i < o.models.size(); ++i) {
-        auto [name, path] = split_model(o.models[i]);
-        if (i < o.names.size()) name = o.names[i];
-        const auto known = std::ranges::find(models, name, &ConfigModel::name);
-        if (known == models.end()) {
-            models.push_back({.name = name, .path = path});
+        const auto [name, path] = split_model(o.models[i]);
+        ConfigModel given{.name = {}, .path = path};
+        set_names(given, i < o.names.size() ? o.names[i] : name);
+        const auto end = models.begin() + static_cast<std::ptrdiff_t>(n_configured);
+        const auto known = std::ranges::find(models.begin(), end, given.name, &ConfigModel::name);
+        if (known == end) {
+            models.push_back(std::move(given));
         } else {
             known->path = path;
         }
     }
+    check_names(models);
     return models;
 }
 
@@ -159,6 +210,7 @@ CacheSalts make_prefix_dir(const std::string& path) {
 
 ModelSpec make_spec(Options& o, const ConfigModel& m) {
     ModelSpec spec{.name = m.name,
+                   .aliases = m.aliases,
                    .path = local_model(m.path),
                    .open = open_options(o, m),
                    .replicas = m.replicas,
@@ -172,6 +224,23 @@ ModelSpec make_spec(Options& o, const ConfigModel& m) {
     // Whoever may use a model may ask the server at all.
     for (const std::string& key : spec.keys) o.access.api_keys.push_back(key);
     return spec;
+}
+
+std::function<void(const AccessRecord&)> access_log_of(const Options& o) {
+    if (o.access_log == "off") return {};
+    const bool is_json = o.access_log == "json";
+    if (o.access_log_file.empty() && !is_json) {
+        return [](const AccessRecord& r) {
+            spdlog::log(r.is_routine() ? spdlog::level::debug : spdlog::level::info, "{}", r.text());
+        };
+    }
+    std::FILE* file = o.access_log_file.empty() ? stderr : std::fopen(o.access_log_file.c_str(), "a");
+    if (file == nullptr) throw Error("--access-log-file: {}: {}", o.access_log_file, std::strerror(errno));
+    return [is_json, file](const AccessRecord& r) {
+        const std::string line = is_json ? to_string(r.json()) : printable(r.text(), Lines::one);
+        std::fputs((line + "\n").c_str(), file);  // one call, so that lines stay whole
+        std::fflush(file);
+    };
 }
 
 // The smallest of the idle times says how often it is worth looking.
@@ -235,10 +304,15 @@ void run(Options& o, CLI::App& verb) {
     const CacheSalts salts = make_prefix_dir(o.prefix_dir);
     guard_mapped_files();
     hold_memory_reserve();
+    log_machine();
     // Before the models: a port in use is known at once. It outlives them, because their engines post to it.
     HttpServer http(o.http);
     ModelSet models(o.set);
-    for (const ModelSpec& spec : specs) models.load(spec);
+    for (const ModelSpec& spec : specs) {
+        const auto loaded = models.load(spec)->loaded();
+        if (&spec == &specs.front()) log_device(spec.open.device, loaded->chat().backend());
+        log_model(spec.name, loaded->chat(), loaded->n_replicas());
+    }
     const char* scheme = o.http.tls.certificate.empty() ? "http" : "https";
     ServerContext context{.models = models,
                           .access = o.access,
@@ -247,7 +321,10 @@ void run(Options& o, CLI::App& verb) {
                           .strict = o.strict,
                           .version = version(),
                           .address = fmt::format("{}://{}:{}", scheme, url_host(o.http.host), http.port()),
-                          .n_connections = [&http] { return http.n_connections(); }};
+                          .n_connections = [&http] { return http.n_connections(); },
+                          .responses = std::make_shared<ResponseStore>(ResponseStore::Options{
+                              .max_bytes = o.response_store_mb << 20, .folder = o.response_dir}),
+                          .access_log = access_log_of(o)};
     ApiServer server(context);
     // The one line on stdout, for programs that start a server on a free port.
     fmt::print("{}\n", context.address);
@@ -255,7 +332,8 @@ void run(Options& o, CLI::App& verb) {
     watch_idle_models(http, models, specs);
     feed_watchdog(http, models);
     notify_service_manager("READY=1");
-    spdlog::info("serving at {}; chat at {}/chat, Ctrl-C ends", context.address, context.address);
+    spdlog::info("serving at {}; chat at {}/chat, charts at {}/dashboard, documentation at {}/; Ctrl-C ends",
+                 context.address, context.address, context.address, context.address);
     const int code = http.run(server);
     notify_service_manager("STOPPING=1");
     if (code == 0) return;
@@ -270,46 +348,67 @@ Verb add_serve(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb =
         smelt.add_subcommand("serve", "Serve models over HTTP and WebSocket, as OpenAI's API and more");
+    const auto group = [verb](const char* name) { verb->option_defaults()->group(name); };
+    group("Models");
     verb->add_option("-m,--model,models", o->models,
                      "Models: PATH or NAME=PATH, where an id of the Hugging Face hub stands for a path; "
                      "requests choose one by "
                      "name, or auto");
     verb->add_option("--name", o->names,
-                     "What requests call the models of the command line, in their order; may be repeated")
+                     "What requests call the models of the command line, in their order; NAME,ALIAS gives "
+                     "several names; may be repeated")
         ->allow_extra_args(false);
     verb->add_option(
             "--config", o->config,
             "TOML file with these options in [server] and a [[model]] each; docs/SERVER.md has an example")
         ->type_name("FILE");
+    verb->add_flag(
+        "--any-model-name", o->set.any_name,
+        "Answer requests for models that are not there too: the only model does, or as auto chooses");
+    group("Where a request says nothing");
+    verb->add_option("--system", o->system, "System message of conversations that bring none");
+    add_template_options(*verb, o->chat);
+    verb->add_option("--pooling", o->pooling, "What an embedding is made of; default: as the model says")
+        ->check(CLI::IsMember({"mean", "last"}));
+    add_sampling_options(*verb, o->sampling);
+    group("Address");
     verb->add_option("--host", o->http.host, "Address to listen on; others than loopback need a key")
         ->capture_default_str();
-    verb->add_option("--port", o->http.port, "Port; 0: a free one, printed on stdout")->capture_default_str();
+    verb->add_option("--port", o->http.port, "Port; 0: a free one, printed on stdout")
+        ->check(in_range(0, 65535))
+        ->capture_default_str();
+    group("Who may use it");
     verb->add_option("--api-key", o->access.api_keys, "A key that requests must carry; may be repeated")
         ->allow_extra_args(false)
         ->envname("SMELT_API_KEY");
     // An empty name is an unset variable of a script: without it the server would be open, or plain HTTP.
     const auto file = [&](const char* name, std::string& value, const char* what) {
-        verb->add_option(name, value, what)
-            ->type_name("FILE")
-            ->check(
-                [](const std::string& path) {
-                    return path.empty() ? std::string("expected a file, found an empty name") : std::string();
-                },
-                "");
+        verb->add_option(name, value, what)->type_name("FILE")->check(named_file());
     };
     file("--api-key-file", o->api_key_file, "File with a key a line");
     file("--admin-key-file", o->admin_key_file,
          "File with the keys of /admin routes; without it they are off");
+    group("Address");
     file("--tls-cert", o->http.tls.certificate, "Certificate chain (PEM): serve HTTPS");
     file("--tls-key", o->http.tls.key, "Private key (PEM) of the certificate");
+    group("Who may use it");
     verb->add_option("--allowed-hosts", o->access.allowed_hosts,
                      "Host names that requests may use, beside addresses and localhost");
     verb->add_option("--cors-origins", o->access.cors_origins,
                      "Origins of web pages that may use the server; * for all");
     verb->add_flag("--insecure", o->insecure, "Listen beyond loopback without a key");
+    group("Requests");
     verb->add_flag(
         "--strict", o->strict,
         "Refuse every unknown field; else those that are no slip of a known one are named in warnings");
+    verb->add_option("--response-store", o->response_store_mb,
+                     "MiB of answers of /v1/responses that requests ask to keep; 0: none is kept")
+        ->check(in_range(0, 1 << 20))
+        ->capture_default_str();
+    verb->add_option("--response-dir", o->response_dir,
+                     "Folder that keeps them from one start to the next, with as much again at most")
+        ->type_name("DIR");
+    group("Memory and speed");
     verb->add_flag("--shared-prefix-cache", o->shared_prefix_cache,
                    "API keys share cached prefixes; else each has its own");
     verb->add_option(
@@ -317,40 +416,44 @@ Verb add_serve(CLI::App& smelt) {
             "Folder that keeps cached prefixes from one start to the next; made where it is not there")
         ->type_name("DIR");
     verb->add_option("-c,--ctx", o->n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
-        ->check(CLI::Range(0, 1 << 30))
+        ->check(in_range(0, 1 << 30))
         ->capture_default_str();
     verb->add_option("--kv-tokens", o->kv_tokens,
                      "Tokens of the KV cache of a model, for all its conversations; at least the context")
-        ->check(CLI::Range(0, 1 << 30))
+        ->check(in_range(0, 1 << 30))
         ->capture_default_str();
     add_kv_option(*verb, o->kv);
     verb->add_option("--max-seqs", o->max_seqs, "Sequences in a batch at most")
-        ->check(CLI::Range(1, 1024))
+        ->check(in_range(1, 1024))
         ->capture_default_str();
     verb->add_option("--max-queue", o->max_queue, "Requests that wait at most; more get 503")
-        ->check(CLI::Range(1, 1 << 20))
+        ->check(in_range(1, 1 << 20))
         ->capture_default_str();
+    group("Models");
     verb->add_option("--best", o->set.best,
                      "Name of the model for priority quality; default: the one with most weights");
     verb->add_option("--long-answer", o->set.long_answer,
                      "Tokens beyond which auto takes the most efficient model")
+        ->check(in_range(0, 1 << 30))
         ->capture_default_str();
+    group("Memory and speed");
     verb->add_option("--memory-budget", o->memory_budget_gb,
                      "GB of weights and KV caches at most; 0: what the machine has")
-        ->check(CLI::Range(0.0, 1e6))
+        ->check(in_range(0.0, 1e6))
         ->capture_default_str();
     verb->add_option("--request-memory", o->request_memory_mb,
                      "MiB that requests and their answers may hold together; half of it for one client")
-        ->check(CLI::Range(1, 1 << 20))
+        ->check(in_range(1, 1 << 20))
         ->capture_default_str();
+    group("Limits");
     verb->add_option("--max-body", o->max_body_mb, "MiB of a request body at most")
-        ->check(CLI::Range(1, 1024))
+        ->check(in_range(1, 1024))
         ->capture_default_str();
     verb->add_option("--max-connections", o->http.limits.max_connections, "Connections at most")
-        ->check(CLI::Range(1, 1 << 20))
+        ->check(in_range(1, 1 << 20))
         ->capture_default_str();
     const auto timeout = [&](const char* name, int& value, const char* what) {
-        verb->add_option(name, value, what)->check(CLI::Range(1, 86400))->capture_default_str();
+        verb->add_option(name, value, what)->check(in_range(1, 86400))->capture_default_str();
     };
     timeout("--header-timeout", o->header_timeout, "Seconds for a request's headers");
     timeout("--body-timeout", o->body_timeout, "Seconds for a request's body");
@@ -358,9 +461,18 @@ Verb add_serve(CLI::App& smelt) {
     timeout("--write-timeout", o->write_timeout, "Seconds that a client may not read");
     verb->add_option("--step-timeout", o->set.step_timeout,
                      "Seconds of a step of the engine; after twice that it counts as hung")
-        ->check(CLI::Range(0.001, 86400.0))
+        ->check(in_range(0.001, 86400.0))
         ->capture_default_str();
     timeout("--drain", o->drain, "Seconds for requests under way after SIGTERM");
+    group("Logs");
+    verb->add_option("--access-log", o->access_log,
+                     "A line for each request: model and why it was chosen, tokens, times; never its text")
+        ->check(CLI::IsMember({"text", "json", "off"}))
+        ->capture_default_str();
+    verb->add_option("--access-log-file", o->access_log_file, "Where these lines go, in place of stderr")
+        ->type_name("FILE")
+        ->check(named_file());
+    group("Memory and speed");
     add_model_options(*verb, o->device);
     verb->footer(
         "Examples:\n  smelt serve models/demo-23m\n"

@@ -45,6 +45,23 @@ class Value {
         if (v && std::ranges::find(words, *v) != words.end()) return *v;
         fail(fmt::format("one of {}", fmt::join(words.begin(), words.end(), ", ")));
     }
+    std::vector<std::string> texts() const {
+        std::vector<std::string> all;
+        if (!node_.is_array()) fail("an array of strings");
+        for (const toml::node& item : *node_.as_array()) {
+            const auto v = item.value_exact<std::string>();
+            if (!v || v->empty()) fail("an array of strings");
+            all.push_back(*v);
+        }
+        return all;
+    }
+    double number(double min, double max) const {
+        const auto v = node_.is_number() ? node_.value<double>() : std::nullopt;
+        if (v && *v >= min && *v <= max) return *v;
+        fail(fmt::format("a number, {} to {}", min, max));
+    }
+    // The text of a file, or JSON.
+    std::string where() const { return fmt::format("{}: {}", where_, key_); }
     // As the command line would have it.
     std::string plain() const {
         if (const auto v = node_.value_exact<std::string>()) return *v;
@@ -90,6 +107,19 @@ const ModelKey model_keys[] = {
     {"replicas", [](const Value& v, ConfigModel& m) { m.replicas = static_cast<int>(v.integer(1, 64)); }},
     {"idle-unload",
      [](const Value& v, ConfigModel& m) { m.idle_unload = static_cast<int>(v.integer(0, max_int)); }},
+    {"aliases", [](const Value& v, ConfigModel& m) { m.aliases = v.texts(); }},
+    {"system", [](const Value& v, ConfigModel& m) { m.system = v.text(); }},
+    {"pooling",
+     [](const Value& v, ConfigModel& m) {
+         m.pooling = v.one_of({"mean", "last"});
+     }},
+    {"chat-template",
+     [](const Value& v, ConfigModel& m) {
+         const bool is_text = v.text().find('{') != std::string::npos;
+         m.chat.source = read_template_option(v.where(), is_text ? v.text() : v.file());
+     }},
+    {"chat-template-kwargs",
+     [](const Value& v, ConfigModel& m) { m.chat.kwargs = read_kwargs_option(v.where(), v.text()); }},
     // Without a file anybody may use the model, so an empty name is a mistake.
     {"api-key-file", [](const Value& v, ConfigModel& m) { m.api_key_file = v.named_file(); }},
 };
@@ -138,11 +168,16 @@ class ConfigFile {
         ConfigModel m;
         for (const auto& [key, node] : table) {
             const auto known = std::ranges::find(model_keys, key.str(), &ModelKey::name);
+            const SamplingParam* sampling = find_sampling_param(key.str());
+            if (known == std::end(model_keys) && sampling != nullptr) {
+                m.sampling.set(*sampling, value(key, node).number(sampling->min, sampling->max));
+                continue;
+            }
             if (known == std::end(model_keys)) {
                 std::string names;
                 for (const ModelKey& k : model_keys)
                     names += (names.empty() ? "" : ", ") + std::string(k.name);
-                unknown(key, names);
+                unknown(key, names + ", and the options of sampling");
             }
             known->read(value(key, node), m);
         }

@@ -8,14 +8,21 @@
 #include <string>
 #include <vector>
 
+#include "apps/model_text_options.h"
+
 namespace smelt {
 
 struct ConfigModel {
     std::string name, path;
+    std::vector<std::string> aliases = {};
     // As the option of the same name, where the file has it.
     std::optional<int> context = {}, threads = {}, max_seqs = {};
     std::optional<int64_t> kv_tokens = {};
     std::optional<std::string> device = {};
+    SamplingChanges sampling = {};
+    TemplateOptions chat = {};
+    std::optional<std::string> system = {};
+    std::string pooling = {};
     std::string role = {};  // "", "fast", "best"
     int replicas = 1;
     int idle_unload = 0;            // seconds; 0: never

@@ -3,13 +3,20 @@
 
 // readline.h needs <cstdio> before it
 #include <editline/readline.h>
+#include <langinfo.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <clocale>
 #include <cstdlib>
+#include <cstring>
 #include <system_error>
+
+#include "apps/paste.h"
+#include "base/log.h"
 
 namespace smelt {
 
@@ -28,10 +35,51 @@ std::filesystem::path history_path() {
     return {};
 }
 
+// The terminal puts marks around what is pasted.
+void mark_pastes(bool on) {
+    std::fputs(on ? "\x1b[?2004h" : "\x1b[?2004l", stdout);
+    std::fflush(stdout);
+}
+
+PasteDecoder& pasted() {
+    static PasteDecoder decoder(
+        []() -> int {
+            unsigned char byte = 0;
+            while (true) {
+                const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
+                if (n == 1) return byte;
+                if (n == 0 || errno != EINTR || interrupted.load()) return -1;
+            }
+        },
+        [] {
+            constexpr int between_bytes = 50;  // ms, of one sequence of a terminal
+            pollfd p{STDIN_FILENO, POLLIN, 0};
+            return ::poll(&p, 1, between_bytes) == 1;
+        });
+    return decoder;
+}
+
+bool knows_pastes() {
+    return is_terminal(stdin) && is_terminal(stdout) && std::strcmp(::nl_langinfo(CODESET), "UTF-8") == 0;
+}
+
 }  // namespace
 
 bool is_terminal(std::FILE* stream) {
     return ::isatty(::fileno(stream)) == 1;
+}
+
+bool has_piped_input() {
+    constexpr int patience = 2000;  // ms
+    struct stat info {};
+    if (::fstat(STDIN_FILENO, &info) != 0) return false;
+    if (S_ISREG(info.st_mode)) return true;
+    if (!S_ISFIFO(info.st_mode)) return false;
+    pollfd p{STDIN_FILENO, POLLIN, 0};
+    if (::poll(&p, 1, patience) == 0) {
+        spdlog::info("waiting for the text of the pipe at standard input; -p PROMPT does not read it");
+    }
+    return true;
 }
 
 bool wants_style(std::FILE* stream) {
@@ -58,6 +106,8 @@ bool InterruptGuard::take() {
 
 MessageReader::MessageReader() : history_(history_path()) {
     std::setlocale(LC_CTYPE, "");
+    // Before libedit looks at it for the first time. It wants characters, not bytes.
+    if (knows_pastes()) rl_getc_function = [](FILE*) { return pasted().next(); };
     using_history();
     stifle_history(history_lines);
     if (history_.empty()) return;
@@ -71,16 +121,20 @@ MessageReader::~MessageReader() {
 }
 
 std::optional<std::string> MessageReader::read_line(const char* prompt) {
+    const bool pastes = knows_pastes();
+    if (pastes) mark_pastes(true);
     char* line = ::readline(prompt);
+    if (pastes) mark_pastes(false);
     interrupted_ = InterruptGuard::take();
     if (interrupted_) {
         std::free(line);
+        std::fputs("\n", stdout);
         return "";
     }
     if (line == nullptr) return std::nullopt;
     std::string text = line;
     std::free(line);
-    return text;
+    return pastes ? pasted().restored(text) : text;
 }
 
 std::optional<std::string> MessageReader::read() {

@@ -10,6 +10,9 @@
 namespace smelt {
 
 bool is_terminal(std::FILE* stream);
+// Standard input is a pipe or a file. Says so on stderr where nothing comes for a while: somebody may have
+// left the other end open by mistake.
+bool has_piped_input();
 // Colours and dimming: only on a terminal, and not when the user said NO_COLOR or TERM=dumb.
 bool wants_style(std::FILE* stream);
 
@@ -32,8 +35,8 @@ class MessageReader {
     MessageReader(const MessageReader&) = delete;
     MessageReader& operator=(const MessageReader&) = delete;
 
-    // One message: a line; or several, where a line ends in \ or the message stands between two """. nullopt
-    // at the end of input (Ctrl-D). Ctrl-C throws the message away and gives "".
+    // One message: a line; or several, where a line ends in \, the message is between two """, or the lines
+    // were pasted. nullopt at the end of input (Ctrl-D). Ctrl-C throws the message away and gives "".
     std::optional<std::string> read();
 
  private:

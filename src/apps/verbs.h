@@ -4,24 +4,28 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 
-// in the order in which --help shows them; add_NAME stands in NAME.cpp
-#define VERBS(X)  \
-    X(run)        \
-    X(serve)      \
-    X(pull)       \
-    X(list)       \
-    X(rm)         \
-    X(inspect)    \
-    X(convert)    \
-    X(quantize)   \
-    X(tokenize)   \
-    X(detokenize) \
-    X(template)   \
-    X(logits)     \
-    X(bench)      \
-    X(doctor)     \
-    X(completion) \
-    X(manual)
+// in the order in which --help shows them, with the group there; add_NAME is in NAME.cpp
+#define VERBS(X)                   \
+    X(run, "Talk to models")       \
+    X(serve, "Talk to models")     \
+    X(ps, "Talk to models")        \
+    X(stop, "Talk to models")      \
+    X(pull, "Get models")          \
+    X(list, "Get models")          \
+    X(rm, "Get models")            \
+    X(convert, "Get models")       \
+    X(quantize, "Get models")      \
+    X(inspect, "Look inside")      \
+    X(tokenize, "Look inside")     \
+    X(detokenize, "Look inside")   \
+    X(template, "Look inside")     \
+    X(logits, "Look inside")       \
+    X(bench, "Measure and check")  \
+    X(doctor, "Measure and check") \
+    X(help, "About smelt")         \
+    X(version, "About smelt")      \
+    X(completion, "About smelt")   \
+    X(manual, "About smelt")
 
 namespace smelt {
 
@@ -33,7 +37,7 @@ struct Verb {
     std::function<void()> run;
 };
 
-#define X(name) Verb add_##name(CLI::App& smelt);
+#define X(name, group) Verb add_##name(CLI::App& smelt);
 VERBS(X)
 #undef X
 

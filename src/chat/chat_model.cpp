@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory_error.h"
 #include "base/truncation.h"
+#include "base/units.h"
 #include "chat/template_forms.h"
 #include "chat/untrusted.h"
 #include "model/rope.h"
@@ -26,13 +27,16 @@ constexpr std::string_view chatml_template =
 constexpr std::string_view gpt2_template = "{% for m in messages %}{{ m.content + eos_token }}{% endfor %}";
 
 // Beside the default one some models have another for conversations with tools.
-std::optional<ChatTemplate> load_tool_template(const ModelFile& file) {
+std::optional<ChatTemplate> load_tool_template(const ModelFile& file, const std::string& override) {
+    if (!override.empty()) return std::nullopt;
     const std::string* source = file.metadata.get_string("tokenizer.chat_template.tool_use");
     if (source == nullptr) return std::nullopt;
     return ChatTemplate(*source);
 }
 
-std::optional<ChatTemplate> load_template(const ModelFile& file, const Tokenizer& tokenizer) {
+std::optional<ChatTemplate> load_template(const ModelFile& file, const Tokenizer& tokenizer,
+                                          const std::string& override) {
+    if (!override.empty()) return ChatTemplate(override);
     if (const std::string* source = file.metadata.get_string("tokenizer.chat_template"))
         return ChatTemplate(*source);
     if (tokenizer.find("<|im_start|>") >= 0 && tokenizer.find("<|im_end|>") >= 0)
@@ -42,7 +46,7 @@ std::optional<ChatTemplate> load_template(const ModelFile& file, const Tokenizer
     return std::nullopt;
 }
 
-SamplingParams read_sampling(const Metadata& m) {
+SamplingParams read_file_sampling(const Metadata& m) {
     const auto real = [&](const char* key, float fallback) {
         return static_cast<float>(m.get_double(key).value_or(static_cast<double>(fallback)));
     };
@@ -56,6 +60,12 @@ SamplingParams read_sampling(const Metadata& m) {
     s.min_p = real("generation.min_p", 0);
     s.repetition_penalty = real("generation.repetition_penalty", 1);
     if (m.get_bool("generation.do_sample") == false) s.temperature = 0;
+    return s;
+}
+
+SamplingParams read_sampling(const Metadata& m, const SamplingChanges& changes) {
+    SamplingParams s = read_file_sampling(m);
+    changes.apply(s);
     return s;
 }
 
@@ -109,6 +119,13 @@ std::shared_ptr<const TokenTrie> make_trie(const Tokenizer& tokenizer, const std
 // Tokens of context for which the KV cache fits into half of what memory is left once the weights are in.
 int choose_context(const ModelConfig& config, const ChatModelOptions& options, const Backend& backend,
                    size_t weight_bytes) {
+    if (options.n_ctx > config.n_ctx_train) {
+        spdlog::warn(
+            "context: {} tokens, more than the {} that the model was trained with: expect worse answers "
+            "beyond "
+            "them, or stretch its positions with RoPE scaling",
+            options.n_ctx, config.n_ctx_train);
+    }
     if (options.n_ctx > 0) return options.n_ctx;
     const KvBlockBytes bytes = kv_block_bytes(config, 1, options.kv);
     const size_t available = static_cast<size_t>(backend.available_memory());
@@ -124,9 +141,8 @@ int choose_context(const ModelConfig& config, const ChatModelOptions& options, c
     // An unusably small context is refused by the allocation, with its numbers, rather than chosen here.
     const int64_t n = std::min(config.n_ctx_train, std::max<int64_t>(fits, 512));
     if (n < config.n_ctx_train) {
-        spdlog::info(
-            "context: {} of {} tokens, as many as fit into memory ({} bytes of KV a token); --ctx sets it", n,
-            config.n_ctx_train, per_token);
+        spdlog::info("context: {} of {} tokens, as many as fit into memory ({} of KV cache a token)", n,
+                     config.n_ctx_train, bytes_text(per_token));
     }
     return static_cast<int>(n);
 }
@@ -214,14 +230,17 @@ std::unique_ptr<ChatModel> ChatModel::open(std::shared_ptr<const ModelFile> file
 ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptions& options)
     : file_(std::move(file)),
       tokenizer_(load_tokenizer(*file_)),
-      template_(load_template(*file_, tokenizer_)),
-      tool_template_(load_tool_template(*file_)),
+      template_(load_template(*file_, tokenizer_, options.chat_template)),
+      tool_template_(load_tool_template(*file_, options.chat_template)),
       format_(format_of(tokenizer_)),
       call_style_(call_style_of(tool_template_ ? tool_template_->source()
                                 : template_    ? template_->source()
                                                : "",
                                 format_)),
-      default_sampling_(read_sampling(file_->metadata)),
+      default_sampling_(read_sampling(file_->metadata, options.sampling)),
+      default_system_(options.system),
+      default_kwargs_(options.template_kwargs),
+      pooling_(options.pooling),
       stop_ids_(read_stop_ids(file_->metadata, tokenizer_, format_)),
       grammars_([this] { return make_trie(tokenizer_, stop_ids_); }),
       backend_(make_backend(options.device, options.backend)),
@@ -272,6 +291,7 @@ Prompt ChatModel::render_prompt(Json messages, const PromptOptions& options) con
     // transformers gives these two in every case, and templates ask whether they are none.
     said["tools"] = has_tools ? options.tools : Json();
     said["documents"] = nullptr;
+    if (default_kwargs_.is_object()) said.update(default_kwargs_);
     if (options.thinking) said["enable_thinking"] = *options.thinking;
     if (options.template_kwargs.is_object()) said.update(options.template_kwargs);
     const Untrusted untrusted(tokenizer_, said);
@@ -325,6 +345,7 @@ std::unique_ptr<Generation> ChatModel::generate(const Prompt& prompt, const Gene
 
 Pooling ChatModel::default_pooling() const {
     constexpr int64_t last = 3;  // GGUF's number
+    if (pooling_) return *pooling_;
     const auto type = file_->metadata.get_int(model_->config().architecture + ".pooling_type");
     return type == last ? Pooling::last : Pooling::mean;
 }

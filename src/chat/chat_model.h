@@ -17,6 +17,7 @@
 #include "engine/device_runner.h"
 #include "engine/engine.h"
 #include "grammar/grammar_cache.h"
+#include "sampling/sampling_table.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -32,6 +33,14 @@ struct ChatModelOptions {
     EngineOptions engine = {};
     // Between engine and device, where tests put what can go wrong with one.
     std::function<std::unique_ptr<ModelRunner>(std::unique_ptr<ModelRunner>)> wrap_runner = {};
+
+    // In place of what the model's files say.
+    std::string chat_template = {};  // Jinja
+    SamplingChanges sampling = {};   // of the defaults
+    std::optional<Pooling> pooling = {};
+    // For requests that do not say otherwise.
+    std::string system = {};    // message of conversations that bring none
+    Json template_kwargs = {};  // object of template variables, or null
 };
 
 // What the template is asked for.
@@ -163,14 +172,15 @@ class ChatModel {
     GrammarCacheStats grammar_stats() const { return grammars_.stats(); }
     // Ascending ids of the tokens in whose text one of these stands, for SamplingParams::dry_breakers.
     std::vector<int32_t> tokens_with(const std::vector<std::string>& texts) const;
-    // What the file of a model that is made for embeddings says; for others the mean is the better of the
-    // two.
+    // What the options say, else the file of a model that is made for embeddings; for others the mean is the
+    // better of the two.
     Pooling default_pooling() const;
     // What an answer to the prompt is made of, for answer_grammar().
     AnswerForm answer_form(const Prompt& prompt) const;
 
     // generation_config.json's sampling; where a model has none: temperature 0.7, top-p 0.95, min-p 0.05.
     const SamplingParams& default_sampling() const { return default_sampling_; }
+    const std::string& default_system() const { return default_system_; }
     const std::vector<int32_t>& stop_ids() const { return stop_ids_; }  // ends of turn
 
     const ModelFile& file() const { return *file_; }
@@ -194,6 +204,9 @@ class ChatModel {
     AnswerFormat format_;
     CallStyle call_style_;
     SamplingParams default_sampling_;
+    std::string default_system_;
+    Json default_kwargs_;
+    std::optional<Pooling> pooling_;
     std::vector<int32_t> stop_ids_;
     mutable GrammarCache grammars_;
     std::unique_ptr<Backend> backend_;

@@ -1,6 +1,8 @@
 // A request meets the model: its sampling, its template, its vocabulary.
 #include "chat/chat_request.h"
 
+#include <algorithm>
+
 namespace smelt {
 
 Prompt make_plain_prompt(const ChatModel& model, const PlainPrompt& plain, const std::string& param) {
@@ -23,6 +25,19 @@ Prompt make_plain_prompt(const ChatModel& model, const PlainPrompt& plain, const
     return p;
 }
 
+namespace {
+
+std::vector<Message> with_system(const ChatModel& model, std::vector<Message> messages) {
+    const auto instructs = [](const Message& m) { return m.role == Role::system; };
+    if (!model.default_system().empty() && std::ranges::none_of(messages, instructs)) {
+        messages.insert(messages.begin(),
+                        {.role = Role::system, .parts = {TextPart{model.default_system()}}});
+    }
+    return messages;
+}
+
+}  // namespace
+
 Prompt make_prompt(const ChatModel& model, const ChatRequest& r) {
     if (r.plain) return make_plain_prompt(model, *r.plain, r.param);
     PromptOptions options{.thinking = r.thinking,
@@ -31,7 +46,7 @@ Prompt make_prompt(const ChatModel& model, const ChatRequest& r) {
                           .continues = r.continues};
     // A model that shall not call is not told of what it could.
     if (r.tools.may_call) options.tools = template_tools(r.tools.tools);
-    return model.make_prompt(template_messages(r.messages), options);
+    return model.make_prompt(template_messages(with_system(model, r.messages)), options);
 }
 
 GenerateOptions make_options(const ChatModel& model, const ChatRequest& r) {

@@ -40,11 +40,18 @@ std::string fetch_text(const HubOptions& options, const std::string& url) {
         options, stop, [] { return false; },
         [&] {
             text.clear();
-            http.get({.url = url, .on_data = [&](std::span<const char> bytes) {
-                          if (text.size() + bytes.size() > max_listing_bytes)
-                              throw Error("{}: the list of files is too long", url);
-                          text.append(bytes.data(), bytes.size());
-                      }});
+            const auto keep = [&](std::span<const char> bytes) {
+                if (text.size() + bytes.size() > max_listing_bytes)
+                    throw Error("{}: the list of files is too long", url);
+                text.append(bytes.data(), bytes.size());
+            };
+            try {
+                http.get({.url = url, .on_data = keep});
+            } catch (const HttpTrouble& e) {
+                // Offline, as a rule: whoever mistyped a path must not wait for several tries.
+                if (e.no_host) throw Error("{}", e.what());
+                throw;
+            }
         });
     return text;
 }

@@ -201,7 +201,11 @@ std::optional<HubId> parse_hub_id(std::string_view text) {
         const size_t slash = id.repo.find('/');
         const bool one_slash =
             slash != std::string::npos && slash > 0 && id.repo.find('/', slash + 1) == std::string::npos;
-        const bool is_odd = text.starts_with('.') || text.starts_with('~') || slash + 1 == id.repo.size();
+        // A repository has no name like a file's.
+        const bool is_file = id.file.empty() && (id.repo.ends_with(".gguf") || id.repo.ends_with(".bin") ||
+                                                 id.repo.ends_with(".safetensors"));
+        const bool is_odd =
+            is_file || text.starts_with('.') || text.starts_with('~') || slash + 1 == id.repo.size();
         std::error_code error;
         // A path with a slip of the pen must not become a download.
         if (!one_slash || is_odd || fs::exists(fs::path(text), error) ||

@@ -252,7 +252,9 @@ void HubHttp::Impl::perform(const Url& url) {
     const char* why = message[0] != '\0' ? message : curl_easy_strerror(code);
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         throw Error("{}: {}", url.origin, why);
-    throw HttpTrouble("{}: {}", url.origin, why);
+    HttpTrouble trouble("{}: {}", url.origin, why);
+    trouble.no_host = code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_RESOLVE_PROXY;
+    throw trouble;
 }
 
 void HubHttp::Impl::refuse(const Url& url) const {

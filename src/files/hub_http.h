@@ -36,6 +36,7 @@ class HttpTrouble : public Error {
  public:
     using Error::Error;
     std::chrono::seconds wait{0};  // as the server said
+    bool no_host = false;          // its name leads to no address
 };
 
 // One connection at a time. The token goes to the endpoint's own origin alone; a redirect leads to http(s)

@@ -1,6 +1,7 @@
 // What is derived from the list, and decoding. Encoding is encode.cpp's.
 #include "quant/format.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -57,8 +58,10 @@ std::span<const FormatInfo> all_formats() {
 }
 
 std::optional<Format> format_from_name(std::string_view name) {
+    // Q8_0 is how model names on the hub spell it.
+    const auto same = [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); };
     for (const FormatInfo& info : formats) {
-        if (info.name == name) return info.format;
+        if (std::ranges::equal(info.name, name, same)) return info.format;
     }
     return std::nullopt;
 }

@@ -175,6 +175,10 @@ void SamplingChanges::set(const SamplingParam& param, double value) {
     }
 }
 
+void SamplingChanges::update(const SamplingChanges& later) {
+    for (const auto& [param, value] : later.values_) set(*param, value);
+}
+
 void SamplingChanges::apply(SamplingParams& to) const {
     for (const auto& [param, value] : values_) param->set(to, value);
 }

@@ -37,6 +37,7 @@ const SamplingParam* find_sampling_param(std::string_view name);  // by any spel
 class SamplingChanges {
  public:
     void set(const SamplingParam& param, double value);
+    void update(const SamplingChanges& later);  // whose values win
     void apply(SamplingParams& to) const;
 
  private:

@@ -31,6 +31,24 @@ const char* anthropic_error_type(int status) {
     }
 }
 
+const char* llama_cpp_error_type(const ApiError& e) {
+    if (e.n_ctx > 0) return "exceed_context_size_error";
+    switch (e.status) {
+        case 401:
+            return "authentication_error";
+        case 403:
+            return "permission_error";
+        case 404:
+            return "not_found_error";
+        case 501:
+            return "not_supported_error";
+        case 503:
+            return "unavailable_error";
+        default:
+            return e.status >= 500 ? "server_error" : "invalid_request_error";
+    }
+}
+
 Json or_null(const std::string& text) {
     return text.empty() ? Json() : Json(text);
 }
@@ -53,6 +71,14 @@ RequestError too_much_memory() {
 
 Json error_body(const ApiError& e, ErrorStyle style) {
     if (style == ErrorStyle::ollama) return {{"error", e.message}};
+    if (style == ErrorStyle::llama_cpp) {
+        Json error = {{"code", e.status},
+                      {"message", e.message},
+                      {"type", llama_cpp_error_type(e)},
+                      {"param", or_null(e.param)}};
+        if (e.n_ctx > 0) error.update({{"n_prompt_tokens", e.n_prompt}, {"n_ctx", e.n_ctx}});
+        return {{"error", std::move(error)}};
+    }
     if (style == ErrorStyle::anthropic) {
         Json body = {{"type", "error"},
                      {"error",

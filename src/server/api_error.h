@@ -13,8 +13,9 @@ namespace smelt {
 struct ApiError {
     int status = 400;
     std::string code, message;
-    std::string param = {};  // the field; empty: null
-    int retry_after = 0;     // seconds; 0: no such header
+    std::string param = {};       // the field; empty: null
+    int retry_after = 0;          // seconds; 0: no such header
+    int n_prompt = 0, n_ctx = 0;  // of a prompt that does not fit
 };
 
 class RequestError : public Error {
@@ -41,6 +42,7 @@ enum class ErrorStyle {
     openai,     // {"error": {"message", "type", "param", "code"}}, all four always there
     anthropic,  // {"type": "error", "error": {"type", "message", "param", "code"}}, the last two our own
     ollama,     // {"error": "message"}
+    llama_cpp,  // {"error": {"code": 400, "message", "type", "param"}}, and the numbers of a full context
 };
 Json error_body(const ApiError& error, ErrorStyle style = ErrorStyle::openai);
 HttpAnswer error_answer(const ApiError& error, ErrorStyle style = ErrorStyle::openai);

@@ -15,6 +15,14 @@ bool is_socket(const Route& r) {
 }  // namespace
 
 std::optional<HttpAnswer> ApiServer::refuse(const HttpRequest& head) {
+    auto answer = find_refusal(head);
+    if (!answer) return answer;
+    if (const auto record = make_record(context_, head.id, head.method, head.path))
+        record->status = answer->status;
+    return answer;
+}
+
+std::optional<HttpAnswer> ApiServer::find_refusal(const HttpRequest& head) {
     const ErrorStyle style = error_style(head.path);
     if (const auto e = check_host(head, context_.access)) return error_answer(*e, style);
     const std::string methods = allowed_methods(head.path);
@@ -66,12 +74,15 @@ std::string ApiServer::client_of(const HttpRequest& head) {
     return context_.access.api_keys.empty() ? "" : key_of(head);
 }
 
-void ApiServer::handle(const HttpRequest& request, const std::shared_ptr<Exchange>& exchange,
+void ApiServer::handle(const HttpRequest& request, const std::shared_ptr<Exchange>& http,
                        const WorkerTurn& turn) {
     const Route& route = *find_route(request.method, request.path);
     // Longer texts take their time in template and tokenizer.
     constexpr size_t short_body = size_t{64} << 10;
     if (!turn.may_take_long && request.body.size() > short_body) throw TakesLong{};
+    const auto record = make_record(context_, request.id, request.method, request.path);
+    const auto exchange = logged(http, record);
+    const ErrorStyle style = error_style(request.path);
     const auto work = [&] {
         if (turn.is_over()) throw shutting_down();
         const std::string key = context_.access.api_keys.empty() ? "" : key_of(request);
@@ -86,6 +97,7 @@ void ApiServer::handle(const HttpRequest& request, const std::shared_ptr<Exchang
                   .body = {},
                   .key = key,
                   .exchange = exchange,
+                  .record = record,
                   .turn = turn};
         if (route.body != nullptr) {
             if (!exchange->hold(json_bytes(request.body))) throw too_much_memory();
@@ -99,7 +111,12 @@ void ApiServer::handle(const HttpRequest& request, const std::shared_ptr<Exchang
         }
         route.handle(call);
     };
-    answer_errors(context_, *exchange, route.generates, work, route.errors);
+    try {
+        answer_errors(context_, *exchange, route.generates, work, style);
+    } catch (const TakesLong&) {
+        if (record != nullptr) record->discard();  // it is asked again
+        throw;
+    }
 }
 
 std::shared_ptr<WebSocketListener> ApiServer::open_websocket(const HttpRequest& head,
@@ -109,6 +126,11 @@ std::shared_ptr<WebSocketListener> ApiServer::open_websocket(const HttpRequest& 
 
 HttpAnswer ApiServer::error(int status, std::string_view code, std::string_view message) {
     if (status == 500) ++context_.metrics.internal_errors;
+    // What HTTP itself refused has no record of its own.
+    if (const auto record = status < 500 ? make_record(context_, "", "-", "-") : nullptr) {
+        record->status = status;
+        record->error = code;
+    }
     return error_answer({.status = status,
                          .code = std::string(code),
                          .message = std::string(message),

@@ -20,6 +20,8 @@ class ApiServer final : public HttpHandler {
     HttpHeaders common_headers(const HttpRequest& head) override;
 
  private:
+    std::optional<HttpAnswer> find_refusal(const HttpRequest& head);
+
     ServerContext& context_;
 };
 

@@ -135,7 +135,7 @@ HttpHeaders cors_headers(const HttpRequest& request, const AccessOptions& option
     const bool any = std::ranges::find(list, "*") != list.end();
     if (!any && std::ranges::find(list, *origin) == list.end()) return {};
     return {{"access-control-allow-origin", any ? "*" : *origin},
-            {"access-control-allow-methods", "GET, POST, OPTIONS"},
+            {"access-control-allow-methods", "GET, POST, DELETE, OPTIONS"},
             {"access-control-allow-headers", "authorization, content-type, x-api-key"},
             {"access-control-expose-headers", "x-request-id"},
             {"vary", "origin"}};

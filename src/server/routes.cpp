@@ -2,6 +2,7 @@
 #include "server/routes.h"
 
 #include "base/log.h"
+#include "server/dialects/llama_cpp_request.h"
 
 namespace smelt {
 
@@ -18,10 +19,16 @@ const Route table[] = {
     {"POST", "/v1/completions", inference, on_worker, &completion_schema, completions,
      "OpenAI's completions: text or token ids go on, without a template.", generates},
     {"POST", "/v1/responses", inference, on_worker, &responses_schema, responses,
-     "OpenAI's responses, whole or as its events; stateless: each request brings its conversation.",
+     "OpenAI's responses, whole or as its events; store keeps an answer for previous_response_id.",
      generates},
+    {"GET", "/v1/responses/{id}", inference, on_worker, nullptr, show_response, "An answer that was kept."},
+    {"DELETE", "/v1/responses/{id}", inference, on_worker, nullptr, delete_response,
+     "Forgets such an answer."},
     {"POST", "/v1/embeddings", inference, on_worker, &embedding_schema, embeddings,
      "OpenAI's embeddings: a normalised vector for each text.", generates},
+    {"POST", "/v1/rerank", inference, on_worker, &rerank_schema, rerank,
+     "How well each text answers a query, the best first: what the model gives to yes against no.",
+     generates},
     {"GET", "/v1/models", inference, on_io, nullptr, list_models, "The models, as OpenAI lists them."},
     {"GET", "/v1/models/{id}", inference, on_io, nullptr, show_model, "One model."},
     {"POST", "/generate", inference, on_worker, &generate_schema, generate,
@@ -48,6 +55,16 @@ const Route table[] = {
      ErrorStyle::ollama},
     {"GET", "/api/version", open, on_io, nullptr, ollama_version,
      "The version of Ollama whose interface this is.", false, ErrorStyle::ollama},
+    {"POST", "/completion", inference, on_worker, &native_completion_schema, native_completion,
+     "llama.cpp's completion: text or token ids go on, without a template, with its fields and its answer.",
+     generates, ErrorStyle::llama_cpp},
+    {"POST", "/infill", inference, on_worker, &native_infill_schema, native_infill,
+     "llama.cpp's fill-in: the text between two texts, by a model that was trained for it.", generates,
+     ErrorStyle::llama_cpp},
+    {"GET", "/props", inference, on_worker, nullptr, native_props,
+     "The defaults and the template of the model, as llama.cpp has them.", false, ErrorStyle::llama_cpp},
+    {"GET", "/slots", inference, on_worker, nullptr, native_slots,
+     "A slot for each seat of the batch, as llama.cpp has them.", false, ErrorStyle::llama_cpp},
     {"GET", "/ws/stream", inference, on_io, nullptr, nullptr,
      "WebSocket. Each message is a GenerateRequest with an id of yours; events start, token, end and error "
      "come "
@@ -75,6 +92,20 @@ const Route table[] = {
     {"GET", "/", open, on_io, nullptr, docs_page, "This page."},
 };
 
+// Other names of routes: llama.cpp's server has these without /v1, and some under two names.
+constexpr std::pair<std::string_view, std::string_view> other_paths[] = {
+    {"/completions", "/completion"}, {"/chat/completions", "/v1/chat/completions"},
+    {"/responses", "/v1/responses"}, {"/embeddings", "/v1/embeddings"},
+    {"/rerank", "/v1/rerank"},       {"/reranking", "/v1/rerank"},
+    {"/v1/reranking", "/v1/rerank"}, {"/v1/health", "/health"}};
+
+std::string_view main_path(std::string_view path) {
+    for (const auto& [other, main] : other_paths) {
+        if (path == other) return main;
+    }
+    return path;
+}
+
 bool matches(std::string_view pattern, std::string_view path) {
     const size_t brace = pattern.find('{');
     if (brace == std::string_view::npos) return pattern == path;
@@ -89,13 +120,20 @@ std::span<const Route> routes() {
 
 const Route* find_route(std::string_view method, std::string_view path) {
     if (method == "HEAD") method = "GET";
+    path = main_path(path);
     for (const Route& r : table) {
         if (method == r.method && matches(r.path, path)) return &r;
     }
     return nullptr;
 }
 
+std::shared_ptr<AccessRecord> make_record(const ServerContext& server, const std::string& id,
+                                          const std::string& method, const std::string& path) {
+    return server.access_log ? std::make_shared<AccessRecord>(id, method, path, server.access_log) : nullptr;
+}
+
 ErrorStyle error_style(std::string_view path) {
+    if (main_path(path) != path) return ErrorStyle::llama_cpp;
     for (const Route& r : table) {
         if (matches(r.path, path)) return r.errors;
     }
@@ -107,7 +145,8 @@ ErrorStyle error_style(std::string_view path) {
 std::string allowed_methods(std::string_view path) {
     std::string methods;
     for (const Route& r : table) {
-        if (matches(r.path, path)) methods += (methods.empty() ? "" : ", ") + std::string(r.method);
+        if (matches(r.path, main_path(path)))
+            methods += (methods.empty() ? "" : ", ") + std::string(r.method);
     }
     return methods;
 }

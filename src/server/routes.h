@@ -4,11 +4,13 @@
 
 #include <span>
 
+#include "server/access_log.h"
 #include "server/dialects/schema.h"
 #include "server/guard.h"
 #include "server/models/cache_salt.h"
 #include "server/models/job.h"
 #include "server/models/model_set.h"
+#include "server/models/response_store.h"
 
 namespace smelt {
 
@@ -22,6 +24,8 @@ struct ServerContext {
     std::string version = {};
     std::string address = "http://127.0.0.1:8080";  // for the examples of the documentation
     std::function<size_t()> n_connections = {};
+    std::shared_ptr<ResponseStore> responses = std::make_shared<ResponseStore>();  // never null
+    std::function<void(const AccessRecord&)> access_log = {};  // for each request at its end; empty: none
     ServerMetrics metrics = {};
     std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
 };
@@ -32,6 +36,7 @@ struct Call {
     Json body;        // checked against the route's schema; null where it has none
     std::string key;  // of who asks, where there are keys
     std::shared_ptr<Exchange> exchange;
+    std::shared_ptr<AccessRecord> record = {};  // null: nobody wants to know
     WorkerTurn turn = {};
     std::vector<std::string> warnings = {};  // fields of the body that are not known
 };
@@ -51,6 +56,8 @@ struct Route {
 std::span<const Route> routes();
 const Route* find_route(std::string_view method, std::string_view path);
 ErrorStyle error_style(std::string_view path);
+std::shared_ptr<AccessRecord> make_record(const ServerContext& server, const std::string& id,
+                                          const std::string& method, const std::string& path);
 std::string allowed_methods(std::string_view path);  // "GET, POST"; empty: no such path
 
 // What it is for a client that something was thrown. Inside a catch block.
@@ -69,6 +76,15 @@ std::shared_ptr<WebSocketListener> open_stream(ServerContext& server, std::share
                                                std::string key);
 // responses.cpp
 void responses(Call& call);
+void show_response(Call& call);
+void delete_response(Call& call);
+// llama_cpp.cpp
+void native_completion(Call& call);
+void native_infill(Call& call);
+void native_slots(Call& call);
+void native_props(Call& call);
+// rerank.cpp
+void rerank(Call& call);
 // embeddings.cpp
 void embeddings(Call& call);
 void ollama_embed(Call& call);

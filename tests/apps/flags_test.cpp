@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <set>
 #include <sstream>
 
 #include "apps/command.h"
@@ -27,11 +29,16 @@ TEST(PeerFlags, EachDoesWhatTheTableSays) {
     size_t n = 0;
     for (const PeerFlag& f : peer_flags()) {
         for (const std::string& name : split(f.names)) {
-            const char* value = f.value == PeerValue::no        ? ""
-                                : f.value == PeerValue::maybe   ? " off"
-                                : std::string(f.text) == "--kv" ? " q8_0"
-                                                                : " 7";
-            const std::string verb = f.verb == std::string("serve") ? "serve --port 0" : f.verb;
+            const char* value = f.value == PeerValue::no                          ? ""
+                                : f.value == PeerValue::maybe                     ? " off"
+                                : f.value == PeerValue::many                      ? " 7 8 --port 0"
+                                : std::string(f.text) == "--kv"                   ? " q8_0"
+                                : std::string(f.text) == "--chat-template"        ? " " SMELT_DOCS "/FLAGS.md"
+                                : std::string(f.text) == "--chat-template-kwargs" ? " '{\"a\": 1}'"
+                                : name.ends_with("-file") || name == "-jf"        ? " " SMELT_DOCS "/FLAGS.md"
+                                                                                  : " 7";
+            const std::string verb =
+                f.verb == std::string("serve") && f.value != PeerValue::many ? "serve --port 0" : f.verb;
             const CommandResult r =
                 smelt_command(fmt::format("{} {}{} /nonexistent/model", verb, name, value), "hi");
             const std::string what = fmt::format("{} {}: {}", f.verb, name, r.err);
@@ -62,6 +69,71 @@ TEST(PeerFlags, EachDoesWhatTheTableSays) {
         }
     }
     EXPECT_GT(n, 120u);
+}
+
+// The flags that people's scripts have most, one by one: what they do, or the way out.
+TEST(PeerFlags, EachActsOrSaysTheWayOut) {
+    const std::string ask = "run " + model + " --temp 0 --no-think -q -p 'What is 12 + 30?' ";
+    const auto answer = [&](const std::string& flags) {
+        const CommandResult r = smelt_command(ask + flags);
+        EXPECT_EQ(r.status, 0) << flags << ": " << r.err;
+        EXPECT_EQ(r.err, "") << flags;
+        return r.out;
+    };
+    const std::string plain = answer("");
+    EXPECT_EQ(plain, "12 + 30 = 42\n");
+    // A penalty on all that was said makes another text of it.
+    EXPECT_NE(answer("--presence-penalty 100 -n 24"), plain);
+    EXPECT_NE(answer("--frequency-penalty 100 -n 24"), plain);
+    EXPECT_EQ(answer("--repeat-penalty 50 --repeat-last-n 0"), plain) << "it looks at no token";
+    EXPECT_NE(answer("--repeat-penalty 50 --repeat-last-n 64 -n 24"), plain);
+    const std::string file = testing::TempDir() + "smelt_flags.gbnf";
+    std::ofstream(file) << "root ::= \"yes\" | \"no\"\n";
+    EXPECT_TRUE((std::set<std::string>{"yes\n", "no\n"}.contains(answer("--grammar-file " + file))));
+    EXPECT_TRUE(
+        (std::set<std::string>{"true\n", "false\n"}.contains(answer("-j '{\"type\": \"boolean\"}'"))));
+    std::ofstream(file) << "{\"type\": \"boolean\"}";
+    EXPECT_TRUE((std::set<std::string>{"true\n", "false\n"}.contains(answer("-jf " + file))));
+    // A template that asks something else.
+    std::ofstream(file) << "<|im_start|>user\nWhat is 2 + 2?<|im_end|>\n<|im_start|>assistant\n{{ tail }}";
+    EXPECT_NE(answer("--chat-template-file " + file +
+                     " --chat-template-kwargs '{\"tail\": "
+                     "\"<think>\\n\\n</think>\\n\\n\"}'")
+                  .find('4'),
+              std::string::npos);
+    EXPECT_NE(answer("-no-cnv -n 4"), plain) << "no template";
+    EXPECT_EQ(answer("-r 30"), "12 + \n");
+    EXPECT_EQ(answer("--keep -1"), plain);
+
+    const std::pair<const char*, const char*> texts[] = {
+        {"--samplers 'top_k;temperature'", "the order is bias, penalties"},
+        {"--keep 5", "--keep has no effect: the context is never shifted"},
+        {"-md draft.gguf", "-md has no effect: there is no speculative decoding"},
+        {"--grammar-file /nonexistent", "/nonexistent: no such file"},
+        {"--chat-template chatml", "expected a Jinja template or the file of one, found \"chatml\""},
+        {"--chat-template-kwargs 5", "expected a JSON object"},
+        {"--rope-scaling '{\"factor\": 2}'", "expected rope_type"},
+        {"--rope-scaling '{\"rope_type\": \"yarn\", \"colour\": 2}'", "colour: expected rope_type, factor"},
+    };
+    for (const auto& [flags, expected] : texts) {
+        const CommandResult r = smelt_command("run " + model + " -p hi -n 1 " + flags);
+        EXPECT_NE(r.err.find(expected), std::string::npos) << flags << ": " << r.err;
+    }
+    // Three ways to write one scaling.
+    const auto context = [&](const std::string& flags) {
+        return smelt_command("run " + model + " -p hi -n 1 --json " + flags).status;
+    };
+    EXPECT_EQ(context("--rope-scaling yarn,factor=2,original=512"), 0);
+    EXPECT_EQ(context("--rope-scaling '{\"rope_type\": \"yarn\", \"factor\": 2.0, "
+                      "\"original_max_position_embeddings\": 512}'"),
+              0);
+    EXPECT_EQ(context("--rope-scaling yarn --rope-scale 2 --yarn-orig-ctx 512"), 0);
+    EXPECT_NE(smelt_command("run " + model + " -p hi -n 1 --debug").err.find("prompt of "),
+              std::string::npos);
+    ::setenv("HF_HUB_OFFLINE", "1", 1);
+    const CommandResult hub = smelt_command("run -hf ggml-org/none-GGUF:Q8_0 -p hi");
+    EXPECT_EQ(hub.status, 1);
+    EXPECT_NE(hub.err.find("ggml-org/none-GGUF:Q8_0 is not here"), std::string::npos) << hub.err;
 }
 
 TEST(PeerFlags, LinesOfLlamaCli) {

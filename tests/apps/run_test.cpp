@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <sstream>
 
 #include "apps/command.h"
@@ -30,20 +31,102 @@ TEST(CommandLine, EveryVerbHasHelpWithAnExample) {
     const CommandResult help = smelt_command("--help");
     ASSERT_EQ(help.status, 0);
     size_t n_verbs = 0;
-    const size_t start = help.out.find("Subcommands:");
-    ASSERT_NE(start, std::string::npos);
-    std::istringstream lines(help.out.substr(start));
-    std::string line;
-    std::getline(lines, line);
-    while (std::getline(lines, line) && line.starts_with("  ")) {
-        if (line[2] == ' ') continue;  // a description that goes on
+    std::istringstream lines(help.out);
+    for (std::string line; std::getline(lines, line);) {
+        EXPECT_LE(line.size(), 100u) << line;
+        if (!line.starts_with("  ") || line[2] == ' ' || line[2] == '-') continue;  // a verb begins a line
         const std::string verb = line.substr(2, line.find_first_of(" ,", 2) - 2);
         const CommandResult r = smelt_command(verb + " --help");
         EXPECT_EQ(r.status, 0) << verb;
-        EXPECT_NE(r.out.find("smelt " + verb + " "), std::string::npos) << verb << " has no example";
+        const size_t examples = r.out.find("xample");
+        ASSERT_NE(examples, std::string::npos) << verb << " has no example";
+        EXPECT_NE(r.out.find("smelt " + verb, examples), std::string::npos) << verb << " has no example";
+        EXPECT_EQ(smelt_command("help " + verb).out, r.out);
+        // Types are words, and lines fit a page.
+        EXPECT_EQ(r.out.find("INT:"), std::string::npos) << r.out;
+        EXPECT_EQ(r.out.find(" in ["), std::string::npos) << r.out;
+        std::istringstream texts(r.out);
+        for (std::string text; std::getline(texts, text);) EXPECT_LE(text.size(), 160u) << text;
         ++n_verbs;
     }
-    EXPECT_GE(n_verbs, 10u);
+    EXPECT_GE(n_verbs, 20u);
+    for (const char* group : {"Talk to models:", "Get models:", "Look inside:", "Measure and check:"})
+        EXPECT_NE(help.out.find(group), std::string::npos) << group;
+    EXPECT_NE(smelt_command("run --help").out.find("\nSampling:\n"), std::string::npos);
+    EXPECT_EQ(smelt_command("version").out, smelt_command("--version").out);
+}
+
+// Words typed wrong: the line names the word, and the nearest right one.
+TEST(CommandLine, SlipsAreNamedWithWhatWasMeant) {
+    const std::pair<const char*, const char*> slips[] = {
+        {"rnu models/x", "rnu: smelt has no such verb; did you mean smelt run?"},
+        {"insp models/x", "did you mean smelt inspect?"},
+        {"serv models/x", "did you mean smelt serve?"},
+        {"qwertz", "qwertz: smelt has no such verb; smelt help lists them"},
+        {"help rnu", "did you mean smelt run?"},
+        {SMELT_MODELS, "expected a verb, found a path; smelt run "},
+        {"", "expected a verb"},
+        {"--verbos run", "did you mean --verbose?"},
+        {"run x --tmep 0 -p hi", "--tmep: smelt run has no such option; did you mean --temp?"},
+        {"run x --max_tokens 5", "did you mean --max-tokens?"},
+        {"run x --max-tok 5", "did you mean --max-tokens?"},
+        {"serve x --prot 80", "did you mean --port?"},
+        {"run x -p hi --no-such-flag", "--no-such-flag: smelt run has no such option"},
+        {"run x hi --flag", "--flag: smelt run has no such option"},
+        {"run x -p hi there", "PROMPT and --prompt cannot go together"},
+        {"run x hi there", "smelt run does not take \"there\"; put quotes around"},
+        {"run x -p hi --temp warm", "--temp: expected a number, 0 to 100, found \"warm\""},
+        {"run x -p hi --temp 200", "--temp: expected a number, 0 to 100, found \"200\""},
+        {"run x -p hi --top-k 1.5", "--top-k: expected a whole number, -1 or more, found \"1.5\""},
+        {"run x -p hi -n many", "--max-tokens: expected a whole number, -1 or more, found \"many\""},
+        {"run x -p hi --seed soon", "--seed: expected a whole number"},
+        {"run x -p hi --threads 5000", "--threads: expected a whole number, 0 to 1024, found \"5000\""},
+        {"run x -p", "-p: a value is missing"},
+        {"run x -p hi --temp", "--temp: a value is missing"},
+        {"run x --temp 0 --temp 1", "--temp: given more than once"},
+        {"run", "run: MODEL is missing"},
+        {"run x -p hi --regex a --grammar b", "cannot go together"},
+        {"run x -p hi --length-penalty 1", "--length-penalty needs --beams"},
+        {"serve x --port 99999", "--port: expected a whole number, 0 to 65535"},
+        {"serve a=x a=y", "two models have this name"},
+        {"serve x/m.gguf y/m.gguf", "m: two models have this name"},
+        {"quantize a b --format q9", "q9 is no number format"},
+        {"inspect --tensor", "did you mean --tensors?"},
+        {"bench x --runs 0", "--runs: expected a whole number, 1 to 1000"},
+        {"stop", "stop: MODEL is missing"},
+    };
+    for (const auto& [line, expected] : slips) {
+        const CommandResult r = smelt_command(line);
+        EXPECT_EQ(r.status, 2) << line << ": " << r.err;
+        EXPECT_NE(r.err.find(expected), std::string::npos) << line << ": " << r.err;
+        EXPECT_EQ(std::ranges::count(r.err, '\n'), 1) << r.err;
+        EXPECT_EQ(r.out, "") << line;
+    }
+}
+
+// No host is asked, and nobody waits.
+TEST(CommandLine, MissingPathsAreSaidAtOnce) {
+    const auto started = std::chrono::steady_clock::now();
+    const std::pair<const char*, const char*> paths[] = {
+        {"run " SMELT_MODELS "/demo-5n -p hi",
+         "no such file or folder; did you mean " SMELT_MODELS "/demo-5m?"},
+        {"run nowhere/model.gguf -p hi", "there is no folder nowhere"},
+        {"serve nowhere.gguf", "nowhere.gguf: no such file or folder"},
+        {"show nowhere.gguf", "nowhere.gguf: no such file or folder"},
+    };
+    for (const auto& [line, expected] : paths) {
+        const CommandResult r = smelt_command(line);
+        EXPECT_EQ(r.status, 1) << line;
+        EXPECT_NE(r.err.find(expected), std::string::npos) << line << ": " << r.err;
+    }
+    ::setenv("HF_ENDPOINT", "http://no-such-host.invalid", 1);
+    const CommandResult offline = smelt_command("run Qwen/Qwen3-0.6B -p hi");
+    ::unsetenv("HF_ENDPOINT");
+    EXPECT_EQ(offline.status, 1);
+    EXPECT_NE(offline.err.find("Qwen/Qwen3-0.6B: no such file or folder here, and from the hub: "),
+              std::string::npos)
+        << offline.err;
+    EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(14));
 }
 
 TEST(Run, AnswersOnStdoutAndMeasuresOnStderr) {

@@ -115,6 +115,8 @@ TEST(Config, TheExampleOfTheDocumentationLoads) {
     std::ofstream(folder / "keys") << "key-one\nkey-two\n";
     std::ofstream(folder / "keys-large") << "key-large\n";
     std::ofstream(folder / "admin-key") << "key-admin\n";
+    std::ofstream(folder / "own.jinja")
+        << "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}";
     fs::create_directory_symlink(SMELT_MODELS, folder / "models");
     {
         // The command line wins over the file's port, and adds a model to its own.
@@ -144,6 +146,13 @@ TEST(Config, TheExampleOfTheDocumentationLoads) {
                       .json()["model"],
                   "small");
         EXPECT_EQ(ask(R"({"model":"large","prompt":"a","max_tokens":1})", "key-one").status, 403);
+        // Its other names, its template and its system message.
+        EXPECT_EQ(ask(R"({"model":"gpt-4o","prompt":"a","max_tokens":1})", "key-large").json()["model"],
+                  "large");
+        const Reply prompt = Client(p.port()).ask(
+            "POST", "/apply-template", R"({"model":"large","messages":[{"role":"user","content":"Hi"}]})",
+            "Host: localhost\r\nAuthorization: Bearer key-large\r\n");
+        EXPECT_EQ(prompt.json()["prompt"], "system: Answer briefly.\nuser: Hi\n");
         p.signal(SIGTERM);
         EXPECT_EQ(p.wait(), 0);
     }

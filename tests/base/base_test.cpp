@@ -9,9 +9,12 @@
 #include <fstream>
 #include <numeric>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "base/atomic_file.h"
 #include "base/byte_reader.h"
+#include "base/edit_distance.h"
 #include "base/half.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
@@ -19,6 +22,32 @@
 
 namespace smelt {
 namespace {
+
+TEST(EditDistance, CountsLettersAddedLeftOutChangedAndSwapped) {
+    EXPECT_EQ(edit_distance("", "", 2), 0u);
+    EXPECT_EQ(edit_distance("run", "run", 2), 0u);
+    EXPECT_EQ(edit_distance("rnu", "run", 2), 1u);
+    EXPECT_EQ(edit_distance("temperature", "temprature", 2), 1u);
+    EXPECT_EQ(edit_distance("serve", "service", 3), 2u);
+    EXPECT_EQ(edit_distance("abc", "xyz", 2), 3u) << "at_most + 1 stands for all that is more";
+    EXPECT_EQ(edit_distance("a", std::string(1 << 20, 'a'), 2), 3u);
+    // Symmetric, and a triangle.
+    const std::string words[] = {"top_k", "top_p", "topk", "to_pk", "min_p"};
+    for (const auto& a : words) {
+        for (const auto& b : words)
+            EXPECT_EQ(edit_distance(a, b, 9), edit_distance(b, a, 9)) << a << " " << b;
+    }
+}
+
+TEST(EditDistance, NearestWord) {
+    const std::vector<std::string> flags = {"--temp", "--top-k", "--max-tokens", "--max-seqs", "-n"};
+    EXPECT_EQ(nearest_word("--tmep", flags), "--temp");
+    EXPECT_EQ(nearest_word("--max_tokens", flags), "--max-tokens");
+    EXPECT_EQ(nearest_word("--max-tok", flags), "--max-tokens");
+    EXPECT_EQ(nearest_word("--Temp", flags), "--temp");
+    EXPECT_EQ(nearest_word("--colour", flags), "");
+    EXPECT_EQ(nearest_word("-x", flags), "") << "one letter says nothing";
+}
 
 TEST(Half, EveryHalfSurvivesWideningAndNarrowing) {
     for (uint32_t bits = 0; bits < 0x10000; ++bits) {

@@ -118,7 +118,7 @@ test('chat: stop keeps what is there, and ends the sequence on the server', () =
         await lastAnswer(page).locator('.facts', { hasText: 'tok/s' }).waitFor();
         await page.keyboard.press('Escape');
         await isDone(page);
-        assert.match(await lastAnswer(page).locator('.facts').innerText(), /stopped$/);
+        assert.match(await lastAnswer(page).locator('.facts').innerText(), /stopped by you$/);
         for (let i = 0; ; ++i) {
             const { models } = await (await fetch(`${address}/performance`)).json();
             if (models.every((m) => m.requests.under_way === 0)) break;
@@ -338,11 +338,16 @@ test('chat: history makes room for itself, is seen by other tabs, and can be del
         const other = await context.newPage();
         await other.goto(`${address}/chat`);
         assert.ok(await other.getByRole('button', { name: 'old 0', exact: true }).isVisible());
+        const said = [];
+        page.on('dialog', (dialog) => {
+            said.push(dialog.message());
+            return dialog.accept();
+        });
         await sampling(page, { Temperature: '0' });
         await ask(page, question);
         await other.getByRole('button', { name: question, exact: true }).waitFor();
         assert.equal(await other.getByRole('button', { name: 'old 0', exact: true }).count(), 0);
-        page.on('dialog', (dialog) => dialog.accept());
+        assert.match(said[0], /Delete the oldest conversation, “old 0”\? Export keeps all/, 'nothing goes unasked');
         await page.getByRole('button', { name: `Delete ${question}` }).click();
         await other.getByRole('button', { name: question, exact: true }).waitFor({ state: 'detached' });
         assert.equal(await page.locator('article').count(), 0);
@@ -379,7 +384,98 @@ test('chat: on a phone', () =>
         await page.getByRole('button', { name: 'New conversation' }).click();
         assert.equal(await page.getByRole('button', { name: 'New conversation' }).isVisible(), false);
         assert.equal(await page.locator('article').count(), 0);
+        // A touch beside the list closes it.
+        await page.getByRole('button', { name: 'Conversations' }).click();
+        assert.ok(await page.getByRole('button', { name: 'New conversation' }).isVisible());
+        await page.touchscreen.tap(345, 400);
+        assert.equal(await page.getByRole('button', { name: 'New conversation' }).isVisible(), false);
     }, { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true }));
+
+test('chat: conversations are renamed, searched, exported and imported', () =>
+    onPage('/chat', async (page, context) => {
+        await answerWith(page, 'A fine answer about *otters*.');
+        await ask(page, 'first question');
+        await page.getByRole('button', { name: 'New conversation' }).click();
+        await ask(page, 'second question');
+        page.once('dialog', (dialog) => dialog.accept('My notes'));
+        await page.getByRole('button', { name: 'Rename first question' }).click();
+        await page.getByRole('button', { name: 'My notes', exact: true }).waitFor();
+        const titles = () => page.locator('#chats .open').allInnerTexts();
+        await page.getByLabel('Search conversations').fill('NOTES');
+        assert.deepEqual(await titles(), ['My notes']);
+        await page.getByLabel('Search conversations').fill('otters');
+        assert.equal((await titles()).length, 2, 'answers are searched too');
+        await page.getByLabel('Search conversations').fill('');
+        const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Export' }).click()]);
+        const path = await download.path();
+        const fresh = await context.newPage();
+        await fresh.goto(`${address}/chat`);
+        await fresh.evaluate(() => localStorage.clear());
+        await fresh.reload();
+        assert.equal(await fresh.locator('#chats li').count(), 0);
+        await fresh.getByLabel('Conversations to import').setInputFiles(path);
+        await fresh.getByRole('button', { name: 'My notes', exact: true }).click();
+        assert.equal(await fresh.locator('article.user .text').innerText(), 'first question');
+        const said = fresh.waitForEvent('dialog').then(async (d) => (await d.accept(), d.message()));
+        await fresh.getByLabel('Conversations to import').setInputFiles({ name: 'x.json', mimeType: 'application/json', buffer: Buffer.from('{"chats": 5}') });
+        assert.match(await said, /x\.json: expected a file that this page exported/);
+    }, { acceptDownloads: true }));
+
+test('chat: text files are attached, others are refused', () =>
+    onPage('/chat', async (page) => {
+        let sent;
+        await page.route('**/v1/chat/completions', (route) => {
+            sent = route.request().postDataJSON();
+            route.fulfill({ contentType: 'text/event-stream', body: 'data: [DONE]\n\n' });
+        });
+        await page.getByLabel('Message', { exact: true }).fill('What is this?');
+        await page.getByLabel('Text files').setInputFiles({ name: 'a.py', mimeType: 'text/plain', buffer: Buffer.from('print("```")\n') });
+        await page.waitForFunction(() => document.getElementById('message').value.includes('a.py'));
+        const said = page.waitForEvent('dialog').then(async (d) => (await d.accept(), d.message()));
+        await page.getByLabel('Text files').setInputFiles({ name: 'b.png', mimeType: 'image/png', buffer: Buffer.from([0x89, 0x50, 0xff, 0]) });
+        assert.match(await said, /b\.png: not a text in UTF-8/);
+        await page.getByLabel('Message', { exact: true }).press('Enter');
+        await isDone(page);
+        assert.equal(sent.messages.at(-1).content, 'What is this?\n\na.py:\n````\nprint("```")\n````\n');
+    }));
+
+test('chat: each conversation has its system message, and the model its details', () =>
+    onPage('/chat', async (page) => {
+        const sent = [];
+        await page.route('**/v1/chat/completions', (route) => {
+            sent.push(route.request().postDataJSON().messages[0]);
+            route.fulfill({ contentType: 'text/event-stream', body: 'data: [DONE]\n\n' });
+        });
+        await page.getByRole('button', { name: 'Sampling' }).click();
+        const system = page.getByLabel('System message');
+        await system.fill('You are a pirate.');
+        await ask(page, 'one');
+        await page.getByRole('button', { name: 'New conversation' }).click();
+        await system.fill('You are a poet.');
+        await ask(page, 'two');
+        await page.getByRole('button', { name: 'one', exact: true }).click();
+        assert.equal(await system.inputValue(), 'You are a pirate.');
+        await ask(page, 'three');
+        assert.deepEqual(sent.map((m) => m.content), ['You are a pirate.', 'You are a poet.', 'You are a pirate.']);
+        assert.match(await page.locator('#details').innerText(), /^qwen3, [\d.]+ MB of weights, context of \d+ tokens, /);
+    }));
+
+test('chat: copies where there is no clipboard for pages, as over plain HTTP', () =>
+    onPage('/chat', async (page) => {
+        await page.evaluate(() => Object.defineProperty(navigator, 'clipboard', { value: undefined }));
+        await answerWith(page, 'copy *this*\n\n```\nand this\n```');
+        await ask(page, question);
+        const field = page.getByLabel('Message', { exact: true });
+        const paste = async () => {
+            await field.fill('');
+            await field.press('Control+V');
+            return field.inputValue();
+        };
+        await lastAnswer(page).locator('footer').getByRole('button', { name: 'Copy' }).click();
+        assert.equal(await paste(), 'copy *this*\n\n```\nand this\n```');
+        await lastAnswer(page).locator('.code').getByRole('button', { name: 'Copy' }).click();
+        assert.equal((await paste()).trim(), 'and this');
+    }));
 
 test('chat: with the keyboard alone, everything has a name', () =>
     onPage('/chat', async (page) => {

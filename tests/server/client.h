@@ -154,6 +154,9 @@ struct TestServerOptions {
     bool shared_prefix_cache = false;
     TlsFiles tls = {};
     std::function<std::unique_ptr<ModelRunner>(std::unique_ptr<ModelRunner>)> wrap_runner = {};
+    bool any_name = false;
+    ResponseStore::Options responses = {};
+    std::function<void(const AccessRecord&)> access_log = {};
 };
 
 inline std::string bundled(const std::string& name) {
@@ -167,6 +170,7 @@ inline ModelSet::Options set_options(const TestServerOptions& o) {
     set.open.engine.max_queue = o.max_queue;
     set.open.wrap_runner = o.wrap_runner;
     set.step_timeout = o.step_timeout;
+    set.any_name = o.any_name;
     return set;
 }
 
@@ -180,7 +184,9 @@ class TestServer {
                    .shared_prefix_cache = o.shared_prefix_cache,
                    .strict = o.strict,
                    .version = "test",
-                   .n_connections = [this] { return http_.n_connections(); }},
+                   .n_connections = [this] { return http_.n_connections(); },
+                   .responses = std::make_shared<ResponseStore>(o.responses),
+                   .access_log = o.access_log},
           server_(context_) {
         for (const std::string& name : o.models) models_.load(name, bundled(name));
         for (const ModelSpec& spec : o.specs) models_.load(spec);

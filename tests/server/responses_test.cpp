@@ -138,8 +138,7 @@ TEST_F(ResponsesTest, EventsComeInOrder) {
 
 TEST_F(ResponsesTest, WhatIsRefusedSaysWhy) {
     const std::pair<Json, const char*> wrong[] = {
-        {{{"previous_response_id", "resp_1"}}, "previous_response_id"},
-        {{{"store", true}}, "store"},
+        {{{"conversation", "conv_1"}}, "conversation"},
         {{{"background", true}}, "background"},
         {{{"truncation", "auto"}}, "truncation"},
         {{{"input", Json::array()}}, "input"},
@@ -159,8 +158,73 @@ TEST_F(ResponsesTest, WhatIsRefusedSaysWhy) {
         EXPECT_EQ(r.param(), param) << r.body;
     }
     EXPECT_EQ(post("/v1/responses", base({{"store", false}, {"max_output_tokens", 1}})).status, 200);
-    EXPECT_NE(post("/v1/responses", base({{"previous_response_id", "x"}})).body.find("send the conversation"),
-              std::string::npos);
+}
+
+// Kept where a request asks for it, for the same key alone; the oldest go first.
+TEST_F(ResponsesTest, GoesOnFromAnAnswerThatWasKept) {
+    const Json first = ask({{"store", true}});
+    EXPECT_EQ(first["store"], true);
+    const std::string id = first["id"];
+    // The same as with the conversation as input.
+    Json input = Json::array({{{"role", "user"}, {"content", "What is 12 + 30?"}}});
+    for (const Json& item : first["output"]) input.push_back(item);
+    input.push_back({{"role", "user"}, {"content", "What is 2 + 3?"}});
+    const Json whole = ask({{"input", input}});
+    const Json next = ask({{"previous_response_id", id}, {"input", "What is 2 + 3?"}, {"store", true}});
+    EXPECT_EQ(next["usage"]["input_tokens"], whole["usage"]["input_tokens"]);
+    EXPECT_EQ(without_ids(next["output"]), without_ids(whole["output"]));
+    EXPECT_EQ(next["previous_response_id"], id);
+    // A third turn, streamed.
+    const Reply streamed = post("/v1/responses", base({{"previous_response_id", next["id"]},
+                                                       {"input", "What is 1 + 1?"},
+                                                       {"store", true},
+                                                       {"stream", true}}));
+    const Json last = events(streamed.body).back()["response"];
+    EXPECT_EQ(last["status"], "completed");
+    EXPECT_EQ(get("/v1/responses/" + last["id"].get<std::string>()).json()["output"], last["output"]);
+
+    Client client(server_->port());
+    EXPECT_EQ(client.ask("DELETE", "/v1/responses/" + id).json()["deleted"], true);
+    EXPECT_EQ(get("/v1/responses/" + id).status, 404);
+    const Reply gone = post("/v1/responses", base({{"previous_response_id", id}}));
+    EXPECT_EQ(gone.status, 404);
+    EXPECT_EQ(gone.param(), "previous_response_id");
+    EXPECT_NE(gone.body.find("send the conversation"), std::string::npos);
+    // What was not stored is not there.
+    EXPECT_EQ(get("/v1/responses/" + ask()["id"].get<std::string>()).status, 404);
+    EXPECT_EQ(get("/v1/responses/..%2f..%2fetc").status, 404);
+}
+
+TEST(ResponseStoreTest, IsBoundedInMemoryAndOnDiskAndAsksForTheKey) {
+    const auto id_of = [](int i) { return fmt::format("resp_{:016x}", i); };
+    const std::filesystem::path folder = testing::TempDir() + fmt::format("smelt_responses_{}", ::getpid());
+    const auto kept = [](int i) {
+        return ResponseStore::Kept{.conversation = {std::string(1000, 'a'), i}, .response = {{"n", i}}};
+    };
+    {
+        ResponseStore store({.max_bytes = 10'000, .folder = folder});
+        for (int i = 0; i < 20; ++i) {
+            ASSERT_TRUE(store.put(id_of(i), "key", kept(i)));
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));  // files are told apart by their time
+        }
+        EXPECT_FALSE(store.get(id_of(0), "key"));
+        EXPECT_EQ(store.get(id_of(19), "key")->response["n"], 19);
+        EXPECT_FALSE(store.get(id_of(19), "another key"));
+        EXPECT_FALSE(store.erase(id_of(19), "another key"));
+        EXPECT_FALSE(store.put(id_of(20), "key", {.conversation = std::string(20'000, 'a'), .response = {}}));
+        EXPECT_FALSE(store.put("resp_../../x", "key", kept(1)));
+        uintmax_t n_bytes = 0;
+        for (const auto& f : std::filesystem::directory_iterator(folder)) n_bytes += f.file_size();
+        EXPECT_LE(n_bytes, 10'000u);
+        EXPECT_GT(n_bytes, 5'000u);
+    }
+    ResponseStore again({.max_bytes = 10'000, .folder = folder});
+    EXPECT_EQ(again.get(id_of(19), "key")->conversation[1], 19) << "it outlives the process";
+    EXPECT_TRUE(again.erase(id_of(19), "key"));
+    EXPECT_FALSE(again.get(id_of(19), "key"));
+    std::filesystem::remove_all(folder);
+    ResponseStore nothing({.max_bytes = 0});
+    EXPECT_FALSE(nothing.put(id_of(1), "", kept(1)));
 }
 
 }  // namespace

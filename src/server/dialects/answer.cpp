@@ -14,6 +14,7 @@ ApiError ended_error(const char* message) {
 Answer::Answer(Setup setup)
     : server_(setup.server),
       exchange_(std::move(setup.exchange)),
+      record_(std::move(setup.record)),
       specs_(std::move(setup.jobs)),
       stream_(setup.stream),
       errors_(setup.errors),
@@ -157,8 +158,25 @@ void Answer::ended(const AnswerEnd& e) {
     if (n_running_ == 0) finish();
 }
 
+void Answer::note() const {
+    if (record_ == nullptr) return;
+    AccessRecord& r = *record_;
+    r.model = model_;
+    r.why = use_.why;
+    r.lost = r.lost || lost_;
+    r.finish_reason = choices_.empty() ? "" : choices_.back().end.reason;
+    if (error_) r.error = error_->code;
+    r.n_prompt = usage_.n_prompt;
+    r.n_cached = usage_.n_cached;
+    r.n_answer = usage_.n_answer;
+    r.queued = usage_.queued;
+    r.prefill = usage_.prefill;
+    r.decode = usage_.decode;
+}
+
 void Answer::finish() {
     jobs_.clear();
+    note();
     if (lost_) return;
     // The server ends, and part of what was asked has not even begun.
     if (n_started_ < specs_.size() && !error_) error_ = ended_error("the server ends");

@@ -16,6 +16,7 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
             jobs;  // one a prompt, each with the same n; they run in their order, some at a time
         bool stream = false;
         ErrorStyle errors = ErrorStyle::openai;
+        std::shared_ptr<AccessRecord> record = {};
     };
     explicit Answer(Setup setup);
 
@@ -77,9 +78,11 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
     bool hold(const TextDelta& text, const std::vector<TokenEvent>& tokens);
     void lose(Loss loss);
     void finish();
+    void note() const;  // in the access log
 
     ServerContext& server_;
     std::shared_ptr<Exchange> exchange_;
+    std::shared_ptr<AccessRecord> record_;
     std::vector<JobSpec> specs_;  // moved from as they start
     size_t n_started_ = 0;
     bool stream_;
@@ -120,7 +123,7 @@ template <class A, class... Args>
 void start_answer(const Call& call, std::vector<JobSpec> jobs, bool stream, ErrorStyle errors, Args... args) {
     // The request itself is done with.
     if (!call.exchange->hold_only(bytes_of(jobs))) throw too_much_memory();
-    Answer::Setup setup{call.server, call.exchange, std::move(jobs), stream, errors};
+    Answer::Setup setup{call.server, call.exchange, std::move(jobs), stream, errors, call.record};
     const auto answer = std::make_shared<A>(std::move(setup), std::move(args)...);
     call.exchange->post([&server = call.server, exchange = call.exchange, answer, errors] {
         answer_errors(

@@ -61,6 +61,7 @@ Json Usage::usage_json() const {
 
 Json Usage::timings_json() const {
     const auto rate = [](int n, double seconds) { return seconds > 0 ? n / seconds : 0; };
+    const ProcessUse process = read_process_use();
     return {{"cache_n", n_cached},
             {"prompt_n", n_prompt - n_cached},
             {"queued_ms", 1e3 * queued},
@@ -69,7 +70,10 @@ Json Usage::timings_json() const {
             {"predicted_n", n_answer},
             {"predicted_ms", 1e3 * decode},
             // The first token belongs to the prompt's time.
-            {"predicted_per_second", rate(n_answer - 1, decode)}};
+            {"predicted_per_second", rate(n_answer - 1, decode)},
+            // Of the whole process, whoever else it worked for meanwhile.
+            {"process_cpu_ms", 1e3 * (process.cpu_seconds - cpu_at_start)},
+            {"resident_bytes", process.resident}};
 }
 
 std::string sse(const Json& event) {

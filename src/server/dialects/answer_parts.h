@@ -1,6 +1,7 @@
 // What answers are made of in every dialect: calls from their deltas, counts, events, errors.
 #pragma once
 
+#include "base/process_use.h"
 #include "server/models/job.h"
 
 namespace smelt {
@@ -30,6 +31,7 @@ struct Usage {
     int n_prompt = 0, n_cached = 0, n_answer = 0;
     int n_thinking = 0;  // of the answers' tokens
     double queued = 0, prefill = 0, decode = 0;
+    double cpu_at_start = read_process_use().cpu_seconds;  // of the process
 
     void add(const AnswerEnd& end);
     Json usage_json() const;

@@ -98,7 +98,10 @@ JobSpec make_question_job(ServerContext& server, const Json& body, const std::st
 
 std::shared_ptr<Answer> make_socket_answer(ServerContext& server, std::shared_ptr<Exchange> exchange,
                                            JobSpec job, std::string id) {
-    Answer::Setup setup{server, std::move(exchange), one_job(std::move(job)), true, ErrorStyle::openai};
+    const auto record = make_record(server, id, "WS", "/ws/stream");
+    Answer::Setup setup{
+        server, logged(std::move(exchange), record), one_job(std::move(job)), true, ErrorStyle::openai,
+        record};
     return std::make_shared<GenerateAnswer>(std::move(setup), std::move(id));
 }
 

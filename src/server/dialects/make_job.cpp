@@ -10,10 +10,15 @@ namespace {
 void check_fits(const ChatModel& model, const Prompt& prompt, const std::string& param) {
     const int limit = model.engine().limits().max_tokens();
     if (prompt.ids.size() < static_cast<size_t>(limit)) return;
-    throw bad_request(
-        "context_length_exceeded", param,
-        "the prompt has {} tokens; the context of this model is {} tokens for prompt and answer",
-        prompt.ids.size(), limit);
+    throw RequestError(
+        {.status = 400,
+         .code = "context_length_exceeded",
+         .message = fmt::format(
+             "the prompt has {} tokens; the context of this model is {} tokens for prompt and answer",
+             prompt.ids.size(), limit),
+         .param = param,
+         .n_prompt = static_cast<int>(prompt.ids.size()),
+         .n_ctx = limit});
 }
 
 constexpr std::string_view client_salt = "client";  // their names are no cache's

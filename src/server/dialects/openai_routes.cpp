@@ -1,5 +1,6 @@
 // /v1/chat/completions and /v1/completions: from the body to the jobs. On a worker: templates and tokenizers
 // take their time with long texts.
+#include "server/dialects/fill_in.h"
 #include "server/dialects/make_job.h"
 #include "server/dialects/openai_answer.h"
 #include "server/dialects/openai_request.h"
@@ -18,6 +19,23 @@ bool read_stream(const Json& body, OpenAiWords& words) {
         words.include_usage = get<bool>(*options, "include_usage").value_or(false);
     }
     return stream;
+}
+
+// With a suffix, prompts are what comes before a gap.
+void fill_in(Call& call, CompletionRequest& c) {
+    const auto suffix = get<std::string>(call.body, "suffix");
+    if (!suffix || suffix->empty()) return;
+    const ModelUse model = choose_model(call.server, c.request, call.key);
+    c.request.model = model.name();
+    const ChatModel& chat = model.chat();
+    for (PlainPrompt& prompt : c.prompts) {
+        const auto* ids = std::get_if<std::vector<int32_t>>(&prompt);
+        const std::string prefix = ids != nullptr
+                                       ? make_request_prompt(chat, {.plain = prompt, .param = "prompt"}).text
+                                       : std::get<std::string>(prompt);
+        prompt = fill_in_prompt(chat, {.prefix = prefix, .suffix = *suffix});
+    }
+    for (const int32_t id : fill_in_marks(chat.tokenizer()).ends()) c.request.options.stop_ids.push_back(id);
 }
 
 }  // namespace
@@ -42,6 +60,7 @@ void completions(Call& call) {
     words.logprobs = c.request.options.n_logprobs >= 0;
     words.prompt_logprobs = find_member(call.body, "prompt_logprobs") != nullptr;
     c.request.warnings = std::move(call.warnings);
+    fill_in(call, c);
     start_openai_answer(call, make_jobs(call.server, c.request, c.prompts, c.several, call.key, call.turn),
                         stream, words);
 }

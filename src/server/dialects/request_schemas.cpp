@@ -227,7 +227,9 @@ const RequestSchema completion_schema = {
               "well.",
           .min = 0,
           .max = 5},
-         {.name = "suffix", .type = unsupported, .doc = "Not supported.", .choices = {"\"\""}}},
+         {.name = "suffix",
+          .type = string,
+          .doc = "The answer goes between prompt and this text; needs a model that was trained to fill in."}},
         join(sampling_fields(), constraint_fields())),
     .example = R"({"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0})"};
 
@@ -319,12 +321,17 @@ const RequestSchema load_schema = {.name = "LoadRequest",
                                                .max_length = 4096}},
                                    .example = R"({"name": "large", "path": "models/demo-23m"})"};
 
-const RequestSchema unload_schema = {.name = "UnloadRequest",
-                                     .fields = {{.name = "name",
-                                                 .type = string,
-                                                 .doc = "A loaded model; requests under way are finished.",
-                                                 .required = true,
-                                                 .max_length = 128}},
-                                     .example = R"({"name": "large"})"};
+const RequestSchema unload_schema = {
+    .name = "UnloadRequest",
+    .fields = {{.name = "name",
+                .type = string,
+                .doc = "A loaded model; requests under way are finished.",
+                .required = true,
+                .max_length = 128},
+               {.name = "keep_name",
+                .type = boolean,
+                .doc = "Give back the memory alone: the next request loads the model again.",
+                .fallback = "false"}},
+    .example = R"({"name": "large"})"};
 
 }  // namespace smelt

@@ -1,4 +1,5 @@
-// OpenAI's Responses API: POST /v1/responses. Nothing is kept: each request brings its conversation.
+// OpenAI's Responses API: POST /v1/responses. Each request brings its conversation, or goes on from an answer
+// that an earlier one asked to keep.
 #include "server/dialects/answer.h"
 #include "server/dialects/make_job.h"
 #include "server/dialects/responses_request.h"
@@ -48,7 +49,9 @@ struct OpenItem {
 // What the answer repeats of its request.
 struct Asked {
     Json body;
-    Json tools;  // those that were offered to the model
+    Json tools;              // those that were offered to the model
+    std::string key = {};    // of who asked
+    Json conversation = {};  // items up to the answer, where it is to be kept; else null
     float temperature = 0, top_p = 0;
 };
 
@@ -77,7 +80,7 @@ class ResponsesAnswer final : public ChatAnswer {
     void end() override {
         const bool cut = ending().reason == "length";
         close(cut ? "incomplete" : "completed");
-        event(cut ? "response.incomplete" : "response.completed", {{"response", whole_response()}});
+        event(cut ? "response.incomplete" : "response.completed", {{"response", kept_response()}});
     }
 
     void fail(const ApiError& error) override {
@@ -96,7 +99,17 @@ class ResponsesAnswer final : public ChatAnswer {
         if (!text().empty()) add_item(Kind::message, "msg_", text(), {});
         for (const ToolCallText& c : calls().all()) add_item(Kind::call, "fc_", c.arguments, c);
         if (ending().reason == "length" && !items_.empty()) items_.back()["status"] = "incomplete";
-        return whole_response();
+        return kept_response();
+    }
+
+    // Kept before the client hears its id.
+    Json kept_response() {
+        Json body = whole_response();
+        if (asked_.conversation.is_null()) return body;
+        Json conversation = asked_.conversation;
+        for (const Json& item : items_) conversation.push_back(item);
+        if (!server().responses->put(id_, asked_.key, {std::move(conversation), body})) body["store"] = false;
+        return body;
     }
 
     Json whole_response() const {
@@ -133,10 +146,10 @@ class ResponsesAnswer final : public ChatAnswer {
                      {"model", model()},
                      {"output", items_},
                      {"parallel_tool_calls", asked("parallel_tool_calls", true)},
-                     {"previous_response_id", nullptr},
+                     {"previous_response_id", asked("previous_response_id", nullptr)},
                      {"reasoning", std::move(reasoning)},
                      {"service_tier", asked("service_tier", "default")},
-                     {"store", false},
+                     {"store", !asked_.conversation.is_null()},
                      {"temperature", asked("temperature", asked_.temperature)},
                      {"text", asked("text", {{"format", {{"type", "text"}}}})},
                      {"tool_choice", asked("tool_choice", "auto")},
@@ -210,10 +223,67 @@ class ResponsesAnswer final : public ChatAnswer {
 
 }  // namespace
 
+namespace {
+
+RequestError no_such_response(const std::string& id, const char* param) {
+    return RequestError(
+        {.status = 404,
+         .code = "previous_response_not_found",
+         .message = fmt::format("{} is not kept here: it was not stored, or is forgotten by now; "
+                                "send the conversation as input",
+                                id),
+         .param = param});
+}
+
+// Items of the whole conversation, in place of the input.
+Json with_previous(Call& call) {
+    const Json& input = call.body["input"];
+    Json items = Json::array();
+    if (const auto id = get<std::string>(call.body, "previous_response_id")) {
+        auto kept = call.server.responses->get(*id, call.key);
+        if (!kept) throw no_such_response(*id, "previous_response_id");
+        items = std::move(kept->conversation);
+    }
+    if (input.is_string()) {
+        items.push_back({{"type", "message"}, {"role", "user"}, {"content", input}});
+    } else if (input.is_array()) {
+        for (const Json& item : input) items.push_back(item);
+    } else {
+        wrong_type("input", "a string or an array of items", input);
+    }
+    return items;
+}
+
+std::string response_id(const Call& call) {
+    return call.request.path.substr(std::string_view("/v1/responses/").size());
+}
+
+}  // namespace
+
+void show_response(Call& call) {
+    const std::string id = response_id(call);
+    const auto kept = call.server.responses->get(id, call.key);
+    if (!kept) throw no_such_response(id.substr(0, 64), "id");
+    call.exchange->send({.body = to_string(kept->response)});
+}
+
+void delete_response(Call& call) {
+    const std::string id = response_id(call);
+    if (!call.server.responses->erase(id, call.key)) throw no_such_response(id.substr(0, 64), "id");
+    call.exchange->send({.body = to_string(Json{{"id", id}, {"object", "response"}, {"deleted", true}})});
+}
+
 void responses(Call& call) {
+    const bool keeps = get<bool>(call.body, "store").value_or(false);
+    Json conversation;
+    if (keeps || find_member(call.body, "previous_response_id") != nullptr) {
+        call.body["input"] = conversation = with_previous(call);
+    }
     ChatRequest request = read_responses_request(call.body);
     request.warnings.insert(request.warnings.begin(), call.warnings.begin(), call.warnings.end());
-    Asked asked{.body = call.body, .tools = Json::array()};
+    Asked asked{.body = call.body, .tools = Json::array(), .key = call.key};
+    asked.body.erase("input");
+    if (keeps) asked.conversation = std::move(conversation);
     for (const Tool& t : request.tools.tools) {
         asked.tools.push_back(t.function);
         asked.tools.back()["type"] = "function";

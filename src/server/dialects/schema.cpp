@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "base/edit_distance.h"
 #include "server/dialects/schema_checks.h"
 
 namespace smelt {
@@ -246,19 +247,6 @@ std::string plain_name(std::string_view name) {
     return plain;
 }
 
-// Whether one letter added, left out, changed or swapped with the next makes b of a.
-bool is_one_edit(std::string_view a, std::string_view b) {
-    if (a.size() > b.size()) std::swap(a, b);
-    if (b.size() - a.size() > 1) return false;
-    const auto [in_a, in_b] = std::ranges::mismatch(a, b);
-    const std::string_view rest_a(in_a, a.end()), rest_b(in_b, b.end());
-    if (rest_a.size() < rest_b.size()) return rest_a == rest_b.substr(1);
-    if (rest_a.empty()) return false;  // the same
-    if (rest_a.substr(1) == rest_b.substr(1)) return true;
-    return rest_a.size() > 1 && rest_a[0] == rest_b[1] && rest_a[1] == rest_b[0] &&
-           rest_a.substr(2) == rest_b.substr(2);
-}
-
 // Fields of other servers that only look like a slip.
 constexpr std::string_view known_elsewhere[] = {"top_a"};
 
@@ -269,7 +257,7 @@ std::string_view near_field(std::string_view name, std::span<const Field> fields
     if (std::ranges::find(known_elsewhere, name) != std::end(known_elsewhere)) return "";
     for (const Field& f : fields) {
         if (f.name.size() < long_enough || f.name == name) continue;
-        if (is_one_edit(name, f.name) || plain_name(name) == plain_name(f.name)) return f.name;
+        if (edit_distance(name, f.name, 1) == 1 || plain_name(name) == plain_name(f.name)) return f.name;
     }
     return "";
 }

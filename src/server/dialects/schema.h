@@ -82,6 +82,6 @@ std::optional<T> get(const Json& body, const char* name) {
 extern const RequestSchema chat_schema, completion_schema, generate_schema, tokenize_schema,
     detokenize_schema, template_schema, load_schema, unload_schema, messages_schema, count_tokens_schema,
     ollama_chat_schema, ollama_generate_schema, ollama_show_schema, ollama_embed_schema,
-    ollama_embeddings_schema, responses_schema, embedding_schema;
+    ollama_embeddings_schema, responses_schema, embedding_schema, rerank_schema;
 
 }  // namespace smelt

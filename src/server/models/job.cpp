@@ -192,6 +192,7 @@ void Job::take_end(FinishEvent finish) {
         m.lengths += end.reason == "length";
         m.decode_seconds += end.finish.decode;
         if (end.finish.index == 0) {
+            m.queued.add(end.finish.queued);
             m.prompt_tokens += static_cast<uint64_t>(end.finish.n_prompt);
             m.cached_tokens += static_cast<uint64_t>(end.finish.n_cached_prompt);
         }

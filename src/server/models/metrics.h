@@ -36,6 +36,8 @@ struct ModelMetrics {
     uint64_t prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
     uint64_t stops = 0, lengths = 0;  // of completed answers
     double decode_seconds = 0;        // summed over answers
+    // From submission to the first step.
+    Latency queued{{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160}};
     Latency first_token{
         {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}};
     Latency inter_token{

@@ -5,6 +5,7 @@
 
 #include "base/cpu_info.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "server/api_error.h"
 
 namespace smelt {
@@ -25,6 +26,10 @@ double measure_speed(ChatModel& chat) {
     }
     const FinishEvent& f = generation->finish();
     return f.decode > 0 ? (f.n_generated - 1) / f.decode : 0;
+}
+
+bool has_name(const ServedModel& m, const std::string& name) {
+    return m.name == name || std::ranges::find(m.spec.aliases, name) != m.spec.aliases.end();
 }
 
 bool may_use(const ServedModel& m, const std::string& key) {
@@ -67,8 +72,8 @@ void ModelSet::check_budget(const std::filesystem::path& path, size_t wanted) co
                              ? options_.memory_budget
                              : used + static_cast<size_t>(read_memory_info().available);
     if (used + wanted > limit) {
-        throw Error("{}: {} bytes of weights and KV cache do not fit: {} of {} bytes are in use",
-                    path.string(), wanted, used, limit);
+        throw Error("{}: {} of weights and KV cache do not fit: {} of {} are in use", path.string(),
+                    bytes_text(wanted), bytes_text(used), bytes_text(limit));
     }
 }
 
@@ -117,6 +122,10 @@ std::shared_ptr<ServedModel> ModelSet::load(ModelSpec spec) {
         throw Error("{}: expected 1 to {} replicas, found {}", spec.name, max_replicas, spec.replicas);
     }
     if (find(spec.name)) throw Error("a model with the name {} is served already", spec.name);
+    for (const std::string& alias : spec.aliases) {
+        if (alias.empty() || alias == "auto") throw Error("\"{}\" cannot be the name of a model", alias);
+        if (find(alias)) throw Error("a model with the name {} is served already", alias);
+    }
     auto model = std::make_shared<ServedModel>(std::move(spec));
     model->set_loaded(open(*model));
     const std::lock_guard lock(mutex_);
@@ -127,10 +136,17 @@ std::shared_ptr<ServedModel> ModelSet::load(ModelSpec spec) {
 bool ModelSet::unload(const std::string& name) {
     std::shared_ptr<ServedModel> gone;  // its end, which may take a moment, outside of the lock
     const std::lock_guard lock(mutex_);
-    const auto it = std::ranges::find(models_, name, [](const auto& m) { return m->name; });
+    const auto it = std::ranges::find_if(models_, [&](const auto& m) { return has_name(*m, name); });
     if (it == models_.end()) return false;
     gone = *it;
     models_.erase(it);
+    return true;
+}
+
+bool ModelSet::rest(const std::string& name) {
+    const auto model = find(name);
+    if (model == nullptr) return false;
+    model->set_loaded(nullptr);
     return true;
 }
 
@@ -179,7 +195,7 @@ std::shared_ptr<LoadedModel> ModelSet::wake(ServedModel& m) {
 
 std::shared_ptr<ServedModel> ModelSet::find(const std::string& name) const {
     const std::lock_guard lock(mutex_);
-    const auto it = std::ranges::find(models_, name, [](const auto& m) { return m->name; });
+    const auto it = std::ranges::find_if(models_, [&](const auto& m) { return has_name(*m, name); });
     return it == models_.end() ? nullptr : *it;
 }
 
@@ -208,10 +224,11 @@ const char* ModelSet::state(const ServedModel& m) const {
     return loaded->stats().step_seconds > 2 * options_.step_timeout ? "hung" : "ok";
 }
 
-std::shared_ptr<ServedModel> ModelSet::pick(const ModelChoice& choice) const {
-    if (!choice.name.empty() && choice.name != "auto") {
+ModelSet::Pick ModelSet::pick(const ModelChoice& choice) const {
+    const bool is_open = choice.name.empty() || choice.name == "auto";
+    if (!is_open && !(options_.any_name && find(choice.name) == nullptr)) {
         auto named = find_or_throw(choice.name);
-        if (may_use(*named, choice.key)) return named;
+        if (may_use(*named, choice.key)) return {named, "asked for"};
         throw RequestError({.status = 403,
                             .code = "model_not_allowed",
                             .message = "this API key may not use this model",
@@ -227,29 +244,34 @@ std::shared_ptr<ServedModel> ModelSet::pick(const ModelChoice& choice) const {
     if (std::ranges::any_of(models, [&](const auto& m) { return *state(*m) != 'f'; })) {
         std::erase_if(models, [&](const auto& m) { return *state(*m) == 'f'; });
     }
+    if (models.size() == 1) return {models.front(), "the only one"};
     const auto least = [&](auto cost) { return *std::ranges::min_element(models, {}, cost); };
     const auto prefer = [&](auto has) {
         if (std::ranges::any_of(models, has)) std::erase_if(models, [&](const auto& m) { return !has(m); });
     };
     if (choice.priority == "speed") {
         prefer([](const auto& m) { return m->spec.fast; });
-        return least([](const auto& m) { return -m->tokens_per_second.load(); });
+        return {least([](const auto& m) { return -m->tokens_per_second.load(); }), "priority speed"};
     }
     if (choice.priority == "quality") {
         prefer([](const auto& m) { return m->spec.best; });
         prefer([&](const auto& m) { return m->name == options_.best; });
-        return least([](const auto& m) { return -m->weight_bytes.load(); });
+        return {least([](const auto& m) { return -m->weight_bytes.load(); }), "priority quality"};
     }
     // Bytes read for a token are what a token costs in time and in energy.
     if (choice.max_tokens > options_.long_answer) {
-        return least([](const auto& m) { return m->step_bytes.load(); });
+        return {least([](const auto& m) { return m->step_bytes.load(); }),
+                "long answer, fewest bytes a token"};
     }
-    return least(
-        [](const auto& m) { return (m->outstanding + 1) / std::max(m->tokens_per_second.load(), 1e-3); });
+    const auto wait = [](const auto& m) {
+        return (m->outstanding + 1) / std::max(m->tokens_per_second.load(), 1e-3);
+    };
+    return {least(wait), "least wait"};
 }
 
 ModelUse ModelSet::choose(const ModelChoice& choice) {
-    ModelUse use{.served = pick(choice), .loaded = nullptr};
+    const Pick picked = pick(choice);
+    ModelUse use{.served = picked.model, .loaded = nullptr, .why = picked.why};
     use.served->touch();
     use.loaded = use.served->loaded();
     if (use.loaded == nullptr) use.loaded = wake(*use.served);

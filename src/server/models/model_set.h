@@ -14,6 +14,7 @@ namespace smelt {
 
 struct ModelSpec {
     std::string name;
+    std::vector<std::string> aliases = {};  // more names of it
     std::filesystem::path path;
     ChatModelOptions open = {};
     int replicas = 1;                     // engines with a KV cache each; they share the mapped file
@@ -84,6 +85,7 @@ struct ServedModel {
 struct ModelUse {
     std::shared_ptr<ServedModel> served;
     std::shared_ptr<LoadedModel> loaded;
+    const char* why = "";  // this one was chosen, for the access log
 
     const std::string& name() const { return served->name; }
     ChatModel& chat() const { return loaded->chat(); }
@@ -104,6 +106,7 @@ class ModelSet {
         int long_answer = 200;       // tokens; beyond, auto takes the most efficient model
         std::string best = {};       // name; empty: the one marked so, or with most weights
         int max_waiting = 3;         // requests that wait for a model to be loaded again; more get 503
+        bool any_name = false;       // a name that no model has is as good as none
         double step_timeout = 120;   // seconds; an engine that is twice as long in a step hangs
     };
 
@@ -118,6 +121,8 @@ class ModelSet {
     std::shared_ptr<ServedModel> load(const std::string& name, const std::filesystem::path& path);
     // Requests under way keep the model until they end. False: no such model.
     bool unload(const std::string& name);
+    // Gives back the memory and keeps the name: the next request loads the model again. False: no such model.
+    bool rest(const std::string& name);
     // Gives back the memory of models that nobody used for their time.
     void unload_idle();
 
@@ -126,14 +131,18 @@ class ModelSet {
     ModelUse choose(const ModelChoice& choice);
     // Throws the same.
     std::shared_ptr<ServedModel> find_or_throw(const std::string& name) const;
-    std::shared_ptr<ServedModel> find(const std::string& name) const;  // null: none
+    std::shared_ptr<ServedModel> find(const std::string& name) const;  // by any of its names; null: none
     std::vector<std::shared_ptr<ServedModel>> all() const;             // in the order of loading
 
     // "ok", "idle", "failed", "hung"
     const char* state(const ServedModel& m) const;
 
  private:
-    std::shared_ptr<ServedModel> pick(const ModelChoice& choice) const;
+    struct Pick {
+        std::shared_ptr<ServedModel> model;
+        const char* why;
+    };
+    Pick pick(const ModelChoice& choice) const;
     std::shared_ptr<LoadedModel> open(ServedModel& m);
     std::shared_ptr<LoadedModel> wake(ServedModel& m);
     void check_budget(const std::filesystem::path& path, size_t wanted) const;

@@ -65,6 +65,7 @@ constexpr AnswerSchema table[] = {
             "total_tokens": {"type": "integer"}}},
         "warnings": {"$ref": "#/components/schemas/Warnings"}}})",
      .stream_type = sse},
+    {.path = "/v1/responses/{id}", .name = "Response", .schema = ""},
     {.path = "/v1/embeddings", .name = "Embeddings", .schema = R"({"type": "object",
         "required": ["object", "data", "model", "usage"], "properties": {
         "object": {"type": "string", "enum": ["list"]}, "model": {"type": "string"},
@@ -83,6 +84,32 @@ constexpr AnswerSchema table[] = {
         "object": {"type": "string", "enum": ["model"]}, "created": {"type": "integer"},
         "owned_by": {"type": "string"}, "context_length": {"type": "integer"},
         "max_model_len": {"type": "integer"}}})"},
+    {.path = "/v1/rerank", .name = "Ranking", .schema = R"({"type": ["object", "array"], "properties": {
+        "model": {"type": "string"}, "results": {"type": "array", "items": {"type": "object",
+            "required": ["index", "relevance_score"], "properties": {"index": {"type": "integer"},
+            "relevance_score": {"type": "number"}, "document": {"type": "object"}}}},
+        "usage": {"type": "object"}, "warnings": {"$ref": "#/components/schemas/Warnings"}}})"},
+    {.path = "/completion",
+     .name = "LlamaCompletion",
+     .schema = R"({"type": ["object", "array"], "properties": {
+        "index": {"type": "integer"}, "content": {"type": "string"},
+        "tokens": {"type": "array", "items": {"type": "integer"}}, "id_slot": {"type": "integer"},
+        "stop": {"type": "boolean"}, "model": {"type": "string"}, "tokens_predicted": {"type": "integer"},
+        "tokens_evaluated": {"type": "integer"}, "generation_settings": {"type": "object"},
+        "prompt": {"type": "string"}, "has_new_line": {"type": "boolean"}, "truncated": {"type": "boolean"},
+        "stop_type": {"type": "string", "enum": ["eos", "limit", "word", "none"]},
+        "stopping_word": {"type": "string"}, "tokens_cached": {"type": "integer"}, "timings": {"type": "object"},
+        "completion_probabilities": {"type": "array"},
+        "warnings": {"$ref": "#/components/schemas/Warnings"}}})",
+     .stream_type = sse},
+    {.path = "/infill", .name = "LlamaCompletion", .schema = "", .stream_type = sse},
+    {.path = "/props", .name = "LlamaProperties", .schema = R"({"type": "object",
+        "required": ["default_generation_settings", "total_slots", "model_path", "chat_template"], "properties": {
+        "default_generation_settings": {"type": "object"}, "total_slots": {"type": "integer"},
+        "model_alias": {"type": "string"}, "model_path": {"type": "string"}, "chat_template": {"type": "string"}}})"},
+    {.path = "/slots", .name = "LlamaSlots", .schema = R"({"type": "array", "items": {"type": "object",
+        "required": ["id", "n_ctx", "is_processing"], "properties": {"id": {"type": "integer"},
+        "n_ctx": {"type": "integer"}, "is_processing": {"type": "boolean"}}}})"},
     {.path = "/generate",
      .name = "Generated",
      .schema = R"({"type": "object",
@@ -148,7 +175,9 @@ constexpr AnswerSchema table[] = {
         "properties": {"version": {"type": "string"}}})"},
     {.path = "/models",
      .name = "Models",
-     .schema = R"({"type": "object", "required": ["models"], "properties": {
+     .schema = R"({"type": "object", "required": ["models", "object", "data"], "properties": {
+        "object": {"type": "string", "enum": ["list"]},
+        "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}},
         "models": {"type": "array", "items": {"$ref": "#/components/schemas/ModelDetails"}}}})"},
     {.path = "/performance", .name = "Performance", .schema = R"({"type": "object",
         "required": ["uptime_seconds", "connections", "requests", "process", "models"], "properties": {
@@ -208,7 +237,11 @@ constexpr std::string_view parts = R"({
         "type": {"type": "string", "enum": ["error"]}, "error": {"type": "object",
         "required": ["type", "message"], "properties": {"type": {"type": "string"}, "message": {"type": "string"},
         "param": {"type": ["string", "null"]}, "code": {"type": ["string", "null"]}}}}},
-    "OllamaError": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}})";
+    "OllamaError": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
+    "LlamaError": {"type": "object", "required": ["error"], "properties": {"error": {"type": "object",
+        "required": ["code", "message", "type"], "properties": {"code": {"type": "integer"},
+        "message": {"type": "string"}, "type": {"type": "string"}, "param": {"type": ["string", "null"]},
+        "n_prompt_tokens": {"type": "integer"}, "n_ctx": {"type": "integer"}}}}}})";
 
 }  // namespace
 

@@ -118,6 +118,8 @@ const char* error_schema(ErrorStyle style) {
             return "AnthropicError";
         case ErrorStyle::ollama:
             return "OllamaError";
+        case ErrorStyle::llama_cpp:
+            return "LlamaError";
     }
     return "";
 }
@@ -151,7 +153,9 @@ Json openapi_document(const ServerContext& server) {
             operation["requestBody"] = {{"required", true},
                                         {"content", {{"application/json", reference(name)}}}};
         }
-        paths[path][r.method == std::string_view("GET") ? "get" : "post"] = std::move(operation);
+        paths[path][r.method == std::string_view("GET")      ? "get"
+                    : r.method == std::string_view("DELETE") ? "delete"
+                                                             : "post"] = std::move(operation);
     }
     return {{"openapi", "3.1.0"},
             {"info", {{"title", "smelt"}, {"version", server.version}}},

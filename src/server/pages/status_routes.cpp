@@ -10,16 +10,26 @@ double seconds_since(std::chrono::steady_clock::time_point t) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
 }
 
-// context_length as OpenRouter's clients read it, max_model_len as vLLM's do.
-Json openai_model(const ServedModel& m) {
-    Json model = {{"id", m.name},
+// context_length as OpenRouter's clients read it, max_model_len as vLLM's do; root is the model of an alias.
+Json openai_model(const ServedModel& m, const std::string& name) {
+    Json model = {{"id", name},
                   {"object", "model"},
                   {"created", static_cast<int64_t>(m.load_time)},
-                  {"owned_by", "smelt"}};
+                  {"owned_by", "smelt"},
+                  {"root", m.name}};
     if (const auto loaded = m.loaded()) {
         model["context_length"] = model["max_model_len"] = loaded->chat().engine().limits().max_tokens();
     }
     return model;
+}
+
+Json openai_models(const ModelSet& models) {
+    Json data = Json::array();
+    for (const auto& m : models.all()) {
+        data.push_back(openai_model(*m, m->name));
+        for (const std::string& alias : m->spec.aliases) data.push_back(openai_model(*m, alias));
+    }
+    return {{"object", "list"}, {"data", std::move(data)}};
 }
 
 Json model_details(const ServedModel& m, const char* state) {
@@ -40,6 +50,14 @@ Json model_details(const ServedModel& m, const char* state) {
                     {"device", chat.backend().name()},
                     {"device_description", chat.backend().description()}});
     return details;
+}
+
+std::string compiler_name() {
+#if defined(__clang__)
+    return fmt::format("clang {}.{}", __clang_major__, __clang_minor__);
+#else
+    return fmt::format("g++ {}.{}", __GNUC__, __GNUC_MINOR__);
+#endif
 }
 
 Json device_json(const LoadedModel* loaded) {
@@ -120,21 +138,21 @@ void health(Call& call) {
 }
 
 void list_models(Call& call) {
-    Json data = Json::array();
-    for (const auto& m : call.server.models.all()) data.push_back(openai_model(*m));
-    call.exchange->send({.body = to_string(Json{{"object", "list"}, {"data", std::move(data)}})});
+    call.exchange->send({.body = to_string(openai_models(call.server.models))});
 }
 
 void show_model(Call& call) {
     const std::string name = call.request.path.substr(std::string_view("/v1/models/").size());
-    call.exchange->send({.body = to_string(openai_model(*call.server.models.find_or_throw(name)))});
+    call.exchange->send({.body = to_string(openai_model(*call.server.models.find_or_throw(name), name))});
 }
 
 void list_models_in_detail(Call& call) {
     Json list = Json::array();
     const ModelSet& models = call.server.models;
     for (const auto& m : models.all()) list.push_back(model_details(*m, models.state(*m)));
-    call.exchange->send({.body = to_string(Json{{"models", std::move(list)}})});
+    Json body = openai_models(models);  // llama.cpp's server has both under this path
+    body["models"] = std::move(list);
+    call.exchange->send({.body = to_string(body)});
 }
 
 void performance(Call& call) {
@@ -151,6 +169,7 @@ void performance(Call& call) {
                  {"internal_errors", s.metrics.internal_errors.load()},
                  {"process",
                   {{"cpu_share", uptime > 0 ? read_process_use().cpu_seconds / uptime : 0},
+                   {"resident_bytes", read_process_use().resident},
                    {"peak_bytes", read_process_use().peak_resident}}},
                  {"models", std::move(list)}};
     call.exchange->send({.body = to_string(body)});
@@ -197,6 +216,12 @@ void metrics_text(Call& call) {
     plain("smelt_connections", "gauge", "Open connections.",
           s.n_connections ? static_cast<double>(s.n_connections()) : 0);
     plain("process_cpu_seconds_total", "counter", "CPU time.", read_process_use().cpu_seconds);
+    plain("process_resident_memory_bytes", "gauge", "Resident memory.",
+          static_cast<double>(read_process_use().resident));
+    plain("process_resident_memory_peak_bytes", "gauge", "The most resident memory so far.",
+          static_cast<double>(read_process_use().peak_resident));
+    t.family("smelt_build_info", "gauge", "1; the labels say which build this is.");
+    t.value(fmt::format("version=\"{}\",compiler=\"{}\"", s.version, compiler_name()), 1);
     of_models("smelt_requests_accepted_total", "counter", "Requests that reached the engine.",
               [](M m, S) { return m.accepted; });
     of_models("smelt_requests_completed_total", "counter", "Accepted requests that were answered.",
@@ -236,6 +261,8 @@ void metrics_text(Call& call) {
         t.value(model_label(m->name) + ",finished_reason=\"length\"",
                 static_cast<double>(m->metrics.lengths));
     }
+    latencies("smelt_request_queue_time_seconds", "From the request to its first step.",
+              &ModelMetrics::queued);
     latencies("smelt_time_to_first_token_seconds", "From the request to its first token.",
               &ModelMetrics::first_token);
     latencies("smelt_inter_token_latency_seconds", "Between two tokens of an answer.",
@@ -258,7 +285,9 @@ void load_model_route(Call& call) {
 
 void unload_model_route(Call& call) {
     const std::string name = call.body.at("name");
-    if (!call.server.models.unload(name)) {
+    ModelSet& models = call.server.models;
+    const bool keeps_name = get<bool>(call.body, "keep_name").value_or(false);
+    if (!(keeps_name ? models.rest(name) : models.unload(name))) {
         throw RequestError({.status = 404,
                             .code = "model_not_found",
                             .message = fmt::format("no model {} is loaded", name),

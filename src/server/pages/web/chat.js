@@ -1,7 +1,7 @@
 // The chat page: which conversation is shown, what is sent, what the buttons do. Messages draw themselves (message.js).
-import { dropChat, keepChat, listChats, newChat, onOtherTab } from './history.js';
+import { dropChat, exportChats, findChats, importChats, keepChat, newChat, onOtherTab } from './history.js';
 import { MessageView } from './message.js';
-import { askForKey, element, load, requestJson, save, ServerError, startTheme } from './server.js';
+import { askForKey, download, element, load, requestJson, save, ServerError, startTheme } from './server.js';
 import { streamAnswer } from './stream.js';
 
 const $ = (id) => document.getElementById(id);
@@ -16,8 +16,11 @@ let views = new Map();  // of the messages that are shown
 const settingsName = 'smelt.settings';
 const numbers = ['temperature', 'top_p', 'top_k', 'min_p', 'repetition_penalty', 'max_completion_tokens', 'seed'];
 
+// The system message belongs to the conversation; a new one begins with the latest.
 function keepSettings() {
     save(settingsName, { ...Object.fromEntries(new FormData(panel)), model: $('model').value });
+    chat.system = panel.elements.system.value;
+    if (chat.messages.length > 0) keep(chat);
 }
 
 function showSettings() {
@@ -39,6 +42,15 @@ function requestBody(messages) {
     return body;
 }
 
+// Conversations are lost only when the person says so.
+function keep(about) {
+    const mayDrop = (oldest) => confirm(
+        `The browser has no room left. Delete the oldest conversation, “${oldest.title || 'empty'}”? Export keeps all of them in a file.`);
+    const kept = keepChat(about, mayDrop);
+    if (!kept) say('The conversation does not fit into the browser and is not kept.');
+    return kept;
+}
+
 // --- what is shown
 
 function say(text) {
@@ -46,10 +58,11 @@ function say(text) {
 }
 
 function showChats() {
-    $('chats').replaceChildren(...listChats().map((c) => element('li', {},
+    $('chats').replaceChildren(...findChats($('search').value).map((c) => element('li', {},
         element('button', {
             type: 'button', class: 'open', 'aria-current': c.id === chat.id && 'true', click: () => openChat(c),
         }, c.title || 'empty'),
+        element('button', { type: 'button', 'aria-label': `Rename ${c.title}`, click: () => renameChat(c) }, '✎'),
         element('button', { type: 'button', 'aria-label': `Delete ${c.title}`, click: () => deleteChat(c) }, '✕'))));
 }
 
@@ -92,11 +105,26 @@ function refresh(message) {
 
 function openChat(other) {
     chat = running?.chat.id === other.id ? running.chat : other;
-    document.body.classList.remove('side-open');
-    $('open-side').setAttribute('aria-expanded', 'false');
+    chat.system ??= load(settingsName, {}).system ?? '';
+    panel.elements.system.value = chat.system;
+    closeSide();
     showChats();
     showMessages();
     field.focus();
+}
+
+function closeSide() {
+    document.body.classList.remove('side-open');
+    $('open-side').setAttribute('aria-expanded', 'false');
+}
+
+function renameChat(c) {
+    const name = prompt('Name of the conversation', c.title)?.trim();
+    if (name === undefined) return;
+    const target = c.id === chat.id ? chat : c;
+    target.name = name.slice(0, 80);
+    keep(target);
+    showChats();
 }
 
 function deleteChat(c) {
@@ -150,7 +178,7 @@ async function answer() {
         if (e instanceof ServerError && e.status === 401) needKey(e.message);
     }
     running = null;
-    if (!keepChat(about)) say('The conversation does not fit into the browser and is not kept.');
+    keep(about);
     showChats();
     showRunning();
 }
@@ -161,14 +189,14 @@ function send() {
     field.value = '';
     grow();
     chat.messages.push({ role: 'user', content });
-    keepChat(chat);
+    keep(chat);
     answer();
 }
 
 // A person's message is asked again as it is now; a model's stays as it was edited.
 function edit(message, content) {
     message.content = content;
-    keepChat(chat);
+    keep(chat);
     if (message.role === 'user' && !running) {
         chat.messages.length = chat.messages.indexOf(message) + 1;
         answer();
@@ -183,7 +211,36 @@ function regenerate(message) {
     answer();
 }
 
+// Text files become part of the message, each under its name.
+async function attach(files) {
+    const maxBytes = 1 << 20;
+    for (const file of files) {
+        try {
+            if (file.size > maxBytes) throw new Error('larger than 1 MB');
+            const text = new TextDecoder('utf-8', { fatal: true }).decode(await file.arrayBuffer());
+            if (text.includes('\0')) throw new Error('no text');
+            const fence = '`'.repeat(Math.max(3, ...[...text.matchAll(/`+/g)].map((m) => m[0].length + 1)));
+            const before = field.value.trimEnd();
+            field.value = `${before}${before && '\n\n'}${file.name}:\n${fence}\n${text.trimEnd()}\n${fence}\n`;
+        } catch (e) {
+            alert(`${file.name}: ${e instanceof TypeError ? 'not a text in UTF-8' : e.message}`);
+        }
+    }
+    grow();
+    field.focus();
+}
+
 // --- the server
+
+let models = [];  // as GET /models has them
+
+function showDetails() {
+    const m = models.find((x) => x.name === $('model').value);
+    const bytes = (n) => (n >= 1e9 ? `${(n / 1e9).toFixed(1)} GB` : `${(n / 1e6).toFixed(1)} MB`);
+    $('details').textContent = m?.context
+        ? `${m.architecture}, ${bytes(m.weight_bytes)} of weights, context of ${m.context} tokens, ${m.device_description}`
+        : '';
+}
 
 async function showModels() {
     const { data } = await requestJson('v1/models');
@@ -191,6 +248,8 @@ async function showModels() {
     if (names.length > 1) names.push('auto');
     const wanted = $('model').value || load(settingsName, {}).model;
     $('model').replaceChildren(...names.map((name) => element('option', { selected: name === wanted }, name)));
+    models = (await requestJson('models')).models;
+    showDetails();
 }
 
 async function needKey(why) {
@@ -231,7 +290,7 @@ field.addEventListener('keydown', (event) => {
 $('stop').addEventListener('click', () => running?.stop.abort());
 addEventListener('keydown', (event) => {
     if (event.key !== 'Escape') return;
-    if (document.body.classList.contains('side-open')) $('open-side').click();
+    if (document.body.classList.contains('side-open')) closeSide();
     else if (!$('key').open) running?.stop.abort();
 });
 $('new').addEventListener('click', () => openChat(newChat()));
@@ -247,10 +306,35 @@ panel.addEventListener('input', keepSettings);
 panel.addEventListener('submit', (event) => event.preventDefault());
 panel.addEventListener('reset', () => setTimeout(keepSettings));
 $('model').addEventListener('change', keepSettings);
-addEventListener('beforeunload', () => running && keepChat(running.chat));
+$('model').addEventListener('change', showDetails);
+$('search').addEventListener('input', showChats);
+$('export').addEventListener('click', () => download('smelt-conversations.json', exportChats()));
+$('import').addEventListener('click', () => $('import-file').click());
+$('import-file').addEventListener('change', async (event) => {
+    const [file] = event.target.files;
+    event.target.value = '';
+    try {
+        if (file) say(`${importChats(await file.text())} conversations imported.`);
+    } catch (e) {
+        alert(`${file.name}: ${e.message}`);
+    }
+    showChats();
+});
+$('attach').addEventListener('click', () => $('files').click());
+$('files').addEventListener('change', async (event) => {
+    const files = [...event.target.files];
+    event.target.value = '';
+    await attach(files);
+});
+// On a phone the list covers the page; a touch beside it closes it.
+document.querySelector('main').addEventListener('pointerdown', (event) => {
+    if (event.target !== $('open-side')) closeSide();
+});
+addEventListener('beforeunload', () => running && keepChat(running.chat, () => false));
 onOtherTab(showChats);
 startTheme($('theme'));
 showSettings();
+chat.system = panel.elements.system.value;
 showChats();
 showMessages();
 connect();

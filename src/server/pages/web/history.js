@@ -22,16 +22,44 @@ export function listChats() {
     return chats.sort((a, b) => b.changed - a.changed);
 }
 
-// The oldest make room where the browser has none left. False: it could not be kept.
-export function keepChat(chat) {
+// Where the browser has no room left, the oldest go, if `mayDrop(chat)` says so. False: it could not be kept.
+export function keepChat(chat, mayDrop) {
     chat.changed = Date.now();
-    chat.title = chat.messages.find((m) => m.role === 'user')?.content.trim().slice(0, 80) ?? '';
+    chat.title = chat.name || (chat.messages.find((m) => m.role === 'user')?.content.trim().slice(0, 80) ?? '');
     while (!save(prefix + chat.id, chat)) {
         const oldest = listChats().filter((c) => c.id !== chat.id).at(-1);
-        if (!oldest) return false;
+        if (!oldest || !mayDrop(oldest)) return false;
         dropChat(oldest.id);
     }
     return true;
+}
+
+// All conversations as the text of a file, and back. Those that are here already stay unless the file's is later.
+export function exportChats() {
+    return JSON.stringify({ smelt: 'conversations', version: 1, chats: listChats() }, null, 1);
+}
+export function importChats(text) {
+    let file = null;
+    try {
+        file = JSON.parse(text);
+    } catch {
+        // said below
+    }
+    const isMessage = (m) => ['user', 'assistant'].includes(m?.role) && typeof m.content === 'string';
+    const isChat = (c) => typeof c?.id === 'string' && /^[\w-]{1,64}$/.test(c.id) && Array.isArray(c.messages) &&
+        c.messages.every(isMessage);
+    if (file?.smelt !== 'conversations' || !Array.isArray(file.chats) || !file.chats.every(isChat)) {
+        throw new Error('expected a file that this page exported');
+    }
+    const here = new Map(listChats().map((c) => [c.id, c.changed]));
+    const later = file.chats.filter((c) => !(here.get(c.id) >= c.changed));
+    return later.filter((c) => save(prefix + c.id, c)).length;
+}
+
+export function findChats(words) {
+    const wanted = words.toLowerCase();
+    const has = (text) => text?.toLowerCase().includes(wanted);
+    return listChats().filter((c) => has(c.title) || c.messages.some((m) => has(m.content)));
 }
 
 export function dropChat(id) {

@@ -1,6 +1,6 @@
 // Markdown to DOM nodes: headings, lists, tables, quotes, code, emphasis, links. What a model writes is never parsed
 // as HTML, loads nothing and links to http, https and mailto alone. Time is linear in the text's length.
-import { element as makeElement } from './server.js';
+import { copyText, element as makeElement } from './server.js';
 
 const maxDepth = 8;             // of lists, quotes and emphasis; deeper is shown as it is written
 const maxInline = 1 << 15;      // characters of a paragraph with markup; a longer one is shown as it is written
@@ -207,8 +207,7 @@ function codeBlock(text, language) {
     const copy = element('button', {
         type: 'button',
         click: async () => {
-            await navigator.clipboard.writeText(text);
-            copy.textContent = 'Copied';
+            copy.textContent = (await copyText(text)) ? 'Copied' : 'Not copied';
             setTimeout(() => (copy.textContent = 'Copy'), 1500);
         },
     }, 'Copy');

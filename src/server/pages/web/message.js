@@ -1,8 +1,11 @@
 // One message on the page: its text, the thinking folded above it, what went wrong, and its buttons.
 import { renderMarkdown } from './markdown.js';
-import { element } from './server.js';
+import { copyText, element } from './server.js';
 
-const endings = { length: 'ended at the limit of tokens', stopped: 'stopped' };
+const endings = {
+    stop: 'ended by itself', length: 'ended at the limit of tokens', stopped: 'stopped by you',
+    tool_calls: 'ended with a call of a tool', content_filter: 'ended by a filter',
+};
 
 export class MessageView {
     // `on` has edit(message, text) and regenerate(message).
@@ -16,7 +19,7 @@ export class MessageView {
         this.summary = element('summary');
         this.thinking = element('details', { class: 'thinking' }, this.summary, this.thought);
         this.buttons = [
-            this.#button('Copy', () => navigator.clipboard.writeText(message.content)),
+            this.#button('Copy', () => copyText(message.content)),
             this.#button('Edit', () => this.#edit()),
             this.#button('Regenerate', () => on.regenerate(message)),
         ];

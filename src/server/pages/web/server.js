@@ -75,6 +75,32 @@ export function askForKey(why) {
     });
 }
 
+// The clipboard's own interface is there over HTTPS and on this machine alone; elsewhere the browser copies what
+// is selected. False: it could not.
+export async function copyText(text) {
+    try {
+        await navigator.clipboard.writeText(text);
+        return true;
+    } catch {
+        const focused = document.activeElement;
+        const area = element('textarea', { class: 'hidden', 'aria-hidden': 'true' });
+        area.value = text;
+        document.body.append(area);
+        area.select();
+        const copied = document.execCommand('copy');
+        area.remove();
+        focused?.focus();
+        return copied;
+    }
+}
+
+// Gives the person a file.
+export function download(name, text) {
+    const url = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
+    element('a', { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
 // auto follows the system.
 export function startTheme(button) {
     const themes = ['auto', 'light', 'dark'];

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Numbers as people read them: in the units of what is counted.
 #pragma once
 
 #include <fmt/format.h>

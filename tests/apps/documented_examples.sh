@@ -1,0 +1,41 @@
+#!/bin/bash
+# Every example of `smelt help VERB` and every smelt line of README.md, as pasted; each must end with 0. Left out: what needs the hub, a
+# server, another shell, or minutes.
+# usage: documented_examples.sh SMELT SOURCE_DIR
+set -eu
+smelt=$(realpath "$1") source=$(realpath "$2")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/bin" "$work/build" "$work/docs"
+ln -s "$smelt" "$work/bin/smelt"
+ln -s "$smelt" "$work/build/smelt"
+ln -s "$source/models" "$work/models"
+cd "$work"
+export PATH="$work/bin:$PATH" HF_HUB_OFFLINE=1 HF_HOME="$work/hub" XDG_STATE_HOME="$work/state"
+
+# What the examples name.
+smelt convert models/demo-5m model.gguf -q >/dev/null
+printf '"What is 1 + 1?"\n{"prompt": "What is 2 + 2?", "max_tokens": 4}\n' >questions.jsonl
+printf '{{ messages[0].content }}' >chat.jinja
+printf '{"messages": [{"role": "user", "content": "Hi"}]}' >case.json
+git init -q . && echo one >file && git add file && git -c user.name=a -c user.email=a@b commit -qm one && echo two >file
+
+left_out='Qwen/|--shape|--report|--serve|smelt serve|doctor --check|smelt stop|smelt ps|~/|source <|SMELT_ADMIN_KEY|manual man1'
+verbs=$(smelt help | grep -E '^  [a-z]' | sed 's/^  //; s/[ ,].*//')
+{
+    for verb in $verbs; do
+        smelt help "$verb" | sed -n '/xample/,$p' | grep -E '^ +([a-z]+ .*\| )?smelt [a-z]' || true
+    done
+    grep -E '^(\$ )?(build/)?smelt [a-z]|^git diff' "$source/README.md" | sed 's/^\$ //'
+} | sed 's/     .*//' | grep -vE "$left_out" >commands
+n=0
+while read -r command; do
+    if ! timeout 120 bash -c "$command" >out 2>err <<<"What is 12 + 30?"; then
+        echo "failed: $command"
+        cat out err
+        exit 1
+    fi
+    n=$((n + 1))
+done <commands
+echo "$n examples ran"
+[ "$n" -ge 20 ]
