@@ -14,7 +14,7 @@ JSON file for a family that smelt does not know yet:
 
 Sizes are sums and products of numbers and keys of the config. {layer} counts to num_hidden_layers, {expert} to
 num_experts, num_local_experts or n_routed_experts. Instead of a shape there may be {"shape": [...], "layers":
-"dense" or "sparse"}, where config has first_k_dense_replace. Values: normal; of matrices with deviation
+"dense" or "sparse"}, where config has first_k_dense_replace; "recurrent" or "attention", where layer_types says which. Values: normal; of matrices with deviation
 1 / sqrt(columns), 0.5 for embeddings, 1 + 0.2 for norms, 0.2 for biases, so that logits differ clearly and no layer
 vanishes; of MXFP4 (*_blocks and *_scales) any.
 
@@ -35,7 +35,8 @@ TINY = {
     "dim": 64, "ffn_dim": 160, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16, "vocab_size": 256,
     "n_positions": 512, "context_length": 512, "n_experts": 4, "expert_count": 4, "expert_used_count": 2,
     "expert_ffn_dim": 32, "n_shared_experts": 1, "n_dense_layers": 1, "q_rank": 48, "kv_rank": 32, "nope_dim": 16,
-    "rope_dim": 8, "v_dim": 16, "expert_group_count": 1, "expert_group_used_count": 1,
+    "rope_dim": 8, "v_dim": 16, "expert_group_count": 1, "expert_group_used_count": 1, "rope.plain_layer_interval": 2,
+    "conv_kernel": 4, "lin_k_heads": 2, "lin_k_dim": 16, "lin_v_heads": 4, "lin_v_dim": 16, "shared_ffn_dim": 48,
 }
 
 
@@ -82,6 +83,9 @@ def expand(spec):
         shape = [size(s, config) for s in sizes]
         for layer in range(n_layers if "{layer}" in pattern else 1):
             if (layers == "dense" and layer >= n_dense) or (layers == "sparse" and layer < n_dense):
+                continue
+            recurrent = config.get("layer_types", [])[layer:layer + 1] == ["linear_attention"]
+            if layers in ("recurrent", "attention") and recurrent != (layers == "recurrent"):
                 continue
             for expert in range(n_experts if "{expert}" in pattern else 1):
                 yield pattern.replace("{layer}", str(layer)).replace("{expert}", str(expert)), shape

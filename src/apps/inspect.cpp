@@ -226,6 +226,7 @@ void print_family(const std::string& model_type) {
     Json config = {{"architectures", {std::string(family->hf_class)}}, {"model_type", model_type}};
     config.update(parse_json(family->must, "must"));
     config["tie_word_embeddings"] = family->tied;
+    if (family->recurrent) config["layer_types"] = {"linear_attention", "full_attention"};
     Json keys = Json::object(), tensors = Json::object();
     for (const ConfigKey& key : family->config) {
         if (key.type == KeyType::integer && !key.hf.empty()) {
@@ -242,8 +243,13 @@ void print_family(const std::string& model_type) {
         std::vector<std::string> shape = spelled_out(*family, rule.shape);
         if (rule.role == TensorRole::conv1d) std::ranges::reverse(shape);
         if (has_experts_apart(rule)) shape.erase(shape.begin());
+        if (rule.role == TensorRole::channels) shape.insert(shape.begin() + 1, "1");
+        const bool is_recurrent =
+            rule.presence == Presence::recurrent_layers || rule.presence == Presence::hugging_face_recurrent;
         const char* layers = rule.presence == Presence::dense_layers && family->mixture ? "dense"
                              : rule.presence == Presence::expert_layers                 ? "sparse"
+                             : rule.presence == Presence::attention_layers              ? "attention"
+                             : is_recurrent                                             ? "recurrent"
                                                                                         : "all";
         tensors[name] = {{"shape", shape}, {"layers", layers}};
     }

@@ -24,7 +24,7 @@ namespace {
 struct Spec {
     std::string name;
     std::vector<int64_t> shape;
-    enum { matrix, experts, router, norm, bias } kind;
+    enum { matrix, experts, router, norm, bias, decay } kind;
 };
 
 struct Plan {
@@ -48,6 +48,8 @@ Plan make_plan(const Shape& s) {
         if (t.name.ends_with("ffn_gate_inp.weight")) t.kind = Spec::router;
         if (t.shape.size() == 1) t.kind = t.name.ends_with("norm.weight") ? Spec::norm : Spec::bias;
         if (t.name.ends_with(".bias")) t.kind = Spec::bias;
+        if (match.rule->role == TensorRole::channels) t.kind = Spec::bias;  // short rows of floats
+        if (match.rule->role == TensorRole::decay) t.kind = Spec::decay;
         plan.tensors.push_back(std::move(t));
     }
     return plan;
@@ -163,7 +165,7 @@ std::shared_ptr<const ModelFile> make_random_model(const Shape& s, Format format
 
     std::map<std::pair<Format, int64_t>, RowPool> pools;  // by format and row length
     for (const Spec& t : plan.tensors) {
-        const bool is_matrix = t.kind != Spec::norm && t.kind != Spec::bias;
+        const bool is_matrix = t.kind != Spec::norm && t.kind != Spec::bias && t.kind != Spec::decay;
         const Format f = format_of(t, plan, format);
         const int64_t n = n_elements(t), row_len = t.shape.back();
         TensorView view{
@@ -176,8 +178,8 @@ std::shared_ptr<const ModelFile> make_random_model(const Shape& s, Format format
         if (is_matrix) {
             RowPool& pool = pools.try_emplace({f, row_len}, f, row_len).first->second;
             pool.fill(bytes->data(), scale_size > 0 ? bytes->data() + data_size : nullptr, n / row_len);
-        } else if (t.kind == Spec::norm) {
-            const std::vector<float> ones(static_cast<size_t>(n), 1.0f);
+        } else if (t.kind == Spec::norm || t.kind == Spec::decay) {
+            const std::vector<float> ones(static_cast<size_t>(n), t.kind == Spec::norm ? 1.0f : -1.0f);
             std::memcpy(bytes->data(), ones.data(), bytes->size());
         }
         view.data = std::span(*bytes).first(data_size);

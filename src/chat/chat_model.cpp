@@ -97,7 +97,7 @@ std::vector<int32_t> read_stop_ids(const Metadata& m, const Tokenizer& tokenizer
     return ids;
 }
 
-// Blocks of windowed layers, which do not grow with the context.
+// Blocks of windowed and of recurrent layers, which do not grow with the context.
 int window_parts(const ModelConfig& config, const SchedulerOptions& o, const Backend& backend) {
     if (config.window == 0) return 0;
     return window_parts_for(config.window, default_block_len, o.max_seqs,
@@ -127,22 +127,21 @@ int choose_context(const ModelConfig& config, const ChatModelOptions& options, c
             options.n_ctx, config.n_ctx_train);
     }
     if (options.n_ctx > 0) return options.n_ctx;
-    const KvBlockBytes bytes = kv_block_bytes(config, 1, options.kv);
+    const KvBlockBytes bytes = kv_block_bytes(config, default_block_len, options.kv);
     const size_t available = static_cast<size_t>(backend.available_memory());
     size_t budget = (available > weight_bytes ? available - weight_bytes : 0) / 2;
-    size_t per_token = bytes.all();
-    const size_t window_tokens =
-        static_cast<size_t>(window_parts(config, options.engine.scheduler, backend)) * default_block_len;
-    if (const size_t windows = window_tokens * bytes.windowed; window_tokens > 0 && windows < budget) {
+    size_t per_block = bytes.all();
+    const auto n_parts = static_cast<size_t>(window_parts(config, options.engine.scheduler, backend));
+    if (const size_t windows = n_parts * bytes.windowed; n_parts > 0 && windows < budget) {
         budget -= windows;
-        per_token = std::max<size_t>(bytes.full, 1);
+        per_block = std::max<size_t>(bytes.full, 1);
     }
-    const auto fits = static_cast<int64_t>(budget / per_token);
+    const auto fits = static_cast<int64_t>(budget / per_block) * default_block_len;
     // An unusably small context is refused by the allocation, with its numbers, rather than chosen here.
     const int64_t n = std::min(config.n_ctx_train, std::max<int64_t>(fits, 512));
     if (n < config.n_ctx_train) {
         spdlog::info("context: {} of {} tokens, as many as fit into memory ({} of KV cache a token)", n,
-                     config.n_ctx_train, bytes_text(per_token));
+                     config.n_ctx_train, bytes_text(per_block / default_block_len));
     }
     return static_cast<int>(n);
 }

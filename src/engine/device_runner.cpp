@@ -15,6 +15,19 @@ constexpr size_t max_programs = 64;
 
 KvShape kv_shape(const ModelConfig& c, int64_t layer, int64_t n_blocks, int64_t block_len,
                  const KvFormats& kv) {
+    // A row of floats for each block.
+    if (c.recurrent_at(layer)) {
+        const int64_t n = c.recurrent->state_floats();
+        return {.k_format = Format::F32,
+                .v_format = Format::F32,
+                .n_blocks = n_blocks,
+                .block_len = 1,
+                .n_heads = 1,
+                .k_dim = n,
+                .v_dim = n,
+                .v_in_k = true,
+                .layer = layer};
+    }
     return {.k_format = kv.k,
             .v_format = kv.v,
             .n_blocks = n_blocks,
@@ -61,10 +74,10 @@ int max_steps_of(const Backend& backend) {
 
 KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFormats& kv) {
     check_kv_formats(config, kv);
-    const size_t layer_bytes = kv_shape(config, 0, 1, block_len, kv).block_bytes();
     KvBlockBytes bytes;
     for (int64_t layer = 0; layer < config.n_layers; ++layer) {
-        (config.window_of(layer) > 0 ? bytes.windowed : bytes.full) += layer_bytes;
+        (config.window_of(layer) > 0 ? bytes.windowed : bytes.full) +=
+            kv_shape(config, layer, 1, block_len, kv).block_bytes();
     }
     return bytes;
 }
@@ -96,7 +109,7 @@ DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRun
 
 Record DeviceRunner::record(const StepShape& shape) const {
     Record record(shape);
-    Step step(record, kv_);
+    Step step(record, kv_, shape_.block_len, shape_.n_ctx);
     model_.forward(step);
     return fuse_ == Fuse::nothing ? record : fuse(std::move(record), backend_.describe().fusions);
 }

@@ -9,7 +9,8 @@ namespace smelt {
 
 SequenceRunner::SequenceRunner(const Model& model, Backend& backend, int n_ctx, const KvFormats& kv,
                                Fuse fuse)
-    : runner_(model, backend, {.n_ctx = n_ctx, .kv = kv, .fuse = fuse}),
+    : runner_(model, backend,
+              {.n_ctx = n_ctx, .kv = kv, .n_window_parts = model.config().recurrent ? 1 : 0, .fuse = fuse}),
       blocks_(static_cast<size_t>(runner_.shape().n_blocks)) {
     std::iota(blocks_.begin(), blocks_.end(), 0);
 }
@@ -21,7 +22,9 @@ StepResult SequenceRunner::run(std::span<const int32_t> ids, Logits wanted, cons
     batch_.clear();
     const int block_len = runner_.shape().block_len;
     const auto n_blocks = static_cast<size_t>((position_ + n + block_len - 1) / block_len);
-    batch_.add_sequence(ids, position_, std::span(blocks_).first(n_blocks), block_len);
+    // One state, the last: every block's.
+    states_.assign(runner_.shape().windows.n_parts > 0 ? n_blocks : 0, 0);
+    batch_.add_sequence(ids, position_, std::span(blocks_).first(n_blocks), block_len, states_);
     batch_.logits_rows.resize(wanted == Logits::none ? 0 : wanted == Logits::last ? 1 : ids.size());
     std::iota(batch_.logits_rows.begin(), batch_.logits_rows.end(),
               n - static_cast<int>(batch_.logits_rows.size()));

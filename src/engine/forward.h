@@ -25,7 +25,8 @@ class SequenceRunner {
     int32_t next(std::span<const int32_t> ids);
 
     int position() const { return position_; }  // tokens fed
-    // The next token goes to this position; what was fed there and behind is forgotten.
+    // The next token goes to this position; what was fed there and behind is forgotten. Of recurrent layers
+    // the state is forgotten at position 0 alone.
     void rewind(int position);
 
     const DeviceRunner& device() const { return runner_; }
@@ -35,6 +36,7 @@ class SequenceRunner {
 
     DeviceRunner runner_;
     std::vector<int32_t> blocks_;  // all of the cache, in order
+    std::vector<int32_t> states_;  // where recurrent layers keep their state, by block
     Batch batch_;
     int position_ = 0;
 };

@@ -95,10 +95,6 @@ void convert_row(const OutputTensor& t, const TensorView& source, const RowView&
     }
 }
 
-struct SourceRow {
-    size_t source;
-    int64_t row;
-};
 SourceRow source_of(const OutputTensor& t, int64_t r) {
     switch (t.order) {
         case RowOrder::even_rows:
@@ -107,6 +103,8 @@ SourceRow source_of(const OutputTensor& t, int64_t r) {
             return {0, 2 * r + 1};
         case RowOrder::by_turns:
             return {static_cast<size_t>(r % 2), r / 2};
+        case RowOrder::listed:
+            return t.rows[static_cast<size_t>(r)];
         default:
             const int64_t n = t.sources.front().n_rows();
             return {static_cast<size_t>(r / n), source_row(t.order, t.head_dim, r % n)};

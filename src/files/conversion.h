@@ -16,7 +16,13 @@ namespace smelt {
 // Which row of the sources a row of the target is. Containers pair the q/k rows that RoPE rotates together
 // differently, (j, j + head_dim / 2) or (2j, 2j + 1); gpt-oss's experts have gate and up rows by turns in one
 // tensor or apart in two.
-enum class RowOrder { as_is, halves_to_pairs, pairs_to_halves, even_rows, odd_rows, by_turns };
+enum class RowOrder { as_is, halves_to_pairs, pairs_to_halves, even_rows, odd_rows, by_turns, listed };
+
+// A row of one of the sources.
+struct SourceRow {
+    size_t source = 0;
+    int64_t row = 0;
+};
 
 // Hugging Face files hold a planar format as two tensors.
 enum class Plane { whole, quants, scales };
@@ -27,7 +33,8 @@ struct OutputTensor {
     std::vector<int64_t> shape;       // the target's, of weights
     Format format;                    // planar only for a plane of it: qwen3.c's writer has its own encoder
     RowOrder order = RowOrder::as_is;
-    int64_t head_dim = 0;  // of rows in pairs and halves
+    int64_t head_dim = 0;              // of rows in pairs and halves
+    std::vector<SourceRow> rows = {};  // of listed ones
     Plane plane = Plane::whole;
     bool by_columns = false;  // the target has it transposed
     // Values for a single source that has a shape but no bytes: computed from others when its turn comes.

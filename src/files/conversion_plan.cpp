@@ -10,6 +10,7 @@
 #include "files/families.h"
 #include "files/known_keys.h"
 #include "files/latent_attention.h"
+#include "files/value_heads.h"
 
 namespace smelt {
 
@@ -46,6 +47,14 @@ bool survives(const TensorView& t, Format format) {
     return true;
 }
 
+bool survives(const std::vector<float>& values, Format format) {
+    std::vector<float> back(values.size());
+    std::vector<std::byte> narrow(data_bytes(format, static_cast<int64_t>(values.size())));
+    encode_row(format, values, narrow.data(), nullptr);
+    decode_row({format, narrow.data(), nullptr, static_cast<int64_t>(values.size())}, back);
+    return values == back;
+}
+
 // Vectors that GGUF widened go back to the format of the matrices where that loses nothing.
 void narrow_vectors(std::vector<OutputTensor>& plan) {
     const auto matrix = std::ranges::find_if(plan, [](const auto& t) { return t.shape.size() == 2; });
@@ -54,6 +63,10 @@ void narrow_vectors(std::vector<OutputTensor>& plan) {
     for (OutputTensor& t : plan) {
         const bool vector = t.shape.size() < 2 || is_vector(t.sources.front());
         if (!vector || t.format != Format::F32) continue;
+        if (t.make) {
+            if (survives(t.make(), target)) t.format = target;
+            continue;
+        }
         if (std::ranges::all_of(t.sources, [&](const auto& s) { return survives(s, target); })) {
             t.format = target;
         }
@@ -71,12 +84,20 @@ class Planner {
         const std::string* from = model.metadata.get_string("smelt.rope.pairing");
         pairing_from_ = from == nullptr ? "half" : *from;
         pairing_to_ = to_gguf() && family->gguf_interleaved ? "interleaved" : "half";
+        if (family->recurrent) {
+            heads_.emplace(*family, model.metadata);
+            const std::string* tiled = model.metadata.get_string("smelt.value_heads");
+            tile_heads_ = (tiled != nullptr && *tiled == "tiled") != (to_gguf() && family->tiled_in_gguf);
+        }
     }
 
     void add(const TensorView& t) {
         const auto match = family_ == nullptr ? std::nullopt : match_gguf(*family_, t.name);
         if (match) {
             if (family_->latent && choice_.target != model_.container && add_latent(t, match->layer)) return;
+            if (heads_ && choice_.target != model_.container && add_joined_heads(t, match->layer)) return;
+            if (!to_gguf() && add_as_kept(t, *match)) return;
+            if (tile_heads_ && add_with_tiled_heads(t, *match)) return;
             if (to_gguf()) return add_for_gguf(t, *match);
             return add_for_hugging_face(t, *match);
         }
@@ -143,6 +164,114 @@ class Planner {
             return true;
         }
         return !to_gguf() && t.name == v_b;
+    }
+
+    // What Hugging Face files have otherwise, see TensorRole; false: this is the same in both.
+    bool add_as_kept(const TensorView& t, const RuleMatch& match) {
+        const TensorRole role = match.rule->role;
+        const std::string name = hf_name(match);
+        if (role == TensorRole::one_plus || role == TensorRole::decay) {
+            const auto floats = [](const TensorView& from) {
+                std::vector<float> values(static_cast<size_t>(from.n_elements()));
+                decode_row({from.format, from.data.data(), nullptr, from.n_elements()}, values);
+                return values;
+            };
+            const std::vector<SourceRow> rows = tile_heads_ && !match.rule->head_rows.empty()
+                                                    ? heads_->rows(*match.rule, t.n_elements())
+                                                    : std::vector<SourceRow>{};
+            add_made(t, name, t.shape, [&t, role, floats, rows] {
+                const std::vector<float> from = floats(t);
+                std::vector<float> values = from;
+                for (size_t i = 0; i < rows.size(); ++i) values[i] = from[static_cast<size_t>(rows[i].row)];
+                for (float& v : values) v = role == TensorRole::one_plus ? v - 1 : std::log(-v);
+                return values;
+            });
+            return true;
+        }
+        std::vector<int64_t> shape = t.shape;
+        if (role == TensorRole::row) {
+            shape = {1, t.n_elements()};
+        } else if (role == TensorRole::channels) {
+            shape = {t.n_rows(), 1, t.row_len()};
+        } else {
+            return false;
+        }
+        plan_.push_back({name, {t}, std::move(shape), choose_format(t, choice_)});
+        if (role == TensorRole::channels && tile_heads_ && !match.rule->head_rows.empty()) {
+            plan_.back().order = RowOrder::listed;
+            plan_.back().rows = heads_->rows(*match.rule, t.n_rows());
+        }
+        return true;
+    }
+
+    // Value heads of recurrent layers, which change places; false: t has none.
+    bool add_with_tiled_heads(const TensorView& t, const RuleMatch& match) {
+        const TensorRule& rule = *match.rule;
+        if (rule.head_rows.empty() && rule.head_columns.empty()) return false;
+        const std::string name = to_gguf() ? t.name : hf_name(match);
+        if (!rule.head_columns.empty()) {
+            const std::vector<SourceRow> columns = heads_->columns(rule, t.row_len());
+            add_made(t, name, t.shape, [&t, columns] {
+                std::vector<float> row(static_cast<size_t>(t.row_len())), all;
+                for (int64_t r = 0; r < t.n_rows(); ++r) {
+                    decode_row(t.row(r), row);
+                    for (const SourceRow& c : columns) all.push_back(row[static_cast<size_t>(c.row)]);
+                }
+                return all;
+            });
+            return true;
+        }
+        OutputTensor out{name, {as_rows(t)}, t.shape, choose_format(t, choice_)};
+        out.order = RowOrder::listed;
+        out.rows = heads_->rows(rule, out.sources.front().n_rows());
+        plan_.push_back(std::move(out));
+        return true;
+    }
+
+    // Of Hugging Face's matrix of queries, keys, values and gates by key head GGUF makes two, in which each
+    // of the four is together; false: t is none of them.
+    bool add_joined_heads(const TensorView& t, int64_t layer) {
+        const std::string p = fmt::format("blk.{}.", layer), gate_name = p + "attn_gate.weight",
+                          qkv_name = p + "attn_qkv.weight", all_name = p + "ssm_in.weight";
+        if (find_rule(*family_, "blk.{}.ssm_in.weight") == nullptr) return false;
+        if (to_gguf() && t.name == all_name) {
+            heads_->check(t);
+            const int64_t n_qkv = heads_->n_qkv(), n_all = t.n_rows();
+            std::vector<SourceRow> qkv(static_cast<size_t>(n_qkv)), gates(static_cast<size_t>(n_all - n_qkv));
+            for (int64_t r = 0; r < n_all; ++r) {
+                const int64_t to = heads_->apart(r);
+                (to < n_qkv ? qkv[static_cast<size_t>(to)] : gates[static_cast<size_t>(to - n_qkv)]) = {0, r};
+            }
+            for (auto* part : {&qkv, &gates}) {
+                plan_.push_back({part == &qkv ? qkv_name : gate_name,
+                                 {t},
+                                 {std::ssize(*part), t.row_len()},
+                                 choose_format(t, choice_)});
+                plan_.back().order = RowOrder::listed;
+                plan_.back().rows = std::move(*part);
+            }
+            return true;
+        }
+        if (!to_gguf() && t.name == qkv_name) {
+            const TensorView& gates = model_.require(gate_name);
+            const int64_t n_all = t.n_rows() + gates.n_rows();
+            std::vector<SourceRow> rows;
+            for (int64_t r = 0; r < n_all; ++r) {
+                const int64_t from = heads_->apart(r);
+                rows.push_back(from < t.n_rows() ? SourceRow{0, from} : SourceRow{1, from - t.n_rows()});
+            }
+            if (t.n_rows() != heads_->n_qkv() || gates.row_len() != t.row_len() || gates.format != t.format) {
+                throw Error("{}: tensor {}: expected rows as {} has them", t.source, t.name, gates.name);
+            }
+            plan_.push_back({hf_name(*match_gguf(*family_, all_name)),
+                             {t, gates},
+                             {n_all, t.row_len()},
+                             choose_format(t, choice_)});
+            plan_.back().order = RowOrder::listed;
+            plan_.back().rows = std::move(rows);
+            return true;
+        }
+        return !to_gguf() && t.name == gate_name;
     }
 
     // In the number format that `like` would have.
@@ -286,6 +415,8 @@ class Planner {
     FormatChoice choice_;
     int64_t n_experts_ = 0, head_dim_ = 0;
     std::string pairing_from_, pairing_to_;
+    std::optional<ValueHeads> heads_;  // of recurrent models
+    bool tile_heads_ = false;          // their places change
     std::vector<OutputTensor> plan_;
     std::map<std::string, size_t> joined_;  // target's name -> index in plan_
 };
@@ -294,7 +425,8 @@ class Planner {
 
 Format choose_format(const TensorView& tensor, const FormatChoice& choice) {
     const bool to_gguf = choice.target == Container::gguf;
-    if (is_vector(tensor)) return to_gguf ? Format::F32 : tensor.format;
+    if (is_vector(tensor) || tensor.name.ends_with("ssm_conv1d.weight"))
+        return to_gguf ? Format::F32 : tensor.format;
     const bool router = tensor.name.ends_with("ffn_gate_inp.weight");
     if (choice.requested && !router) {
         if (tensor.row_len() % format_info(*choice.requested).block_len == 0) return *choice.requested;

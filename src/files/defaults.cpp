@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "files/families.h"
 #include "files/latent_attention.h"
+#include "files/limits.h"
 #include "files/readers.h"
 
 namespace smelt {
@@ -26,6 +27,35 @@ std::optional<int64_t> integer_or_nothing(const Metadata& metadata, const std::s
     return n == nullptr ? std::nullopt : std::optional<int64_t>(*n);
 }
 
+// Which layers are recurrent as a list and as a period, and the length of a value head and of all of them:
+// config.json has one of each, GGUF the other.
+void fill_recurrent(Metadata& m, const std::string& prefix) {
+    const std::string list_key = prefix + "attention.recurrent_layers",
+                      interval_key = prefix + "full_attention_interval";
+    const auto n_layers = integer_or_nothing(m, prefix + "block_count");
+    if (!n_layers || *n_layers < 0 || *n_layers > limits::layers) return;
+    const auto by_interval = [&](int64_t interval) {
+        std::vector<int64_t> list;
+        for (int64_t il = 0; il < *n_layers; ++il) list.push_back((il + 1) % interval != 0);
+        return list;
+    };
+    if (m.find(list_key) == nullptr) {
+        const int64_t interval = integer_or_nothing(m, interval_key).value_or(4);
+        m.set(list_key, by_interval(std::max<int64_t>(interval, 1)));
+    }
+    if (const auto* list = m.get_ints(list_key); list != nullptr && m.find(interval_key) == nullptr) {
+        const auto first = std::ranges::find(*list, 0) - list->begin() + 1;
+        if (*list == by_interval(first)) m.set(interval_key, static_cast<int64_t>(first));
+    }
+    const auto n_heads = integer_or_nothing(m, prefix + "ssm.time_step_rank"),
+               length = integer_or_nothing(m, prefix + "ssm.value_length"),
+               inner = integer_or_nothing(m, prefix + "ssm.inner_size");
+    if (n_heads && length && *n_heads >= 0 && *n_heads <= limits::size && *length >= 0 &&
+        *length <= limits::size)
+        set_once(m, prefix + "ssm.inner_size", *n_heads * *length);
+    if (n_heads && inner && *n_heads > 0) set_once(m, prefix + "ssm.value_length", *inner / *n_heads);
+}
+
 }  // namespace
 
 void fill_defaults(ModelFile& model) {
@@ -34,6 +64,17 @@ void fill_defaults(ModelFile& model) {
     if (family == nullptr) return;
     const std::string prefix = std::string(family->architecture) + ".";
     if (family->latent) fill_latent_attention(model, std::string(family->architecture));
+    if (family->prediction_layers) leave_out_prediction_layers(model, std::string(family->architecture));
+    const Json constants = parse_json(family->constants, "constants");
+    for (const auto& [key, value] : constants.items()) {
+        if (m.find(prefix + key) != nullptr) continue;
+        if (value.is_array()) {
+            m.set(prefix + key, value.get<std::vector<int64_t>>());
+        } else {
+            m.set(prefix + key, value.get<int64_t>());
+        }
+    }
+    if (family->recurrent) fill_recurrent(m, prefix);
     const auto n_heads = integer_or_nothing(m, prefix + "attention.head_count");
     const auto dim = integer_or_nothing(m, prefix + "embedding_length");
     set_once(m, prefix + "attention.head_count_kv", n_heads);

@@ -69,12 +69,24 @@ const Family* family_of(const Metadata& metadata) {
     const MetadataValue* architecture = metadata.find("general.architecture");
     if (architecture == nullptr || !std::holds_alternative<std::string>(*architecture)) return nullptr;
     const auto& name = std::get<std::string>(*architecture);
+    // What a reader found out.
+    if (const MetadataValue* type = metadata.find("smelt.model_type"); type != nullptr) {
+        const auto* text = std::get_if<std::string>(type);
+        const Family* f = text == nullptr ? nullptr : family_of_model_type(*text);
+        if (f != nullptr && f->architecture == name) return f;
+    }
     const MetadataValue* experts = metadata.find(name + ".expert_count");
     const bool mixture = experts != nullptr && *experts != MetadataValue(int64_t{0});
+    const Family* found = nullptr;
     for (const Family* f : all_families()) {
-        if (f->architecture == name && f->mixture == mixture) return f;
+        if (f->architecture != name || f->mixture != mixture) continue;
+        if (f->gguf_key.empty()) {
+            if (found == nullptr) found = f;
+        } else if (metadata.find(fmt::format("{}.{}", name, f->gguf_key)) != nullptr) {
+            return f;
+        }
     }
-    return nullptr;
+    return found;
 }
 
 const Family* family_of_model_type(std::string_view model_type) {
@@ -132,6 +144,9 @@ class Presences {
         tied_ = metadata.get_bool("smelt.tie_word_embeddings").value_or(true);
         n_layers_ = std::min(sizes_["n_layers"], limits::layers);
         n_dense_ = family.mixture ? std::min(sizes_["n_dense_layers"], n_layers_) : n_layers_;
+        if (family.recurrent) {
+            recurrent_ = metadata.get_ints(fmt::format("{}.attention.recurrent_layers", family.architecture));
+        }
     }
 
     int64_t n_layers(const TensorRule& rule) const {
@@ -159,10 +174,18 @@ class Presences {
                 return layer >= n_dense_ &&
                        std::ranges::find(shape, 0) == shape.end();  // shared ones may be none
             }
+            case Presence::attention_layers:
+                return !is_recurrent(layer);
+            case Presence::recurrent_layers:
+                return is_recurrent(layer);
             case Presence::hugging_face:
                 return !gguf;
             case Presence::gguf:
                 return gguf;
+            case Presence::hugging_face_recurrent:
+                return !gguf && is_recurrent(layer);
+            case Presence::gguf_recurrent:
+                return gguf && is_recurrent(layer);
         }
         return false;
     }
@@ -170,10 +193,16 @@ class Presences {
     int64_t n_experts() const { return std::min(sizes_["n_experts"], limits::layers); }
 
  private:
+    bool is_recurrent(int64_t layer) const {
+        return recurrent_ != nullptr && layer < std::ssize(*recurrent_) &&
+               (*recurrent_)[static_cast<size_t>(layer)] != 0;
+    }
+
     const Metadata& metadata_;
     Sizes sizes_;
     bool tied_;
     int64_t n_layers_, n_dense_;
+    const std::vector<int64_t>* recurrent_ = nullptr;
 };
 
 }  // namespace
@@ -207,7 +236,7 @@ std::vector<std::string> missing_tensors(const ModelFile& model) {
     std::vector<std::string> missing;
     for (const TensorRule& rule : family->tensors) {
         // Either form will do: GGUF files of old have Hugging Face's of some.
-        if (rule.presence == Presence::hugging_face || rule.presence == Presence::gguf) continue;
+        if (rule.presence >= Presence::hugging_face) continue;
         for (int64_t layer = 0; layer < presences.n_layers(rule); ++layer) {
             const bool gguf = model.container != Container::hugging_face;
             if (!presences.has(rule, layer, gguf) || has({&rule, layer, -1})) continue;

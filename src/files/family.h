@@ -15,13 +15,14 @@ class Model;
 class WeightLoader;
 struct ModelConfig;
 
-enum class KeyType { integer, real, boolean };
+enum class KeyType { integer, real, boolean, integers };
 
 // config.json's key against GGUF's, the latter without "<architecture>.".
 struct ConfigKey {
     std::string_view hf, gguf;
     KeyType type = KeyType::integer;
     std::string_view size = {};  // its name in shapes
+    bool optional = false;       // a model may be without
 };
 
 // What is special about a tensor's bytes or use.
@@ -30,17 +31,25 @@ enum class TensorRole {
     embedding,  // rows are looked up by token or position
     rotary,     // rows are RoPE dimensions of heads: reordered where the containers pair them differently
     conv1d,     // Hugging Face files have it as (in_features, out_features)
+    one_plus,   // Hugging Face files have a norm's weights less one
+    row,        // one row: (1, n) in Hugging Face files, (n) in GGUF
+    channels,   // a convolution's weights: (n_channels, 1, kernel) in Hugging Face files
+    decay,      // Hugging Face files have the logarithm of its negative
 };
 
 // Which models have a tensor, and in which layers.
 enum class Presence {
     always,
-    optional,       // a model without it is whole
-    own_head,       // models whose output head is not their embedding
-    dense_layers,   // layers without experts
-    expert_layers,  // the others
-    hugging_face,   // Hugging Face's form of what the rules after it are in GGUF
+    optional,          // a model without it is whole
+    own_head,          // models whose output head is not their embedding
+    dense_layers,      // layers without experts
+    expert_layers,     // the others
+    attention_layers,  // of a recurrent model, those that are not recurrent
+    recurrent_layers,
+    hugging_face,  // Hugging Face's form of what the rules after it are in GGUF
     gguf,
+    hugging_face_recurrent,  // the same in recurrent layers
+    gguf_recurrent,
 };
 
 // A tensor's names and shape. In names the first "{}" stands for the layer's number, a second one for the
@@ -56,6 +65,9 @@ struct TensorRule {
     TensorRole role = TensorRole::plain;
     std::string_view flag =
         {};  // config.json's key that says whether the model has it; in GGUF it is optional
+    // Its rows (columns) hold value heads of the delta rule from this row on, of so many rows each: where a
+    // container has these heads tiled, they change places. Both in the names of sizes.
+    std::string_view heads_from = {}, head_rows = {}, head_columns = {};
 };
 
 // In which layers a token sees a window of positions alone.
@@ -87,6 +99,13 @@ struct Family {
     std::string_view defaults = "{}";
     // What GGUF files leave out, under GGUF's keys.
     std::string_view gguf_defaults = "{}";
+    // What is so in every model of the family, under GGUF's keys.
+    std::string_view constants = "{}";
+    // Files of this family have this key, without "<architecture>.", those of another family of the same
+    // architecture have not.
+    std::string_view gguf_key = {};
+    // Of a config.json that has one of these models as its text_config, beside pictures.
+    std::string_view wrapper_type = {};
     // Keys of config.json whose other values the code does not implement.
     std::string_view must = R"({"hidden_act": "silu"})";
     // Keys of config.json that the reference implementation of this family does not read, besides
@@ -94,11 +113,16 @@ struct Family {
     std::span<const std::string_view> unread = {};
     Windows windows = {};
     bool gguf_interleaved =
-        false;             // RoPE pairs are neighbours in GGUF; in Hugging Face files they are halves
-    bool mixture = false;  // of experts
-    bool rotary = true;    // RoPE; else learned positions
-    bool latent = false;   // latent attention, files/latent_attention.h; pairs are neighbours everywhere
-    bool tied = false;     // output head and embedding, where config.json does not say
+        false;                    // RoPE pairs are neighbours in GGUF; in Hugging Face files they are halves
+    bool mixture = false;         // of experts
+    bool partial_rotary = false;  // a part of each head may be rotated
+    bool local_rotary = false;    // windowed layers have a RoPE base of their own
+    bool prediction_layers = false;  // further layers may predict further tokens (MTP); they are left out
+    bool recurrent = false;          // some layers carry a state in place of a KV cache
+    bool tiled_in_gguf = false;      // value heads of recurrent layers, see TensorRule::heads_from
+    bool rotary = true;              // RoPE; else learned positions
+    bool latent = false;  // latent attention, files/latent_attention.h; pairs are neighbours everywhere
+    bool tied = false;    // output head and embedding, where config.json does not say
     // Configs that say the first context were trained with the second: the rest is room for the answer.
     int64_t said_context = 0, trained_context = 0;
     int64_t ffn_per_dim = 0;  // feed_forward_length / embedding_length, where config.json does not say
@@ -122,7 +146,7 @@ constexpr auto joined(const std::array<T, n>&... parts) {
 inline constexpr std::array decoder_config = {
     ConfigKey{"hidden_size", "embedding_length", KeyType::integer, "dim"},
     ConfigKey{"num_hidden_layers", "block_count", KeyType::integer, "n_layers"},
-    ConfigKey{"intermediate_size", "feed_forward_length", KeyType::integer, "ffn_dim"},
+    ConfigKey{"intermediate_size", "feed_forward_length", KeyType::integer, "ffn_dim", true},
     ConfigKey{"num_attention_heads", "attention.head_count", KeyType::integer, "n_heads"},
     ConfigKey{"rms_norm_eps", "attention.layer_norm_rms_epsilon", KeyType::real},
     ConfigKey{"max_position_embeddings", "context_length"},

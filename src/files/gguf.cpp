@@ -260,6 +260,8 @@ void translate_keys(ModelFile& model) {
     const std::string architecture =
         name == nullptr ? "" : check_name(*name, "general.architecture", model.path.string());
     const Family* family = family_of(m);
+    if (family != nullptr) m.set("smelt.model_type", std::string(family->model_type));
+    if (family != nullptr && family->tiled_in_gguf) m.set("smelt.value_heads", std::string("tiled"));
     m.set("smelt.rope.pairing",
           std::string(family != nullptr && family->gguf_interleaved ? "interleaved" : "half"));
 

@@ -114,6 +114,9 @@ Metadata gguf_metadata(const ModelFile& model, const Metadata& vocabulary, const
         const bool own = key.starts_with("smelt.") || key.starts_with("generation.") ||
                          key.starts_with("split.") || key == "general.alignment" ||
                          key == architecture + ".rope.partial_factor" ||
+                         key == architecture + ".ssm.value_length" ||
+                         (key == architecture + ".attention.recurrent_layers" &&
+                          model.metadata.find(architecture + ".full_attention_interval") != nullptr) ||
                          key == architecture + ".attention.nope_length";
         const std::string scaling = architecture + ".rope.scaling.";
         if (own || (llama3 && key.starts_with(scaling))) continue;

@@ -98,6 +98,18 @@ struct Section {
         return result;
     }
 
+    std::optional<std::vector<double>> reals(std::string_view key) const {
+        const Json* value = find(key);
+        if (value == nullptr) return std::nullopt;
+        std::vector<double> result;
+        for (const Json& item : value->is_array() ? *value : Json::array()) {
+            if (!item.is_number() || !std::isfinite(item.get<double>())) fail(key, "a list of numbers");
+            result.push_back(item.get<double>());
+        }
+        if (result.empty()) fail(key, "a list of numbers");
+        return result;
+    }
+
     // One integer or a list of them.
     std::optional<std::vector<int64_t>> integers(std::string_view key) const {
         const Json* value = find(key);
@@ -117,10 +129,44 @@ void set(Metadata& metadata, std::string key, std::optional<T> value) {
     if (value) metadata.set(std::move(key), std::move(*value));
 }
 
+// What the attention of a window's layers is rotated with, where it is not what the others are.
+void read_local_rope(const Section& config, const std::optional<Section>& parameters,
+                     const std::string& prefix, Metadata& metadata) {
+    const auto local = parameters ? parameters->object("sliding_attention") : std::nullopt;
+    auto theta = local ? local->real("rope_theta") : config.real("rope_local_base_freq");
+    if (local) {
+        const auto type = local->string("rope_type");
+        if (type && *type != "default") local->fail("rope_type", "default");
+    }
+    set(metadata, prefix + "rope.freq_base_swa", theta);
+}
+
+// Divisors of the frequencies, for texts up to the first context and beyond. Of the sums of transformers'
+// longrope the factor on cos and sin.
+void read_longrope(const Section& config, const Section& rope, const std::string& scaling,
+                   std::optional<int64_t> original, Metadata& metadata) {
+    for (const char* key : {"short_factor", "long_factor"}) {
+        const auto list = rope.reals(key);
+        if (!list) throw Error("{}: {}: missing, this kind of scaling needs it", rope.source, key);
+        metadata.set(fmt::format("smelt.rope.{}", key), *list);
+    }
+    metadata.set(scaling + "type", std::string("longrope"));
+    if (rope.find("attention_factor") != nullptr || !original) return;
+    const auto length = static_cast<double>(config.integer("max_position_embeddings").value_or(*original));
+    const auto factor = rope.real("factor").value_or(length / static_cast<double>(*original));
+    metadata.set(
+        scaling + "attn_factor",
+        factor > 1 ? std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(*original))) : 1.0);
+}
+
 // Old configs have rope_theta and rope_scaling at top level, new ones all of it in rope_parameters.
-void read_rope(const Section& config, const std::string& prefix, Metadata& metadata) {
+void read_rope(const Section& config, const Family* family, const std::string& prefix, Metadata& metadata) {
     const bool is_new = config.find("rope_parameters") != nullptr;
-    const auto rope = config.object(is_new ? "rope_parameters" : "rope_scaling");
+    const auto all = config.object(is_new ? "rope_parameters" : "rope_scaling");
+    const bool is_local = family != nullptr && family->local_rotary;
+    if (is_local) read_local_rope(config, all, prefix, metadata);
+    const auto full = is_local && all ? all->object("full_attention") : std::nullopt;
+    const auto& rope = full ? full : all;
     std::optional<double> theta = rope ? rope->real("rope_theta") : std::nullopt;
     if (!theta) theta = config.real("rope_theta");
     set(metadata, prefix + "rope.freq_base", theta);
@@ -143,6 +189,11 @@ void read_rope(const Section& config, const std::string& prefix, Metadata& metad
     if (!original) original = config.integer("original_max_position_embeddings");
     if (!original) original = config.integer("max_position_embeddings");  // as transformers
     set(metadata, scaling + "original_context_length", original);
+    if (*type == "longrope" || *type == "su") read_longrope(config, *rope, scaling, original, metadata);
+    // With latent attention, cos and sin stay as they are and scores are scaled; a config that says otherwise
+    // is refused (files/known_keys.cpp).
+    if (const auto mscale = rope->real("mscale_all_dim"); mscale && *mscale != 0 && *type == "yarn")
+        metadata.set(scaling + "yarn_log_multiplier", 0.1 * *mscale);
     set(metadata, scaling + "low_freq_factor", rope->real("low_freq_factor"));
     set(metadata, scaling + "high_freq_factor", rope->real("high_freq_factor"));
     set(metadata, scaling + "yarn_beta_fast", rope->real("beta_fast"));
@@ -171,6 +222,13 @@ void read_windows(const Section& config, const Windows& windows, const std::stri
             }
             pattern.push_back(type == "sliding_attention");
         }
+    } else if (windows.period > 0) {
+        auto period = config.integer("sliding_window_pattern");
+        if (!period) period = config.integer("_sliding_window_pattern");
+        const int64_t n = config.integer("num_hidden_layers").value_or(0),
+                      p = period.value_or(windows.period);
+        for (int64_t il = 0; p > 0 && il < std::min<int64_t>(n, limits::layers); ++il)
+            pattern.push_back((il + 1) % p != 0);
     } else if (const auto first = config.integer("max_window_layers"); first && windows.from_layer) {
         const int64_t n = config.integer("num_hidden_layers").value_or(0);
         for (int64_t il = 0; il < std::min<int64_t>(n, limits::layers); ++il) pattern.push_back(il >= *first);
@@ -196,6 +254,24 @@ void add_defaults(const Family& family, Json& config) {
                           (key == "num_experts" && config.contains("num_local_experts"));
         if (!said) config[key] = value;
     }
+}
+
+// Which layers are recurrent: a list of names in new configs, every n-th is not in old ones.
+void read_recurrent_layers(const Section& config, const std::string& prefix, Metadata& metadata) {
+    const auto n = std::min<int64_t>(config.integer("num_hidden_layers").value_or(0), limits::layers);
+    std::vector<int64_t> list;
+    if (const auto types = config.strings("layer_types")) {
+        for (const std::string& type : *types) {
+            if (type != "linear_attention" && type != "full_attention")
+                config.fail("layer_types", "linear_attention or full_attention");
+            list.push_back(type == "linear_attention");
+        }
+    } else {
+        const int64_t interval = config.integer("full_attention_interval").value_or(4);
+        if (interval < 1) config.fail("full_attention_interval", "1 or more");
+        for (int64_t il = 0; il < n; ++il) list.push_back((il + 1) % interval != 0);
+    }
+    metadata.set(prefix + "attention.recurrent_layers", std::move(list));
 }
 
 // What config.json of a model with latent attention says beyond the family's table.
@@ -231,9 +307,27 @@ Json parse_object(std::string_view text, const std::string& source, size_t max_b
 
 }  // namespace
 
+Json text_config_of(Json config) {
+    const auto text = config.find("text_config");
+    const auto type = config.find("model_type");
+    if (text == config.end() || !text->is_object() || type == config.end() || !type->is_string())
+        return config;
+    const auto is_wrapper = [&](const Family* f) {
+        return !f->wrapper_type.empty() && *type == std::string(f->wrapper_type);
+    };
+    const auto family = std::ranges::find_if(all_families(), is_wrapper);
+    if (family == all_families().end()) return config;
+    Json inner = *text;
+    inner["model_type"] = std::string((*family)->model_type);
+    for (const char* key : {"tie_word_embeddings", "bos_token_id", "eos_token_id", "quantization_config"}) {
+        if (config.contains(key) && !inner.contains(key)) inner[key] = config[key];
+    }
+    return inner;
+}
+
 Metadata read_hf_config(std::string_view config_text, std::string_view generation_text,
                         const std::string& source) {
-    Json json = parse_object(config_text, source + "/config.json", limits::config_bytes);
+    Json json = text_config_of(parse_object(config_text, source + "/config.json", limits::config_bytes));
     const Section config{json, source + "/config.json"};
     const auto model_type = config.string("model_type");
     if (!model_type) throw Error("{}: model_type is missing", config.source);
@@ -244,6 +338,7 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
 
     Metadata metadata;
     metadata.set("general.architecture", architecture);
+    if (family != nullptr) metadata.set("smelt.model_type", *model_type);
     metadata.set("smelt.rope.pairing",
                  std::string(family != nullptr && family->latent ? "interleaved" : "half"));
     static constexpr auto common = joined(decoder_config, grouped_config);
@@ -251,6 +346,8 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
         const std::string name = prefix + std::string(key.gguf);
         if (key.type == KeyType::integer) {
             set(metadata, name, config.integer(key.hf));
+        } else if (key.type == KeyType::integers) {
+            set(metadata, name, config.integers(key.hf));
         } else if (key.type == KeyType::real) {
             set(metadata, name, config.real(key.hf));
         } else {
@@ -262,7 +359,8 @@ Metadata read_hf_config(std::string_view config_text, std::string_view generatio
     } else {
         set(metadata, prefix + "attention.value_length", config.integer("head_dim"));
     }
-    if (family == nullptr || family->rotary) read_rope(config, prefix, metadata);
+    if (family == nullptr || family->rotary) read_rope(config, family, prefix, metadata);
+    if (family != nullptr && family->recurrent) read_recurrent_layers(config, prefix, metadata);
     set(metadata, "smelt.tie_word_embeddings", config.boolean("tie_word_embeddings"));
     if (family != nullptr) {
         read_windows(config, family->windows, prefix, metadata);

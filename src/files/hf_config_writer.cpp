@@ -48,10 +48,26 @@ Json scaling_from_divisors(const ModelFile& model, const TensorView& tensor,
             {"original_max_position_embeddings", 8192}};
 }
 
+Json longrope(const ModelFile& model, const std::string& scaling) {
+    Json out = {{"rope_type", "longrope"}, {"type", "longrope"}};
+    for (const char* which : {"short", "long"}) {
+        const TensorView& t = model.require(fmt::format("rope_factors_{}.weight", which));
+        std::vector<float> values(static_cast<size_t>(t.n_elements()));
+        decode_row({t.format, t.data.data(), nullptr, t.n_elements()}, values);
+        out[fmt::format("{}_factor", which)] = values;
+    }
+    if (const auto factor = model.metadata.get_double(scaling + "attn_factor"))
+        out["attention_factor"] = *factor;
+    if (const auto original = model.metadata.get_int(scaling + "original_context_length"))
+        out["original_max_position_embeddings"] = *original;
+    return out;
+}
+
 Json rope_scaling(const ModelFile& model, const std::string& architecture) {
     const Metadata& m = model.metadata;
     const std::string scaling = architecture + ".rope.scaling.";
     const std::string* type = m.get_string(scaling + "type");
+    if (model.find("rope_factors_long.weight") != nullptr) return longrope(model, scaling);
     if (type == nullptr || *type == "none" || *type == "default") {
         const TensorView* divisors = model.find("rope_freqs.weight");
         return divisors == nullptr ? Json() : scaling_from_divisors(model, *divisors, architecture);
@@ -67,6 +83,8 @@ Json rope_scaling(const ModelFile& model, const std::string& architecture) {
     copy("yarn_beta_fast", "beta_fast");
     copy("yarn_beta_slow", "beta_slow");
     copy("truncate", "truncate");
+    if (const auto log = m.get_double(scaling + "yarn_log_multiplier"))
+        out["mscale"] = out["mscale_all_dim"] = std::round(*log * 1e6) / 1e5;
     if (const auto part = m.get_double(scaling + "attn_factor")) {
         const double factor = m.get_double(scaling + "factor").value_or(1);
         out["attention_factor"] = *part * (*type == "yarn" && factor > 1 ? 0.1 * std::log(factor) + 1 : 1);
@@ -84,6 +102,14 @@ void add_windows(const ModelFile& model, const Family& family, Json& config) {
         Json& types = config["layer_types"] = Json::array();
         for (const int64_t has_window : *pattern)
             types.push_back(has_window != 0 ? "sliding_attention" : "full_attention");
+    }
+}
+
+void add_layer_types(const Metadata& m, const std::string& prefix, Json& config) {
+    Json& types = config["layer_types"] = Json::array();
+    if (const auto* list = m.get_ints(prefix + "attention.recurrent_layers")) {
+        for (const int64_t recurrent : *list)
+            types.push_back(recurrent != 0 ? "linear_attention" : "full_attention");
     }
 }
 
@@ -111,6 +137,7 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
     for (const ConfigKey& key : family.config) {
         if (key.hf.empty()) continue;
         const MetadataValue* value = m.find(prefix + std::string(key.gguf));
+        if (value == nullptr && key.optional) continue;
         if (value == nullptr)
             throw Error("{}: metadata {}{} is missing", model.path.string(), prefix, key.gguf);
         config[std::string(key.hf)] = to_json(*value);
@@ -125,8 +152,22 @@ Json make_hf_config(const ModelFile& model, const Family& family, Format main_fo
     if (family.rotary) {
         config["rope_theta"] = m.get_double(prefix + "rope.freq_base").value_or(10000);
         config["rope_scaling"] = rope_scaling(model, architecture);
+        if (const auto base = m.get_double(prefix + "rope.freq_base_swa"); base && family.local_rotary)
+            config["rope_local_base_freq"] = *base;
+        const auto n_rotated = m.get_int(prefix + "rope.dimension_count"),
+                   head = m.get_int(prefix + "attention.key_length");
+        if (family.partial_rotary && n_rotated && head && *head > 0) {
+            config["partial_rotary_factor"] = static_cast<double>(*n_rotated) / static_cast<double>(*head);
+        }
+        if (config["rope_scaling"].is_object() &&
+            config["rope_scaling"].contains("original_max_position_embeddings") &&
+            config["rope_scaling"].contains("long_factor")) {
+            config["original_max_position_embeddings"] =
+                config["rope_scaling"]["original_max_position_embeddings"];
+        }
     }
     if (family.windows.exist) add_windows(model, family, config);
+    if (family.recurrent) add_layer_types(m, prefix, config);
     add_flags(model, family, config);
     config["tie_word_embeddings"] = model.find("output.weight") == nullptr;
     config["torch_dtype"] = torch_dtype(main_format);

@@ -2,6 +2,7 @@
 // or in older folders files of torch.save.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <set>
 #include <unordered_set>
 
@@ -66,6 +67,45 @@ std::string translate(const Family* family, const std::string& hf_name) {
     return match ? gguf_name(*match) : hf_name;
 }
 
+// Vectors that GGUF has otherwise, as floats: norms with their one, the decay as it is used.
+std::vector<float> as_used(const SafetensorsEntry& entry, Format format, TensorRole role) {
+    size_t n = 1;
+    for (const int64_t d : entry.shape) n *= static_cast<size_t>(d);
+    std::vector<float> values(n);
+    decode_row({format, entry.data.data(), nullptr, static_cast<int64_t>(n)}, values);
+    for (float& v : values) v = role == TensorRole::one_plus ? 1 + v : -std::exp(v);
+    return values;
+}
+
+// Of models with pictures: whose names these are, and those of text as they are without.
+constexpr std::string_view picture_prefixes[] = {"vision_tower.",
+                                                 "vision_model.",
+                                                 "visual.",
+                                                 "multi_modal_projector.",
+                                                 "model.vision_tower.",
+                                                 "model.visual.",
+                                                 "model.multi_modal_projector."};
+constexpr std::string_view text_prefixes[][2] = {{"model.language_model.", "model."},
+                                                 {"language_model.model.", "model."},
+                                                 {"language_model.lm_head.", "lm_head."}};
+
+// Whether a tensor is for pictures or for predicting further tokens, which text does without.
+bool is_left_out(std::string& name, const Family* family) {
+    if (family == nullptr) return false;
+    if (family->prediction_layers && name.starts_with("mtp.")) return true;
+    if (family->wrapper_type.empty()) return false;
+    for (const std::string_view prefix : picture_prefixes) {
+        if (name.starts_with(prefix)) return true;
+    }
+    for (const auto& [prefix, without] : text_prefixes) {
+        if (name.starts_with(prefix)) {
+            name.replace(0, prefix.size(), without);
+            break;
+        }
+    }
+    return false;
+}
+
 void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, const std::string& source,
                 std::unordered_set<std::string>& names, ModelFile& model) {
     const auto match = find_rule(family, entry.name);
@@ -83,6 +123,18 @@ void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, c
         return;
     }
     const auto element = static_cast<size_t>(format_info(*format).block_bytes);
+    const TensorRole role = match ? match->rule->role : TensorRole::plain;
+    if (role == TensorRole::one_plus || role == TensorRole::decay) {
+        const std::vector<float> values = as_used(entry, *format, role);
+        const auto bytes = std::as_bytes(std::span(values));
+        model.owned.push_back(std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end()));
+        model.tensors.push_back({name, Format::F32, std::move(entry.shape), *model.owned.back(), {}, source});
+        return;
+    }
+    if (role == TensorRole::row && entry.shape.size() == 2 && entry.shape[0] == 1)
+        entry.shape.erase(entry.shape.begin());
+    if (role == TensorRole::channels && entry.shape.size() == 3 && entry.shape[1] == 1)
+        entry.shape.erase(entry.shape.begin() + 1);
     if (match && match->rule->role == TensorRole::conv1d && entry.shape.size() == 2) {
         model.owned.push_back(std::make_shared<const std::vector<std::byte>>(
             transposed(entry.data, entry.shape[0], entry.shape[1], element)));
@@ -136,11 +188,29 @@ WeightFiles find_weights(const fs::path& folder) {
         folder.string());
 }
 
+// GGUF has them as tensors.
+void add_rope_factors(ModelFile& model) {
+    for (const char* which : {"short", "long"}) {
+        const auto* list = model.metadata.get_doubles(fmt::format("smelt.rope.{}_factor", which));
+        if (list == nullptr) continue;
+        const std::vector<float> values(list->begin(), list->end());
+        const auto bytes = std::as_bytes(std::span(values));
+        model.owned.push_back(std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end()));
+        model.tensors.push_back({fmt::format("rope_factors_{}.weight", which),
+                                 Format::F32,
+                                 {static_cast<int64_t>(values.size())},
+                                 *model.owned.back(),
+                                 {},
+                                 model.path.string()});
+    }
+}
+
 void read_weights(const fs::path& folder, const Family* family, PackedWeights packed, ModelFile& model) {
     const bool tied_head = model.metadata.get_bool("smelt.tie_word_embeddings").value_or(false);
     const auto [format, shards, index, index_path] = find_weights(folder);
     std::unordered_set<std::string> seen, names;  // as in the files, and translated
     Mxfp4Pairs pairs;
+    size_t n_left_out = 0;
     for (const std::string& shard : shards) {
         const auto file = std::make_shared<const MappedFile>(folder / shard);
         model.mappings.push_back(file);
@@ -148,6 +218,10 @@ void read_weights(const fs::path& folder, const Family* family, PackedWeights pa
         for (SafetensorsEntry& entry : format->read(file->bytes(), source)) {
             if (!seen.insert(entry.name).second)
                 throw Error("{}: tensor {} is in two shards", source, entry.name);
+            if (is_left_out(entry.name, family)) {
+                ++n_left_out;
+                continue;
+            }
             if (pairs.take(entry, source) || packed.take(entry, source)) continue;
             add_tensor(entry, family, tied_head, source, names, model);
         }
@@ -170,6 +244,11 @@ void read_weights(const fs::path& folder, const Family* family, PackedWeights pa
             throw Error("{}: tensor {}: expected in {}, which lacks it", index_path, name, shard);
         }
     }
+    if (n_left_out > 0) {
+        model.notes.push_back(fmt::format(
+            "{} tensors for pictures or for predicting further tokens (MTP) are not used", n_left_out));
+    }
+    add_rope_factors(model);
     const size_t n = shards.size();
     model.container_version = fmt::format("{}{}", format->name, n == 1 ? "" : fmt::format(", {} shards", n));
 }
@@ -192,7 +271,7 @@ ModelFile read_hugging_face(const fs::path& folder, Weights weights) {
     const Family* family = family_of(model.metadata);
     if (family != nullptr) {
         const std::string source = config->path().string();
-        refuse_unknown_config(parse_json(config->text(), source), *family, source, model);
+        refuse_unknown_config(text_config_of(parse_json(config->text(), source)), *family, source, model);
     }
     const QuantScheme scheme =
         read_quant_scheme(config->text(), text_of(map_if_present(folder / "quantize_config.json")),

@@ -160,8 +160,13 @@ constexpr std::string_view used_metadata[] = {"attention.head_count_kv",
                                               "rope.scaling.yarn_beta_slow",
                                               "vocab_size"};
 constexpr std::string_view used_latent_metadata[] = {"attention.key_length_mla", "attention.value_length_mla",
-                                                     "attention.kv_lora_rank", "attention.q_lora_rank"};
-constexpr std::string_view harmless_metadata[] = {"rope.scaling.finetuned", "tensor_data_layout"};
+                                                     "attention.kv_lora_rank", "attention.q_lora_rank",
+                                                     "rope.scaling.yarn_log_multiplier"};
+constexpr std::string_view used_recurrent_metadata[] = {"attention.recurrent_layers",
+                                                        "full_attention_interval", "ssm.inner_size"};
+// A token of a text has the same position on all axes, whatever sections of a head an axis has.
+constexpr std::string_view harmless_metadata[] = {"rope.scaling.finetuned", "rope.dimension_sections",
+                                                  "tensor_data_layout"};
 
 // Buffers that checkpoints of old versions of transformers hold, and of quantized KV caches.
 constexpr std::string_view harmless_tensor_endings[] = {".rotary_emb.inv_freq", ".self_attn.k_scale",
@@ -180,6 +185,9 @@ bool is_known(const std::string& key, const Family& family, const Json& must) {
            has_flag(family, key) || must.contains(key) || has(used_config, key) ||
            has(harmless_config, key) || has(family.unread, key) || (family.rotary && has(used_rope, key)) ||
            (family.windows.exist && has(used_windows, key)) || (family.latent && key == "mlp_layer_types") ||
+           (family.windows.period > 0 && key == "sliding_window_pattern") ||
+           (family.local_rotary && key == "rope_local_base_freq") ||
+           (family.recurrent && (key == "layer_types" || key == "full_attention_interval")) ||
            key.starts_with('_');
 }
 
@@ -196,8 +204,36 @@ bool is_harmless(const TensorView& t) {
                                         [&](std::string_view ending) { return t.name.ends_with(ending); });
 }
 
+// Of a section about RoPE. mscale scales cos and sin, mscale_all_dim takes that back and scales the scores.
+bool is_known_rope(const std::string& key, const Json& section, const Family& family) {
+    // One section for each kind of layer, and nothing beside them.
+    if (section.contains("full_attention") || section.contains("sliding_attention"))
+        return family.local_rotary && (key == "full_attention" || key == "sliding_attention");
+    if (has(used_rope_members, key)) return true;
+    if (key == "mscale" || key == "mscale_all_dim") {
+        return family.latent && section.value("mscale", Json()) == section.value("mscale_all_dim", Json()) &&
+               (section.value("rope_type", "") == "yarn" || section.value("type", "") == "yarn");
+    }
+    if (key == "short_factor" || key == "long_factor") return family.partial_rotary;
+    // The positions of pictures.
+    return family.recurrent && (key == "mrope_section" || key == "mrope_interleaved");
+}
+
 std::string value_text(const Json& value) {
     return to_string(value).substr(0, 60);
+}
+
+void refuse_unknown_rope(const Json& section, const std::string& name, const Family& family,
+                         const std::string& source, ModelFile& model) {
+    for (const auto& [key, value] : section.items()) {
+        if (says_nothing(value)) continue;
+        if (!is_known_rope(key, section, family)) {
+            model.refused.push_back(fmt::format("{}: {}: {}: not known; it may change results, found {}",
+                                                source, name, key, value_text(value)));
+        } else if (key.ends_with("_attention") && value.is_object()) {
+            refuse_unknown_rope(value, fmt::format("{}: {}", name, key), family, source, model);
+        }
+    }
 }
 
 }  // namespace
@@ -220,11 +256,7 @@ void refuse_unknown_config(const Json& config, const Family& family, const std::
     if (!family.rotary) return;
     for (const char* section : {"rope_parameters", "rope_scaling"}) {
         if (!config.contains(section) || !config[section].is_object()) continue;
-        for (const auto& [key, value] : config[section].items()) {
-            if (has(used_rope_members, key) || says_nothing(value)) continue;
-            model.refused.push_back(fmt::format("{}: {}: {}: not known; it may change results, found {}",
-                                                source, section, key, value_text(value)));
-        }
+        refuse_unknown_rope(config[section], section, family, source, model);
     }
 }
 
@@ -235,7 +267,9 @@ void refuse_unknown_metadata(const Family& family, ModelFile& model) {
         const std::string_view key = std::string_view(name).substr(prefix.size());
         if (std::ranges::find(family.config, key, &ConfigKey::gguf) != family.config.end() ||
             has(used_metadata, key) || has(harmless_metadata, key) ||
-            (family.latent && has(used_latent_metadata, key))) {
+            (family.latent && has(used_latent_metadata, key)) ||
+            (family.recurrent && has(used_recurrent_metadata, key)) ||
+            (family.local_rotary && key == "rope.freq_base_swa")) {
             continue;
         }
         if (key == "pooling_type" && value != MetadataValue(static_cast<int64_t>(PoolingType::first)) &&

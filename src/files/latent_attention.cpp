@@ -30,25 +30,6 @@ int64_t layer_of(std::string_view name) {
     return -1;
 }
 
-// Hugging Face does not count them in num_hidden_layers, GGUF does in block_count.
-void leave_out_prediction_layers(ModelFile& model, const std::string& prefix) {
-    Metadata& m = model.metadata;
-    auto n_layers = size_or_nothing(m, prefix + "block_count");
-    const auto n_more = size_or_nothing(m, prefix + "nextn_predict_layers");
-    if (!n_layers) return;
-    if (n_more && *n_more > 0 && *n_more < *n_layers) {
-        n_layers = *n_layers - *n_more;
-        m.set(prefix + "block_count", *n_layers);
-        m.set(prefix + "nextn_predict_layers", int64_t{0});
-    }
-    const auto beyond = [&](const auto& t) { return layer_of(t.name) >= *n_layers; };
-    const size_t n = std::erase_if(model.tensors, beyond) + std::erase_if(model.unsupported, beyond);
-    if (n > 0) {
-        model.notes.push_back(fmt::format(
-            "{} tensors from layer {} on, which predict further tokens (MTP), are not used", n, *n_layers));
-    }
-}
-
 void expect_shape(const TensorView& t, int64_t n_rows, int64_t row_len) {
     if (t.n_rows() != n_rows || t.row_len() != row_len) {
         throw Error("{}: tensor {}: expected {} rows of {}, found {} of {}", t.source, t.name, n_rows,
@@ -100,7 +81,26 @@ void fill_latent_attention(ModelFile& model, const std::string& architecture) {
     set_once(prefix + "expert_gating_func", gguf_sigmoid);
     set_once(prefix + "expert_group_count", 1);
     set_once(prefix + "expert_group_used_count", 1);
-    leave_out_prediction_layers(model, prefix);
+}
+
+// Hugging Face does not count them in num_hidden_layers, GGUF does in block_count.
+void leave_out_prediction_layers(ModelFile& model, const std::string& architecture) {
+    Metadata& m = model.metadata;
+    const std::string prefix = architecture + ".";
+    auto n_layers = size_or_nothing(m, prefix + "block_count");
+    const auto n_more = size_or_nothing(m, prefix + "nextn_predict_layers");
+    if (!n_layers) return;
+    if (n_more && *n_more > 0 && *n_more < *n_layers) {
+        n_layers = *n_layers - *n_more;
+        m.set(prefix + "block_count", *n_layers);
+        m.set(prefix + "nextn_predict_layers", int64_t{0});
+    }
+    const auto beyond = [&](const auto& t) { return layer_of(t.name) >= *n_layers; };
+    const size_t n = std::erase_if(model.tensors, beyond) + std::erase_if(model.unsupported, beyond);
+    if (n > 0) {
+        model.notes.push_back(fmt::format(
+            "{} tensors from layer {} on, which predict further tokens (MTP), are not used", n, *n_layers));
+    }
 }
 
 TensorView rows_of(const TensorView& t, int64_t first, int64_t n) {

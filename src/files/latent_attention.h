@@ -9,8 +9,11 @@
 
 namespace smelt {
 
-// The sizes that the other container has, and what neither tells. Also takes the layers that predict further
-// tokens (MTP) out of the model, with a note. No effect on models without latent attention.
+// Takes the layers that predict further tokens (MTP) out of the model, with a note.
+void leave_out_prediction_layers(ModelFile& model, const std::string& architecture);
+
+// The sizes that the other container has, and what neither tells. No effect on models without latent
+// attention.
 void fill_latent_attention(ModelFile& model, const std::string& architecture);
 
 // Rows [first, first + n) of a tensor.

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "base/mapped_file.h"
 #include "files/model_file.h"
 
@@ -32,6 +33,9 @@ void read_qwen3c_neighbours(ModelFile& model);
 // `source` is the folder's name in errors.
 Metadata read_hf_config(std::string_view config, std::string_view generation_config,
                         const std::string& source);
+
+// The part of a config.json that is about text, where the rest is about pictures; otherwise all of it.
+Json text_config_of(Json config);
 
 // tokenizer.chat_template and its named variants from tokenizer_config.json, unless they are set.
 void read_hf_chat_template(std::string_view tokenizer_config, const std::string& source, Metadata& metadata);

@@ -68,6 +68,12 @@ Sizes::Sizes(const Family& family, const Metadata& metadata) {
         const int64_t* n = value == nullptr ? nullptr : std::get_if<int64_t>(value);
         values_[std::string(key.size)] = n != nullptr && *n >= 0 && *n <= limits::size ? *n : 0;
     }
+    // GGUF has the length of all value heads together.
+    if (const auto heads = values_.find("lin_v_heads"); heads != values_.end() && heads->second > 0) {
+        const MetadataValue* inner = metadata.find(prefix + "ssm.inner_size");
+        const int64_t* n = inner == nullptr ? nullptr : std::get_if<int64_t>(inner);
+        if (n != nullptr && *n >= 0 && *n <= limits::size) values_["lin_v_dim"] = *n / heads->second;
+    }
     if (!family.latent) return;
     // GGUF has the length of a whole head, with the part that is rotated.
     const MetadataValue* head = metadata.find(prefix + "attention.key_length_mla");

@@ -1,12 +1,10 @@
 // Shared blocks: loading and ops.
 #include "model/blocks.h"
 
-#include <cmath>
-
 namespace smelt {
 
 AttentionParams attention_params(const ModelConfig& c, int64_t layer) {
-    return {.scale = 1 / std::sqrt(static_cast<float>(c.head_dim)), .window = c.window_of(layer)};
+    return {.scale = c.attention_scale, .window = c.window_of(layer)};
 }
 
 Ends::Ends(WeightLoader& load)
@@ -14,16 +12,22 @@ Ends::Ends(WeightLoader& load)
       output_norm(load("output_norm.weight")),
       output(load.if_present("output.weight")) {}
 
-void Ends::logits(Step& s, Tensor residual, float eps) const {
+void Ends::logits(Step& s, Tensor residual, float eps, float soft_cap) const {
     if (s.wants_hidden()) s.set_hidden(s.rms_norm(s.hidden_rows(residual), output_norm, eps));
     if (!s.wants_logits()) return;
-    s.set_logits(
-        s.matmul(output ? output : token_embd, s.rms_norm(s.wanted_rows(residual), output_norm, eps)));
+    const Tensor logits =
+        s.matmul(output ? output : token_embd, s.rms_norm(s.wanted_rows(residual), output_norm, eps));
+    if (soft_cap > 0) s.soft_cap(logits, soft_cap);
+    s.set_logits(logits);
 }
 
 Swiglu::Swiglu(const LayerLoader& load, const std::string& suffix)
-    : ffn_gate(load("ffn_gate" + suffix + ".weight")),
-      ffn_up(load("ffn_up" + suffix + ".weight")),
+    : ffn_gate(load.has("ffn_gate" + suffix + ".weight")
+                   ? load("ffn_gate" + suffix + ".weight")
+                   : load.part("ffn_up" + suffix + ".weight", {.first = 0, .n = 1, .of = 2})),
+      ffn_up(load.has("ffn_gate" + suffix + ".weight")
+                 ? load("ffn_up" + suffix + ".weight")
+                 : load.part("ffn_up" + suffix + ".weight", {.first = 1, .n = 1, .of = 2})),
       ffn_down(load("ffn_down" + suffix + ".weight")),
       gate_bias(load.if_present("ffn_gate" + suffix + ".bias")),
       up_bias(load.if_present("ffn_up" + suffix + ".bias")),
@@ -44,13 +48,21 @@ ExpertSwiglu::ExpertSwiglu(const LayerLoader& load, const ModelConfig& c)
       ffn_gate(load.experts("ffn_gate_exps.weight")),
       ffn_up(load.experts("ffn_up_exps.weight")),
       ffn_down(load.experts("ffn_down_exps.weight")),
+      ffn_gate_inp_shexp(load.if_present("ffn_gate_inp_shexp.weight")),
       n_used(c.n_experts_used),
-      route{.score = c.expert_score, .normalize = c.norm_expert_weights, .scale = c.expert_weights_scale} {
-    if (c.n_shared_experts > 0) shared.emplace(load, "_shexp");
+      route{.score = c.expert_score,
+            .normalize = c.norm_expert_weights,
+            .scale = c.expert_weights_scale,
+            .n_groups = c.n_expert_groups,
+            .n_groups_used = c.n_expert_groups_used} {
+    if (c.n_shared_experts > 0 || ffn_gate_inp_shexp) shared.emplace(load, "_shexp");
 }
 
 void ExpertSwiglu::add_to(Step& s, Tensor x, Tensor h) const {
-    if (shared) s.add(x, (*shared)(s, h));
+    if (shared) {
+        const Tensor own = (*shared)(s, h);
+        s.add(x, ffn_gate_inp_shexp ? s.sigmoid_mul(s.matmul(ffn_gate_inp_shexp, h), own) : own);
+    }
     RouteParams p = route;
     if (exp_probs_b) p.selection_bias = &exp_probs_b;
     const Step::Routed routed = s.route(s.matmul(ffn_gate_inp, h), n_used, p);
@@ -75,6 +87,11 @@ void FeedForward::add_to(Step& s, Tensor x, Tensor h) const {
 }
 
 Rope::Rope(WeightLoader& load, const ModelConfig& c)
-    : inv_freq(load.vector(c.rope_inv_freq)), scale(c.rope_scale), pairing(c.rope_pairing) {}
+    : inv_freq(load.vector(c.rope_inv_freq)),
+      short_context(c.rope_short_context),
+      scale(c.rope_scale),
+      pairing(c.rope_pairing) {
+    if (!c.rope_inv_freq_long.empty()) inv_freq_long = load.vector(c.rope_inv_freq_long);
+}
 
 }  // namespace smelt

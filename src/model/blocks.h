@@ -31,7 +31,8 @@ struct Ends {
 
     explicit Ends(WeightLoader& load);
     // Logits, and hidden states, of the rows where they are wanted; residual (n_tokens, dim).
-    void logits(Step& s, Tensor residual, float eps) const;
+    // With a soft cap logits become soft_cap * tanh(logit / soft_cap).
+    void logits(Step& s, Tensor residual, float eps, float soft_cap = 0) const;
 };
 
 inline constexpr std::array ffn_norm_tensor = {
@@ -63,6 +64,7 @@ struct Swiglu {
     Weight gate_bias, up_bias, down_bias;  // none in most families
 
     // `suffix` of the names: "_shexp" for shared experts.
+    // Without ffn_gate, ffn_up has the rows of both, those of the gate first.
     explicit Swiglu(const LayerLoader& load, const std::string& suffix = "");
     Tensor operator()(Step& s, Tensor h) const;
 };
@@ -73,6 +75,10 @@ inline constexpr std::array router_tensor = {TensorRule{"model.layers.{}.mlp.gat
                                                         "blk.{}.ffn_gate_inp.weight", "n_experts, dim",
                                                         Presence::expert_layers}};
 
+inline constexpr std::array router_bias_tensor = {
+    TensorRule{"model.layers.{}.mlp.gate.e_score_correction_bias", "blk.{}.exp_probs_b.bias", "n_experts",
+               Presence::expert_layers}};
+
 inline constexpr std::array expert_tensors = {
     TensorRule{"model.layers.{}.mlp.experts.{}.gate_proj.weight", "blk.{}.ffn_gate_exps.weight",
                "n_experts, [expert_ffn_dim], dim", Presence::expert_layers},
@@ -82,6 +88,7 @@ inline constexpr std::array expert_tensors = {
                "n_experts, dim, [expert_ffn_dim]", Presence::expert_layers},
 };
 
+// Where families number the shared experts and those are of the others' length.
 inline constexpr std::array shared_expert_tensors = {
     TensorRule{"model.layers.{}.mlp.shared_experts.gate_proj.weight", "blk.{}.ffn_gate_shexp.weight",
                "[n_shared_experts * expert_ffn_dim], dim", Presence::expert_layers},
@@ -97,6 +104,7 @@ struct ExpertSwiglu {
     std::vector<Weight> ffn_gate, ffn_up;  // each (expert_ffn_dim, dim)
     std::vector<Weight> ffn_down;          // each (dim, expert_ffn_dim)
     std::optional<Swiglu> shared;
+    Weight ffn_gate_inp_shexp;  // (1, dim), whose sigmoid the shared expert is multiplied by; none in most
     int64_t n_used;
     RouteParams route;  // without the bias
 
@@ -115,12 +123,18 @@ struct FeedForward {
 
 // Rotary position embedding with the model's frequencies.
 struct Rope {
-    Weight inv_freq;  // (head_dim / 2)
+    Weight inv_freq;       // (rotated values / 2)
+    Weight inv_freq_long;  // in its place for contexts beyond short_context; none in most families
+    int64_t short_context;
     float scale;
     RopePairing pairing;
 
     Rope(WeightLoader& load, const ModelConfig& c);
-    Tensor table(Step& s) const { return s.rope_table(inv_freq, scale); }
+    // The context, not the text, decides between the two: a token has the same angles all its life.
+    Tensor table(Step& s) const {
+        const bool is_long = inv_freq_long && s.n_ctx() > short_context;
+        return s.rope_table(is_long ? inv_freq_long : inv_freq, scale);
+    }
 };
 
 }  // namespace smelt

@@ -2,6 +2,7 @@
 #include "model/config.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "model/rope.h"
@@ -85,7 +86,7 @@ float read_eps(const ModelFile& file, const std::string& key, double fallback) {
 }
 
 // Metadata that the readers complete: both containers' files have all of it.
-LatentAttention read_latent(const ModelFile& file, const Keys& keys, const ModelConfig& c) {
+LatentAttention read_latent(const Keys& keys, const ModelConfig& c) {
     LatentAttention a;
     a.q_rank = keys.require("attention.q_lora_rank", 1, max_dim);
     a.kv_rank = keys.require("attention.kv_lora_rank", 1, max_head);
@@ -95,13 +96,55 @@ LatentAttention read_latent(const ModelFile& file, const Keys& keys, const Model
     (void)keys.get("attention.head_count_kv", 1, 1, 1);
     (void)keys.get("attention.key_length", c.head_dim, a.kv_rank + a.rope_dim, a.kv_rank + a.rope_dim);
     (void)keys.get("attention.value_length", a.kv_rank, a.kv_rank, a.kv_rank);
-    // YaRN would scale the scores as well, by factors that not all files tell.
-    const std::string* scaling = file.metadata.get_string(c.architecture + ".rope.scaling.type");
-    if (scaling != nullptr && *scaling == "yarn") {
-        throw Error("{}: {}.rope.scaling.type: yarn is not supported with latent attention",
-                    file.path.string(), c.architecture);
-    }
     return a;
+}
+
+// YaRN of latent attention: the scores are scaled in place of cos and sin.
+float latent_attention_scale(const ModelFile& file, const std::string& architecture,
+                             const LatentAttention& a) {
+    double scale = 1 / std::sqrt(static_cast<double>(a.nope_dim + a.rope_dim));
+    const std::string scaling = architecture + ".rope.scaling.";
+    const std::string* type = file.metadata.get_string(scaling + "type");
+    if (type != nullptr && *type == "yarn") {
+        const double factor = file.metadata.get_double(scaling + "factor").value_or(1),
+                     multiplier = file.metadata.get_double(scaling + "yarn_log_multiplier").value_or(0);
+        if (!(factor >= 1 && factor <= 1e6) || !(multiplier >= 0 && multiplier <= 100)) {
+            throw Error(
+                "{}: {}yarn_log_multiplier: expected 0 to 100 and a factor of 1 to 1e6, found {} and {}",
+                file.path.string(), scaling, multiplier, factor);
+        }
+        const double mscale = multiplier * std::log(factor) + 1;
+        scale *= mscale * mscale;
+    }
+    return static_cast<float>(scale);
+}
+
+void read_recurrent(const ModelFile& file, const Family& family, const Keys& keys, ModelConfig& c) {
+    RecurrentLayers r;
+    r.conv_kernel = keys.require("ssm.conv_kernel", 2, 8);
+    r.k_dim = keys.require("ssm.state_size", 1, max_head);
+    r.n_k_heads = keys.require("ssm.group_count", 1, max_heads);
+    r.n_v_heads = keys.require("ssm.time_step_rank", r.n_k_heads, max_heads);
+    r.v_dim = keys.require("ssm.value_length", 1, max_head);
+    if (r.n_v_heads % r.n_k_heads != 0) {
+        throw Error("{}: {}.ssm.time_step_rank: expected a multiple of group_count {}, found {}",
+                    file.path.string(), c.architecture, r.n_k_heads, r.n_v_heads);
+    }
+    const std::string* order = file.metadata.get_string("smelt.value_heads");
+    r.tiled = family.tiled_in_gguf && order != nullptr && *order == "tiled";
+    const std::string key = c.architecture + ".attention.recurrent_layers";
+    const auto* list = file.metadata.get_ints(key);
+    if (list == nullptr || std::ssize(*list) != c.n_layers) {
+        throw Error("{}: {}: expected one entry for each of {} layers, found {}", file.path.string(), key,
+                    c.n_layers, list == nullptr ? 0 : list->size());
+    }
+    for (const int64_t value : *list) c.is_recurrent.push_back(value != 0);
+    c.recurrent = r;
+    // The next token needs the state after the one before.
+    if (std::ranges::find(c.is_recurrent, true) != c.is_recurrent.end()) {
+        c.window = 2;
+        c.windowed = c.is_recurrent;
+    }
 }
 
 void read_experts(const ModelFile& file, const Keys& keys, ModelConfig& c) {
@@ -117,9 +160,17 @@ void read_experts(const ModelFile& file, const Keys& keys, ModelConfig& c) {
                     scale);
     }
     c.expert_weights_scale = static_cast<float>(scale);
-    // Groups would restrict which experts may be chosen together.
-    (void)keys.get("expert_group_count", 1, 0, 1);
-    (void)keys.get("expert_group_used_count", 1, 0, 1);
+    constexpr int64_t most_groups = 64;
+    const int64_t n_groups = std::max<int64_t>(keys.get("expert_group_count", 1, 0, most_groups), 1),
+                  n_used = std::max<int64_t>(keys.get("expert_group_used_count", 1, 0, n_groups), 1);
+    if (c.n_experts % n_groups != 0 || c.n_experts_used > c.n_experts / n_groups * n_used) {
+        throw Error(
+            "{}: {}expert_group_count: expected groups of {} experts that {} can be chosen from, found {}, "
+            "of which {} are used",
+            file.path.string(), prefix, c.n_experts, c.n_experts_used, n_groups, n_used);
+    }
+    c.n_expert_groups = static_cast<int32_t>(n_groups);
+    c.n_expert_groups_used = static_cast<int32_t>(n_used);
     if (keys.get("expert_gating_func", gguf_softmax, gguf_softmax, gguf_sigmoid) == gguf_sigmoid) {
         c.expert_score = RouteParams::Score::sigmoid;
     }
@@ -133,7 +184,9 @@ ModelConfig read_config(const ModelFile& file, const Family& family) {
     const Keys keys(file, family);
     c.n_layers = keys.require("block_count", 1, max_layers);
     c.dim = keys.require("embedding_length", 1, max_dim);
-    c.ffn_dim = keys.require("feed_forward_length", 1, max_dim);
+    const int64_t expert_length = family.mixture ? keys.get("expert_feed_forward_length", 0, 0, max_dim) : 0;
+    c.ffn_dim = expert_length > 0 ? keys.get("feed_forward_length", expert_length, 1, max_dim)
+                                  : keys.require("feed_forward_length", 1, max_dim);
     c.n_heads = keys.require("attention.head_count", 1, max_heads);
     c.n_kv_heads = keys.get("attention.head_count_kv", c.n_heads, 1, c.n_heads);
     c.head_dim =
@@ -143,8 +196,13 @@ ModelConfig read_config(const ModelFile& file, const Family& family) {
         throw Error("{}: {}.attention.head_count: expected a multiple of head_count_kv {}, found {}",
                     file.path.string(), c.architecture, c.n_kv_heads, c.n_heads);
     }
-    if (family.latent) c.latent = read_latent(file, keys, c);
-    const int64_t n_rotated = c.latent ? c.latent->rope_dim : c.head_dim;
+    if (family.latent) c.latent = read_latent(keys, c);
+    const int64_t n_rotated = c.latent ? c.latent->rope_dim
+                              : family.partial_rotary
+                                  ? keys.get("rope.dimension_count", c.head_dim, 2, c.head_dim)
+                                  : c.head_dim;
+    c.attention_scale = c.latent ? latent_attention_scale(file, c.architecture, *c.latent)
+                                 : 1 / std::sqrt(static_cast<float>(c.head_dim));
     if (n_rotated % 2 != 0) {
         throw Error("{}: head length: expected an even number, found {}", file.path.string(), n_rotated);
     }
@@ -153,7 +211,8 @@ ModelConfig read_config(const ModelFile& file, const Family& family) {
                     c.architecture, c.head_dim);
     }
     // Computed otherwise than the model was trained, it would answer, wrongly.
-    if (file.metadata.get_double(c.architecture + ".rope.partial_factor").value_or(1) != 1) {
+    if (!family.partial_rotary &&
+        file.metadata.get_double(c.architecture + ".rope.partial_factor").value_or(1) != 1) {
         throw Error("{}: {}.rope.partial_factor: only whole heads are rotated in {}", file.path.string(),
                     c.architecture, c.architecture);
     }
@@ -166,6 +225,7 @@ ModelConfig read_config(const ModelFile& file, const Family& family) {
     if (c.n_experts > 0) read_experts(file, keys, c);
 
     read_windows(file, family, keys, c);
+    if (family.recurrent) read_recurrent(file, family, keys, c);
     const TensorView* embedding = file.find("token_embd.weight");
     if (embedding == nullptr) throw Error("{}: token_embd.weight: missing", file.path.string());
     c.vocab_size = keys.get("vocab_size", embedding->n_rows(), 1, max_vocab);
@@ -186,6 +246,9 @@ ModelConfig read_config(const ModelFile& file, const Family& family) {
     RopeFrequencies rope = read_rope(file, c.architecture, n_rotated);
     c.rope_inv_freq = std::move(rope.inv_freq);
     c.rope_scale = rope.scale;
+    c.rope_inv_freq_long = std::move(rope.inv_freq_long);
+    c.rope_short_context = rope.short_context;
+    if (family.local_rotary) c.rope_inv_freq_local = read_local_rope(file, c.architecture, n_rotated);
     return c;
 }
 

@@ -1,9 +1,8 @@
-// GLM-4.7-Flash (glm4_moe_lite; GGUF calls the architecture deepseek2): multi-head latent attention, and a
-// mixture with sigmoid routing and a shared expert behind leading dense layers. Each head's key and value
-// projections are applied to query and output instead of the cached latent vectors, which all heads share:
-// (W_k c)·q = c·(W_kᵀ q), and a weighted sum of W_v c is W_v times the weighted sum of c.
-#include <cmath>
-
+// DeepSeek-V3 and GLM-4.7-Flash (glm4_moe_lite; GGUF calls both deepseek2): multi-head latent attention, and
+// a mixture with sigmoid routing, within the best groups of experts, and a shared expert behind leading dense
+// layers. Each head's key and value projections are applied to query and output instead of the cached latent
+// vectors, which all heads share: (W_k c)·q = c·(W_kᵀ q), and a weighted sum of W_v c is W_v times the
+// weighted sum of c.
 #include "model/architectures.h"
 #include "model/blocks.h"
 #include "model/model.h"
@@ -51,10 +50,8 @@ constexpr auto tensors = joined(
         TensorRule{"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight",
                    "dim, [n_heads] v_dim"},
     },
-    ffn_norm_tensor, swiglu_tensors, router_tensor,
-    std::array{TensorRule{"model.layers.{}.mlp.gate.e_score_correction_bias", "blk.{}.exp_probs_b.bias",
-                          "n_experts", Presence::expert_layers}},
-    shared_expert_tensors, expert_tensors);
+    ffn_norm_tensor, swiglu_tensors, router_tensor, router_bias_tensor, shared_expert_tensors,
+    expert_tensors);
 
 constexpr std::string_view unread[] = {"num_key_value_heads", "head_dim", "qk_head_dim", "sliding_window"};
 
@@ -65,6 +62,14 @@ constexpr PublishedModel published[] = {
          "qk_nope_head_dim": 192, "qk_rope_head_dim": 64, "v_head_dim": 256, "n_routed_experts": 64,
          "num_experts_per_tok": 4, "n_shared_experts": 1, "moe_intermediate_size": 1536,
          "first_k_dense_replace": 1, "routed_scaling_factor": 1.8, "rope_theta": 1000000.0})"},
+};
+
+constexpr PublishedModel deepseek_published[] = {
+    {"deepseek-v3",
+     R"({"num_hidden_layers": 61, "hidden_size": 7168, "intermediate_size": 18432, "num_attention_heads": 128,
+         "vocab_size": 129280, "max_position_embeddings": 163840, "moe_intermediate_size": 2048,
+         "rope_theta": 10000.0, "rope_scaling": {"type": "yarn", "factor": 40, "beta_fast": 32, "beta_slow": 1,
+         "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 4096}})"},
 };
 
 // Of the norms of latent vectors, whatever the config says of the others: transformers builds them so.
@@ -105,7 +110,7 @@ class Deepseek2 : public Model {
     void forward(Step& s) const override {
         const ModelConfig& c = config_;
         const int64_t nope = c.latent->nope_dim, rotated = c.latent->rope_dim, rank = c.latent->kv_rank;
-        const AttentionParams attention{.scale = 1 / std::sqrt(static_cast<float>(nope + rotated))};
+        const AttentionParams attention{.scale = c.attention_scale};
         const int64_t n_tokens = s.n_tokens(), n_rows = n_tokens * c.n_heads;  // a row for each head
         const Tensor x = s.embed(ends.token_embd);  // (n_tokens, dim), the residual stream
         const Tensor angles = rope.table(s);
@@ -165,6 +170,33 @@ constinit const Family families::glm4_moe_lite = {
     .unread = unread,
     .gguf_interleaved = true,
     .mixture = true,
+    .prediction_layers = true,
+    .latent = true,
+    .make = make_deepseek2,
+};
+
+constinit const Family families::deepseek_v3 = {
+    .models = "DeepSeek-V3, V3.1, R1",
+    .tokenizer = "byte-level BPE",
+    .architecture = "deepseek2",
+    .model_type = "deepseek_v3",
+    .hf_class = "DeepseekV3ForCausalLM",
+    .config = config,
+    .tensors = tensors,
+    .published = deepseek_published,
+    .defaults = R"({"rms_norm_eps": 1e-6, "norm_topk_prob": true, "routed_scaling_factor": 2.5, "n_group": 8,
+                    "topk_group": 4, "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": 3,
+                    "n_routed_experts": 256, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64,
+                    "v_head_dim": 128, "qk_nope_head_dim": 128})",
+    .gguf_defaults = R"({"expert_weights_norm": false})",
+    .gguf_key = "rope.scaling.type",
+    .must =
+        R"({"hidden_act": "silu", "rope_interleave": true, "attention_bias": false, "topk_method": "noaux_tc",
+                "scoring_func": "sigmoid", "moe_layer_freq": 1})",
+    .unread = unread,
+    .gguf_interleaved = true,
+    .mixture = true,
+    .prediction_layers = true,
     .latent = true,
     .make = make_deepseek2,
 };

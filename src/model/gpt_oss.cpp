@@ -69,7 +69,7 @@ struct Layer {
     Experts down;                            // (dim, expert_ffn_dim)
 };
 
-Layer load_layer(LayerLoader load) {
+Layer load_layer(LayerLoader load, const ModelConfig& c) {
     const auto experts = [&](const std::string& name) {
         return Experts{load.experts(name + "_exps.weight"), load(name + "_exps.bias")};
     };
@@ -79,7 +79,7 @@ Layer load_layer(LayerLoader load) {
     };
     const bool joined = load.has("ffn_gate_up_exps.weight");
     return {
-        .attention = GroupedAttention(load),
+        .attention = GroupedAttention(load, c),
         .post_attention_norm = load("post_attention_norm.weight"),
         .ffn_gate_inp = load("ffn_gate_inp.weight"),
         .ffn_gate_inp_bias = load("ffn_gate_inp.bias"),
@@ -96,7 +96,7 @@ class GptOss : public Model {
           ends(load),
           rope(load, c),
           swiglu_limit(static_cast<float>(load.metadata_number("swiglu_limit", 7, 1e-6, 1e6))) {
-        for (int64_t il = 0; il < c.n_layers; ++il) layers.push_back(load_layer(LayerLoader(load, il)));
+        for (int64_t il = 0; il < c.n_layers; ++il) layers.push_back(load_layer(LayerLoader(load, il), c));
     }
 
     void forward(Step& s) const override {
@@ -106,7 +106,7 @@ class GptOss : public Model {
         for (int64_t il = 0; il < c.n_layers; ++il) {
             const Step::Scope scope(s);
             const Layer& l = layers[static_cast<size_t>(il)];
-            const Tensor a = l.attention(s, x, il, c, rope, angles);
+            const Tensor a = l.attention(s, x, il, c, rope.pairing, angles);
             add_experts(s, x, s.add_rms_norm(x, a, l.post_attention_norm, c.norm_eps), l);
         }
         ends.logits(s, x, c.norm_eps);

@@ -5,11 +5,23 @@
 
 namespace smelt {
 
-GroupedAttention::GroupedAttention(LayerLoader& load)
+namespace {
+
+// A matrix of its own, or the part of q, k and v together from head `first` on.
+Weight load_heads(const LayerLoader& load, const std::string& name, const ModelConfig& c, int64_t first,
+                  int64_t n) {
+    if (load.has(name)) return load(name);
+    return load.part("attn_qkv.weight",
+                     {.first = first, .n = n, .of = c.n_heads + 2 * c.n_kv_heads, .unit = c.head_dim});
+}
+
+}  // namespace
+
+GroupedAttention::GroupedAttention(LayerLoader& load, const ModelConfig& c)
     : attn_norm(load("attn_norm.weight")),
-      attn_q(load("attn_q.weight")),
-      attn_k(load("attn_k.weight")),
-      attn_v(load("attn_v.weight")),
+      attn_q(load_heads(load, "attn_q.weight", c, 0, c.n_heads)),
+      attn_k(load_heads(load, "attn_k.weight", c, c.n_heads, c.n_kv_heads)),
+      attn_v(load_heads(load, "attn_v.weight", c, c.n_heads + c.n_kv_heads, c.n_kv_heads)),
       attn_output(load("attn_output.weight")),
       q_bias(load.if_present("attn_q.bias")),
       k_bias(load.if_present("attn_k.bias")),
@@ -19,13 +31,14 @@ GroupedAttention::GroupedAttention(LayerLoader& load)
       attn_k_norm(load.if_present("attn_k_norm.weight")),
       attn_sinks(load.if_present("attn_sinks.weight")) {}
 
-Tensor GroupedAttention::operator()(Step& s, Tensor x, int64_t layer, const ModelConfig& c, const Rope& rope,
-                                    Tensor angles) const {
+Tensor GroupedAttention::operator()(Step& s, Tensor x, int64_t layer, const ModelConfig& c,
+                                    RopePairing pairing, Tensor angles, float soft_cap) const {
     const Tensor h = s.rms_norm(x, attn_norm, c.norm_eps);
     const auto [q, k, v] = s.matmul3({{{attn_q, q_bias}, {attn_k, k_bias}, {attn_v, v_bias}}}, h);
     AttentionParams attention = attention_params(c, layer);
     if (attn_sinks) attention.sinks = &attn_sinks;
-    PrepareParams prepare{.eps = c.norm_eps, .angles = angles, .pairing = rope.pairing};
+    attention.soft_cap = soft_cap;
+    PrepareParams prepare{.eps = c.norm_eps, .angles = angles, .pairing = pairing};
     if (attn_q_norm) prepare.q_norm = &attn_q_norm;  // over head_dim, before rope
     if (attn_k_norm) prepare.k_norm = &attn_k_norm;
     const Tensor a = s.attention(layer, q.heads(c.n_heads), k.heads(c.n_kv_heads), v.heads(c.n_kv_heads),
@@ -41,12 +54,15 @@ struct Layer {
     FeedForward ffn;
 
     Layer(LayerLoader load, const ModelConfig& c)
-        : attention(load), ffn_norm(load("ffn_norm.weight")), ffn(load, c) {}
+        : attention(load, c),
+          ffn_norm(load(load.has("ffn_norm.weight") ? "ffn_norm.weight" : "post_attention_norm.weight")),
+          ffn(load, c) {}
 };
 
 class Decoder : public Model {
  public:
-    Decoder(WeightLoader& load, const ModelConfig& c) : Model(c), ends(load), rope(load, c) {
+    Decoder(WeightLoader& load, const ModelConfig& c, std::vector<bool> is_rotated)
+        : Model(c), ends(load), rope(load, c), rotated(std::move(is_rotated)) {
         for (int64_t il = 0; il < c.n_layers; ++il) layers.emplace_back(LayerLoader(load, il), c);
     }
 
@@ -57,7 +73,8 @@ class Decoder : public Model {
         for (int64_t il = 0; il < c.n_layers; ++il) {
             const Step::Scope scope(s);
             const Layer& l = layers[static_cast<size_t>(il)];
-            const Tensor a = l.attention(s, x, il, c, rope, angles);
+            const bool rotates = rotated.empty() || rotated[static_cast<size_t>(il)];
+            const Tensor a = l.attention(s, x, il, c, rope.pairing, rotates ? angles : Tensor{});
             l.ffn.add_to(s, x, s.add_rms_norm(x, a, l.ffn_norm, c.norm_eps));
         }
         ends.logits(s, x, c.norm_eps);
@@ -66,13 +83,19 @@ class Decoder : public Model {
  private:
     Ends ends;
     Rope rope;
+    std::vector<bool> rotated;  // (n_layers); empty: all
     std::vector<Layer> layers;
 };
 
 }  // namespace
 
 std::unique_ptr<Model> make_decoder(WeightLoader& load, const ModelConfig& config) {
-    return std::make_unique<Decoder>(load, config);
+    return make_decoder(load, config, {});
+}
+
+std::unique_ptr<Model> make_decoder(WeightLoader& load, const ModelConfig& config,
+                                    std::vector<bool> rotated) {
+    return std::make_unique<Decoder>(load, config, std::move(rotated));
 }
 
 }  // namespace smelt

@@ -6,8 +6,7 @@
 
 namespace smelt {
 
-inline constexpr std::array attention_tensors = {
-    TensorRule{"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", "dim"},
+inline constexpr std::array projection_tensors = {
     TensorRule{"model.layers.{}.self_attn.q_proj.weight", "blk.{}.attn_q.weight", "[n_heads] head_dim, dim",
                Presence::always, TensorRole::rotary},
     TensorRule{"model.layers.{}.self_attn.k_proj.weight", "blk.{}.attn_k.weight",
@@ -18,9 +17,28 @@ inline constexpr std::array attention_tensors = {
                "dim, [n_heads] head_dim"},
 };
 
-inline constexpr std::array head_norm_tensors = {
-    TensorRule{"model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", "head_dim"},
-    TensorRule{"model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", "head_dim"},
+inline constexpr auto attention_tensors =
+    joined(std::array{TensorRule{"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", "dim"}},
+           projection_tensors);
+
+// `flag` as below.
+constexpr std::array<TensorRule, 2> head_norm_rules(std::string_view flag,
+                                                    TensorRole role = TensorRole::plain,
+                                                    Presence presence = Presence::always) {
+    return {TensorRule{"model.layers.{}.self_attn.q_norm.weight", "blk.{}.attn_q_norm.weight", "head_dim",
+                       presence, role, flag},
+            TensorRule{"model.layers.{}.self_attn.k_norm.weight", "blk.{}.attn_k_norm.weight", "head_dim",
+                       presence, role, flag}};
+}
+inline constexpr std::array head_norm_tensors = head_norm_rules("");
+
+// One matrix of q, k and v.
+inline constexpr std::array joined_attention_tensors = {
+    TensorRule{"model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight", "dim"},
+    TensorRule{"model.layers.{}.self_attn.qkv_proj.weight", "blk.{}.attn_qkv.weight",
+               "n_heads * head_dim + 2 * n_kv_heads * head_dim, dim"},
+    TensorRule{"model.layers.{}.self_attn.o_proj.weight", "blk.{}.attn_output.weight",
+               "dim, [n_heads] head_dim"},
 };
 
 // `flag`: config.json's key that says whether the model has them; empty: it always has.
@@ -47,13 +65,15 @@ struct GroupedAttention {
     Weight attn_q_norm, attn_k_norm;             // (head_dim), one for all heads; none in most families
     Weight attn_sinks;                           // (n_heads); none in most families
 
-    explicit GroupedAttention(LayerLoader& load);
-    // What attention adds to x, the residual stream; x itself stays.
-    Tensor operator()(Step& s, Tensor x, int64_t layer, const ModelConfig& c, const Rope& rope,
-                      Tensor angles) const;
+    explicit GroupedAttention(LayerLoader& load, const ModelConfig& c);
+    // What attention adds to x, the residual stream; x itself stays. Without angles nothing is rotated.
+    Tensor operator()(Step& s, Tensor x, int64_t layer, const ModelConfig& c, RopePairing pairing,
+                      Tensor angles, float soft_cap = 0) const;
 };
 
 // Layers of grouped-query attention and SwiGLU, dense or of experts, with an RMS norm before each.
 std::unique_ptr<Model> make_decoder(WeightLoader& load, const ModelConfig& config);
+// The same with layers that rotate nothing: (n_layers), empty: all rotate.
+std::unique_ptr<Model> make_decoder(WeightLoader& load, const ModelConfig& config, std::vector<bool> rotated);
 
 }  // namespace smelt

@@ -87,35 +87,72 @@ double scale_yarn(std::vector<double>& inv_freq, const ScalingKeys& keys, double
         const double interpolated = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
         inv_freq[i] *= interpolated / factor + (1 - interpolated);
     }
+    // Where the scores are scaled instead, cos and sin are not.
+    if (keys.get("yarn_log_multiplier", 0, 0, 100) > 0) return keys.get("attn_factor", 1, 0, 1e6);
     // As in GGUF, attn_factor multiplies the factor that the paper gives.
     return keys.get("attn_factor", 1, 0, 1e6) * (0.1 * std::log(factor) + 1);
 }
 
 }  // namespace
 
-RopeFrequencies read_rope(const ModelFile& file, const std::string& architecture, int64_t n_dims) {
-    const double theta = file.metadata.get_double(architecture + ".rope.freq_base").value_or(10000.0);
-    if (!(theta > 1 && theta < 1e12)) {
-        throw Error("{}: {}.rope.freq_base: expected 1 to 1e12, found {}", file.path.string(), architecture,
-                    theta);
-    }
+namespace {
+
+double read_base(const ModelFile& file, const std::string& key) {
+    const double theta = file.metadata.get_double(key).value_or(10000.0);
+    if (!(theta > 1 && theta < 1e12))
+        throw Error("{}: {}: expected 1 to 1e12, found {}", file.path.string(), key, theta);
+    return theta;
+}
+
+std::vector<double> plain_frequencies(double theta, int64_t n_dims) {
     std::vector<double> inv_freq(static_cast<size_t>(n_dims / 2));
     for (size_t i = 0; i < inv_freq.size(); ++i) {
         inv_freq[i] = std::pow(theta, -static_cast<double>(2 * i) / static_cast<double>(n_dims));
     }
+    return inv_freq;
+}
+
+void divide(std::vector<double>& inv_freq, const TensorView& divisors) {
+    if (divisors.n_elements() != std::ssize(inv_freq) || divisors.n_rows() != 1) {
+        throw Error("{}: {}: expected {} values, found {}", divisors.source, divisors.name, inv_freq.size(),
+                    divisors.n_elements());
+    }
+    std::vector<float> values(inv_freq.size());
+    decode_row(divisors.row(0), values);
+    for (size_t i = 0; i < inv_freq.size(); ++i) inv_freq[i] /= static_cast<double>(values[i]);
+}
+
+std::vector<float> as_floats(const ModelFile& file, const std::vector<double>& values) {
+    std::vector<float> floats;
+    for (const double f : values) floats.push_back(static_cast<float>(f));
+    for (const float f : floats) {
+        if (!std::isfinite(f)) throw Error("{}: RoPE frequencies are not finite", file.path.string());
+    }
+    return floats;
+}
+
+}  // namespace
+
+std::vector<float> read_local_rope(const ModelFile& file, const std::string& architecture, int64_t n_dims) {
+    return as_floats(file, plain_frequencies(read_base(file, architecture + ".rope.freq_base_swa"), n_dims));
+}
+
+RopeFrequencies read_rope(const ModelFile& file, const std::string& architecture, int64_t n_dims) {
+    const double theta = read_base(file, architecture + ".rope.freq_base");
+    std::vector<double> inv_freq = plain_frequencies(theta, n_dims);
 
     RopeFrequencies result;
     const ScalingKeys keys(file, architecture);
     const std::string* type = file.metadata.get_string(architecture + ".rope.scaling.type");
     if (const TensorView* factors = file.find("rope_freqs.weight")) {
-        // GGUF keeps Llama 3's scaling as divisors, already worked out.
-        if (factors->row_len() != n_dims / 2 || factors->n_rows() != 1) {
-            throw Error("{}: rope_freqs.weight: expected {} values, found {}", file.path.string(), n_dims / 2,
-                        factors->n_elements());
-        }
-        std::vector<float> divisors(inv_freq.size());
-        decode_row(factors->row(0), divisors);
-        for (size_t i = 0; i < inv_freq.size(); ++i) inv_freq[i] /= static_cast<double>(divisors[i]);
+        divide(inv_freq, *factors);  // GGUF keeps Llama 3's scaling as divisors, already worked out
+    } else if (const TensorView* far = file.find("rope_factors_long.weight")) {
+        std::vector<double> beyond = inv_freq;
+        divide(beyond, *far);
+        divide(inv_freq, file.require("rope_factors_short.weight"));
+        result.inv_freq_long = as_floats(file, beyond);
+        result.short_context = static_cast<int64_t>(keys.require("original_context_length", 1, max_tokens));
+        result.scale = static_cast<float>(keys.get("attn_factor", 1, 1e-6, 1e6));
     } else if (type == nullptr || *type == "none" || *type == "default") {
     } else if (*type == "linear") {
         for (double& f : inv_freq) f /= keys.require("factor", 1, 1e6);
@@ -127,10 +164,7 @@ RopeFrequencies read_rope(const ModelFile& file, const std::string& architecture
         throw Error("{}: {}.rope.scaling.type: expected none, linear, llama3 or yarn, found {}",
                     file.path.string(), architecture, *type);
     }
-    for (const double f : inv_freq) result.inv_freq.push_back(static_cast<float>(f));
-    for (const float f : result.inv_freq) {
-        if (!std::isfinite(f)) throw Error("{}: RoPE frequencies are not finite", file.path.string());
-    }
+    result.inv_freq = as_floats(file, inv_freq);
     return result;
 }
 

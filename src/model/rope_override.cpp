@@ -74,7 +74,9 @@ std::shared_ptr<const ModelFile> override_rope_scaling(std::shared_ptr<const Mod
     Metadata& m = result->metadata;
     m.erase_prefix(prefix);
     // GGUF's form of Llama 3's scaling.
-    std::erase_if(result->tensors, [](const TensorView& t) { return t.name == "rope_freqs.weight"; });
+    std::erase_if(result->tensors, [](const TensorView& t) {
+        return t.name == "rope_freqs.weight" || t.name.starts_with("rope_factors_");
+    });
 
     const std::string type(take_part(scaling));
     if (type == "none") {

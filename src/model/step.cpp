@@ -121,8 +121,40 @@ Tensor Step::attention(int64_t layer, Tensor q, Tensor k, Tensor v, const Attent
                           .block_table = p.window > 0 ? in.window_table : in.block_table,
                           .scale = p.scale,
                           .window = p.window,
-                          .sinks = p.sinks});
+                          .sinks = p.sinks,
+                          .soft_cap = p.soft_cap});
     return out.flat();
+}
+
+StateRows Step::state_rows(int64_t layer, int64_t first) const {
+    const InputTensors& in = record_.inputs();
+    return {.rows = kv_[static_cast<size_t>(layer)].get(),
+            .positions = in.positions,
+            .seq_start = in.seq_start,
+            .block_table = in.window_table,
+            .block_len = block_len_,
+            .first = first};
+}
+
+Tensor Step::causal_conv(int64_t layer, Tensor x, const Weight& w, int64_t first) {
+    const Tensor out = like(x, x.row_len());
+    record_.add(CausalConv{.out = out, .x = x, .w = &w, .state = state_rows(layer, first)});
+    return out;
+}
+
+Tensor Step::delta_rule(int64_t layer, const Delta& d, int64_t first) {
+    const Tensor out = like(d.v, d.v.row_len());
+    record_.add(DeltaRule{.out = out,
+                          .q = d.q,
+                          .k = d.k,
+                          .v = d.v,
+                          .a = d.a,
+                          .b = d.b,
+                          .decay = &d.decay,
+                          .bias = &d.bias,
+                          .tiled = d.tiled,
+                          .state = state_rows(layer, first)});
+    return out;
 }
 
 void Step::copy(Tensor out, Tensor x) {
@@ -148,6 +180,24 @@ Tensor Step::gelu(Tensor x) {
     return x;
 }
 
+Tensor Step::gelu_mul(Tensor gate, Tensor up) {
+    record_.add(GeluMul{.out = gate, .gate = gate, .up = up});
+    return gate;
+}
+
+Tensor Step::sigmoid_mul(Tensor gate, Tensor x) {
+    record_.add(SigmoidMul{.out = x, .gate = gate, .x = x});
+    return x;
+}
+
+void Step::scale(Tensor x, float factor) {
+    record_.add(Scale{.x = x, .factor = factor});
+}
+
+void Step::soft_cap(Tensor x, float cap) {
+    record_.add(SoftCap{.x = x, .cap = cap});
+}
+
 Step::Routed Step::route(Tensor logits, int64_t n_used, const RouteParams& p) {
     const Routed routed{record_.take(DType::I32, logits.rows_of, {logits.n_rows(), n_used}),
                         like(logits, n_used)};
@@ -157,7 +207,9 @@ Step::Routed Step::route(Tensor logits, int64_t n_used, const RouteParams& p) {
                       .score = p.score,
                       .normalize = p.normalize,
                       .scale = p.scale,
-                      .selection_bias = p.selection_bias});
+                      .selection_bias = p.selection_bias,
+                      .n_groups = p.n_groups,
+                      .n_groups_used = p.n_groups_used});
     return routed;
 }
 

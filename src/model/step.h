@@ -16,7 +16,8 @@ struct AttentionParams {
     float scale = 1;  // of q·k
     int window = 0;   // a token sees this many positions with its own; 0: all
     const Weight* sinks =
-        nullptr;  // (n_heads) a logit each that the softmax has besides the scores; may be null
+        nullptr;         // (n_heads) a logit each that the softmax has besides the scores; may be null
+    float soft_cap = 0;  // scores become soft_cap * tanh(score / soft_cap); 0: they stay
 };
 
 // What q, k and v go through before attention; what is not given is left out.
@@ -31,8 +32,9 @@ struct PrepareParams {
 
 class Step {
  public:
-    // `kv` has one entry a layer. Borrows both.
-    Step(Record& record, std::span<const std::unique_ptr<KvStorage>> kv) : record_(record), kv_(kv) {}
+    // `kv` has one entry a layer, blocks have block_len tokens, a sequence at most n_ctx. Borrows both.
+    Step(Record& record, std::span<const std::unique_ptr<KvStorage>> kv, int64_t block_len, int64_t n_ctx)
+        : record_(record), kv_(kv), block_len_(block_len), n_ctx_(n_ctx) {}
 
     // Activations made during its life are freed at its end: one a layer.
     class Scope {
@@ -74,7 +76,22 @@ class Step {
     void copy(Tensor out, Tensor x);          // out = x
     Tensor silu_mul(Tensor gate, Tensor up);  // in gate's place, as the next
     Tensor clamped_silu_mul(Tensor gate, Tensor up, float alpha, float limit);
-    Tensor gelu(Tensor x);  // in place
+    Tensor gelu(Tensor x);                    // in place
+    Tensor gelu_mul(Tensor gate, Tensor up);  // in gate's place
+    // sigmoid(gate) * x in x's place; a gate of one column is for the whole row.
+    Tensor sigmoid_mul(Tensor gate, Tensor x);
+    void scale(Tensor x, float factor);  // in place, as the next
+    void soft_cap(Tensor x, float cap);  // cap * tanh(x / cap)
+    // Of a recurrent layer; its state has values from `first` on.
+    Tensor causal_conv(int64_t layer, Tensor x, const Weight& w, int64_t first);
+    struct Delta {
+        Tensor q, k, v;  // (n_tokens, heads, length)
+        Tensor a, b;     // (n_tokens, value heads)
+        const Weight &decay, &bias;
+        bool tiled = false;
+    };
+    // (n_tokens, value heads * length)
+    Tensor delta_rule(int64_t layer, const Delta& d, int64_t first);
     struct Routed {
         Tensor ids, weights;  // (n_tokens, n_used)
     };
@@ -104,6 +121,7 @@ class Step {
     void set_hidden(Tensor hidden) { record_.results.hidden = hidden; }
 
     int64_t n_tokens() const { return record_.shape().n_tokens; }  // the most there can be
+    int64_t n_ctx() const { return n_ctx_; }
 
     static const Weight no_weight;
 
@@ -112,8 +130,11 @@ class Step {
     Tensor some_rows(Tensor x, Tensor rows);
     op::MatmulExperts::Product expert_product(const ExpertLinear& w, Tensor x, const Routed& routed);
 
+    op::StateRows state_rows(int64_t layer, int64_t first) const;
+
     Record& record_;
     std::span<const std::unique_ptr<KvStorage>> kv_;
+    int64_t block_len_, n_ctx_;
 };
 
 }  // namespace smelt

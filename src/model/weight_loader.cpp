@@ -79,6 +79,15 @@ double WeightLoader::metadata_number(std::string_view name, double fallback, dou
     return value;
 }
 
+std::vector<int64_t> WeightLoader::metadata_list(std::string_view name, int64_t n) const {
+    const std::string key = fmt::format("{}.{}", family_.architecture, name);
+    if (file_.metadata.find(key) == nullptr) return {};
+    const auto* list = file_.metadata.get_ints(key);
+    if (list == nullptr || std::ssize(*list) != n)
+        throw Error("{}: {}: expected a list of {} integers", file_.path.string(), key, n);
+    return *list;
+}
+
 Weight WeightLoader::take(const RuleMatch& match, const std::vector<int64_t>& shape, const WeightRole& role) {
     const TensorView& t = require(gguf_name(match));
     check_shape(t, shape);
@@ -187,6 +196,27 @@ Weight LayerLoader::operator()(std::string_view name) const {
 
 Weight LayerLoader::if_present(std::string_view name) const {
     return has(name) ? (*this)(name) : Weight{};
+}
+
+Weight LayerLoader::part(std::string_view name, const RowPart& part) const {
+    const TensorRule& r = rule(name);
+    const TensorView& t = load_.require(gguf_name({&r, layer_, -1}));
+    const std::vector<int64_t> shape = load_.sizes_.shape(r.shape);
+    check_shape(t, shape);
+    WeightRole role = role_of(load_.sizes_, {&r, layer_, -1}, false);
+    const bool vector = role.use == WeightUse::vector || r.role == TensorRole::channels;
+    if (vector) {
+        role = {.use = WeightUse::vector, .layer = layer_};
+    } else {
+        role.cut = {.by = CutBy::rows, .unit = part.unit};
+    }
+    const int64_t n_rows = shape.size() > 1 ? shape.front() : t.n_elements();
+    CHECK(n_rows % part.of == 0, "{}: {} rows in {} pieces", name, n_rows, part.of);
+    const TensorView rows = rows_of(t, n_rows / part.of * part.first, n_rows / part.of * part.n);
+    load_.weight_bytes_ += rows.n_bytes();
+    Weight w = load_.backend_.load({t.format, rows.n_rows(), rows.row_len(), rows.data, rows.scales}, role);
+    if (!vector) load_.step_bytes_ += w.n_bytes();
+    return w;
 }
 
 std::vector<Weight> LayerLoader::experts(std::string_view name) const {

@@ -22,6 +22,13 @@ struct EveryNth {
     int64_t first = 0, step = 1;
 };
 
+// Rows of one matrix that holds several: `n` of `of` pieces, from piece `first` on. Devices may cut them
+// between pieces of `unit` rows; 0: between any.
+struct RowPart {
+    int64_t first = 0, n = 1, of = 1;
+    int64_t unit = 1;
+};
+
 // What the table says of a tensor's use and cuts. `in_list`: each matrix of a stacked tensor by itself, which
 // has the shape without its first dimension.
 WeightRole role_of(const Sizes& sizes, const RuleMatch& match, bool in_list);
@@ -35,6 +42,8 @@ class WeightLoader {
     // Nothing where it is missing.
     Weight if_present(std::string_view name);
     Weight vector(std::span<const float> values);  // computed, in no file
+    // A list of integers, one for each of n; empty where there is none.
+    std::vector<int64_t> metadata_list(std::string_view name, int64_t n) const;
     // A number that only this architecture's files have, "<architecture>.<name>", within [low, high].
     double metadata_number(std::string_view name, double fallback, double low, double high) const;
 
@@ -74,6 +83,8 @@ class LayerLoader {
     bool has(std::string_view name) const;
     Weight operator()(std::string_view name) const;
     Weight if_present(std::string_view name) const;
+    Weight part(std::string_view name, const RowPart& part) const;
+    Weight vector(const std::vector<float>& values) const { return load_.vector(values); }
     // One matrix an expert, from a stacked tensor "..._exps.weight" or from one each. A bias of all experts
     // is one weight, "..._exps.bias".
     std::vector<Weight> experts(std::string_view name) const;

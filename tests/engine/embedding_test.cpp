@@ -141,7 +141,8 @@ INSTANTIATE_TEST_SUITE_P(Families, Embedding,
                                          "glm4-moe-lite"),
                          [](const auto& family) {
                              std::string name = family.param;
-                             std::replace(name.begin(), name.end(), '-', '_');
+                             std::replace_if(
+                                 name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
                              return name;
                          });
 

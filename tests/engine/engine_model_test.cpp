@@ -201,14 +201,15 @@ std::vector<Where> list_places() {
     std::vector<Where> places;
     for (const BackendInfo& b : list_backends()) {
         if (!b.missing.empty()) continue;
-        for (const char* model : {"qwen3", "gpt-oss"}) places.push_back({b.name, model});
+        for (const char* model : {"qwen3", "gpt-oss", "qwen3.5"}) places.push_back({b.name, model});
     }
     return places;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EngineModel, testing::ValuesIn(list_places()), [](const auto& test) {
     std::string name = test.param.model + "_" + test.param.backend;
-    std::ranges::replace(name, '-', '_');
+    std::ranges::replace_if(
+        name, [](char c) { return c == '-' || c == '.'; }, '_');
     return name;
 });
 

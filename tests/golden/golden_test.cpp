@@ -12,9 +12,6 @@
 namespace smelt {
 namespace {
 
-// Of the row's largest absolute value. Weights are BF16 in the file; both sides compute in float32.
-constexpr float float_tolerance = 2e-6f;
-
 struct Case {
     std::string model, backend;
 };
@@ -39,7 +36,8 @@ class Golden : public testing::TestWithParam<Case> {
           model_(load_model(open_model(folder_), *backend_)) {}
 
     float tolerance() const {
-        return GetParam().backend == "cpu" ? cpu_tolerance(folder_, float_tolerance) : float_tolerance;
+        const float in_float = golden_tolerance(model_->config());
+        return GetParam().backend == "cpu" ? cpu_tolerance(folder_, in_float) : in_float;
     }
 
     // The last rows of got against all rows of expected.
@@ -162,7 +160,8 @@ TEST_P(Golden, LogitsAgreeAfterConversion) {
 
 INSTANTIATE_TEST_SUITE_P(All, Golden, testing::ValuesIn(list_cases()), [](const auto& test) {
     std::string name = test.param.model + "_" + test.param.backend;
-    std::replace(name.begin(), name.end(), '-', '_');
+    std::replace_if(
+        name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
     return name;
 });
 

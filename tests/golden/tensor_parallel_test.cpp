@@ -111,7 +111,8 @@ TEST_P(TensorParallel, BitsDoNotDependOnCompany) {
 
 INSTANTIATE_TEST_SUITE_P(All, TensorParallel, testing::ValuesIn(list_cases()), [](const auto& test) {
     std::string name = test.param.model + "_" + std::to_string(test.param.partners);
-    std::ranges::replace(name, '-', '_');
+    std::ranges::replace_if(
+        name, [](char c) { return c == '-' || c == '.'; }, '_');
     return name;
 });
 

@@ -96,7 +96,8 @@ std::vector<std::string> list_goldens() {
 
 INSTANTIATE_TEST_SUITE_P(All, BadConfig, testing::ValuesIn(list_goldens()), [](const auto& test) {
     std::string name = test.param;
-    std::ranges::replace(name, '-', '_');
+    std::ranges::replace_if(
+        name, [](char c) { return c == '-' || c == '.'; }, '_');
     return name;
 });
 
