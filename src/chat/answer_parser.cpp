@@ -39,6 +39,7 @@ CallStyle call_style_of(std::string_view source, AnswerFormat format) {
     if (format == AnswerFormat::harmony) return CallStyle::harmony;
     const auto has = [&](std::string_view mark) { return source.find(mark) != std::string_view::npos; };
     if (has(mistral_calls)) return CallStyle::mistral;
+    if (has(deepseek_calls)) return CallStyle::deepseek;
     if (has("<tool_call>")) {
         if (has("<arg_key>")) return CallStyle::glm;
         return has("<function=") ? CallStyle::coder : CallStyle::json;
@@ -47,9 +48,10 @@ CallStyle call_style_of(std::string_view source, AnswerFormat format) {
 }
 
 bool is_text_mark(std::string_view token) {
-    constexpr std::string_view marks[] = {think_open,  think_close,   "<tool_call>", "</tool_call>",
-                                          "<arg_key>", "</arg_key>",  "<arg_value>", "</arg_value>",
-                                          python_tag,  mistral_calls, "[ARGS]",      "[CALL_ID]"};
+    constexpr std::string_view marks[] = {
+        think_open,     think_close,        "<tool_call>", "</tool_call>",    "<arg_key>", "</arg_key>",
+        "<arg_value>",  "</arg_value>",     python_tag,    mistral_calls,     "[ARGS]",    "[CALL_ID]",
+        deepseek_calls, deepseek_calls_end, deepseek_call, deepseek_call_end, deepseek_sep};
     return std::ranges::find(marks, token) != std::end(marks);
 }
 

@@ -15,6 +15,11 @@ namespace smelt {
 inline constexpr std::string_view think_open = "<think>", think_close = "</think>";
 // What opens the calls of Llama and of Mistral.
 inline constexpr std::string_view python_tag = "<|python_tag|>", mistral_calls = "[TOOL_CALLS]";
+// Around DeepSeek's calls, around each of them, and before its arguments.
+inline constexpr std::string_view deepseek_calls = "<｜tool▁calls▁begin｜>",
+                                  deepseek_calls_end = "<｜tool▁calls▁end｜>",
+                                  deepseek_call = "<｜tool▁call▁begin｜>",
+                                  deepseek_call_end = "<｜tool▁call▁end｜>", deepseek_sep = "<｜tool▁sep｜>";
 
 struct ToolCallDelta {
     int index = 0;               // of the call in its answer
@@ -54,11 +59,13 @@ enum class AnswerFormat {
 // How a model writes calls; its template shows it one.
 enum class CallStyle {
     none,
-    json,     // Hermes, Qwen: <tool_call> with {"name", "arguments"}
-    glm,      // <tool_call> with a name, keys and values in marks
-    coder,    // Qwen3-Coder: <tool_call> with <function=NAME>, <parameter=KEY>
-    llama,    // the whole answer is {"name", "parameters"}, or several behind semicolons
-    mistral,  // [TOOL_CALLS] and an array of {"name", "arguments"}, or NAME[ARGS]{...}
+    json,      // Hermes, Qwen: <tool_call> with {"name", "arguments"}
+    glm,       // <tool_call> with a name, keys and values in marks
+    coder,     // Qwen3-Coder: <tool_call> with <function=NAME>, <parameter=KEY>
+    llama,     // the whole answer is {"name", "parameters"}, or several behind semicolons
+    mistral,   // [TOOL_CALLS] and an array of {"name", "arguments"}, or NAME[ARGS]{...}
+    deepseek,  // in marks of its own NAME, a separator and {...} (V3.1), or "function" before the name and
+               // the arguments in a fence of JSON (V3, R1)
     harmony,  // gpt-oss: a message with a recipient
 };
 CallStyle call_style_of(std::string_view template_source, AnswerFormat format);

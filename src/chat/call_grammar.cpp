@@ -140,6 +140,9 @@ Spec call(CallStyle style, const Json& tool, bool held) {
             return Spec::sequence({Spec::literal("commentary to=functions." + name + " "),
                                    Spec::control_token("<|constrain|>"), Spec::literal("json"),
                                    Spec::control_token("<|message|>"), arguments()});
+        case CallStyle::deepseek:
+            return Spec::sequence({Spec::literal(fmt::format("{}{}{}", deepseek_call, name, deepseek_sep)),
+                                   arguments(), Spec::literal(std::string(deepseek_call_end))});
         case CallStyle::llama:
             return object("parameters");
         case CallStyle::mistral:
@@ -174,6 +177,10 @@ Spec calls_alone(CallStyle style, const CallRules& rules) {
         return Spec::sequence(
             {Spec::literal(std::string(mistral_calls) + "["), list(one, ", "), Spec::literal("]")});
     }
+    if (style == CallStyle::deepseek) {
+        return Spec::sequence({Spec::literal(std::string(deepseek_calls)), list(one, ""),
+                               Spec::literal(std::string(deepseek_calls_end))});
+    }
     return list(Spec::sequence({Spec::literal(call_open), one, Spec::literal(call_close)}), "\n");
 }
 
@@ -184,9 +191,9 @@ Spec text_with_calls(CallStyle style, const CallRules& rules) {
             Spec::sequence({Spec::regex("[^{ \\r\\n\\t]"), Spec::text_without({std::string(python_tag)})});
         return Spec::one_of({any_call(style, rules), optional(text)});
     }
-    if (style == CallStyle::mistral) {
-        return Spec::sequence(
-            {Spec::text_without({std::string(mistral_calls)}), optional(calls_alone(style, rules))});
+    if (style == CallStyle::mistral || style == CallStyle::deepseek) {
+        const std::string_view open = style == CallStyle::mistral ? mistral_calls : deepseek_calls;
+        return Spec::sequence({Spec::text_without({std::string(open)}), optional(calls_alone(style, rules))});
     }
     const Spec one = Spec::sequence({any_call(style, rules), Spec::literal(call_close)});
     const Spec next = Spec::sequence({Spec::literal("\n" + call_open), one});

@@ -22,12 +22,19 @@ class CallSplitter {
         : tools_(std::move(tools)),
           style_(style),
           is_held_(held && style == CallStyle::json),
-          open_(style == CallStyle::mistral ? mistral_calls : call_open),
-          close_(style == CallStyle::mistral ? "" : call_close),
+          open_(style == CallStyle::mistral    ? mistral_calls
+                : style == CallStyle::deepseek ? deepseek_calls
+                                               : call_open),
+          close_(closing(style)),
           at_start_(style == CallStyle::llama || (style == CallStyle::json && !held)),
           single_call_(single_call) {}
 
     bool done() const { return single_call_ && n_calls_ > 0; }
+
+    static std::string_view closing(CallStyle style) {
+        if (style == CallStyle::mistral) return "";
+        return style == CallStyle::deepseek ? deepseek_calls_end : call_close;
+    }
 
     void text(std::string_view text, TextDelta& out) {
         held_ += text;
@@ -208,7 +215,7 @@ class CallSplitter {
         where_ = where;
         searched_ = 0;
         end_ = {};
-        close_ = where == Where::bare ? function_close : style_ == CallStyle::mistral ? "" : call_close;
+        close_ = where == Where::bare ? function_close : closing(style_);
     }
 
     // The call's text ends before a closing mark at `end`.

@@ -1,5 +1,6 @@
 // Hermes, Qwen, Llama and Mistral write JSON, {"name": ..., "arguments": {...}}, or Mistral a name, [ARGS]
-// and JSON; GLM a name, then keys and values in marks; Qwen3-Coder <function=NAME> with <parameter=KEY>.
+// and JSON; GLM a name, then keys and values in marks; Qwen3-Coder <function=NAME> with <parameter=KEY>;
+// DeepSeek marks around a name and JSON.
 #include "chat/tool_call_text.h"
 
 #include <algorithm>
@@ -240,6 +241,32 @@ std::optional<ParsedCalls> parse_named_calls(std::string_view text, bool closed)
     return all;
 }
 
+// DeepSeek's, each in its marks.
+std::optional<ParsedCalls> parse_deepseek_calls(std::string_view text, bool closed) {
+    ParsedCalls all;
+    while (text.starts_with(deepseek_call)) {
+        text.remove_prefix(deepseek_call.size());
+        const auto head = take_until(text, deepseek_sep);
+        if (!head) return std::nullopt;
+        std::string_view name = trimmed(*head);
+        text = trimmed(text);
+        // "function", and behind the separator the name and a fence
+        if (!text.starts_with('{')) {
+            const size_t object = std::min(text.size(), text.find('{'));
+            name = trimmed(text.substr(0, std::min(object, text.find_first_of("\r\n"))));
+            text.remove_prefix(object);
+        }
+        const auto arguments = take_lenient_json(text, closed);
+        if (!is_name(name) || !arguments || !arguments->is_object()) return std::nullopt;
+        all.calls.push_back({std::string(name), to_string(*arguments)});
+        if (!take_until(text, deepseek_call_end)) text = {};
+        text = trimmed(text);
+    }
+    if (all.calls.empty()) return std::nullopt;
+    all.rest = std::string(text);
+    return all;
+}
+
 }  // namespace
 
 void HeldCall::text(std::string& text) {
@@ -278,6 +305,7 @@ std::optional<ParsedCalls> parse_tool_calls(std::string_view text, const Json& t
     text = trimmed(text);
     if (text.starts_with(python_tag)) text = trimmed(text.substr(python_tag.size()));
     if (text.starts_with('{') || text.starts_with('[')) return parse_json_calls(text, closed);
+    if (text.starts_with(deepseek_call)) return parse_deepseek_calls(text, closed);
     if (text.find("[ARGS]") != std::string_view::npos) return parse_named_calls(text, closed);
     if (text.starts_with("<function=")) return CoderCalls(text, tools, closed).read();
     return parse_glm_call(text, tools);
@@ -292,6 +320,7 @@ bool CallEnd::may_end(std::string_view before) const {
     if (is_json_) return !in_string_;
     before = trimmed(before);
     if (before.starts_with("<function=")) return before.ends_with("</function>");
+    if (before.starts_with(deepseek_call)) return before.ends_with(deepseek_call_end);
     return before.find("<arg_key>") == std::string_view::npos || before.ends_with("</arg_value>");
 }
 

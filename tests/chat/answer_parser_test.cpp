@@ -291,6 +291,27 @@ TEST(Marks, MistralCalls) {
     expect_however_cut("<tool_call> [TOOL is text", options, {"", "<tool_call> [TOOL is text"});
 }
 
+TEST(Marks, DeepSeekCalls) {
+    const AnswerParserOptions options{.tools = tools, .calls = CallStyle::deepseek};
+    const std::string arguments = R"({"city":"Rome"})";
+    const std::string open = "<｜tool▁calls▁begin｜>", close = "<｜tool▁calls▁end｜>";
+    const auto call = [&](const std::string& head, const std::string& body) {
+        return "<｜tool▁call▁begin｜>" + head + "<｜tool▁sep｜>" + body + "<｜tool▁call▁end｜>";
+    };
+    expect_however_cut("I look.\n" + open + call("weather", arguments) + call("b", "{}") + close, options,
+                       {"", "I look.", {{"weather", arguments}, {"b", "{}"}}});
+    const std::string fence = "\n```json\n" + arguments + "\n```";
+    expect_however_cut(
+        open + call("function", "weather" + fence) + "\n" + call("function", "b\n```json\n{}\n```") + close,
+        options, {"", "", {{"weather", arguments}, {"b", "{}"}}});
+    // The end of the calls stands in a value.
+    const std::string odd = R"({"city":"<｜tool▁calls▁end｜>"})";
+    expect_however_cut(open + call("weather", odd) + close + " more", options,
+                       {"", "more", {{"weather", odd}}});
+    expect_however_cut(open + " no call" + close, options, {"", open + " no call" + close});
+    expect_however_cut("<tool_call> is text", options, {"", "<tool_call> is text"});
+}
+
 TEST(Marks, LlamaCalls) {
     const AnswerParserOptions options{.tools = tools, .calls = CallStyle::llama};
     const std::string arguments = R"({"city":"Rome; or {"})";
@@ -512,11 +533,29 @@ TEST(CallGrammar, ArgumentsStandAsTheirParserTakesThem) {
     EXPECT_THROW(grammar_of(CallStyle::glm), Error);
 }
 
+TEST(CallGrammar, DeepSeekCallsAreThoseThatTheParserReads) {
+    const Json tool = Json::parse(
+        R"({"type": "function", "function": {"name": "f", "parameters": {"type": "object", "required": ["s"],
+            "properties": {"s": {"type": "string"}}}}})");
+    const CallRules rules{
+        .tools = Json::array({tool}), .must_call = true, .parallel = true, .all_held = true};
+    const auto compiled =
+        compile_grammar(answer_grammar({.style = CallStyle::deepseek}, std::nullopt, rules));
+    ASSERT_TRUE(std::holds_alternative<Grammar>(compiled));
+    const std::string call = "<｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"s\": \"a\"}<｜tool▁call▁end｜>";
+    const std::string text = "<｜tool▁calls▁begin｜>" + call + call + "<｜tool▁calls▁end｜>";
+    EXPECT_TRUE(accepts(std::get<Grammar>(compiled), text));
+    const ToolCall expected{"f", R"({"s":"a"})"};
+    expect_however_cut(text, {.tools = Json::array({tool}), .calls = CallStyle::deepseek},
+                       {"", "", {expected, expected}});
+}
+
 TEST(Marks, TemplatesShowTheStyle) {
     EXPECT_EQ(call_style_of("a <tool_call> {", AnswerFormat::marks), CallStyle::json);
     EXPECT_EQ(call_style_of("a <tool_call><function=", AnswerFormat::marks), CallStyle::coder);
     EXPECT_EQ(call_style_of("a <tool_call><arg_key>", AnswerFormat::marks), CallStyle::glm);
     EXPECT_EQ(call_style_of("[TOOL_CALLS]", AnswerFormat::marks), CallStyle::mistral);
+    EXPECT_EQ(call_style_of("<｜tool▁calls▁begin｜>", AnswerFormat::marks), CallStyle::deepseek);
     EXPECT_EQ(call_style_of("<|python_tag|>", AnswerFormat::marks), CallStyle::llama);
     EXPECT_EQ(call_style_of("", AnswerFormat::harmony), CallStyle::harmony);
     EXPECT_EQ(call_style_of("messages", AnswerFormat::marks), CallStyle::none);

@@ -179,7 +179,8 @@ TEST_P(PrefixFiles, AFullDiskLeavesTheFileBefore) {
 // Windows, values inside keys, blocks of numbers: whatever a block can be.
 INSTANTIATE_TEST_SUITE_P(Models, PrefixFiles,
                          testing::Values(Case{"qwen3", "f16"}, Case{"qwen3", "k=q8_0,v=q4_0"},
-                                         Case{"gpt-oss", "f16"}, Case{"glm4-moe-lite", "f32"}),
+                                         Case{"gpt-oss", "f16"}, Case{"glm4-moe-lite", "f32"},
+                                         Case{"qwen3.5", "f16"}),
                          [](const auto& c) {
                              std::string name = c.param.model + "_" + c.param.kv.substr(0, 3);
                              std::ranges::replace_if(
