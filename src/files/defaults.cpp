@@ -43,6 +43,10 @@ void fill_recurrent(Metadata& m, const std::string& prefix) {
         const int64_t interval = integer_or_nothing(m, interval_key).value_or(4);
         m.set(list_key, by_interval(std::max<int64_t>(interval, 1)));
     }
+    // GGUF counts layers that predict further tokens too.
+    if (const auto* list = m.get_ints(list_key); list != nullptr && std::ssize(*list) > *n_layers) {
+        m.set(list_key, std::vector<int64_t>(list->begin(), list->begin() + *n_layers));
+    }
     if (const auto* list = m.get_ints(list_key); list != nullptr && m.find(interval_key) == nullptr) {
         const auto first = std::ranges::find(*list, 0) - list->begin() + 1;
         if (*list == by_interval(first)) m.set(interval_key, static_cast<int64_t>(first));

@@ -188,6 +188,29 @@ WeightFiles find_weights(const fs::path& folder) {
         folder.string());
 }
 
+// All experts of a layer in one tensor, as transformers 5 keeps them: (n_experts, 2 * rows, columns) of gate
+// and up, the gate's rows first, and (n_experts, rows, columns) of down. The same bytes as a tensor each;
+// none: it is no such tensor.
+std::vector<SafetensorsEntry> experts_of(const SafetensorsEntry& entry, const Family* family) {
+    constexpr std::string_view gate_up = ".experts.gate_up_proj", down = ".experts.down_proj";
+    const bool both = entry.name.ends_with(gate_up);
+    if (family == nullptr || (!both && !entry.name.ends_with(down)) || entry.shape.size() != 3) return {};
+    const std::string base = entry.name.substr(0, entry.name.rfind('.') + 1);
+    if (!match_hf(*family, base + "0.down_proj.weight")) return {};
+    const int64_t n_experts = entry.shape[0], n_parts = both ? 2 : 1, n = n_experts * n_parts;
+    if (n < 1 || n > limits::layers * 2 || entry.shape[1] % n_parts != 0) return {};
+    const size_t bytes = entry.data.size() / static_cast<size_t>(n);
+    std::vector<SafetensorsEntry> parts;
+    for (int64_t i = 0; i < n; ++i) {
+        const char* which = !both ? "down" : i % 2 == 0 ? "gate" : "up";
+        parts.push_back({fmt::format("{}{}.{}_proj.weight", base, i / n_parts, which),
+                         entry.dtype,
+                         {entry.shape[1] / n_parts, entry.shape[2]},
+                         entry.data.subspan(bytes * static_cast<size_t>(i), bytes)});
+    }
+    return parts;
+}
+
 // GGUF has them as tensors.
 void add_rope_factors(ModelFile& model) {
     for (const char* which : {"short", "long"}) {
@@ -220,6 +243,10 @@ void read_weights(const fs::path& folder, const Family* family, PackedWeights pa
                 throw Error("{}: tensor {} is in two shards", source, entry.name);
             if (is_left_out(entry.name, family)) {
                 ++n_left_out;
+                continue;
+            }
+            if (auto experts = experts_of(entry, family); !experts.empty()) {
+                for (SafetensorsEntry& e : experts) add_tensor(e, family, tied_head, source, names, model);
                 continue;
             }
             if (pairs.take(entry, source) || packed.take(entry, source)) continue;

@@ -173,6 +173,10 @@ void read_experts(const ModelFile& file, const Keys& keys, ModelConfig& c) {
     c.n_expert_groups_used = static_cast<int32_t>(n_used);
     if (keys.get("expert_gating_func", gguf_softmax, gguf_softmax, gguf_sigmoid) == gguf_sigmoid) {
         c.expert_score = RouteParams::Score::sigmoid;
+    } else if (n_groups > 1) {
+        // DeepSeek-V2 has groups too, and takes one for as good as its best expert.
+        throw Error("{}: {}expert_gating_func: expected {} (sigmoid) with {} groups of experts, found {}",
+                    file.path.string(), prefix, gguf_sigmoid, n_groups, gguf_softmax);
     }
 }
 

@@ -53,7 +53,8 @@ constexpr auto tensors = joined(
     ffn_norm_tensor, swiglu_tensors, router_tensor, router_bias_tensor, shared_expert_tensors,
     expert_tensors);
 
-constexpr std::string_view unread[] = {"num_key_value_heads", "head_dim", "qk_head_dim", "sliding_window"};
+constexpr std::string_view unread[] = {"num_key_value_heads", "head_dim",       "qk_head_dim",
+                                       "sliding_window",      "aux_loss_alpha", "seq_aux"};
 
 constexpr PublishedModel published[] = {
     {"glm-4.7-flash",

@@ -15,6 +15,10 @@ inline constexpr std::array recurrent_config = {
     ConfigKey{"linear_value_head_dim", "ssm.value_length", KeyType::integer, "lin_v_dim"},
 };
 
+// About the layers that predict further tokens, and the number format of states, which is float32 here.
+inline constexpr std::string_view recurrent_unread[] = {"mtp_num_hidden_layers",
+                                                        "mtp_use_dedicated_embeddings", "mamba_ssm_dtype"};
+
 // Norms are of 1 + w in Hugging Face files.
 constexpr TensorRule one_plus_norm(std::string_view hf, std::string_view gguf) {
     return {hf, gguf, "dim", Presence::always, TensorRole::one_plus};

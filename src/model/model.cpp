@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/edit_distance.h"
 #include "base/error.h"
 #include "files/families.h"
 #include "files/known_keys.h"
@@ -32,10 +33,15 @@ std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend
                     some ? "without" : "with");
     }
     if (family == nullptr) {
-        std::vector<std::string_view> model_types;
-        for (const Family* f : all_families()) model_types.push_back(f->model_type);
-        throw Error("{}: architecture \"{}\" is not known; smelt runs {}; of config.json's model_type {}",
-                    file->path.string(), *name, fmt::join(known, ", "), fmt::join(model_types, ", "));
+        std::vector<std::string> model_types;
+        for (const Family* f : all_families()) model_types.emplace_back(f->model_type);
+        // Of either container, as it says the name.
+        std::string nearest = nearest_word(*name, model_types);
+        if (nearest.empty()) nearest = nearest_word(*name, known);
+        if (!nearest.empty()) nearest = fmt::format(" (the nearest that is known is {})", nearest);
+        throw Error("{}: architecture \"{}\" is not known{}; smelt runs {}; of config.json's model_type {}",
+                    file->path.string(), *name, nearest, fmt::join(known, ", "),
+                    fmt::join(model_types, ", "));
     }
     const ModelConfig config = read_config(*file, *family);
     require_known(*file);

@@ -20,6 +20,8 @@ constexpr auto tensors = joined(
         // Hugging Face has these lists in config.json.
         TensorRule{"", "rope_factors_long.weight", "head_dim / 2", Presence::optional},
         TensorRule{"", "rope_factors_short.weight", "head_dim / 2", Presence::optional}});
+// Of Phi-4-mini's own code, which does not read them either.
+constexpr std::string_view unread[] = {"full_attn_mod", "interpolate_factor"};
 constexpr PublishedModel published[] = {
     {"phi-3-mini",
      R"({"num_hidden_layers": 32, "hidden_size": 3072, "intermediate_size": 8192, "num_attention_heads": 32,
@@ -48,6 +50,7 @@ constinit const Family phi3 = {
     .published = published,
     .defaults = R"({"rms_norm_eps": 1e-5, "max_position_embeddings": 4096})",
     .must = R"({"hidden_act": "silu", "attention_bias": false})",
+    .unread = unread,
     .windows = {.exist = true},
     .partial_rotary = true,
     .make = make_decoder,

@@ -46,6 +46,7 @@ constinit const Family qwen3_next = {
     .gguf_defaults = R"({"expert_weights_norm": true})",
     .must =
         R"({"hidden_act": "silu", "attention_bias": false, "decoder_sparse_step": 1, "mlp_only_layers": []})",
+    .unread = recurrent_unread,
     .mixture = true,
     .partial_rotary = true,
     .prediction_layers = true,

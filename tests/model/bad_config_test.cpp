@@ -84,6 +84,16 @@ TEST_P(BadConfig, WhatIsMissingIsNamedAsConfigJsonNamesIt) {
     for (const char* part : {"wonder", "qwen3moe", "glm4_moe_lite"}) {
         EXPECT_NE(error.find(part), std::string::npos) << error;
     }
+    EXPECT_EQ(error.find("nearest"), std::string::npos) << error;
+    for (const auto& [name, nearest] : {std::pair("qwen3_6_text", "qwen3_5_text"),
+                                        {"gemma4_text", "gemma3_text"},
+                                        {"phi4", "phi3"},
+                                        {"deepseek_v4", "deepseek_v3"}}) {
+        unknown["model_type"] = name;
+        EXPECT_NE(outcome(unknown).find(std::string("the nearest that is known is ") + nearest),
+                  std::string::npos)
+            << outcome(unknown);
+    }
 }
 
 std::vector<std::string> list_goldens() {

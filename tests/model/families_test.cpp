@@ -167,6 +167,84 @@ TEST(Families, BiasesThatTheConfigNamesMustBeThere) {
     EXPECT_NE(load_error(folder.open()).find("blk.1.attn_k.bias"), std::string::npos);
 }
 
+// A checkpoint with pictures, as published: the text's config and tensors one level down, a tower beside
+// them.
+TEST(Families, TextOfModelsWithPicturesRuns) {
+    struct Case {
+        const char *model, *wrapper;
+        std::vector<std::pair<std::string, std::string>> prefixes;
+    };
+    for (const Case& c :
+         {Case{"gemma3",
+               "gemma3",
+               {{"model.", "language_model.model."}, {"lm_head.", "language_model.lm_head."}}},
+          Case{"qwen3.5", "qwen3_5", {{"model.", "model.language_model."}}},
+          Case{"qwen3.5-moe", "qwen3_5_moe", {{"model.", "model.language_model."}}}}) {
+        const TemporaryFolder t;
+        const Json text = parse_json(read_file(golden(c.model) / "config.json"), "config.json");
+        const MappedFile weights(golden(c.model) / "model.safetensors");
+        Json header = Json::object();
+        std::string data;
+        const auto add = [&](const std::string& name, const SafetensorsEntry& e) {
+            header[name] = {{"dtype", e.dtype},
+                            {"shape", e.shape},
+                            {"data_offsets", {data.size(), data.size() + e.data.size()}}};
+            data.append(reinterpret_cast<const char*>(e.data.data()), e.data.size());
+        };
+        const auto entries = read_safetensors(weights.bytes(), "golden");
+        // Experts in one tensor, as published checkpoints have them.
+        std::map<std::string, std::vector<SafetensorsEntry>> joined;
+        for (const SafetensorsEntry& e : entries) {
+            std::string name = e.name;
+            for (const auto& [prefix, instead] : c.prefixes) {
+                if (e.name.starts_with(prefix)) name = instead + e.name.substr(prefix.size());
+            }
+            const size_t at = name.find(".mlp.experts.");
+            if (at == std::string::npos) {
+                add(name, e);
+                continue;
+            }
+            const std::string number = name.substr(at + 13, name.find('.', at + 13) - at - 13);
+            const std::string layer = name.substr(0, at + 13);
+            const int64_t expert = std::stoll(number);
+            const bool down = name.ends_with("down_proj.weight"), up = name.ends_with("up_proj.weight");
+            auto& list = joined[layer + (down ? "down_proj" : "gate_up_proj")];
+            const size_t place = static_cast<size_t>(down ? expert : 2 * expert + (up ? 1 : 0));
+            if (list.size() <= place) list.resize(place + 1);
+            list[place] = e;
+        }
+        for (const auto& [name, list] : joined) {
+            const bool down = name.ends_with("down_proj");
+            const int64_t n = std::ssize(list) / (down ? 1 : 2);
+            const size_t begin = data.size();
+            for (const SafetensorsEntry& e : list)
+                data.append(reinterpret_cast<const char*>(e.data.data()), e.data.size());
+            header[name] = {{"dtype", list[0].dtype},
+                            {"shape", {n, list[0].shape[0] * (down ? 1 : 2), list[0].shape[1]}},
+                            {"data_offsets", {begin, data.size()}}};
+        }
+        add("model.vision_tower.patches.weight", entries.front());
+        add("multi_modal_projector.weight", entries.front());
+        if (std::string_view(c.wrapper) != "gemma3") add("mtp.fc.weight", entries.front());
+        write_file(t.path() / "model.safetensors", safetensors(header.dump(), data));
+        const Json config = {{"model_type", c.wrapper},
+                             {"text_config", text},
+                             {"vision_config", {{"hidden_size", 8}}},
+                             {"image_token_id", 7},
+                             {"eos_token_id", {1, 106}}};
+        write_file(t.path() / "config.json", config.dump());
+        const auto model = open_model(t.path());
+        EXPECT_EQ(load_error(model), "");
+        ASSERT_EQ(model->notes.size(), 1u) << c.model;
+        EXPECT_NE(model->notes[0].find("for pictures"), std::string::npos) << model->notes[0];
+        const auto backend = make_reference_backend();
+        const std::vector<int32_t> ids = {3, 9, 27, 1, 14};
+        EXPECT_EQ(forward_logits(*load_model(model, *backend), *backend, ids),
+                  forward_logits(*load_model(open_model(golden(c.model)), *backend), *backend, ids))
+            << c.model;
+    }
+}
+
 TEST(Families, OldRopeKeysOfGgufStretchPositions) {
     Folder folder(tiny("qwen2"));
     write_gguf(*folder.open(), folder.path() / "m.gguf", {}, {.n_threads = 1});

@@ -96,7 +96,7 @@ TEST(LatentAttention, PredictionLayersAreLeftOutAndNamed) {
             model.metadata.set("deepseek2.block_count", int64_t{4});
             model.metadata.set("deepseek2.nextn_predict_layers", int64_t{1});
         }
-        fill_latent_attention(model, "deepseek2");
+        leave_out_prediction_layers(model, "deepseek2");
         EXPECT_EQ(model.tensors.size(), n);
         EXPECT_EQ(model.metadata.get_int("deepseek2.block_count"), 3);
         ASSERT_EQ(model.notes.size(), 1u);
