@@ -129,7 +129,8 @@ TEST_P(PrefixFiles, ASmallerCacheTakesWhatItCan) {
     after.loop().check();
     const Answer again = after.ask(two);
     EXPECT_EQ(again.logprobs, expected.logprobs);
-    EXPECT_GE(again.n_cached, 28);
+    // A pool for one sequence has room for six states of recurrent layers, one a block.
+    EXPECT_GE(again.n_cached, GetParam().model == "qwen3.5" ? 24 : 28);
 }
 
 TEST_P(PrefixFiles, DamagedOnesAreWorthNothing) {
