@@ -31,6 +31,10 @@ std::optional<Split> split_of(const WeightView& view, const Cut& cut, int n_part
     Split split{cut.parts, cut.unit, 0};
     if (!by_rows) split.unit = std::lcm(cut.unit, int64_t{format_info(view.format).block_len});
     const int64_t part = length / cut.parts;
+    // Rows whose unit is free are cut where the columns of the product that follows can be: between blocks.
+    // Else the partners would have to gather what they have of its input.
+    const int64_t block = format_info(view.format).block_len;
+    if (by_rows && cut.unit == 1 && part % block == 0 && part / block >= n_partners) split.unit = block;
     if (part % split.unit != 0) return {};
     split.n_units = part / split.unit;
     if (split.n_units == 1) return {};  // each head of a list is a matrix

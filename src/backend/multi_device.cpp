@@ -2,8 +2,11 @@
 #include "backend/multi_device.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstring>
 #include <exception>
+#include <mutex>
+#include <thread>
 #include <utility>
 
 #include "backend/cut_weight.h"
@@ -71,6 +74,25 @@ class MultiDevice : public Backend {
                    .vector_share = [this](const Weight& w, const Split& split,
                                           int device) { return vector_share(w, split, device); }},
           pool_(devices_.n) {}
+    ~MultiDevice() override {
+        {
+            const std::lock_guard lock(mutex_);
+            stop_ = true;
+        }
+        changed_.notify_all();
+        if (thread_.joinable()) thread_.join();
+    }
+
+    // Steps are made by a thread of their own, which moves data through the host's memory.
+    Capabilities describe() const override {
+        Capabilities all{.max_steps = max_steps};
+        for (const auto& b : backends_) {
+            const Capabilities own = b->describe();
+            all.max_steps = std::min(all.max_steps, own.max_steps);
+            all.two_classes = all.two_classes || own.two_classes;
+        }
+        return all;
+    }
 
     // Of the device that has least. Devices of one host have the same memory, and how a KV cache is spread
     // over others is known when it is allocated.
@@ -86,6 +108,7 @@ class MultiDevice : public Backend {
     }
 
     std::unique_ptr<Program> compile(const Record& record) override {
+        wait();
         Placement placement = place(record, devices_);
         auto program = std::make_unique<MultiProgram>();
         for (Phase& phase : placement.phases) {
@@ -113,46 +136,34 @@ class MultiDevice : public Backend {
     }
 
     void launch(Program& program, const StepInput& input) override {
-        CHECK(program_ == nullptr, "a step is under way");
-        program_ = &static_cast<MultiProgram&>(program);
-        input_ = &input;
-        // Tokens that are known on one device alone.
-        const auto* ids = reinterpret_cast<const int32_t*>(input.bytes().data() + input.tensors().ids.offset);
-        const auto n = static_cast<size_t>(input.counts().n_tokens);
-        if (std::none_of(ids, ids + n, [](int32_t id) { return id < 0; })) return;
-        own_input_ = input;
-        input_ = &own_input_;
-        for (int32_t& id : own_input_.of(own_input_.tensors().ids).first(n)) {
-            if (id >= 0) continue;
-            const auto row = static_cast<size_t>(-1 - id);
-            CHECK(row < drawn_.size() && drawn_[row] >= 0, "no token was drawn for row {}", row);
-            id = drawn_[row];
+        {
+            const std::lock_guard lock(mutex_);
+            CHECK(n_launched_ - n_collected_ < static_cast<uint64_t>(max_steps), "{} steps are under way",
+                  max_steps);
+            Step& step = steps_[n_launched_++ % max_steps];
+            step.program = &static_cast<MultiProgram&>(program);
+            step.input = &input;
+            step.error = nullptr;
+            if (!thread_.joinable()) thread_ = std::thread([this] { work(); });
         }
+        changed_.notify_all();
     }
 
     StepResult collect() override {
-        CHECK(program_ != nullptr, "no step is under way");
-        const MultiProgram& program = *std::exchange(program_, nullptr);
-        const StepCounts& counts = input_->counts();
-        for (const MultiProgram::Phase& phase : program.phases) {
-            run(phase);
-            for (const Move& m : phase.moves) std::visit([&](const auto& move) { make(move, counts); }, m);
-        }
-        holder_ = program.holder;
-        if (results_.size() < program.result_bytes) results_.resize(program.result_bytes);
-        for (const MultiProgram::Result& r : program.results) {
-            const Tensor t = rows_now(r.tensor, counts);
-            if (t.n_rows() > 0) at(r.device).read(t, results_.data() + r.offset);
-        }
-        const StepResult result = result_of(program.result_tensors, results_.data(), counts);
-        drawn_.assign(result.tokens.begin(), result.tokens.end());
-        return result;
+        std::unique_lock lock(mutex_);
+        CHECK(n_collected_ < n_launched_, "no step is under way");
+        changed_.wait(lock, [&] { return n_done_ > n_collected_; });
+        const Step& step = steps_[n_collected_++ % max_steps];
+        if (step.error != nullptr) std::rethrow_exception(step.error);
+        return step.result;
     }
 
     void write(const Tensor& t, const void* bytes) override {
+        wait();
         for (auto& b : backends_) b->write(t, bytes);
     }
     void read(const Tensor& t, void* bytes) override {
+        wait();
         const auto buffer = static_cast<size_t>(t.buffer);
         const int d = t.buffer >= 0 && buffer < holder_.size() ? holder_[buffer] : 0;
         CHECK(d >= 0, "no device has all of the tensor");
@@ -166,6 +177,11 @@ class MultiDevice : public Backend {
     int n_devices() const { return devices_.n; }
     Backend& at(int d) { return *backends_[static_cast<size_t>(d)]; }
     const Backend& at(int d) const { return *backends_[static_cast<size_t>(d)]; }
+    // For the steps that were launched.
+    void wait() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] { return n_done_ == n_launched_; });
+    }
 
     Weight finish(std::unique_ptr<MultiWeight> w, const WeightView& view) {
         Weight result{.format = view.format, .rows = view.rows, .cols = view.cols, .storage = nullptr};
@@ -198,6 +214,68 @@ class MultiDevice : public Backend {
             }
         }
         return &shares->on[static_cast<size_t>(device)];
+    }
+
+    static constexpr int max_steps = 2;
+    struct Step {
+        const MultiProgram* program = nullptr;
+        const StepInput* input = nullptr;
+        std::vector<std::byte> bytes;  // that come back
+        StepResult result;
+        std::exception_ptr error;
+    };
+
+    // Of the thread: one step after the other.
+    void work() {
+        std::unique_lock lock(mutex_);
+        while (true) {
+            changed_.wait(lock, [&] { return stop_ || n_done_ < n_launched_; });
+            if (n_done_ == n_launched_) return;
+            Step& step = steps_[n_done_ % max_steps];
+            lock.unlock();
+            try {
+                make(step);
+            } catch (...) {
+                step.error = std::current_exception();
+                drawn_.clear();
+            }
+            lock.lock();
+            ++n_done_;
+            changed_.notify_all();
+        }
+    }
+
+    void make(Step& step) {
+        input_ = with_drawn(*step.input);
+        const MultiProgram& program = *step.program;
+        const StepCounts& counts = input_->counts();
+        for (const MultiProgram::Phase& phase : program.phases) {
+            run(phase);
+            for (const Move& m : phase.moves) std::visit([&](const auto& move) { make(move, counts); }, m);
+        }
+        holder_ = program.holder;
+        if (step.bytes.size() < program.result_bytes) step.bytes.resize(program.result_bytes);
+        for (const MultiProgram::Result& r : program.results) {
+            const Tensor t = rows_now(r.tensor, counts);
+            if (t.n_rows() > 0) at(r.device).read(t, step.bytes.data() + r.offset);
+        }
+        step.result = result_of(program.result_tensors, step.bytes.data(), counts);
+        drawn_.assign(step.result.tokens.begin(), step.result.tokens.end());
+    }
+
+    // The input with the tokens that the step before drew, which one device alone knows. A row for which none
+    // could be drawn has ended, and what is computed of it is thrown away: it gets any token.
+    const StepInput* with_drawn(const StepInput& input) {
+        const auto* ids = reinterpret_cast<const int32_t*>(input.bytes().data() + input.tensors().ids.offset);
+        const auto n = static_cast<size_t>(input.counts().n_tokens);
+        if (std::none_of(ids, ids + n, [](int32_t id) { return id < 0; })) return &input;
+        own_input_ = input;
+        for (int32_t& id : own_input_.of(own_input_.tensors().ids).first(n)) {
+            if (id >= 0) continue;
+            const auto row = static_cast<size_t>(-1 - id);
+            id = row < drawn_.size() ? std::max(drawn_[row], 0) : 0;
+        }
+        return &own_input_;
     }
 
     // All devices at once. The first error is thrown once every device has ended its part.
@@ -278,13 +356,23 @@ class MultiDevice : public Backend {
     std::vector<std::unique_ptr<Backend>> backends_;
     Devices devices_;
     ThreadPool pool_;
-    MultiProgram* program_ = nullptr;
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    // Guarded by mutex_; but the thread alone has the step that it makes.
+    uint64_t n_launched_ = 0, n_done_ = 0, n_collected_ = 0;
+    bool stop_ = false;
+    Step steps_[max_steps];
+
+    // Of the thread, while a step is under way.
     const StepInput* input_ = nullptr;
     StepInput own_input_;
     std::vector<int32_t> drawn_;  // by the last step
     std::vector<int> holder_;     // of the last step's buffers
     std::vector<std::exception_ptr> errors_;
-    std::vector<std::byte> whole_, part_, results_;
+    std::vector<std::byte> whole_, part_;
+
+    std::thread thread_;
 };
 
 // Devices that a map names, once each.
@@ -341,7 +429,7 @@ class Mapped : public MultiDevice {
         std::vector<std::unique_ptr<KvStorage>> on(static_cast<size_t>(n_devices()));
         const int d = device_of(shape.layer, false);
         on[static_cast<size_t>(d)] = at(d).allocate_kv(shape);
-        return std::make_unique<PlacedKv>(shape, std::move(on), false);
+        return std::make_unique<PlacedKv>(shape, std::move(on), false, [this] { wait(); });
     }
 
  private:
@@ -420,7 +508,7 @@ class Partners : public MultiDevice {
             if (shape.cut_by_head) own.n_heads = Split{1, 1, shape.n_heads}.share(d, n).n;
             on.push_back(at(d).allocate_kv(own));
         }
-        return std::make_unique<PlacedKv>(shape, std::move(on), shape.cut_by_head);
+        return std::make_unique<PlacedKv>(shape, std::move(on), shape.cut_by_head, [this] { wait(); });
     }
 };
 

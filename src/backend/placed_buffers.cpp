@@ -140,6 +140,11 @@ std::optional<Tensor> PlacedBuffers::own_columns(const Tensor& t, const Split& s
     return r.heads(own.n / t.shape[2]);
 }
 
+bool PlacedBuffers::is_terms(const Tensor& t) const {
+    const State* s = state_of(t);
+    return s != nullptr && s->kind == Kind::terms;
+}
+
 void PlacedBuffers::need_sum(const Tensor& t) {
     State* s = state_of(t);
     if (s == nullptr || s->kind != Kind::terms) return;

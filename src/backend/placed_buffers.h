@@ -37,6 +37,8 @@ class PlacedBuffers {
     // The device's share of the columns of a whole tensor; nothing where no view can show it.
     std::optional<Tensor> own_columns(const Tensor& t, const Split& split, int device) const;
 
+    bool is_terms(const Tensor& t) const;  // to be summed
+    bool whole_buffer(const Tensor& t) const { return state_of(t) != nullptr && covers(t); }
     void need_sum(const Tensor& t);
     void need_whole(const Tensor& t, DeviceMask on);
     // What is about to be written; of a part of a buffer that holds something, the rest comes first.

@@ -5,10 +5,12 @@
 
 namespace smelt {
 
-PlacedKv::PlacedKv(const KvShape& shape, std::vector<std::unique_ptr<KvStorage>> on, bool cut)
-    : KvStorage(shape), on_(std::move(on)), cut_(cut) {}
+PlacedKv::PlacedKv(const KvShape& shape, std::vector<std::unique_ptr<KvStorage>> on, bool cut,
+                   std::function<void()> wait)
+    : KvStorage(shape), on_(std::move(on)), cut_(cut), wait_(std::move(wait)) {}
 
 void PlacedKv::copy_blocks(std::span<const BlockPair> copies) {
+    if (wait_) wait_();
     for (const auto& kv : on_) {
         if (kv != nullptr) kv->copy_blocks(copies);
     }
@@ -35,6 +37,7 @@ void PlacedKv::each_share(std::span<std::byte> part, int device, F f) const {
 }
 
 void PlacedKv::read_block(int32_t block, std::span<std::byte> to) {
+    if (wait_) wait_();
     for (size_t d = 0; d < on_.size(); ++d) {
         if (on_[d] == nullptr) continue;
         if (!cut_) return on_[d]->read_block(block, to);
@@ -47,6 +50,7 @@ void PlacedKv::read_block(int32_t block, std::span<std::byte> to) {
 }
 
 void PlacedKv::write_block(int32_t block, std::span<const std::byte> from) {
+    if (wait_) wait_();
     for (size_t d = 0; d < on_.size(); ++d) {
         if (on_[d] == nullptr) continue;
         if (!cut_) {

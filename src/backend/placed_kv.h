@@ -1,6 +1,7 @@
 // The KV storage of one layer on several devices: on one of them, on all, or some of its heads on each.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -12,7 +13,9 @@ namespace smelt {
 class PlacedKv : public KvStorage {
  public:
     // By device; null where it has none of the layer. With `cut`, device r has the r-th share of the heads.
-    PlacedKv(const KvShape& shape, std::vector<std::unique_ptr<KvStorage>> on, bool cut);
+    // wait() returns when the steps that were launched are done.
+    PlacedKv(const KvShape& shape, std::vector<std::unique_ptr<KvStorage>> on, bool cut,
+             std::function<void()> wait = {});
 
     KvStorage* on(int device) const { return on_[static_cast<size_t>(device)].get(); }
     bool is_cut() const { return cut_; }
@@ -29,6 +32,7 @@ class PlacedKv : public KvStorage {
 
     std::vector<std::unique_ptr<KvStorage>> on_;
     bool cut_;
+    std::function<void()> wait_;
     std::vector<std::byte> part_;  // of a block, one device's heads
 };
 

@@ -76,7 +76,10 @@ class Placer {
         row_wise(op, {&LayerNorm::x}, {&LayerNorm::out}, Keeps::last_dimension);
     }
     void place(const Rope& op) { row_wise(op, {&Rope::x}, {&Rope::x}, Keeps::last_dimension); }
-    void place(const Add& op) { row_wise(op, {&Add::x, &Add::y}, {&Add::x}); }
+    void place(const Add& op) {
+        if (at_.is_terms(op.x) && at_.is_terms(op.y) && at_.whole_buffer(op.x)) return add_terms(op);
+        row_wise(op, {&Add::x, &Add::y}, {&Add::x});
+    }
     void place(const Copy& op) { row_wise(op, {&Copy::x}, {&Copy::out}); }
     void place(const SiluMul& op) { row_wise(op, {&SiluMul::gate, &SiluMul::up}, {&SiluMul::out}); }
     void place(const ClampedSiluMul& op) {
@@ -195,7 +198,13 @@ class Placer {
 
     void place(const RopeTable& op) { whole(op, where(op)); }
     void place(const Route& op) { whole(op, where(op)); }
-    void place(const AddExperts& op) { whole(op, where(op)); }
+    // The partners' terms of each expert are added up by each partner for itself: x is what has to be summed,
+    // once, where it is read.
+    void place(const AddExperts& op) {
+        if (!devices_.partners || !at_.is_terms(op.y) || !at_.whole_buffer(op.x)) return whole(op, where(op));
+        at_.need_whole(op.weights, at_.all());
+        add_terms(op);
+    }
 
     Placement finish(const Record::Results& r) && {
         for (const Tensor* t :
@@ -271,6 +280,18 @@ class Placer {
         });
         for (int d = 0; d < devices_.n; ++d) {
             if ((on >> d & 1) != 0) at_.add(d, on_device(op, d));
+        }
+    }
+
+    // x += something of y, where y is a term on each partner: so is x then, and what it was is the first's.
+    template <class Op>
+    void add_terms(const Op& op) {
+        const bool was_whole = !at_.is_terms(op.x);
+        if (was_whole) at_.need_whole(op.x, at_.all());
+        at_.write_terms(op.x);
+        for (int d = 0; d < devices_.n; ++d) {
+            if (was_whole && d > 0) at_.add(d, Scale{.x = op.x, .factor = 0});
+            at_.add(d, on_device(op, d));
         }
     }
 

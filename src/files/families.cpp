@@ -190,7 +190,7 @@ class Presences {
         return false;
     }
 
-    int64_t n_experts() const { return std::min(sizes_["n_experts"], limits::layers); }
+    int64_t n_experts() const { return std::min(sizes_["n_experts"], limits::experts); }
 
  private:
     bool is_recurrent(int64_t layer) const {

@@ -27,7 +27,7 @@ inline constexpr size_t shard_index_bytes = size_t{64} << 20;
 inline constexpr size_t config_bytes = size_t{1} << 20;  // config.json and its small neighbours
 inline constexpr size_t tokenizer_config_bytes = size_t{4} << 20;
 inline constexpr size_t template_bytes = size_t{4} << 20;
-inline constexpr int64_t layers = 4096;
+inline constexpr int64_t layers = 1000, experts = 4096;
 inline constexpr int64_t size = int64_t{1} << 30;  // a number that shapes are made of
 
 }  // namespace smelt::limits

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "files/families.h"
+#include "files/limits.h"
 #include "files/writers.h"
 
 namespace smelt {
@@ -65,7 +66,10 @@ Qwen3cHeader make_header(const ModelFile& model) {
     h.dim = get("embedding_length");
     h.ffn_dim = get("feed_forward_length");
     h.n_layers = get("block_count");
-    if (h.n_layers > 4096) throw Error("{}: {} layers are too many", model.path.string(), h.n_layers);
+    if (h.n_layers > limits::layers) {
+        throw Error("{}: expected at most {} layers, found {}", model.path.string(), limits::layers,
+                    h.n_layers);
+    }
     h.n_heads = get("attention.head_count");
     h.n_kv_heads = get("attention.head_count_kv");
     h.vocab_size = get("vocab_size");

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "files/limits.h"
 #include "model/rope.h"
 
 namespace smelt {
@@ -12,8 +13,8 @@ namespace smelt {
 namespace {
 
 // Caps keep every product of two of these within int64 and every tensor within what a file could hold.
-constexpr int64_t max_layers = 1000, max_dim = 1 << 20, max_heads = 4096, max_experts = 4096,
-                  max_vocab = 1 << 24, max_context = 1 << 30, max_head = 1024;
+constexpr int64_t max_dim = 1 << 20, max_heads = 4096, max_vocab = 1 << 24, max_context = 1 << 30,
+                  max_head = 1024;
 // Values of GGUF's expert_gating_func.
 constexpr int64_t gguf_softmax = 1, gguf_sigmoid = 2;
 
@@ -74,7 +75,8 @@ void read_windows(const ModelFile& file, const Family& family, const Keys& keys,
         for (const int64_t value : list) c.windowed.push_back(value != 0);
         return;
     }
-    const int64_t period = keys.get("attention.sliding_window_pattern", family.windows.period, 0, max_layers);
+    const int64_t period =
+        keys.get("attention.sliding_window_pattern", family.windows.period, 0, limits::layers);
     for (int64_t il = 0; il < c.n_layers; ++il)
         c.windowed.push_back(period == 0 || il % period != period - 1);
 }
@@ -186,7 +188,7 @@ ModelConfig read_config(const ModelFile& file, const Family& family) {
     ModelConfig c;
     c.architecture = family.architecture;
     const Keys keys(file, family);
-    c.n_layers = keys.require("block_count", 1, max_layers);
+    c.n_layers = keys.require("block_count", 1, limits::layers);
     c.dim = keys.require("embedding_length", 1, max_dim);
     const int64_t expert_length = family.mixture ? keys.get("expert_feed_forward_length", 0, 0, max_dim) : 0;
     c.ffn_dim = expert_length > 0 ? keys.get("feed_forward_length", expert_length, 1, max_dim)
@@ -225,7 +227,7 @@ ModelConfig read_config(const ModelFile& file, const Family& family) {
                     c.architecture, n_rotated, n);
     }
 
-    c.n_experts = keys.get("expert_count", 0, 0, max_experts);
+    c.n_experts = keys.get("expert_count", 0, 0, limits::experts);
     if (c.n_experts > 0) read_experts(file, keys, c);
 
     read_windows(file, family, keys, c);

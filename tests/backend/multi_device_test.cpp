@@ -102,6 +102,19 @@ TEST(Partners, ADrawnTokenIsFedToAll) {
     EXPECT_EQ(shared.feed({shared.tokens[6]}, 7), got);
 }
 
+// launch() returns before the step is done, and takes a second one.
+TEST(Partners, AStepIsLaunchedBeforeTheOneBeforeItIsCollected) {
+    const auto two = partners(2);
+    TinyRecord shared(*two, {});
+    (void)shared.feed(prompt, 0, true);
+    const std::vector<int32_t> tokens = shared.tokens;
+    const std::vector<float> expected = shared.feed({-1 - 6}, 7);
+    for (int i = 0; i < 20; ++i) {
+        EXPECT_EQ(shared.feed_ahead(prompt, 0), expected);
+        EXPECT_EQ(shared.tokens, tokens);
+    }
+}
+
 // Blocks are those of one device, whatever the partners have of them.
 TEST(Partners, KvBlocksAreWhole) {
     for (const bool latent : {false, true}) {

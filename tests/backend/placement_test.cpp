@@ -131,6 +131,10 @@ TEST(CutWeight, WhatIsLeftWhole) {
     EXPECT_TRUE(split(Format::F32, 4, 8, {CutBy::rows, 2}, 4));        // two heads: two partners each
     EXPECT_FALSE(split(Format::F32, 8, 4, {CutBy::columns, 2}, 4));    // but sums have each once
     EXPECT_EQ(split(Format::Q8_0, 8, 192, {CutBy::columns, 48}, 2)->unit, 96);
+    // Rows where the columns of the next product are cut, if there are blocks enough.
+    EXPECT_EQ(split(Format::Q8_0, 96, 64, {CutBy::rows, 1}, 2)->unit, 32);
+    EXPECT_EQ(split(Format::Q8_0, 8, 96, {CutBy::columns, 1}, 2)->unit, 32);
+    EXPECT_EQ(split(Format::Q8_0, 96, 64, {CutBy::rows, 1}, 4)->unit, 1);
     try {
         (void)split(Format::F32, 9, 8, {CutBy::rows, 2}, 2);
         FAIL();
@@ -158,6 +162,25 @@ TEST(Placement, AFeedForwardBlockIsCutAndSummed) {
     EXPECT_EQ(place(r, {.n = 2, .partners = true}).print(),
               "phase 0\ndevice 0\n" + work + "device 1\n" + work + "AllReduce [4, 8]\nphase 1\ndevice 0\n" +
                   sum + "device 1\n" + sum);
+}
+
+// What the experts of a token add up to is summed with the residual, where that is read; so is what follows.
+TEST(Placement, ExpertsAreSummedOnce) {
+    const Weight down = shared(8, 12, {CutBy::columns, 2}, 2), norm = shared(1, 8, {}, 2);
+    Record r(shape);
+    const Tensor x = take(r, 8), h = take(r, 12), y = take(r, 8), z = take(r, 8), out = take(r, 8),
+                 weights = take(r, 1);
+    r.add(op::Matmul{.x = h, .products = {{y, &down}}, .n = 1});
+    r.add(op::AddExperts{.x = x, .y = y.heads(1), .weights = weights});
+    r.add(op::Matmul{.x = h, .products = {{z, &down}}, .n = 1});
+    r.add(op::Add{x, z});
+    r.add(op::RmsNorm{out, x, &norm, 0});
+    const Placement p = place(r, {.n = 2, .partners = true});
+    ASSERT_EQ(p.phases.size(), 2u) << p.print();
+    ASSERT_EQ(p.phases[0].moves.size(), 1u) << p.print();
+    EXPECT_EQ(std::get<AllReduce>(p.phases[0].moves[0]).tensor.buffer, x.buffer);
+    EXPECT_EQ(p.phases[0].parts[0].ops().size(), 4u) << p.print();
+    EXPECT_EQ(p.phases[0].parts[1].ops().size(), 5u) << p.print();  // the residual is the first partner's
 }
 
 // A share lies at the whole's offset, its rows one after the other.

@@ -96,7 +96,10 @@ class TinyRecord {
     }
 
     // Tokens of one sequence from `position` on; the logits of all.
-    std::vector<float> feed(std::vector<int32_t> ids, int position, bool draws = false) {
+    std::vector<float> feed(const std::vector<int32_t>& ids, int position, bool draws = false) {
+        return run(input_for(ids, position, draws));
+    }
+    StepInput input_for(const std::vector<int32_t>& ids, int position, bool draws) {
         const int n = static_cast<int>(ids.size());
         StepInput input = input_of({.n_tokens = n,
                                     .n_seqs = 1,
@@ -119,7 +122,19 @@ class TinyRecord {
                 row = {.temperature = 0, .draws = 1, .logprob = 1};
             }
         }
-        return run(input);
+        return input;
+    }
+    // Two steps at once, the second one of the token that the first draws: the logits of the second.
+    std::vector<float> feed_ahead(const std::vector<int32_t>& ids, int position) {
+        const int n = static_cast<int>(ids.size());
+        const StepInput first = input_for(ids, position, true), second = input_for({-n}, position + n, false);
+        const auto one = be_.compile(record(first.shape())), two = be_.compile(record(second.shape()));
+        be_.launch(*one, first);
+        be_.launch(*two, second);
+        const StepResult drawn = be_.collect();
+        tokens.assign(drawn.tokens.begin(), drawn.tokens.end());
+        const StepResult result = be_.collect();
+        return {result.logits.begin(), result.logits.end()};
     }
 
     // One token each of two sequences, after the positions given.
