@@ -12,6 +12,7 @@
 #include "backend/cut_weight.h"
 #include "backend/device_map.h"
 #include "backend/fusion.h"
+#include "backend/moves.h"
 #include "backend/placed_kv.h"
 #include "backend/placement.h"
 #include "base/cpu_info.h"
@@ -56,13 +57,6 @@ struct MultiProgram : Program {
     Record::Results result_tensors;  // in those bytes
     size_t result_bytes = 0;
 };
-
-// The rows that a step has, as they lie at the beginning of t.
-Tensor rows_now(Tensor t, const StepCounts& counts) {
-    t.shape[0] = counts.rows(t);
-    t.rows_of = RowsOf::fixed;
-    return t;
-}
 
 class MultiDevice : public Backend {
  public:
@@ -251,7 +245,7 @@ class MultiDevice : public Backend {
         const StepCounts& counts = input_->counts();
         for (const MultiProgram::Phase& phase : program.phases) {
             run(phase);
-            for (const Move& m : phase.moves) std::visit([&](const auto& move) { make(move, counts); }, m);
+            for (const Move& m : phase.moves) moves_.make(m, counts);
         }
         holder_ = program.holder;
         if (step.bytes.size() < program.result_bytes) step.bytes.resize(program.result_bytes);
@@ -300,59 +294,6 @@ class MultiDevice : public Backend {
         }
     }
 
-    std::byte* room(std::vector<std::byte>& bytes, size_t n) {
-        if (bytes.size() < n) bytes.resize(n);
-        return bytes.data();
-    }
-    void send(const Tensor& t, DeviceMask to, const std::byte* bytes) {
-        for (int d = 0; d < devices_.n; ++d) {
-            if ((to >> d & 1) != 0) at(d).write(t, bytes);
-        }
-    }
-
-    void make(const Transfer& move, const StepCounts& counts) {
-        const Tensor t = rows_now(move.tensor, counts);
-        if (t.n_rows() == 0) return;
-        std::byte* bytes = room(whole_, t.n_bytes());
-        at(move.from).read(t, bytes);
-        send(t, move.to, bytes);
-    }
-
-    void make(const AllReduce& move, const StepCounts& counts) {
-        const Tensor t = rows_now(move.tensor, counts);
-        if (t.n_rows() == 0) return;
-        auto* sum = reinterpret_cast<float*>(room(whole_, t.n_bytes()));
-        const auto* term = reinterpret_cast<const float*>(room(part_, t.n_bytes()));
-        at(0).read(t, sum);
-        for (int d = 1; d < devices_.n; ++d) {
-            at(d).read(t, part_.data());
-            for (int64_t i = 0; i < t.n_elements(); ++i) sum[i] += term[i];
-        }
-        send(t, ~DeviceMask{0}, whole_.data());
-    }
-
-    void make(const AllGather& move, const StepCounts& counts) {
-        const Tensor t = rows_now(move.tensor, counts);
-        if (t.n_rows() == 0) return;
-        std::byte* all = room(whole_, t.n_bytes());
-        const size_t number = dtype_bytes(t.dtype);
-        const auto part_bytes = static_cast<size_t>(move.split.part_len()) * number;
-        const int64_t n_parts = t.n_rows() / t.rows_each * move.split.parts;
-        int64_t done = 0;
-        for (int d = 0; d < devices_.n; ++d) {
-            const Split::Share share = move.split.share(d, devices_.n);
-            if (share.first < done) continue;  // a partner before has it too
-            done = share.first + share.n;
-            const Tensor own = share_of(t, move.split, d, devices_.n);
-            const std::byte* from = room(part_, own.n_bytes());
-            at(d).read(own, part_.data());
-            const auto n = static_cast<size_t>(share.n) * number;
-            std::byte* to = all + static_cast<size_t>(share.first) * number;
-            for (int64_t p = 0; p < n_parts; ++p, from += n, to += part_bytes) std::memcpy(to, from, n);
-        }
-        send(t, move.to, all);
-    }
-
     std::vector<std::unique_ptr<Backend>> backends_;
     Devices devices_;
     ThreadPool pool_;
@@ -370,7 +311,7 @@ class MultiDevice : public Backend {
     std::vector<int32_t> drawn_;  // by the last step
     std::vector<int> holder_;     // of the last step's buffers
     std::vector<std::exception_ptr> errors_;
-    std::vector<std::byte> whole_, part_;
+    Moves moves_{backends_};
 
     std::thread thread_;
 };

@@ -51,6 +51,12 @@ struct PairCursor {
 template <class Block>
 struct Unpack;
 
+// Bytes into its first word at which the second block of a pair begins; the first begins with a word.
+template <class Block>
+struct Slip {
+    enum { bytes = sizeof(Block) % 4 };
+};
+
 // Four bytes from an even place, a half from there.
 inline uint four_bytes(thread const uint* words, int at) {
     return at % 4 == 0 ? words[at / 4] : joined(words[at / 4], words[at / 4 + 1], 16);
@@ -62,9 +68,10 @@ template <>
 struct Unpack<BlockQ8_0> {
     enum { twos = 0 };
     static void unit(thread const uint* words, uint, int block, int part, thread float* w) {
-        const float d = half_at(words, 2 * block), c = -32896.0f * d;
+        const float d = half_at(words, Slip<BlockQ8_0>::bytes * block), c = -32896.0f * d;
+        const int quants = Slip<BlockQ8_0>::bytes * block + BlockQ8_0::quants_offset;
         UNROLL for (int j = 0; j < 4; ++j) {
-            const uint four = four_bytes(words, 2 * block + 2 + 16 * part + 4 * j) ^ 0x80808080u;
+            const uint four = four_bytes(words, quants + 16 * part + 4 * j) ^ 0x80808080u;
             UNROLL for (int i = 0; i < 4; ++i) w[4 * j + i] = fma(d, byte_float(four, i), c);
         }
     }
@@ -74,11 +81,11 @@ template <>
 struct Unpack<BlockQ4_0> {
     enum { twos = 0 };
     static void unit(thread const uint* words, uint, int block, int part, thread float* w) {
-        const float d = half_at(words, 2 * block);
+        const float d = half_at(words, Slip<BlockQ4_0>::bytes * block);
         const float a = part == 0 ? d : 0.0625f * d, c = part == 0 ? -32776.0f * d : -2056.0f * d;
+        const int quants = Slip<BlockQ4_0>::bytes * block + BlockQ4_0::quants_offset;
         UNROLL for (int j = 0; j < 4; ++j) {
-            const uint four =
-                four_bytes(words, 2 * block + 2 + 4 * j) & (part == 0 ? 0x0f0f0f0fu : 0xf0f0f0f0u);
+            const uint four = four_bytes(words, quants + 4 * j) & (part == 0 ? 0x0f0f0f0fu : 0xf0f0f0f0u);
             UNROLL for (int i = 0; i < 4; ++i) w[4 * j + i] = fma(a, byte_float(four, i), c);
         }
     }
@@ -90,8 +97,9 @@ template <>
 struct Unpack<BlockMXFP4> {
     enum { twos = 14 };
     static void unit(thread const uint* words, uint shift, int block, int part, thread float* w) {
+        const int quants = Slip<BlockMXFP4>::bytes * block + BlockMXFP4::quants_offset;
         UNROLL for (int j = 0; j < 4; ++j) {
-            const uint four = joined(words[j], words[j + 1], shift + 8 + 8 * uint(block));
+            const uint four = joined(words[j], words[j + 1], shift + 8 * uint(quants));
             const uint magnitudes = part == 0 ? four << 1 : four >> 3, signs = part == 0 ? four << 4 : four;
             const uint bytes = (magnitudes & 0x0e0e0e0eu) | (signs & 0x80808080u);
             const half2 even = even_halves(bytes), odd = odd_halves(bytes);
@@ -102,7 +110,7 @@ struct Unpack<BlockMXFP4> {
         }
     }
     static uint exponent(thread const uint* words, uint shift, int block) {
-        return words[0] >> (shift + 8 * uint(block)) << 23 & 0x7f800000u;
+        return words[0] >> (shift + 8 * uint(Slip<BlockMXFP4>::bytes * block)) << 23 & 0x7f800000u;
     }
 };
 
