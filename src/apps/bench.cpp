@@ -6,13 +6,16 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <filesystem>
 #include <optional>
 
+#include "apps/bench_batch.h"
 #include "apps/bench_ops.h"
 #include "apps/bench_serve.h"
 #include "apps/device_options.h"
 #include "apps/hub_model.h"
 #include "apps/kv_option.h"
+#include "apps/series.h"
 #include "apps/shapes.h"
 #include "apps/trace_file.h"
 #include "apps/values.h"
@@ -22,31 +25,20 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "engine/forward.h"
+#include "files/writers.h"
 
 namespace smelt {
 
 namespace {
 
 struct BenchOptions {
-    std::string model, shape, format = "q8_0";
+    std::string model, shape, format = "q8_0", save;
     KvFormats kv = {};
     int n_prompt = 512, n_decode = 64, depth = 0, chunk = 512, n_runs = 5, n_layers = 0;
+    std::vector<int> batch = {};
     bool json = false, list_shapes = false, report = false, ops = false;
     DeviceOptions device;
     ServeBenchOptions serve;
-};
-
-struct Series {
-    std::vector<double> values;
-
-    double median() const {
-        std::vector<double> v = values;
-        std::ranges::sort(v);
-        return v.size() % 2 == 1 ? v[v.size() / 2] : (v[v.size() / 2 - 1] + v[v.size() / 2]) / 2;
-    }
-    double min() const { return std::ranges::min(values); }
-    double max() const { return std::ranges::max(values); }
-    Json json() const { return {{"median", median()}, {"min", min()}, {"max", max()}}; }
 };
 
 struct Result {
@@ -205,6 +197,15 @@ std::shared_ptr<const ModelFile> make_shape(const BenchOptions& o, std::string& 
     return make_random_model(shape, *format);
 }
 
+// For other programs, which get the same bytes to work on. Without a vocabulary: "none" is GGUF's word for
+// it.
+void save(const BenchOptions& o, const ModelFile& file) {
+    Metadata vocabulary;
+    vocabulary.set("tokenizer.ggml.model", std::string("none"));
+    write_gguf(file, o.save, vocabulary, {.n_threads = std::max(o.device.n_threads, 1)});
+    fmt::print("{}: {:.1f} MB\n", o.save, static_cast<double>(std::filesystem::file_size(o.save)) / 1e6);
+}
+
 // Rows of the tables in docs/METAL.md: models from small to large in the formats that people use, as far as
 // memory goes; or one shape.
 void report(BenchOptions o) {
@@ -254,6 +255,10 @@ void run(const BenchOptions& o) {
         serve.device = o.device;
         return bench_serve(serve);
     }
+    if (!o.batch.empty() && (o.report || o.ops))
+        throw CLI::ValidationError("--batch", "is without --report and --ops");
+    if (!o.save.empty() && (o.shape.empty() || o.report))
+        throw CLI::ValidationError("--save", "is for the random weights of a --shape");
     if (o.report && o.model.empty()) return report(o);
     if (o.report || o.model.empty() == o.shape.empty()) {
         throw CLI::ValidationError("bench", o.report ? "--report is for shapes, not for a MODEL"
@@ -266,6 +271,7 @@ void run(const BenchOptions& o) {
     } else {
         file = make_shape(o, name);
     }
+    if (!o.save.empty()) return save(o, *file);
     Trace trace;
     BackendOptions options = o.device.backend();
     if (o.ops) options.trace = &trace;
@@ -279,6 +285,16 @@ void run(const BenchOptions& o) {
                           .n_runs = o.n_runs,
                           .kv = o.kv,
                           .json = o.json});
+    }
+    if (!o.batch.empty()) {
+        return bench_batch(name, *model, *backend,
+                           {.n_seqs = o.batch,
+                            .n_decode = std::max(o.n_decode, 1),
+                            .depth = o.depth,
+                            .chunk = o.chunk,
+                            .n_runs = o.n_runs,
+                            .kv = o.kv,
+                            .json = o.json});
     }
     const Result result = measure(o, *model, *backend);
     (o.json ? print_json : print_table)(o, name, *model, *backend, result);
@@ -316,6 +332,13 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_option("--chunk", o->chunk, "Tokens of a prefill step")
         ->check(in_range(1, 1 << 20))
         ->capture_default_str();
+    verb->add_option("--batch", o->batch,
+                     "Measure decode of so many sequences at once instead, a row each: 1,4,16,64")
+        ->check(CLI::Range(1, 1024))
+        ->delimiter(',');
+    verb->add_option("--save", o->save,
+                     "Measure nothing: write the random weights of --shape for other programs")
+        ->type_name("FILE.gguf");
     add_kv_option(*verb, o->kv);
     verb->add_option("-r,--runs", o->n_runs, "Runs that are counted, after one that is not")
         ->check(in_range(1, 1000))
@@ -351,6 +374,8 @@ Verb add_bench(CLI::App& smelt) {
         "  smelt bench --shape qwen3-4b --format q4_0 -p 0 --depth 4096 --json\n"
         "  smelt bench --shape gpt-oss-20b --format mxfp4 --layers 4\n"
         "  smelt bench --shape qwen3-0.6b --format q4_0 --ops\n"
+        "  smelt bench --shape qwen3-0.6b --format q4_k --batch 1,4,16,64\n"
+        "  smelt bench --shape qwen3-4b --format q4_0 --save qwen3-4b-q4_0.gguf\n"
         "  smelt bench --report --device metal\n"
         "  smelt bench --serve models/demo-23m --clients 1,8,32 --good-ttft 200");
     return {verb, [o] { run_traced(o->device, [&] { run(*o); }); }};

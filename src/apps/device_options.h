@@ -14,6 +14,7 @@ namespace smelt {
 struct DeviceOptions {
     std::string device = "auto";
     int n_threads = 0;
+    std::string isa = {};
     std::string device_map = {}, rope_scaling = {};
     int tensor_parallel = 1;
     std::string trace_file = {};  // empty: none
@@ -22,7 +23,7 @@ struct DeviceOptions {
     // What make_backend() takes.
     std::string name() const { return device_map.empty() ? device : device + "," + device_map; }
     BackendOptions backend() const {
-        return {.n_threads = n_threads, .tensor_parallel = tensor_parallel, .trace = trace};
+        return {.n_threads = n_threads, .isa = isa, .tensor_parallel = tensor_parallel, .trace = trace};
     }
     std::unique_ptr<Backend> open() const { return make_backend(name(), backend()); }
 };
@@ -37,6 +38,10 @@ inline void add_device_options(CLI::App& verb, DeviceOptions& o) {
     verb.add_option("-t,--threads", o.n_threads, "CPU threads; 0: one per physical core")
         ->check(in_range(0, 1024))
         ->capture_default_str();
+    verb.add_option(
+            "--isa", o.isa,
+            "Instruction set of the CPU's kernels, as `smelt doctor` names them; default: the best here")
+        ->type_name("NAME");
 }
 
 inline void add_model_options(CLI::App& verb, DeviceOptions& o) {

@@ -31,7 +31,10 @@ std::unique_ptr<Backend> make_untraced(std::string_view name, const BackendOptio
         if (is_map) throw Error("tensor parallelism: expected one device, found the map {}", name);
         return make_partners(name, options);
     }
-    if (name == "auto") name = best_device();
+    if (name == "auto") name = options.isa.empty() ? best_device() : "cpu";
+    if (!options.isa.empty() && name != "cpu" && !is_map) {
+        throw Error("instruction set {}: the CPU's kernels have one, the device is {}", options.isa, name);
+    }
     if (name == "cpu") return make_cpu_backend(options);
     if (name == "metal") return make_metal_backend(options);
     if (name == "cuda") return make_cuda_backend(options);

@@ -136,5 +136,44 @@ TEST(Bench, MoreLayersThanThereAreIsAUsageError) {
     EXPECT_NE(r.err.find("24 layers"), std::string::npos) << r.err;
 }
 
+TEST(Bench, BatchHasARowForEachNumberOfSequences) {
+    const CommandResult r = smelt_command("bench " SMELT_MODELS
+                                          "/demo-5m --batch 1,3 -n 8 -d 40 --chunk 16 --runs 2 -t 2 --json");
+    ASSERT_EQ(r.status, 0) << r.err;
+    const Json j = parse_json(r.out, "bench");
+    ASSERT_EQ(j["batch"].size(), 2u);
+    EXPECT_EQ(j["batch"][0]["sequences"], 1);
+    EXPECT_EQ(j["batch"][1]["sequences"], 3);
+    EXPECT_GT(j["batch"][1]["tokens_per_s"]["min"].get<double>(), 0);
+    EXPECT_NE(smelt_command("bench " SMELT_MODELS "/demo-5m --batch 1 --ops").status, 0);
+}
+
+TEST(Bench, SavedShapesAreFilesThatRun) {
+    const std::string path =
+        (std::filesystem::temp_directory_path() / ("saved_" + std::to_string(::getpid()) + ".gguf")).string();
+    const std::string shape = "bench --shape qwen3-0.6b --layers 1 --format q4_k ";
+    ASSERT_EQ(smelt_command(shape + "--save " + path).status, 0);
+    const auto hash = [](const std::string& line) {
+        const CommandResult r = smelt_command(line + " -p 0 -n 2 -r 1 -t 2 --json");
+        return r.status == 0 ? parse_json(r.out, "bench")["logits_hash"].get<std::string>() : r.err;
+    };
+    EXPECT_EQ(hash("bench " + path), hash(shape));
+    std::filesystem::remove(path);
+    EXPECT_NE(smelt_command("bench " SMELT_MODELS "/demo-5m --save " + path).status, 0);
+}
+
+TEST(Bench, TheInstructionSetIsTheOneAskedFor) {
+    const CommandResult portable =
+        smelt_command("bench " SMELT_MODELS "/demo-5m --isa portable -p 0 -n 2 -r 1 -t 1 --json");
+    ASSERT_EQ(portable.status, 0) << portable.err;
+    EXPECT_NE(portable.out.find("portable C++"), std::string::npos) << portable.out;
+    const CommandResult unknown = smelt_command("bench " SMELT_MODELS "/demo-5m --isa sse9");
+    EXPECT_NE(unknown.status, 0);
+    EXPECT_NE(unknown.err.find("portable"), std::string::npos) << unknown.err;
+    const CommandResult elsewhere =
+        smelt_command("bench " SMELT_MODELS "/demo-5m --device reference --isa portable");
+    EXPECT_NE(elsewhere.err.find("instruction set portable"), std::string::npos) << elsewhere.err;
+}
+
 }  // namespace
 }  // namespace smelt
