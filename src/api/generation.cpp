@@ -64,14 +64,16 @@ smelt::GenerateOptions options_of(const ChatModel& model, const smelt::Prompt& p
         check_utf8("stop", s);
     }
     check_range("thinking_budget", o.thinking_budget, -1, std::numeric_limits<int>::max());
-    return {.sampling = sampling_of(model, o),
-            .max_tokens = o.max_tokens,
-            .stop = o.stop,
-            .split_thinking = is_chat,
-            .priority = o.priority,
-            .n_logprobs = o.n_logprobs,
-            .grammar = grammar_of(model, prompt, is_chat, o),
-            .thinking_budget = o.thinking_budget};
+    smelt::GenerateOptions options;
+    options.sampling = sampling_of(model, o);
+    options.max_tokens = o.max_tokens;
+    options.stop = o.stop;
+    options.split_thinking = is_chat;
+    options.priority = o.priority;
+    options.n_logprobs = o.n_logprobs;
+    options.grammar = grammar_of(model, prompt, is_chat, o);
+    options.thinking_budget = o.thinking_budget;
+    return options;
 }
 
 Token token_of(const TokenEvent& e) {
@@ -135,8 +137,11 @@ std::unique_ptr<Generation::Impl> Generation::Impl::start_embedding(const std::s
                                                                           : model->chat->default_pooling();
         auto impl = std::make_unique<Generation::Impl>();
         impl->model = model;
-        impl->generation =
-            submit(*model->chat, prompt, {.max_tokens = 0, .split_thinking = false, .pooling = pooling});
+        smelt::GenerateOptions engine;
+        engine.max_tokens = 0;
+        engine.split_thinking = false;
+        engine.pooling = pooling;
+        impl->generation = submit(*model->chat, prompt, engine);
         return impl;
     });
 }

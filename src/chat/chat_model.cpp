@@ -375,26 +375,11 @@ ThinkingLimit ChatModel::thinking_limit(const Prompt& prompt, int n_tokens) cons
 }
 
 Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& options) const {
-    std::vector<int32_t> stop_ids = stop_ids_;
-    stop_ids.insert(stop_ids.end(), options.stop_ids.begin(), options.stop_ids.end());
-    return {.tokens = prompt.ids,
-            .sampling = options.sampling,
-            .max_tokens = options.max_tokens,
-            .min_tokens = options.min_tokens,
-            .stop_ids = std::move(stop_ids),
-            .ignore_eos = options.ignore_eos,
-            .priority = options.priority,
-            .client = options.client,
-            .batch = options.batch,
-            .n_logprobs = options.n_logprobs,
-            .n_prompt_logprobs = options.n_prompt_logprobs,
-            .cache_salt = options.cache_salt,
-            .n = options.n,
-            .best_of = options.best_of,
-            .beams = options.beams,
-            .grammar = options.grammar,
-            .thinking = thinking_limit(prompt, options.thinking_budget),
-            .pooling = options.pooling};
+    Request request = options;
+    request.tokens = prompt.ids;
+    request.stop_ids.insert(request.stop_ids.begin(), stop_ids_.begin(), stop_ids_.end());
+    request.thinking = thinking_limit(prompt, options.thinking_budget);
+    return request;
 }
 
 std::variant<std::shared_ptr<TokenGrammar>, GrammarError> ChatModel::compile(

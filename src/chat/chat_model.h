@@ -61,25 +61,14 @@ struct Prompt {
     bool continues = false;        // the answer goes on in the prompt's own text
 };
 
-struct GenerateOptions {
-    SamplingParams sampling = {};
-    int max_tokens = -1;  // -1: until the model stops or the context is full
+// What the engine is asked for, and what the text around the tokens needs. The prompt's tokens, the limit on
+// thinking and the sink are ChatModel's to set; stop_ids are those besides the model's own ends of turn.
+struct GenerateOptions : Request {
     std::vector<std::string> stop = {};
-    std::vector<int32_t> stop_ids = {};  // besides the model's own ends of turn
-    bool split_thinking = true;          // false: the answer goes on in a prompt without template
-    Json tools = {};                     // array: calls of these are taken out of the answer
-    bool single_call = false;            // which ends behind the first
-    // As in engine/request.h.
-    int min_tokens = 0, priority = 0, n_logprobs = -1, n_prompt_logprobs = -1, n = 1;
-    int best_of = 0;
-    uint64_t client = 0;
-    bool batch = false;
-    BeamSearch beams = {};
-    bool ignore_eos = false;
-    uint64_t cache_salt = 0;
-    std::shared_ptr<TokenGrammar> grammar = {};  // of ChatModel::compile()
-    int thinking_budget = -1;                    // tokens; -1: no limit
-    Pooling pooling = Pooling::none;
+    bool split_thinking = true;  // false: the answer goes on in a prompt without template
+    Json tools = {};             // array: calls of these are taken out of the answer
+    bool single_call = false;    // which ends behind the first
+    int thinking_budget = -1;    // tokens; -1: no limit
 };
 
 // "stop" (end of turn or stop string), "length", "cancelled" or "error".

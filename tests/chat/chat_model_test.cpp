@@ -92,9 +92,10 @@ TEST(ChatModel, Gpt2JoinsTurnsByTheEndMark) {
 
 TEST(ChatModel, AnswersInPieces) {
     const Prompt prompt = demo().make_prompt(user("What is 2 + 3?"), {.thinking = false});
-    SamplingParams greedy;
-    greedy.temperature = 0;
-    const auto answer = demo().generate(prompt, {.sampling = greedy, .max_tokens = 40});
+    GenerateOptions greedy;
+    greedy.sampling.temperature = 0;
+    greedy.max_tokens = 40;
+    const auto answer = demo().generate(prompt, greedy);
     TextDelta all;
     while (auto delta = answer->next()) all.append(std::move(*delta));
     EXPECT_FALSE(all.answer.empty());

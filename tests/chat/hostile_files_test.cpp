@@ -55,7 +55,10 @@ class HostileFiles : public ::testing::Test {
             Prompt prompt = model->make_text_prompt("12 + 30 = ");
             if (prompt.ids.size() > 32) prompt.ids.resize(32);
             if (prompt.ids.empty()) return;
-            const auto generation = model->generate(prompt, {.max_tokens = 3, .split_thinking = false});
+            GenerateOptions short_text;
+            short_text.max_tokens = 3;
+            short_text.split_thinking = false;
+            const auto generation = model->generate(prompt, short_text);
             while (generation->next()) {
             }
             (void)generation->finish();

@@ -19,7 +19,10 @@ constexpr int max_replicas = 64;  // bits of a word
 double measure_speed(ChatModel& chat) {
     const int bos = std::max(chat.tokenizer().bos(), 0);
     Prompt prompt{.text = "", .ids = {bos}};
-    GenerateOptions options{.max_tokens = probe_tokens, .split_thinking = false, .ignore_eos = true};
+    GenerateOptions options;
+    options.max_tokens = probe_tokens;
+    options.split_thinking = false;
+    options.ignore_eos = true;
     options.sampling.temperature = 0;
     const auto generation = chat.generate(prompt, options);
     while (generation->next()) {
