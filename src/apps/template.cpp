@@ -18,7 +18,7 @@ namespace smelt {
 
 namespace {
 
-struct TemplateOptions {
+struct PrintOptions {
     std::string model, template_file, input = "-", now;
 };
 
@@ -49,7 +49,7 @@ RenderOptions render_options(const std::string& now) {
     return {time};
 }
 
-void print_conversation(const TemplateOptions& o) {
+void print_conversation(const PrintOptions& o) {
     if (o.model.empty() == o.template_file.empty()) {
         throw CLI::ValidationError("template", "give either a model or --template-file");
     }
@@ -72,7 +72,7 @@ void print_conversation(const TemplateOptions& o) {
 }  // namespace
 
 Verb add_template(CLI::App& smelt) {
-    auto o = std::make_shared<TemplateOptions>();
+    auto o = std::make_shared<PrintOptions>();
     CLI::App* verb =
         smelt.add_subcommand("template", "Print the prompt that the chat template makes of a conversation");
     add_model_argument(*verb, o->model);
