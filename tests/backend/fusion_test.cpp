@@ -28,7 +28,7 @@ struct Parts {
     std::string fused(const Fusions& has = all) const {
         std::string names;
         const Record result = fuse(r, has);
-        for (const AnyOp& op : result.ops()) names += (names.empty() ? "" : " ") + std::string(op_name(op));
+        for (const AnyOp& op : result.ops()) names.append(names.empty() ? "" : " ").append(op_name(op));
         return names;
     }
     Record r;
