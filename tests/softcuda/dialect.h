@@ -11,6 +11,7 @@
 #define __shared__ static  // one block runs at a time
 #define INLINE inline
 #define UNROLL
+#define UNROLL_BY(n)
 
 namespace softcuda {
 
