@@ -31,7 +31,7 @@
 
 namespace smelt::cuda {
 
-constexpr float infinity = __builtin_huge_valf();
+constexpr float infinity = bit_cast_to<float>(0x7f800000u);
 
 // The kernel after this one may be set up, up to where it waits; see bench/cuda_kernels.cu.
 INLINE void let_next_start() {
