@@ -50,7 +50,7 @@ function(cuda_unit name file format)
         endif()
         add_custom_command(OUTPUT ${fatbin}
             COMMAND ${SMELT_CUDA_NVCC} -std=c++20 -O3 -fmad=false --expt-relaxed-constexpr ${SMELT_CUDA_TARGETS} -I ${CMAKE_SOURCE_DIR}/src
-                ${define} -fatbin -compress-all -o ${fatbin} ${file}
+                ${define} -fatbin -o ${fatbin} ${file}
             DEPENDS ${file} ${cuda_kernel_headers} COMMENT "CUDA kernels: ${name}" VERBATIM COMMAND_EXPAND_LISTS)
         set(cuda_fatbins ${cuda_fatbins} ${fatbin} PARENT_SCOPE)
     endif()

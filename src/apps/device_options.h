@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -10,6 +11,14 @@
 #include "model/rope.h"
 
 namespace smelt {
+
+// Where kernels that were compiled for a card are kept; "": there is no home.
+inline std::string kernel_cache_folder() {
+    const char* cache = std::getenv("XDG_CACHE_HOME");
+    if (cache != nullptr && *cache != '\0') return std::string(cache) + "/smelt/kernels";
+    const char* home = std::getenv("HOME");
+    return home != nullptr && *home != '\0' ? std::string(home) + "/.cache/smelt/kernels" : "";
+}
 
 struct DeviceOptions {
     std::string device = "auto";
@@ -23,7 +32,11 @@ struct DeviceOptions {
     // What make_backend() takes.
     std::string name() const { return device_map.empty() ? device : device + "," + device_map; }
     BackendOptions backend() const {
-        return {.n_threads = n_threads, .isa = isa, .tensor_parallel = tensor_parallel, .trace = trace};
+        return {.n_threads = n_threads,
+                .isa = isa,
+                .tensor_parallel = tensor_parallel,
+                .trace = trace,
+                .cache_folder = kernel_cache_folder()};
     }
     std::unique_ptr<Backend> open() const { return make_backend(name(), backend()); }
 };

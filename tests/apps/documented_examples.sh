@@ -20,11 +20,16 @@ printf '{{ messages[0].content }}' >chat.jinja
 printf '{"messages": [{"role": "user", "content": "Hi"}]}' >case.json
 git init -q . && echo one >file && git add file && git -c user.name=a -c user.email=a@b commit -qm one && echo two >file
 
+# A line that ends in | or \\ goes on in the next.
+join_lines() {
+    awk '{ $0 = held $0; held = "" } /[|\\]$/ { sub(/[\\]$/, ""); held = $0 " "; next } { print }'
+}
+
 left_out='Qwen/|--shape|--report|--serve|smelt serve|doctor --check|smelt stop|smelt ps|~/|source <|SMELT_ADMIN_KEY|manual man1'
 verbs=$(smelt help | grep -E '^  [a-z]' | sed 's/^  //; s/[ ,].*//')
 {
     for verb in $verbs; do
-        smelt help "$verb" | sed -n '/xample/,$p' | grep -E '^ +([a-z]+ .*\| )?smelt [a-z]' || true
+        smelt help "$verb" | sed -n '/xample/,$p' | join_lines | grep -E '^ +([a-z]+ .*\| )?smelt [a-z]' || true
     done
     grep -E '^(\$ )?(build/)?smelt [a-z]|^git diff' "$source/README.md" | sed 's/^\$ //'
 } | sed 's/     .*//' | grep -vE "$left_out" >commands

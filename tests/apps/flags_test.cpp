@@ -33,9 +33,9 @@ TEST(PeerFlags, EachDoesWhatTheTableSays) {
                                 : f.value == PeerValue::maybe                     ? " off"
                                 : f.value == PeerValue::many                      ? " 7 8 --port 0"
                                 : std::string(f.text) == "--kv"                   ? " q8_0"
-                                : std::string(f.text) == "--chat-template"        ? " " SMELT_DOCS "/FLAGS.md"
+                                : std::string(f.text) == "--chat-template"        ? " " SMELT_DOCS "/SERVER.md"
                                 : std::string(f.text) == "--chat-template-kwargs" ? " '{\"a\": 1}'"
-                                : name.ends_with("-file") || name == "-jf"        ? " " SMELT_DOCS "/FLAGS.md"
+                                : name.ends_with("-file") || name == "-jf"        ? " " SMELT_DOCS "/SERVER.md"
                                                                                   : " 7";
             const std::string verb =
                 f.verb == std::string("serve") && f.value != PeerValue::many ? "serve --port 0" : f.verb;

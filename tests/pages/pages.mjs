@@ -429,10 +429,10 @@ test('chat: text files are attached, others are refused', () =>
             route.fulfill({ contentType: 'text/event-stream', body: 'data: [DONE]\n\n' });
         });
         await page.getByLabel('Message', { exact: true }).fill('What is this?');
-        await page.getByLabel('Text files').setInputFiles({ name: 'a.py', mimeType: 'text/plain', buffer: Buffer.from('print("```")\n') });
+        await page.getByLabel('Text files', { exact: true }).setInputFiles({ name: 'a.py', mimeType: 'text/plain', buffer: Buffer.from('print("```")\n') });
         await page.waitForFunction(() => document.getElementById('message').value.includes('a.py'));
         const said = page.waitForEvent('dialog').then(async (d) => (await d.accept(), d.message()));
-        await page.getByLabel('Text files').setInputFiles({ name: 'b.png', mimeType: 'image/png', buffer: Buffer.from([0x89, 0x50, 0xff, 0]) });
+        await page.getByLabel('Text files', { exact: true }).setInputFiles({ name: 'b.png', mimeType: 'image/png', buffer: Buffer.from([0x89, 0x50, 0xff, 0]) });
         assert.match(await said, /b\.png: not a text in UTF-8/);
         await page.getByLabel('Message', { exact: true }).press('Enter');
         await isDone(page);

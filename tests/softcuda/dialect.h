@@ -9,8 +9,10 @@
 #include "softmetal/launch.h"
 
 #define __shared__ static  // one block runs at a time
+#define __align__(n) __attribute__((aligned(n)))
 #define INLINE inline
 #define UNROLL
+#define UNROLL_BY(n)
 
 namespace softcuda {
 

@@ -21,7 +21,7 @@ void check_rows(const Tensor& out, const Tensor& x, const Tensor& y) {
 Grid norm_grid(const Tensor& x, int64_t n) {
     return {.x = x.n_rows(),
             .y = x.row_len() / n,
-            .threads = static_cast<unsigned>(n > wide_row ? wide_threads : warp_size)};
+            .threads = static_cast<unsigned>(n > wide_row ? norm_threads : warp_size)};
 }
 
 }  // namespace

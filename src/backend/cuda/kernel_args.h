@@ -15,12 +15,13 @@ inline constexpr int matmul_warps = 4;  // of a block of the generic products; e
 inline constexpr int most_products = 3;
 inline constexpr int unit_len = 16;          // weights that a lane has at a time
 inline constexpr int element_threads = 256;  // of ops over the elements of rows
-inline constexpr int wide_row = 256;         // row-wise reductions have a warp up to here, then eight
-inline constexpr int wide_threads = 256;
+inline constexpr int wide_row = 256;         // norms have a warp up to here, then 32
+inline constexpr int norm_threads = 1024;
+inline constexpr int wide_threads = 256;  // of the other ops that take a row as a whole
 inline constexpr int attention_threads = 128;
 inline constexpr int attention_warps = attention_threads / warp_size;
 inline constexpr int attention_round = 32;   // positions of one round of the online softmax
-inline constexpr int attention_span = 512;   // positions whose sums are carried on together
+inline constexpr int attention_span = 128;   // positions whose sums are carried on together
 inline constexpr int attention_dims = 128;   // of k or v in shared memory at a time
 inline constexpr int attention_pitch = 132;  // floats from one position to the next there
 inline constexpr int attention_sums = 32;    // query rows of a warp times 32-wide chunks of v
@@ -227,7 +228,7 @@ struct AddExpertsArgs {
 
 // --- Attention ---
 
-// A round has 32 positions, beginning at a multiple of 32; 512 positions are a span with a maximum, a sum and
+// A round has 32 positions, beginning at a multiple of 32; 128 positions are a span with a maximum, a sum and
 // a sum of v of its own; spans are merged one after another. So the order of operations depends on absolute
 // positions alone, whether a block goes through all spans or one each.
 struct AttentionArgs {

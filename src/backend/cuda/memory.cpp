@@ -22,7 +22,7 @@ size_t round_up(size_t n) {
 
 }  // namespace
 
-DeviceBuffer::DeviceBuffer(std::shared_ptr<const Gpu> gpu, size_t bytes)
+DeviceBuffer::DeviceBuffer(std::shared_ptr<const Gpu> gpu, size_t bytes, Contents contents)
     : gpu_(std::move(gpu)), size_(std::max<size_t>(bytes, 1)) {
     gpu_->make_current();
     const Status s = gpu_->driver().memory_allocate(&address_, size_ + slack);
@@ -31,6 +31,7 @@ DeviceBuffer::DeviceBuffer(std::shared_ptr<const Gpu> gpu, size_t bytes)
                           gpu_->free_memory() >> 20, gpu_->info().memory >> 20);
     }
     gpu_->check(s, "cuMemAlloc");
+    if (contents == Contents::open) return;
     const Status filled = gpu_->driver().fill(address_, 0, size_ + slack, gpu_->stream());
     if (filled != status::success) gpu_->driver().memory_free(address_);
     gpu_->check(filled, "cuMemsetD8Async");
@@ -82,11 +83,11 @@ WeightMemory::~WeightMemory() {
 WeightBytes WeightMemory::place(size_t bytes) {
     const size_t size = round_up(bytes + slack);
     if (size > chunk_bytes / 4) {
-        auto own = std::make_shared<const DeviceBuffer>(gpu_, size);
+        auto own = std::make_shared<const DeviceBuffer>(gpu_, size, Contents::open);
         return {own->address(), own};
     }
     if (chunk_ == nullptr || chunk_used_ + size > chunk_bytes) {
-        chunk_ = std::make_shared<const DeviceBuffer>(gpu_, chunk_bytes);
+        chunk_ = std::make_shared<const DeviceBuffer>(gpu_, chunk_bytes, Contents::open);
         chunk_used_ = 0;
     }
     const WeightBytes to{chunk_->address() + chunk_used_, chunk_};

@@ -22,10 +22,11 @@ inline int64_t divide_up(int64_t n, int64_t by) {
     return (n + by - 1) / by;
 }
 
-// Owns a piece of the card's memory, zeroed. Throws MemoryError with numbers.
+// Owns a piece of the card's memory. Throws MemoryError with numbers.
+enum class Contents : uint8_t { zeros, open };
 class DeviceBuffer {
  public:
-    DeviceBuffer(std::shared_ptr<const Gpu> gpu, size_t bytes);
+    DeviceBuffer(std::shared_ptr<const Gpu> gpu, size_t bytes, Contents contents = Contents::zeros);
     ~DeviceBuffer();
     DeviceBuffer(const DeviceBuffer&) = delete;
     DeviceBuffer& operator=(const DeviceBuffer&) = delete;

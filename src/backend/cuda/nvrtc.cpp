@@ -98,7 +98,7 @@ std::vector<char> compile(const Nvrtc& nvrtc, const KernelUnit& unit, const std:
     const std::unique_ptr<NvrtcProgram, decltype(destroy)> owner(&program, destroy);
     const std::string architecture_option = "--gpu-architecture=" + architecture;
     const char* const options[] = {architecture_option.c_str(), "--std=c++20", "--fmad=false",
-                                   "--default-device"};
+                                   "--device-as-default-execution-space"};
     if (nvrtc.compile(program, static_cast<int>(std::size(options)), options) != 0) {
         size_t size = 0;
         std::string log;

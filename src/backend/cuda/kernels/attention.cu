@@ -115,8 +115,9 @@ INLINE bool find_tile(const AttentionArgs& a, uint32_t tile_rows, uint32_t index
 // each row's sum over v.
 template <int max_rows, int max_chunks>
 INLINE void attention(const AttentionArgs& a) {
-    __shared__ float shared[attention_round * attention_pitch];
+    __shared__ __align__(16) float shared[attention_round * attention_pitch];
     __shared__ float weights[max_rows * attention_warps * 32];
+    __shared__ __align__(16) float queries[max_rows * attention_warps * attention_dims];
     Tile tile;
     if (!find_tile(a, max_rows * attention_warps, blockIdx.x, tile)) return;
     const uint32_t kv_head = blockIdx.y;
@@ -166,13 +167,24 @@ INLINE void attention(const AttentionArgs& a) {
             for (uint32_t d0 = 0; d0 < a.k.dim; d0 += attention_dims) {
                 __syncthreads();
                 load_tile(shared, a, a.k, tile, kv_head, first_position, d0);
-                __syncthreads();
                 const uint32_t n_dims = least(attention_dims, a.k.dim - d0);
-                const float* key = shared + lane() * attention_pitch;
-                for (uint32_t d = 0; d < n_dims; ++d) {
-                    const float value = key[d];
+                if (a.k.dim > attention_dims || (span == first_span && round == first_round)) {
                     UNROLL for (uint32_t r = 0; r < max_rows; ++r) {
-                        if (r < my_rows) scores[r] = fmaf(row_q[r][d0 + d], value, scores[r]);
+                        float* query = queries + (r * attention_warps + warp()) * attention_dims;
+                        for (uint32_t d = lane(); r < my_rows && d < attention_dims; d += 32)
+                            query[d] = d < n_dims ? row_q[r][d0 + d] : 0.0f;
+                    }
+                }
+                __syncthreads();
+                const float* key = shared + lane() * attention_pitch;
+                // zeros fill up the last four
+                for (uint32_t d = 0; d < n_dims; d += 4) {
+                    const float4 k = *reinterpret_cast<const float4*>(key + d);
+                    UNROLL for (uint32_t r = 0; r < max_rows; ++r) {
+                        if (r >= my_rows) continue;
+                        const float4 q = *reinterpret_cast<const float4*>(
+                            queries + (r * attention_warps + warp()) * attention_dims + d);
+                        scores[r] = fmaf(q.w, k.w, fmaf(q.z, k.z, fmaf(q.y, k.y, fmaf(q.x, k.x, scores[r]))));
                     }
                 }
             }

@@ -12,6 +12,8 @@
     extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Args a)
 #define INLINE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL_BY(n) PRAGMA(unroll n)
 // Shared memory whose size the launch says.
 #define DYNAMIC_SHARED(T, name) extern __shared__ T name[]
 
@@ -29,7 +31,20 @@
 
 namespace smelt::cuda {
 
-constexpr float infinity = __builtin_huge_valf();
+constexpr float infinity = bit_cast_to<float>(0x7f800000u);
+
+// The kernel after this one may be set up, up to where it waits; see bench/cuda_kernels.cu.
+INLINE void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+// Until the kernel before this one has ended and its results are there.
+INLINE void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 
 INLINE uint32_t lane() {
     return threadIdx.x & 31u;

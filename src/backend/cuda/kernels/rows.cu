@@ -121,10 +121,10 @@ KERNEL(rope, RopeArgs, 256) {
                 a.interleaved != 0);
 }
 
-// --- A block for each norm: one warp up to 256 elements and eight above, whatever else is in the call ---
+// --- A block for each norm: one warp up to 256 elements and 32 above, whatever else is in the call ---
 
 // out = x / sqrt(mean(x²) + eps) * w. out may be x.
-KERNEL(rms_norm, NormArgs, 256) {
+KERNEL(rms_norm, NormArgs, 1024) {
     __shared__ float scratch[32];
     if (blockIdx.x >= rows_of(a.rows)) return;
     const float* in = a.x + static_cast<uint64_t>(blockIdx.x) * a.x_stride + blockIdx.y * a.n;
@@ -137,7 +137,7 @@ KERNEL(rms_norm, NormArgs, 256) {
 }
 
 // residual += x; out = its norm
-KERNEL(add_rms_norm, NormArgs, 256) {
+KERNEL(add_rms_norm, NormArgs, 1024) {
     __shared__ float scratch[32];
     if (blockIdx.x >= rows_of(a.rows)) return;
     const float* in = a.x + static_cast<uint64_t>(blockIdx.x) * a.x_stride;
@@ -155,7 +155,7 @@ KERNEL(add_rms_norm, NormArgs, 256) {
 }
 
 // out = (x - mean) / sqrt(mean((x - mean)²) + eps) * w + bias. out may be x.
-KERNEL(layer_norm, NormArgs, 256) {
+KERNEL(layer_norm, NormArgs, 1024) {
     __shared__ float scratch[32];
     if (blockIdx.x >= rows_of(a.rows)) return;
     const float* in = a.x + static_cast<uint64_t>(blockIdx.x) * a.x_stride + blockIdx.y * a.n;

@@ -1,0 +1,568 @@
+// Products of few rows of x with weights in tiles, near the read bandwidth of the card.
+//
+// x becomes integers of 16 bits under one scale for 32 columns, two planes of int8; the products of a group
+// are sums of integers by mma.sync, exact, whatever their order. A group's sum is a float by one rounding and
+// enters a chain of fused multiply-adds over the tiles w, w + 8, w + 16, ... of a row, of warp w; the eight
+// chains are added in order. So an element's bits depend on its rows of x and w alone, in both kernels here
+// and for any number of rows. Against float activations a weight's product is off by at most |w| * max|x of
+// its group| / 65278.
+//
+// Bytes: each weight once for up to 4 rows of x; more are for matmul_sets.cuh. In matmul_ring a
+// warp of its own fills a ring in shared memory by bulk copies of up to eight tiles, which begin before the
+// kernel that makes x has ended and go on across rows of tiles, so that the memory has no pause.
+#pragma once
+
+#include "backend/cuda/kernels/tiles.cuh"
+#include "backend/cuda/tile_args.h"
+
+namespace smelt::cuda {
+
+// d = a * b of 16 x 32 x 8 or 16 x 16 x 8 integers.
+#ifdef SMELT_SOFTCUDA
+inline int soft_dot(uint32_t w, uint32_t x, bool u8) {
+    int sum = 0;
+    for (int i = 0; i < 4; ++i) {
+        const int v = static_cast<int8_t>(x >> (8 * i) & 255u);
+        sum += (u8 ? static_cast<int>(w >> (8 * i) & 255u) : static_cast<int8_t>(w >> (8 * i) & 255u)) * v;
+    }
+    return sum;
+}
+// Register `reg` of a, rows g and g + 8, with b of columns 2j and 2j + 1.
+inline void soft_mma(int* d, uint32_t upper_row, uint32_t lower_row, uint32_t b, bool u8) {
+    const int me = static_cast<int>(lane());
+    for (int q = 0; q < 4; ++q) {
+        const uint32_t rows[2] = {__shfl_sync(~0u, upper_row, (me & ~3) + q),
+                                  __shfl_sync(~0u, lower_row, (me & ~3) + q)};
+        for (int c = 0; c < 2; ++c) {
+            const uint32_t column = __shfl_sync(~0u, b, 4 * (2 * (me & 3) + c) + q);
+            d[c] += soft_dot(rows[0], column, u8);
+            d[2 + c] += soft_dot(rows[1], column, u8);
+        }
+    }
+}
+template <bool u8>
+void mma_k32(int* d, const uint32_t* a, uint2 b) {
+    for (int i = 0; i < 4; ++i) d[i] = 0;
+    soft_mma(d, a[0], a[1], b.x, u8);
+    soft_mma(d, a[2], a[3], b.y, u8);
+}
+inline void mma_k16(int* d, uint32_t a0, uint32_t a1, uint32_t b) {
+    for (int i = 0; i < 4; ++i) d[i] = 0;
+    soft_mma(d, a0, a1, b, false);
+}
+#else
+template <bool u8>
+INLINE void mma_k32(int* d, const uint32_t* a, uint2 b) {
+    if constexpr (u8) {
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%10,%10,%10,%10};"
+            : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(0));
+    } else {
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%10,%10,%10,%10};"
+            : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(0));
+    }
+}
+INLINE void mma_k16(int* d, uint32_t a0, uint32_t a1, uint32_t b) {
+    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%7,%7,%7};"
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+        : "r"(a0), "r"(a1), "r"(b), "r"(0));
+}
+
+#endif
+
+// Of 32 columns of a row of x: its scale, and sums of its integers: all, the first and the second 16.
+struct alignas(16) GroupOfX {
+    float scale;
+    int all, first, second;
+};
+static_assert(sizeof(GroupOfX) == tile_group_bytes);
+
+// Adds a group's products to the sums of rows g and g + 8, for the row of x that the lane has.
+template <class T>
+INLINE void add_group(const int* d, const GroupScales& s, float x_scale, int x_sum, float* sums) {
+    const float x_total = T::has_min ? x_scale * static_cast<float>(x_sum) : 0.0f;
+    UNROLL for (int side = 0; side < 2; ++side) {
+        int sum = d[2 * side] * 256 + d[2 * side + 1];
+        if (T::has_zero) sum -= s.zero[side] * x_sum;
+        sums[side] = fmaf(static_cast<float>(sum), s.d[side] * x_scale, sums[side]);
+        if (T::has_min) sums[side] = fmaf(-s.min[side], x_total, sums[side]);
+    }
+}
+template <class T>
+INLINE void add_chunk(const uint32_t* a, const GroupScales* s, uint2 b, const GroupOfX& x, float* sums) {
+    int d[4];
+    if constexpr (T::group == 32) {
+        mma_k32<T::u8>(d, a, b);
+        add_group<T>(d, s[0], x.scale, x.all, sums);
+    } else {
+        mma_k16(d, a[0], a[1], b.x);
+        add_group<T>(d, s[0], x.scale, x.first, sums);
+        mma_k16(d, a[2], a[3], b.y);
+        add_group<T>(d, s[1], x.scale, x.second, sums);
+    }
+}
+
+// --- x as integers ---
+
+// To even; what is no number is some integer, its scale says what it is.
+INLINE int nearest_int(float x) {
+#ifdef SMELT_SOFTCUDA
+    return x != x ? 0 : static_cast<int>(std::nearbyint(x));
+#else
+    return __float2int_rn(x);
+#endif
+}
+INLINE uint32_t larger(uint32_t a, uint32_t b) {
+    return a > b ? a : b;
+}
+
+// Four neighbouring columns, as the eight lanes of their group have them: word w of the group. The scale is
+// that of the largest; groups below 2^-110 are zeros.
+struct QuantizedWord {
+    uint32_t high, low;
+    GroupOfX group;  // in every lane of the eight
+};
+template <bool with_sums>
+INLINE QuantizedWord quantize_word(float4 v) {
+    const auto bits = [](float f) { return bit_cast_to<uint32_t>(f) & 0x7fffffffu; };
+    uint32_t top = larger(larger(bits(v.x), bits(v.y)), larger(bits(v.z), bits(v.w)));  // NaN is above all
+    UNROLL for (int apart = 1; apart < 8; apart *= 2) top =
+        larger(top, __shfl_xor_sync(0xffffffffu, top, apart));
+    const bool nothing = top < 0x08800000u;
+    const float scale = nothing ? 0.0f : bit_cast_to<float>(top) * (1.0f / 32639.0f);
+    const float per = nothing ? 0.0f : 1.0f / scale;
+    QuantizedWord q = {0, 0, {scale, 0, 0, 0}};
+    const float values[4] = {v.x, v.y, v.z, v.w};
+    int sum = 0, n[4];
+    UNROLL for (int i = 0; i < 4; ++i) {
+        n[i] = nearest_int(values[i] * per);
+        sum += n[i];
+    }
+    // Low bytes have a sign, high ones are what is left: n + 128 has them both.
+    const uint32_t even =
+        permuted(static_cast<uint32_t>(n[0] + 128), static_cast<uint32_t>(n[1] + 128), 0x5140);
+    const uint32_t odd =
+        permuted(static_cast<uint32_t>(n[2] + 128), static_cast<uint32_t>(n[3] + 128), 0x5140);
+    q.low = permuted(even, odd, 0x5410) ^ 0x80808080u;
+    q.high = permuted(even, odd, 0x7632);
+    if (!with_sums) return q;
+    UNROLL for (int apart = 1; apart < 4; apart *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, apart);
+    const int other = __shfl_xor_sync(0xffffffffu, sum, 4);
+    const bool is_first = (threadIdx.x & 4) == 0;
+    q.group.all = sum + other;
+    q.group.first = is_first ? sum : other;
+    q.group.second = is_first ? other : sum;
+    return q;
+}
+// Word w of a group's 32 columns lies where lane j finds words j and j + 4 side by side.
+INLINE int word_place(int w) {
+    return 2 * (w & 3) + (w >> 2);
+}
+INLINE float4 load_four(const float* row, uint32_t column, uint32_t cols) {
+    float4 v = {};
+    if ((reinterpret_cast<uintptr_t>(row) & 15) == 0 && cols % 4 == 0) {
+        if (column < cols) v = *reinterpret_cast<const float4*>(row + column);
+        return v;
+    }
+    if (column < cols) v.x = row[column];
+    if (column + 1 < cols) v.y = row[column + 1];
+    if (column + 2 < cols) v.z = row[column + 2];
+    if (column + 3 < cols) v.w = row[column + 3];
+    return v;
+}
+
+// Rows of x by sets of four: of each group of columns the sets one after another, each fragments and then
+// scales.
+struct SetOfX {
+    uint32_t fragments[tile_value_bytes / 4];
+    GroupOfX groups[tile_tokens];
+};
+static_assert(sizeof(SetOfX) == tile_set_bytes);
+
+// Blocks: (words of a row by 256, sets).
+INLINE void quantize_rows_of(const QuantizeRowsArgs& a) {
+    const uint32_t n = rows_of(a.rows), word = blockIdx.x * blockDim.x + threadIdx.x, set = blockIdx.y;
+    if (set * tile_tokens >= n) return;
+    const uint32_t group = word / 8, w = word % 8;
+    float4 v[tile_tokens];
+    UNROLL for (uint32_t r = 0; r < tile_tokens; ++r) {
+        const uint32_t row = set * tile_tokens + r;
+        v[r] = {};
+        if (row < n && group < a.n_groups)
+            v[r] = load_four(a.x + uint64_t{row} * a.x_stride, 4 * word, a.cols);
+    }
+    SetOfX& to = reinterpret_cast<SetOfX*>(a.values)[uint64_t{least(group, a.n_groups - 1)} * a.n_sets + set];
+    UNROLL for (uint32_t r = 0; r < tile_tokens; ++r) {
+        const QuantizedWord q = quantize_word<true>(v[r]);
+        if (group >= a.n_groups) continue;
+        uint32_t* words = to.fragments + r * 16 + word_place(static_cast<int>(w));
+        words[0] = q.high;
+        words[8] = q.low;
+        if (w == 0) to.groups[r] = q.group;
+    }
+}
+
+// --- Products ---
+
+// Where tile `t` of rows begins, of the products one after another; `second` of gated ones.
+template <class T, bool gated>
+INLINE const uint8_t* row_of_tiles(const TileMatmulArgs& a, uint32_t t, bool second) {
+    const uint8_t* w = gated && second ? a.products[1].w : a.products[0].w;
+    uint32_t first = 0;
+    if (!gated) {
+        UNROLL for (int p = 1; p < most_products; ++p) {
+            if (p < static_cast<int>(a.n_products) && t >= a.products[p].first_tile) {
+                w = a.products[p].w;
+                first = a.products[p].first_tile;
+            }
+        }
+    }
+    return w + uint64_t{t - first} * a.k_tiles * T::bytes;
+}
+
+// Where the sums of a tile of rows go. Of gated products, both go to the first.
+struct PlaceOfTile {
+    float* out;
+    const float* bias;
+    uint32_t first_row, rows, stride;
+};
+INLINE PlaceOfTile place_of_tile(const TileMatmulArgs& a, uint32_t tile) {
+    const TileProduct* m = &a.products[0];
+    UNROLL for (int p = 1; p < most_products; ++p) {
+        if (p < static_cast<int>(a.n_products) && tile >= a.products[p].first_tile) m = &a.products[p];
+    }
+    return {m->out, m->bias, (tile - m->first_tile) * rows_of_tile, m->rows, m->out_stride};
+}
+
+INLINE float silu_times(float gate, float up) {
+    return gate / (1.0f + expf(-gate)) * up;
+}
+
+// The sums of eight warps in order, with bias or through the gate. partial: passes * 64 * n_sets floats a
+// warp, of these [pass][set][side][lane]. For n_threads threads.
+template <bool gated, int n_sets, int n_threads>
+INLINE void finish_tile(const TileMatmulArgs& a, const float* partial, uint32_t tile, uint32_t first_x,
+                        uint32_t n_x, uint32_t thread) {
+    constexpr int passes = gated ? 2 : 1, each = 64 * n_sets;
+    const PlaceOfTile to = place_of_tile(a, tile);
+    for (uint32_t i = thread; i < 16 * n_x; i += n_threads) {
+        const uint32_t r = i % 16, x = i / 16;
+        const float* from = partial + (x / 4) * 64 + (r / 8) * 32 + 4 * (r % 8) + x % 4;
+        float sum = from[0], second = gated ? from[each] : 0.0f;
+        UNROLL for (int s = 1; s < tile_warps; ++s) {
+            sum += from[s * passes * each];
+            if (gated) second += from[s * passes * each + each];
+        }
+        const uint32_t row = to.first_row + r;
+        if (row >= to.rows) continue;
+        if (to.bias != nullptr) sum += to.bias[row];
+        to.out[uint64_t{first_x + x} * to.stride + row] = gated ? silu_times(sum, second) : sum;
+    }
+}
+
+#ifndef SMELT_SOFTCUDA
+// --- A ring in shared memory ---
+
+INLINE uint32_t shared_address(const void* p) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+INLINE void barrier_init(uint32_t barrier, uint32_t count) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+INLINE void barrier_arrive(uint32_t barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+INLINE void barrier_wait(uint32_t barrier, uint32_t parity) {
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "again:\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+        "@done bra over;\n"
+        "bra again;\n"
+        "over:\n"
+        "}\n" ::"r"(barrier),
+        "r"(parity)
+        : "memory");
+}
+// The barrier's phase ends when so many bytes have come, after which copies are started.
+INLINE void barrier_expect(uint32_t barrier, uint32_t n) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(n) : "memory");
+}
+// n bytes, a multiple of 16, to shared memory.
+INLINE void copy_bulk(uint32_t to, const uint8_t* from, uint32_t n, uint32_t barrier) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+        "l"(from), "r"(n), "r"(barrier)
+        : "memory");
+}
+
+struct RingPlace {
+    uint32_t slot, parity;
+    INLINE void advance(uint32_t n_slots) {
+        if (++slot == n_slots) {
+            slot = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+// The sum of x and residual of each row to `floats`, and what its norm multiplies it by: as the kernels
+// add_rms_norm and rms_norm of rows.cu do it, to the bit. For the threads that multiply.
+template <int n_x, int n_threads>
+INLINE void norm_rows(const TileMatmulArgs& a, uint32_t first_x, uint32_t n, float* floats, float* scratch,
+                      float* scale) {
+    const auto barrier = [] { asm volatile("bar.sync 1, %0;" ::"n"(n_threads) : "memory"); };
+    const uint32_t cols = a.cols;
+    for (uint32_t r = 0; r < n; ++r) {
+        const float* x = a.x + uint64_t{first_x + r} * a.x_stride;
+        const float* residual = a.norm.residual + uint64_t{first_x + r} * a.norm.residual_stride;
+        UNROLL_BY(4)
+        for (uint32_t i = threadIdx.x; i < cols; i += n_threads)
+            floats[r * cols + i] = a.norm.residual != nullptr ? residual[i] + x[i] : x[i];
+    }
+    barrier();
+    // Who has read lets block 0 know. Its sums are in shared memory.
+    if (threadIdx.x == 0 && a.norm.residual != nullptr)
+        asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(a.norm.n_read) : "memory");
+    // The threads of that kernel, several for each here.
+    const bool is_wide = cols > wide_row;
+    for (uint32_t r = 0; r < n; ++r) {
+        for (uint32_t thread = threadIdx.x; thread < ring_norm_threads; thread += n_threads) {
+            if (!is_wide && thread >= 32) break;
+            float sum = 0;
+            for (uint32_t i = thread; i < cols; i += is_wide ? ring_norm_threads : 32) {
+                const float v = floats[r * cols + i];
+                sum = fmaf(v, v, sum);
+            }
+            sum = lanes_sum(sum);
+            if (lane() == 0) scratch[32 * r + thread / 32] = sum;
+        }
+    }
+    barrier();
+    UNROLL for (int r = 0; r < n_x; ++r) {
+        float total = scratch[32 * r];
+        if (is_wide) {
+            total = 0;
+            for (int w = 0; w < ring_norm_threads / 32; ++w) total += scratch[32 * r + w];
+        }
+        scale[r] = 1.0f / sqrtf(total / static_cast<float>(cols) + a.norm.eps);
+    }
+}
+// Once every block has read the residual. For one warp of block 0.
+INLINE void write_residual(const TileMatmulArgs& a, uint32_t first_x, uint32_t n, const float* floats) {
+    uint32_t n_read = 0;
+    do {
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(n_read) : "l"(a.norm.n_read) : "memory");
+    } while (n_read < gridDim.x);
+    __syncwarp();
+    if (lane() == 0) *a.norm.n_read = 0;
+    for (uint32_t r = 0; r < n; ++r) {
+        float* to = a.norm.residual + uint64_t{first_x + r} * a.norm.residual_stride;
+        for (uint32_t i = lane(); i < a.cols; i += 32) to[i] = floats[r * a.cols + i];
+    }
+}
+
+// n_x rows of x, 1, 2 or 4, as integers in shared memory: of each group n_x * 64 bytes of fragments, then n_x
+// GroupOfX. Blocks: (as many as run at once, sets of n_x rows), of n_teams times eight warps that multiply, a
+// warp that copies and one that adds the warps' sums up.
+template <class Block, int n_x, bool gated = false, int n_teams = ring_teams>
+INLINE void matmul_ring(const TileMatmulArgs& a) {
+    using T = Tile<Block>;
+    constexpr int passes = gated ? 2 : 1, n_threads = n_teams * tile_warps * 32;
+    constexpr uint32_t slot_bytes = tile_warps * T::bytes;
+    DYNAMIC_SHARED(uint4, all_shared);
+    auto* shared = reinterpret_cast<uint8_t*>(all_shared);
+    __shared__ float partial[n_teams][2][tile_warps * passes * 64];
+    __shared__ __align__(8) uint64_t barriers[2 * n_teams * (most_slots + 2)];
+    const int me = static_cast<int>(lane()), in_block = static_cast<int>(warp());
+    const uint32_t n_groups_of_x = a.k_tiles * T::n_chunks,
+                   rounds = (a.k_tiles + tile_warps - 1) / tile_warps;
+    auto* fragments = reinterpret_cast<uint32_t*>(shared + n_teams * a.n_slots * slot_bytes);
+    auto* groups = reinterpret_cast<GroupOfX*>(fragments + n_groups_of_x * (n_x * 16));
+    auto* floats =
+        reinterpret_cast<float*>(groups + n_groups_of_x * n_x);  // rows of x, where a norm makes them
+    __shared__ float scratch[32 * n_x];
+    // Of each team: slots that are full, empty; sums that are there, taken.
+    const auto full = [&](int team) { return shared_address(barriers) + 16 * (most_slots + 2) * team; };
+    const auto empty = [&](int team) { return full(team) + 8 * most_slots; };
+    const auto made = [&](int team) { return full(team) + 16 * most_slots; };
+    const auto taken = [&](int team) { return full(team) + 16 * most_slots + 16; };
+
+    let_next_start();
+    if (threadIdx.x == 0) {
+        for (int team = 0; team < n_teams; ++team) {
+            for (uint32_t i = 0; i < a.n_slots; ++i) {
+                barrier_init(full(team) + 8 * i, 1);
+                barrier_init(empty(team) + 8 * i, tile_warps);
+            }
+            for (int i = 0; i < 2; ++i) {
+                barrier_init(made(team) + 8 * i, tile_warps);
+                barrier_init(taken(team) + 8 * i, 1);
+            }
+        }
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    __syncthreads();
+
+    if (in_block == n_teams * tile_warps) {
+        if (me != 0) return;
+        RingPlace to[n_teams];
+        UNROLL for (int team = 0; team < n_teams; ++team) to[team] = {0, 1};
+        for (uint32_t first = blockIdx.x; first < a.n_tiles; first += n_teams * gridDim.x) {
+            UNROLL for (int team = 0; team < n_teams; ++team) {
+                const uint32_t tile = first + team * gridDim.x;
+                if (tile >= a.n_tiles) break;
+                const uint32_t ring = shared_address(shared) + team * a.n_slots * slot_bytes;
+                for (int pass = 0; pass < passes; ++pass) {
+                    const uint8_t* from = row_of_tiles<T, gated>(a, tile, pass == 1);
+                    for (uint32_t k = 0; k < a.k_tiles; k += tile_warps) {
+                        const uint32_t n = least(a.k_tiles - k, uint32_t{tile_warps}) * T::bytes;
+                        barrier_wait(empty(team) + 8 * to[team].slot, to[team].parity);
+                        barrier_expect(full(team) + 8 * to[team].slot, n);
+                        copy_bulk(ring + to[team].slot * slot_bytes, from, n, full(team) + 8 * to[team].slot);
+                        from += n;
+                        to[team].advance(a.n_slots);
+                    }
+                }
+            }
+        }
+        return;
+    }
+
+    wait_for_previous();
+    const uint32_t first_x = blockIdx.y * n_x, all = rows_of(a.rows);
+    const uint32_t n = least(all - least(all, first_x), uint32_t{n_x});
+    if (in_block == n_teams * tile_warps + 1) {
+        uint32_t i = 0;
+        for (uint32_t first = blockIdx.x; first < a.n_tiles; first += n_teams * gridDim.x, ++i) {
+            const uint32_t which = i & 1, phase = i >> 1 & 1;
+            for (int team = 0; team < n_teams; ++team) {
+                const uint32_t tile = first + team * gridDim.x;
+                if (tile >= a.n_tiles) break;
+                barrier_wait(made(team) + 8 * which, phase);
+                finish_tile<gated, 1, 32>(a, partial[team][which], tile, first_x, n, me);
+                __syncwarp();
+                if (me == 0) barrier_arrive(taken(team) + 8 * which);
+            }
+        }
+        if (a.norm.w != nullptr && a.norm.residual != nullptr && blockIdx.x == 0)
+            write_residual(a, first_x, n, floats);
+        return;
+    }
+
+    // All loads of a thread are under way before the first is waited for.
+    const uint32_t n_words = n_groups_of_x * 8;
+    constexpr int at_once = 8;
+    const bool normed = a.norm.w != nullptr;
+    float scales_of_norm[n_x];
+    if (normed) norm_rows<n_x, n_threads>(a, first_x, n, floats, scratch, scales_of_norm);
+    for (uint32_t first = threadIdx.x; first < n_words * n_x; first += at_once * n_threads) {
+        float4 v[at_once];
+        UNROLL for (int j = 0; j < at_once; ++j) {
+            const uint32_t of_all = first + j * n_threads, r = n_x == 1 ? 0 : of_all / n_words;
+            const uint32_t column = 4 * (of_all - r * n_words);
+            v[j] = {};
+            if (of_all >= n_words * n_x || r >= n) continue;
+            if (normed) {
+                float scale = scales_of_norm[0];
+                UNROLL for (int i = 1; i < n_x; ++i) {
+                    if (r == static_cast<uint32_t>(i)) scale = scales_of_norm[i];
+                }
+                v[j] = load_four(floats + r * a.cols, column, a.cols);
+                const float4 w = load_four(a.norm.w, column, a.cols);
+                v[j] = {v[j].x * scale * w.x, v[j].y * scale * w.y, v[j].z * scale * w.z,
+                        v[j].w * scale * w.w};
+                float* out = a.norm.out + uint64_t{first_x + r} * a.norm.out_stride + column;
+                if (blockIdx.x == 0) {
+                    if (column < a.cols) out[0] = v[j].x;
+                    if (column + 1 < a.cols) out[1] = v[j].y;
+                    if (column + 2 < a.cols) out[2] = v[j].z;
+                    if (column + 3 < a.cols) out[3] = v[j].w;
+                }
+            } else {
+                v[j] = load_four(a.x + uint64_t{first_x + r} * a.x_stride, column, a.cols);
+            }
+        }
+        UNROLL for (int j = 0; j < at_once; ++j) {
+            const uint32_t of_all = first + j * n_threads, r = n_x == 1 ? 0 : of_all / n_words;
+            const uint32_t word = of_all - r * n_words;
+            if (of_all >= n_words * n_x) break;  // the same in all lanes of a warp
+            const QuantizedWord q = quantize_word < T::has_min || T::has_zero > (v[j]);
+            uint32_t* to = fragments + (word / 8 * n_x + r) * 16 + word_place(static_cast<int>(word & 7));
+            to[0] = q.high;
+            to[8] = q.low;
+            if ((word & 7) == 0) groups[word / 8 * n_x + r] = q.group;
+        }
+    }
+    asm volatile("bar.sync 1, %0;" ::"n"(n_threads) : "memory");
+
+    // Column c of the fragment: plane c % 2 of row c / 2 of x.
+    const int team = in_block / tile_warps, in_team = in_block % tile_warps;
+    const int column = me >> 2, row_of_column = (column >> 1) & (n_x - 1), my_row = (me & 3) & (n_x - 1);
+    const uint2* my_fragments =
+        reinterpret_cast<const uint2*>(fragments) + row_of_column * 8 + (column & 1) * 4 + (me & 3);
+    const uint8_t* my_ring = shared + team * a.n_slots * slot_bytes + in_team * T::bytes;
+    RingPlace at = {0, 0};
+    uint32_t i = 0;
+    for (uint32_t tile = blockIdx.x + team * gridDim.x; tile < a.n_tiles; tile += n_teams * gridDim.x, ++i) {
+        const uint32_t which = i & 1, phase = i >> 1 & 1;
+        float sums[passes][2];
+        UNROLL for (int pass = 0; pass < passes; ++pass) {
+            sums[pass][0] = sums[pass][1] = 0;
+            for (uint32_t k = static_cast<uint32_t>(in_team), round = 0; round < rounds;
+                 ++round, k += tile_warps) {
+                barrier_wait(full(team) + 8 * at.slot, at.parity);
+                if (k < a.k_tiles) {
+                    const typename T::Loaded loaded =
+                        T::load(FromShared{}, my_ring + at.slot * slot_bytes, me);
+                    UNROLL for (int c = 0; c < T::n_chunks; ++c) {
+                        uint32_t fragment[4];
+                        T::fragment(loaded, c, fragment);
+                        GroupScales scales[2];
+                        scales[0] = T::scales(loaded, c, 0);
+                        if (T::group == 16) scales[1] = T::scales(loaded, c, 1);
+                        const uint32_t g = k * T::n_chunks + c;
+                        add_chunk<T>(fragment, scales, my_fragments[g * (n_x * 8)], groups[g * n_x + my_row],
+                                     sums[pass]);
+                    }
+                }
+                __syncwarp();
+                if (me == 0) barrier_arrive(empty(team) + 8 * at.slot);
+                at.advance(a.n_slots);
+            }
+        }
+        barrier_wait(taken(team) + 8 * which, phase ^ 1);
+        float* mine = partial[team][which] + in_team * passes * 64;
+        UNROLL for (int pass = 0; pass < passes; ++pass) {
+            mine[64 * pass + me] = sums[pass][0];
+            mine[64 * pass + 32 + me] = sums[pass][1];
+        }
+        __syncwarp();
+        if (me == 0) barrier_arrive(made(team) + 8 * which);
+    }
+}
+#endif
+
+// Blocks: warps by tile.
+template <class Block>
+INLINE void pack_tiles(const PackTilesArgs& a) {
+    using T = Tile<Block>;
+    const uint32_t i = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    if (i >= a.n_tiles) return;
+    const uint32_t row_tile = i / a.k_tiles, k_tile = i % a.k_tiles;
+    const TileSource source = {a.data,
+                               a.scales,
+                               a.row_bytes,
+                               a.s_row_bytes,
+                               a.rows,
+                               a.cols,
+                               int64_t{row_tile} * rows_of_tile,
+                               int64_t{k_tile} * T::cols};
+    T::pack(source, a.tiles + uint64_t{i} * T::bytes, static_cast<int>(threadIdx.x & 31));
+}
+
+}  // namespace smelt::cuda
