@@ -53,6 +53,15 @@ Json or_null(const std::string& text) {
     return text.empty() ? Json() : Json(text);
 }
 
+// A fault's text may quote what was sent, which may be 15 MB.
+std::string shortened(const std::string& text) {
+    constexpr size_t longest = 1000;  // bytes
+    if (text.size() <= longest) return text;
+    size_t end = longest;
+    while ((static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // whole characters
+    return text.substr(0, end) + "...";
+}
+
 }  // namespace
 
 RequestError shutting_down() {
@@ -60,22 +69,30 @@ RequestError shutting_down() {
         {.status = 503, .code = "shutting_down", .message = "the server ends", .retry_after = 5});
 }
 
-RequestError too_much_memory() {
-    return RequestError({.status = 503,
-                         .code = "insufficient_memory",
-                         .message =
-                             "the memory for requests and answers, of which a client may have half, is "
-                             "in use",
-                         .retry_after = 1});
+void require(Held held) {
+    if (held != Held::yes) throw RequestError(memory_error(held));
+}
+
+ApiError memory_error(Held held) {
+    if (held == Held::never) {
+        return {.status = 413,
+                .code = "request_too_large",
+                .message = "the request and its answer take more memory than one client may have"};
+    }
+    return {.status = 503,
+            .code = "insufficient_memory",
+            .message = "the memory for requests and answers, of which a client may have half, is in use",
+            .retry_after = 1};
 }
 
 Json error_body(const ApiError& e, ErrorStyle style) {
-    if (style == ErrorStyle::ollama) return {{"error", e.message}};
+    const std::string message = shortened(e.message), param = shortened(e.param);
+    if (style == ErrorStyle::ollama) return {{"error", message}};
     if (style == ErrorStyle::llama_cpp) {
         Json error = {{"code", e.status},
-                      {"message", e.message},
+                      {"message", message},
                       {"type", llama_cpp_error_type(e)},
-                      {"param", or_null(e.param)}};
+                      {"param", or_null(param)}};
         if (e.n_ctx > 0) error.update({{"n_prompt_tokens", e.n_prompt}, {"n_ctx", e.n_ctx}});
         return {{"error", std::move(error)}};
     }
@@ -83,8 +100,8 @@ Json error_body(const ApiError& e, ErrorStyle style) {
         Json body = {{"type", "error"},
                      {"error",
                       {{"type", anthropic_error_type(e.status)},
-                       {"message", e.message},
-                       {"param", or_null(e.param)},
+                       {"message", message},
+                       {"param", or_null(param)},
                        {"code", or_null(e.code)}}}};
         // Where Anthropic's own client looks before it goes on without threads.
         if (e.code == "thread_unsupported_request") {
@@ -93,9 +110,9 @@ Json error_body(const ApiError& e, ErrorStyle style) {
         return body;
     }
     return {{"error",
-             {{"message", e.message},
+             {{"message", message},
               {"type", error_type(e.status)},
-              {"param", or_null(e.param)},
+              {"param", or_null(param)},
               {"code", or_null(e.code)}}}};
 }
 

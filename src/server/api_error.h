@@ -24,8 +24,9 @@ class RequestError : public Error {
     const ApiError error;
 };
 
-// What requests may hold is held: by others, or by this client's own.
-RequestError too_much_memory();
+// Throws RequestError: what requests may hold is held (503), or this one would hold too much by itself (413).
+void require(Held held);
+ApiError memory_error(Held held);
 // The server ends.
 RequestError shutting_down();
 

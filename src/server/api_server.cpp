@@ -100,7 +100,7 @@ void ApiServer::handle(const HttpRequest& request, const std::shared_ptr<Exchang
                   .record = record,
                   .turn = turn};
         if (route.body != nullptr) {
-            if (!exchange->hold(json_bytes(request.body))) throw too_much_memory();
+            require(exchange->hold(json_bytes(request.body)));
             try {
                 call.body =
                     parse_json(request.body, "request body", {.max_values = context_.max_json_values});

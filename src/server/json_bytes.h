@@ -6,7 +6,8 @@
 
 namespace smelt {
 
-// About as many bytes as parse_json() takes for it at most: a quick look, which understands nothing.
+// About as many bytes as its values and what is made of their texts take: a quick look, which understands
+// nothing.
 size_t json_bytes(std::string_view text);
 
 }  // namespace smelt

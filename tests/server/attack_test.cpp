@@ -212,7 +212,7 @@ TEST_F(Attack, MutatedBodies) {
     }
     for (std::thread& t : threads) t.join();
     EXPECT_GT(n, 100u);
-    EXPECT_GT(n_fine, n / 20) << "the mutations are too wild to reach anything";
+    EXPECT_GT(n_fine, n / 50) << "the mutations are too wild to reach anything";
     EXPECT_TRUE(server_->becomes_idle());
     RecordProperty("bodies", static_cast<int>(n));
 }
@@ -375,7 +375,12 @@ TEST_F(Attack, Races) {
                 pause();
                 if (below(r, 3) == 0) client.finish_sending();
                 if (below(r, 2) == 0) client.receive(0.05);
-                if (below(r, 3) == 0) expect_decent(client.read_reply(), "race", "");
+                if (below(r, 3) == 0) {
+                    Reply reply = client.read_reply();
+                    // Whether who has closed half of the connection is still there.
+                    while (reply.status == 100) reply = client.read_reply();
+                    expect_decent(reply, "race", "");
+                }
             }
         });
     }

@@ -249,6 +249,36 @@ TEST_F(ConstraintsTest, FormsAreCompiledOnce) {
 }
 
 // Before a token is made, with the place.
+// Held to them or not: who sends what is no schema wants to know.
+TEST_F(ConstraintsTest, ToolsWhoseParametersAreNoSchemaAreRefusedInEveryDialect) {
+    for (const Json& bad :
+         {Json{{"type", 5}}, Json{{"properties", 3}}, Json{{"type", "object"}, {"required", "a"}},
+          Json{{"type", "object"}, {"properties", {{"a", {{"maximum", true}}}}}}}) {
+        const Json function = {{"name", "f"}, {"parameters", bad}};
+        const Json tool = {{"type", "function"}, {"function", function}};
+        const auto refused = [&](const char* path, Json body, const std::string& param) {
+            body["model"] = "demo-5m";
+            const Reply r = post(path, body);
+            EXPECT_EQ(r.status, 400) << path << bad << r.body;
+            if (param.empty()) return;
+            EXPECT_EQ(r.json()["error"]["param"], param) << path << r.body;
+        };
+        for (const char* choice : {"auto", "none", "required"}) {
+            refused("/v1/chat/completions",
+                    {{"messages", question}, {"max_tokens", 1}, {"tools", {tool}}, {"tool_choice", choice}},
+                    "tools[0].function.parameters");
+        }
+        refused("/v1/responses",
+                {{"input", "a"}, {"tools", {{{"type", "function"}, {"name", "f"}, {"parameters", bad}}}}},
+                "tools[0].parameters");
+        refused(
+            "/v1/messages",
+            {{"messages", question}, {"max_tokens", 1}, {"tools", {{{"name", "f"}, {"input_schema", bad}}}}},
+            "tools[0].input_schema");
+        refused("/api/chat", {{"messages", question}, {"stream", false}, {"tools", {tool}}}, "");
+    }
+}
+
 TEST_F(ConstraintsTest, WhatCannotBeEnforcedIsRefused) {
     const std::tuple<Json, const char*, const char*> wrong[] = {
         {{{"response_format", json_schema({{"type", "array"}, {"uniqueItems", true}})}},

@@ -284,6 +284,8 @@ class TemplatesTest : public ::testing::Test {
         {"asks_none",
          "{% if tools is not none %}TOOLS{% endif %}{% if documents is not none %}DOCUMENTS{% endif %}"
          "{{ messages[0].content }}"},
+        {"special_tokens",
+         "{{ eos_token }}|{{ pad_token }}|{{ unk_token is defined }}|{{ messages[0].content }}"},
         {"describes",
          "{% for t in tools %}{{ '//' + t.function.description }}{{ t.function.parameters.type + ';' }}{% "
          "endfor %}"}};
@@ -324,6 +326,11 @@ class TemplatesTest : public ::testing::Test {
 
 const Json system_a = {{"role", "system"}, {"content", "A"}},
            developer_b = {{"role", "developer"}, {"content", "B"}};
+
+// As transformers gives them: those that the tokenizer has.
+TEST_F(TemplatesTest, TheyKnowThePaddingTokenAndNoUnknownOne) {
+    EXPECT_EQ(prompt("special_tokens", {user}), "<|im_end|>|<|endoftext|>|False|q");
+}
 
 TEST_F(TemplatesTest, SeveralSystemMessagesAreJoinedWhereATemplateTakesOne) {
     EXPECT_EQ(prompt("one_system", {system_a, developer_b, user}), "[system]A\n\nB[user]q");

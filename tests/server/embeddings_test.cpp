@@ -102,6 +102,9 @@ TEST_F(EmbeddingsTest, OllamaAnswersNothingWithNothing) {
         EXPECT_EQ(r.status, 200) << r.body;
         EXPECT_EQ(r.json()["embeddings"], Json::array());
     }
+    EXPECT_EQ(post("/api/embed", {{"model", "demo-5m"}}).json()["embeddings"], Json::array());
+    EXPECT_EQ(post("/api/embed", {{"model", "none"}}).status, 404);
+    EXPECT_EQ(post("/api/embeddings", {{"model", "demo-5m"}}).json()["embedding"], Json::array());
     EXPECT_EQ(post("/v1/embeddings", {{"input", Json::array()}}).param(), "input") << "OpenAI's refuses it";
 }
 

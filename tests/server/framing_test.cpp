@@ -183,5 +183,26 @@ TEST_F(FramingTest, AParseErrorDoesNotRepeatTheText) {
     }
 }
 
+// The same of what is JSON: a type, a name, a pattern that nobody knows.
+TEST_F(FramingTest, NoErrorRepeatsWhatWasSent) {
+    const std::string much(200'000, 'x');
+    const Json messages = Json::array({{{"role", "user"}, {"content", "a"}}});
+    const auto form = [](Json schema) -> Json {
+        return {{"type", "json_schema"}, {"json_schema", {{"name", "n"}, {"schema", std::move(schema)}}}};
+    };
+    for (const Json& body :
+         {Json{{"messages", messages}, {"response_format", form({{"type", much}})}},
+          Json{{"messages", messages}, {"response_format", form({{"$ref", "#/" + much}})}},
+          Json{{"messages", messages}, {"response_format", form({{"pattern", "(" + much}})}},
+          Json{{"messages", messages}, {"grammar", "root ::= " + much}},
+          Json{{"messages", messages}, {"model", much}},
+          Json{{"messages", {{{"role", much}, {"content", "a"}}}}},
+          Json{{"messages", messages}, {"tool_choice", much}}}) {
+        const Reply r = Client(server_.port()).ask("POST", "/v1/chat/completions", to_string(body));
+        EXPECT_GE(r.status, 400);
+        EXPECT_LT(r.body.size(), 2500u) << r.body.substr(0, 300);
+    }
+}
+
 }  // namespace
 }  // namespace smelt

@@ -198,6 +198,62 @@ TEST(Load, FormsThatAreDearHoldNobodyElse) {
     EXPECT_EQ(n_refused, 12);
 }
 
+std::string with_key(const std::string& route, const std::string& body, const std::string& key) {
+    return Client::request("POST", route, body, "Host: localhost\r\nAuthorization: Bearer " + key + "\r\n");
+}
+
+// Key B got nothing for a minute, then 503, whatever its priority.
+TEST(Load, AKeyThatFloodsDelaysNoOther) {
+    TestServerOptions o;
+    o.access.api_keys = {"key-a", "key-b"};
+    o.max_queue = 64;
+    TestServer server(o);
+    const Json answer = {{"prompt", "b"}, {"max_tokens", 10}};
+    const auto ask_b = [&] {
+        const auto start = Clock::now();
+        Client client(server.port());
+        client.send(with_key("/v1/completions", to_string(answer), "key-b"));
+        EXPECT_EQ(client.read_reply().status, 200);
+        return seconds_since(start);
+    };
+    const double alone = ask_b();
+    const Json flood = {{"prompt", "a long story"}, {"max_tokens", 400}, {"n", 16}, {"ignore_eos", true}};
+    std::vector<std::unique_ptr<Client>> crowd;
+    for (int i = 0; i < 128; ++i) {
+        crowd.push_back(std::make_unique<Client>(server.port()));
+        crowd.back()->send(with_key("/v1/completions", to_string(flood), "key-a"));
+    }
+    while (server.model().loaded()->stats().n_queued < 40)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    for (int i = 0; i < 3; ++i) EXPECT_LT(ask_b(), 3 * patience + 40 * alone);
+    EXPECT_GT(server.model().loaded()->stats().n_queued, 20) << "the flood was over anyway";
+    crowd.clear();
+    EXPECT_TRUE(server.becomes_idle());
+}
+
+// 256 of them held a chat of the same client for 29 seconds.
+TEST(Load, TextsToEmbedDoNotHoldAQuestion) {
+    TestServer server;
+    Json texts = Json::array();
+    for (int i = 0; i < 256; ++i) {
+        std::string text = fmt::format("{} ", i);
+        for (int k = 0; k < 150; ++k) text += fmt::format("word{} ", (i * 31 + k) % 997);
+        texts.push_back(text);
+    }
+    Client many(server.port());
+    many.send(Client::request("POST", "/v1/embeddings", to_string(Json{{"input", texts}})));
+    while (server.model().loaded()->stats().n_running < 4)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    const auto start = Clock::now();
+    const int64_t before = server.model().loaded()->stats().n_prefilled;
+    EXPECT_EQ(
+        Client(server.port()).ask("POST", "/v1/completions", R"({"prompt":"1+1=","max_tokens":1})").status,
+        200);
+    // What was computed meanwhile, in place of a time: some steps of 512 tokens.
+    EXPECT_LT(server.model().loaded()->stats().n_prefilled - before, 8 * 512) << seconds_since(start);
+    EXPECT_EQ(many.read_reply(120).status, 200);
+}
+
 // Whatever is in them, they cost a bounded time, and what cannot be enforced is refused.
 TEST(Load, HostileSchemasAndGrammarsAreAnsweredInTime) {
     TestServer server;

@@ -15,18 +15,20 @@ using namespace std::chrono_literals;
 TEST(MemoryAccount, AClientHasHalfAndAllHaveTheWhole) {
     MemoryAccount account(100);
     MemoryShare a(account, "a"), also_a(account, "a"), b(account, "b"), c(account, "c");
-    EXPECT_TRUE(a.add(40));
-    EXPECT_FALSE(also_a.add(11));
-    EXPECT_TRUE(also_a.add(10));
-    EXPECT_TRUE(b.resize(45));
-    EXPECT_FALSE(c.add(6));
-    EXPECT_TRUE(c.add(5));
+    EXPECT_EQ(a.add(51), Held::never);
+    EXPECT_EQ(a.add(40), Held::yes);
+    EXPECT_EQ(also_a.add(11), Held::later);
+    EXPECT_EQ(also_a.add(10), Held::yes);
+    EXPECT_EQ(b.resize(45), Held::yes);
+    EXPECT_EQ(c.add(6), Held::later);
+    EXPECT_EQ(c.add(5), Held::yes);
     EXPECT_EQ(account.used(), 100u);
-    EXPECT_FALSE(a.resize(41));
-    EXPECT_TRUE(a.resize(10));
-    EXPECT_TRUE(c.add(30));
+    EXPECT_EQ(a.resize(41), Held::later);
+    EXPECT_EQ(a.resize(51), Held::never);
+    EXPECT_EQ(a.resize(10), Held::yes);
+    EXPECT_EQ(c.add(30), Held::yes);
     { const MemoryShare gone(account, "d"); }
-    EXPECT_TRUE(a.resize(0) && also_a.resize(0) && b.resize(0) && c.resize(0));
+    for (MemoryShare* s : {&a, &also_a, &b, &c}) EXPECT_EQ(s->resize(0), Held::yes);
     EXPECT_EQ(account.used(), 0u);
     EXPECT_FALSE(account.freed_much());
 }
@@ -60,6 +62,20 @@ std::string head(size_t n_body, const std::string& key, const std::string& path 
     return fmt::format(
         "POST {} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n", path,
         key, n_body);
+}
+
+// 2,048 vectors are more than their texts.
+TEST(Memory, VectorsCountBeforeTheyAreMade) {
+    TestServerOptions options;
+    options.limits.max_memory_bytes = 8 * mib;
+    TestServer server(options);
+    Json texts = Json::array();
+    for (int i = 0; i < 2000; ++i) texts.push_back("a");
+    const Reply r = Client(server.port()).ask("POST", "/v1/embeddings", to_string(Json{{"input", texts}}));
+    EXPECT_EQ(r.status, 413) << r.body.substr(0, 300);
+    texts = Json::array({"a", "b"});
+    EXPECT_EQ(Client(server.port()).ask("POST", "/v1/embeddings", to_string(Json{{"input", texts}})).status,
+              200);
 }
 
 // Bodies that never end hold one client's half, and the other client is served.
@@ -129,8 +145,8 @@ TEST_F(MemoryTest, TokenizingWithPiecesWritesTextAndGivesMemoryBack) {
     const Json body = {{"content", text}, {"with_pieces", true}, {"model", "demo-5m"}};
     const Reply r = post("/tokenize", body);
     // Some 3 million tokens: 80 bytes each are more than a client's share.
-    EXPECT_EQ(r.status, 503);
-    EXPECT_EQ(r.code(), "insufficient_memory");
+    EXPECT_EQ(r.status, 413);
+    EXPECT_EQ(r.code(), "request_too_large");
     const Reply ids = post("/tokenize", {{"content", text.substr(0, 2 * mib)}, {"model", "demo-5m"}});
     EXPECT_EQ(ids.status, 200);
     for (int i = 0; i < 50 && resident_bytes() > before + 60 * mib; ++i) std::this_thread::sleep_for(100ms);
@@ -171,8 +187,8 @@ TEST(Memory, AnAnswerThatOutgrowsItsShareEnds) {
     TestServer server(options);
     const Json body = {{"prompt", "Count:"}, {"max_tokens", 400}, {"logprobs", 5}, {"ignore_eos", true}};
     const Reply r = Client(server.port()).ask("POST", "/v1/completions", to_string(body));
-    EXPECT_EQ(r.status, 503);
-    EXPECT_EQ(r.code(), "insufficient_memory");
+    EXPECT_EQ(r.status, 413);
+    EXPECT_EQ(r.code(), "request_too_large");
     Json streamed = body;
     streamed["logprobs"] = 1;
     streamed["max_tokens"] = 20;
@@ -189,8 +205,8 @@ TEST(Memory, ManySmallValuesCountAsWhatTheyBecome) {
     for (int i = 0; i < 100'000; ++i) values += ",0";
     const Reply r = Client(server.port())
                         .ask("POST", "/v1/completions", R"({"max_tokens": 1, "prompt": )" + values + "]}");
-    EXPECT_EQ(r.status, 503) << r.body;
-    EXPECT_EQ(r.code(), "insufficient_memory");
+    EXPECT_EQ(r.status, 413) << r.body;
+    EXPECT_EQ(r.code(), "request_too_large");
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ void Answer::submit_more() {
 void Answer::start() {
     // Text of a stream that its client has yet to read; see HttpLimits::max_buffered_bytes.
     constexpr size_t stream_bytes = size_t{256} << 10;
-    if (stream_ && !exchange_->hold(stream_bytes)) throw too_much_memory();
+    if (stream_) require(exchange_->hold(stream_bytes));
     try {
         submit();
     } catch (const RequestError& e) {
@@ -116,19 +116,19 @@ void Answer::broken() {
 }
 
 // What is kept of a piece until the answer is whole, and what becomes of it then.
-bool Answer::hold(const TextDelta& text, const std::vector<TokenEvent>& tokens) {
+Held Answer::hold(const TextDelta& text, const std::vector<TokenEvent>& tokens) {
     size_t n = 2 * (text.thinking.size() + text.answer.size());
     for (const ToolCallDelta& d : text.tool_calls) n += 2 * (d.name.size() + d.arguments.size());
     if (keeps_tokens()) {
         for (const TokenEvent& t : tokens) n += sizeof t + (1 + t.top.size()) * logprob_bytes;
     }
-    return n == 0 || exchange_->hold(n);
+    return n == 0 ? Held::yes : exchange_->hold(n);
 }
 
 void Answer::piece(int index, TextDelta text, std::vector<TokenEvent> tokens) {
     if (lost_ || error_) return;
-    if (!hold(text, tokens)) {
-        error_ = too_much_memory().error;
+    if (const Held held = hold(text, tokens); held != Held::yes) {
+        error_ = memory_error(held);
         for (const auto& job : jobs_) job->cancel();
         return;
     }

@@ -75,7 +75,7 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
     void submit_next();
     void submit_more();
     void cancel_unheard();
-    bool hold(const TextDelta& text, const std::vector<TokenEvent>& tokens);
+    Held hold(const TextDelta& text, const std::vector<TokenEvent>& tokens);
     void lose(Loss loss);
     void finish();
     void note() const;  // in the access log
@@ -122,7 +122,7 @@ size_t bytes_of(const std::vector<JobSpec>& jobs);
 template <class A, class... Args>
 void start_answer(const Call& call, std::vector<JobSpec> jobs, bool stream, ErrorStyle errors, Args... args) {
     // The request itself is done with.
-    if (!call.exchange->hold_only(bytes_of(jobs))) throw too_much_memory();
+    require(call.exchange->hold_only(bytes_of(jobs)));
     Answer::Setup setup{call.server, call.exchange, std::move(jobs), stream, errors, call.record};
     const auto answer = std::make_shared<A>(std::move(setup), std::move(args)...);
     call.exchange->post([&server = call.server, exchange = call.exchange, answer, errors] {

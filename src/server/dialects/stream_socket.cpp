@@ -41,8 +41,8 @@ class SocketExchange final : public Exchange {
         on_flow_ = std::move(handler);
     }
     void post(std::function<void()> work) override { peer_->post(std::move(work)); }
-    bool hold(size_t n_bytes) override { return share_->add(n_bytes); }
-    bool hold_only(size_t n_bytes) override { return share_->resize(n_bytes); }
+    Held hold(size_t n_bytes) override { return share_->add(n_bytes); }
+    Held hold_only(size_t n_bytes) override { return share_->resize(n_bytes); }
 
     void lose(Loss loss) {
         closed_ = closed_ || loss != Loss::shutdown;
@@ -131,7 +131,7 @@ void StreamSocket::parse(const std::string& text, const WorkerTurn& turn, Messag
     constexpr size_t short_text = size_t{64} << 10;
     if (!turn.may_take_long && text.size() > short_text) throw TakesLong{};
     Json body;
-    if (!m.share->add(json_bytes(text))) throw too_much_memory();
+    require(m.share->add(json_bytes(text)));
     try {
         body = parse_json(text, "message", {.max_values = server_.max_json_values});
     } catch (const Error& e) {

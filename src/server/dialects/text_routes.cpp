@@ -44,7 +44,7 @@ void tokenize(Call& call) {
     const bool pieces = get<bool>(body, "with_pieces").value_or(false);
     // Twice: as it is written, and as it waits for the client.
     const size_t per_token = 2 * (pieces ? piece_bytes : id_bytes) + sizeof(int32_t);
-    if (!call.exchange->hold(ids.size() * per_token)) throw too_much_memory();
+    require(call.exchange->hold(ids.size() * per_token));
     Json rest = {{"count", ids.size()}, {"model", model.name()}};
     if (!call.warnings.empty()) rest["warnings"] = call.warnings;
     // As text: a value for each token would take ten times as much.

@@ -16,6 +16,9 @@ namespace smelt {
 
 class MemoryShare;
 
+// Whether so much may be held: not now, because others hold so much, or never.
+enum class Held { yes, later, never };
+
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpRequest {
@@ -63,9 +66,9 @@ class Exchange {
     virtual void on_flow(std::function<void(bool full)> handler) = 0;
     virtual void post(std::function<void()> work) = 0;  // runs on the I/O thread
     // So many bytes more are held for this request, until its answer has been sent and nobody holds the
-    // exchange. False: they would be beyond what all requests, or those of this client, may hold.
-    virtual bool hold(size_t n_bytes) = 0;
-    virtual bool hold_only(size_t n_bytes) = 0;  // these and no others
+    // exchange. Unless that is beyond what all requests, or those of this client, may hold.
+    virtual Held hold(size_t n_bytes) = 0;
+    virtual Held hold_only(size_t n_bytes) = 0;  // these and no others
 };
 
 // The other end of a WebSocket, from any thread as well.

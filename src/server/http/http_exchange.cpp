@@ -78,6 +78,18 @@ void HttpExchange::append(std::string bytes) {
     wake_.cancel();
 }
 
+// Small pieces together, a large one as it is.
+std::string HttpExchange::take() {
+    constexpr size_t enough = size_t{64} << 10;
+    std::string text = std::move(out_.front());
+    out_.pop_front();
+    while (!out_.empty() && text.size() + out_.front().size() <= enough) {
+        text += out_.front();
+        out_.pop_front();
+    }
+    return text;
+}
+
 void HttpExchange::sent(size_t n) {
     n_unsent_ -= n;
     if (!full_ || n_unsent_ > core_.options.limits.max_buffered_bytes / 2) return;

@@ -29,8 +29,10 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     void on_loss(std::function<void(Loss)> handler) override;
     void on_flow(std::function<void(bool full)> handler) override;
     void post(std::function<void()> work) override;
-    bool hold(size_t n_bytes) override { return memory_ == nullptr || memory_->add(n_bytes); }
-    bool hold_only(size_t n_bytes) override { return memory_ == nullptr || memory_->resize(n_bytes); }
+    Held hold(size_t n_bytes) override { return memory_ == nullptr ? Held::yes : memory_->add(n_bytes); }
+    Held hold_only(size_t n_bytes) override {
+        return memory_ == nullptr ? Held::yes : memory_->resize(n_bytes);
+    }
 
     // Of the session, on the I/O thread.
     void lose(Loss loss);
@@ -43,11 +45,7 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
     bool ended() const { return ended_; }
     bool is_chunked() const { return about_.chunked; }  // HTTP/1.1
     bool keep_alive() const { return about_.keep_alive; }
-    std::string take() {
-        std::string text = std::move(out_.front());
-        out_.pop_front();
-        return text;
-    }
+    std::string take();
     void sent(size_t n);  // of what was taken
     bool has_output() const { return !out_.empty(); }
     asio::steady_timer& wake() { return wake_; }

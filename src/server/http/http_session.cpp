@@ -281,7 +281,10 @@ asio::awaitable<void> HttpSession::read_body(Parser& parser, MemoryShare& share,
         total += co_await http::async_read_some(socket_, buffer_, parser,
                                                 asio::redirect_error(asio::use_awaitable, error));
         if (total > limits().max_body_bytes + max_framing_bytes) error = http::error::body_limit;
-        if (!error && !share.resize(parser.get().body().capacity())) error = asio::error::no_memory;
+        if (error) break;
+        const Held held = share.resize(parser.get().body().capacity());
+        if (held == Held::never) error = http::error::body_limit;
+        if (held == Held::later) error = asio::error::no_memory;
     }
 }
 

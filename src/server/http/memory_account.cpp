@@ -38,19 +38,21 @@ void MemoryAccount::give(const std::string& client, size_t n) {
     if (known->second == 0) of_client_.erase(known);
 }
 
-bool MemoryShare::add(size_t n) {
+Held MemoryShare::add(size_t n) {
     const std::lock_guard lock(mutex_);
-    if (!account_.take(client_, n)) return false;
+    if (n > account_.limit_ / 2 - n_) return Held::never;
+    if (!account_.take(client_, n)) return Held::later;
     n_ += n;
-    return true;
+    return Held::yes;
 }
 
-bool MemoryShare::resize(size_t n) {
+Held MemoryShare::resize(size_t n) {
     const std::lock_guard lock(mutex_);
-    if (n > n_ && !account_.take(client_, n - n_)) return false;
+    if (n > account_.limit_ / 2) return Held::never;
+    if (n > n_ && !account_.take(client_, n - n_)) return Held::later;
     if (n < n_) account_.give(client_, n_ - n);
     n_ = n;
-    return true;
+    return Held::yes;
 }
 
 }  // namespace smelt

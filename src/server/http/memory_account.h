@@ -7,6 +7,8 @@
 #include <mutex>
 #include <string>
 
+#include "server/http/http.h"
+
 namespace smelt {
 
 class MemoryAccount {
@@ -38,9 +40,9 @@ class MemoryShare {
     MemoryShare(const MemoryShare&) = delete;
     MemoryShare& operator=(const MemoryShare&) = delete;
 
-    // False: beyond what all, or this client, may have; nothing has changed.
-    bool add(size_t n);
-    bool resize(size_t n);
+    // Unless yes, nothing has changed.
+    Held add(size_t n);
+    Held resize(size_t n);
     const std::string& client() const { return client_; }
 
  private:

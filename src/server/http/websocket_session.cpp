@@ -240,9 +240,10 @@ asio::awaitable<WebSocketSession::Got> WebSocketSession::read_message(boost::bea
                 if (const auto self = weak.lock(); self && !e) self->abandon();
             });
         }
-    } while (share.resize(buffer.capacity()));
+    } while (share.resize(buffer.capacity()) == Held::yes);
     read_deadline_.cancel();
-    if (got != Got::end && ws_.is_message_done() && share.resize(buffer.capacity())) got = Got::message;
+    if (got != Got::end && ws_.is_message_done() && share.resize(buffer.capacity()) == Held::yes)
+        got = Got::message;
     co_return got;
 }
 
