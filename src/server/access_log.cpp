@@ -37,8 +37,8 @@ class LoggedExchange final : public Exchange {
     }
     void on_flow(std::function<void(bool)> handler) override { exchange_->on_flow(std::move(handler)); }
     void post(std::function<void()> work) override { exchange_->post(std::move(work)); }
-    bool hold(size_t n_bytes) override { return exchange_->hold(n_bytes); }
-    bool hold_only(size_t n_bytes) override { return exchange_->hold_only(n_bytes); }
+    Held hold(size_t n_bytes) override { return exchange_->hold(n_bytes); }
+    Held hold_only(size_t n_bytes) override { return exchange_->hold_only(n_bytes); }
 
  private:
     std::shared_ptr<Exchange> exchange_;
