@@ -82,16 +82,14 @@ std::variant<RequestId, Refusal> Engine::submit(Request request) {
                       .seed = seed ? *seed : next_seed_++,
                       .submitted = Sequence::Clock::now()});
     ++n_queued_;
+    queued_clients_.push_back(inbox_.back().request->client);
     ++last_id_;
     wake_.notify_one();
     return last_id_;
 }
 
 int Engine::n_queued_of(uint64_t client) const {
-    const auto own = [&](const Command& c) {
-        return c.kind == Command::Kind::add && c.request->client == client;
-    };
-    return static_cast<int>(std::ranges::count(queued_clients_, client) + std::ranges::count_if(inbox_, own));
+    return static_cast<int>(std::ranges::count(queued_clients_, client));
 }
 
 void Engine::send(Command command) {
@@ -227,7 +225,11 @@ void Engine::publish() {
     static_cast<StepLoopStats&>(stats_) = loop_.stats();
     n_queued_ = stats_.n_queued;
     loop_.list_queued_clients(queued_clients_);
-    for (const Command& c : inbox_) n_queued_ += c.kind == Command::Kind::add;
+    for (const Command& c : inbox_) {
+        if (c.kind != Command::Kind::add) continue;
+        ++n_queued_;
+        queued_clients_.push_back(c.request->client);
+    }
     const auto now = Sequence::Clock::now();
     const double elapsed = std::chrono::duration<double>(now - rate_since_).count();
     if (elapsed < 1) return;

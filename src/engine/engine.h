@@ -99,7 +99,7 @@ class Engine {
     RequestId last_id_ = 0;
     uint64_t next_seed_;                    // for requests without one
     int n_queued_ = 0;                      // requests in inbox_ or waiting for their first step
-    std::vector<uint64_t> queued_clients_;  // of those that wait for it
+    std::vector<uint64_t> queued_clients_;  // whose these are
     bool stop_ = false, draining_ = false, busy_ = false;
 
     // Of the thread alone.
