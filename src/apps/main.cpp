@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <exception>
 #include <new>
 #include <string>
 #include <vector>
@@ -77,5 +79,12 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
     // A file that may grow no further is an error with a name, not the end of the process.
     std::signal(SIGXFSZ, SIG_IGN);
+    // Without memory for an exception there is none: that is an error too, and no signal.
+    static const std::terminate_handler usual = std::get_terminate();
+    std::set_terminate([] {
+        if (std::current_exception() != nullptr) usual();
+        std::fputs("smelt: out of memory\n", stderr);
+        std::_Exit(1);
+    });
     return smelt::run(argc, argv);
 }

@@ -85,7 +85,8 @@ std::string usage_text(const CLI::ParseError& error, const std::string& verb) {
     if (kind == "RequiredError") return missing_text(what, verb);
     if (kind == "ArgumentMismatch") return mismatch_text(what);
     if (kind == "ConversionError") return conversion_text(what);
-    if (kind == "ExtrasError") return extra_text(what, verb);
+    // Its name is that of the verb in some versions of CLI11.
+    if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) return extra_text(what, verb);
     if (kind == "ExcludesError") return pair_text(what, " excludes ", "{} and {} cannot go together");
     if (kind == "RequiresError") return pair_text(what, " requires ", "{} needs {}");
     return what;

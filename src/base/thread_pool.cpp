@@ -20,11 +20,20 @@ void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) {
 
 ThreadPool::ThreadPool(int n_threads) : n_threads_(n_threads) {
     CHECK(n_threads >= 1);
-    for (int member = 1; member < n_threads; ++member)
-        threads_.emplace_back([this, member] { work(member); });
+    try {
+        for (int member = 1; member < n_threads; ++member)
+            threads_.emplace_back([this, member] { work(member); });
+    } catch (...) {  // the system has no more threads
+        end();
+        throw;
+    }
 }
 
 ThreadPool::~ThreadPool() {
+    end();
+}
+
+void ThreadPool::end() {
     stop_ = true;
     run_count_.fetch_add(1);
     run_count_.notify_all();

@@ -34,6 +34,7 @@ class ThreadPool {
 
  private:
     void work(int member);
+    void end();
 
     int n_threads_;
     std::vector<std::thread> threads_;

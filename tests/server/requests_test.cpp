@@ -134,6 +134,7 @@ TEST_F(RequestsTest, OtherUnknownFieldsAreNamedInWarnings) {
     EXPECT_EQ(chat({{"top_a", 0.1}})["warnings"].size(), 1u);
     for (const Route& route : routes()) {
         if (route.body == nullptr || route.access == Access::admin) continue;
+        if (std::string_view(route.path) == "/infill") continue;  // needs marks that demo-23m lacks
         Json body = Json::parse(route.body->example);
         body["model"] = "demo-23m";
         body["colour"] = "blue";
