@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "apps/disk_size.h"
 #include "apps/progress.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -27,16 +28,6 @@ namespace fs = std::filesystem;
 bool has_vocabulary(const ModelFile& model) {
     return model.tokenizer != nullptr || fs::exists(model.path / "merges.txt") ||
            model.metadata.find("tokenizer.ggml.model") != nullptr;
-}
-
-Container target_container(const std::string& out) {
-    const std::string extension = fs::path(out).extension().string();
-    if (extension == ".gguf") return Container::gguf;
-    if (extension == ".bin") return Container::qwen3c;
-    if (extension == ".safetensors" || extension == ".json" || extension == ".onnx") {
-        throw Error("{}: expected NAME.gguf, NAME.bin or the name of a folder to write", out);
-    }
-    return Container::hugging_face;
 }
 
 Metadata gguf_vocabulary(const ModelFile& model) {
@@ -90,48 +81,59 @@ Qwen3cTexts qwen3c_texts(const ModelFile& model) {
     return texts;
 }
 
-uint64_t size_on_disk(const fs::path& path) {
-    if (!fs::is_directory(path)) return fs::file_size(path);
-    uint64_t n = 0;
-    for (const auto& entry : fs::recursive_directory_iterator(path)) {
-        if (entry.is_regular_file()) n += entry.file_size();
-    }
-    return n;
-}
-
 }  // namespace
 
-void run_conversion(const ConversionJob& job) {
-    const auto started = std::chrono::steady_clock::now();
-    const Container target = target_container(job.out);
-    if (!job.force && target != Container::hugging_face && fs::exists(job.out)) {
+Container target_container(const std::string& out) {
+    const std::string extension = fs::path(out).extension().string();
+    if (extension == ".gguf") return Container::gguf;
+    if (extension == ".bin") return Container::qwen3c;
+    if (extension == ".safetensors" || extension == ".json" || extension == ".onnx") {
+        throw Error("{}: expected NAME.gguf, NAME.bin or the name of a folder to write", out);
+    }
+    return Container::hugging_face;
+}
+
+void check_target(const ConversionJob& job) {
+    const bool folder = target_container(job.out) == Container::hugging_face;
+    if (!job.force && !folder && fs::exists(job.out)) {
         throw Error("{}: exists already; --force writes over it", job.out);
     }
-    const auto model = open_model(job.in);
-    if (!has_vocabulary(*model)) spdlog::warn("{} has no vocabulary; {} will have none", job.in, job.out);
+}
 
+uint64_t write_model(const ModelFile& model, const ConversionJob& job) {
+    const Container target = target_container(job.out);
+    check_target(job);
+    if (!has_vocabulary(model)) spdlog::warn("{} has no vocabulary; {} will have none", job.in, job.out);
     WriteOptions options;
     options.format = job.format;
+    options.formats = job.formats;
     options.n_threads = job.n_threads > 0
                             ? job.n_threads
                             : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-    {
-        ProgressBar bar(fs::path(job.out).filename().string());
-        options.progress = [&](uint64_t done, uint64_t total) { bar.show(done, total); };
-        switch (target) {
-            case Container::gguf:
-                write_gguf(*model, job.out, gguf_vocabulary(*model), options);
-                break;
-            case Container::hugging_face:
-                write_hugging_face(*model, job.out, hugging_face_texts(*model), options);
-                break;
-            case Container::qwen3c:
-                write_qwen3c(*model, job.out, qwen3c_texts(*model), options);
-                break;
-        }
+    ProgressBar bar(fs::path(job.out).filename().string());
+    options.progress = [&](uint64_t done, uint64_t total) { bar.show(done, total); };
+    switch (target) {
+        case Container::gguf:
+            write_gguf(model, job.out, gguf_vocabulary(model), options);
+            break;
+        case Container::hugging_face:
+            write_hugging_face(model, job.out, hugging_face_texts(model), options);
+            break;
+        case Container::qwen3c:
+            write_qwen3c(model, job.out, qwen3c_texts(model), options);
+            break;
     }
+    return size_on_disk(job.out);
+}
 
-    const uint64_t n_bytes = size_on_disk(job.out);
+uint64_t gguf_size(const ModelFile& model, const ConversionJob& job) {
+    return gguf_bytes(model, gguf_vocabulary(model), {.format = job.format, .formats = job.formats});
+}
+
+void run_conversion(const ConversionJob& job) {
+    const auto started = std::chrono::steady_clock::now();
+    check_target(job);
+    const uint64_t n_bytes = write_model(*open_model(job.in), job);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
     const std::string container = open_model(job.out)->container_version;
     if (job.json) {

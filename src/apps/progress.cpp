@@ -17,10 +17,30 @@ namespace {
 constexpr int width = 30;  // characters of the bar
 constexpr auto interval = std::chrono::milliseconds(100);
 
+std::string amount(uint64_t n, ProgressBar::Unit unit) {
+    switch (unit) {
+        case ProgressBar::Unit::bytes:
+            return bytes_text(n);
+        case ProgressBar::Unit::tokens:
+            return fmt::format("{} tokens", n);
+        case ProgressBar::Unit::tensors:
+            break;
+    }
+    return fmt::format("{} tensors", n);
+}
+
+// "1:05 min left"
+std::string time_left(double seconds) {
+    if (!(seconds < 360000)) return {};
+    const auto s = static_cast<int>(seconds + 0.5);
+    return s < 60 ? fmt::format("{} s left", s) : fmt::format("{}:{:02} min left", s / 60, s % 60);
+}
+
 }  // namespace
 
-ProgressBar::ProgressBar(std::string label)
+ProgressBar::ProgressBar(std::string label, Unit unit)
     : label_(std::move(label)),
+      unit_(unit),
       enabled_(::isatty(STDERR_FILENO) == 1 && spdlog::should_log(spdlog::level::info)),
       started_(std::chrono::steady_clock::now()),
       last_(started_) {}
@@ -38,10 +58,11 @@ void ProgressBar::show(uint64_t done, uint64_t total) {
     const double part = total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total);
     const int filled = std::clamp(static_cast<int>(part * width), 0, width);
     const double seconds = std::chrono::duration<double>(now - started_).count();
-    const auto rate =
-        static_cast<uint64_t>(static_cast<double>(done - first_done_) / std::max(seconds, 1e-3));
-    fmt::print(stderr, "\r\x1b[K{} [{:#<{}}{:-<{}}] {:3.0f} %  {} of {}  {}/s", label_, "", filled, "",
-               width - filled, part * 100, bytes_text(done), bytes_text(total), bytes_text(rate));
+    const double rate = static_cast<double>(done - first_done_) / std::max(seconds, 1e-3);
+    const double left = static_cast<double>(total - std::min(done, total)) / std::max(rate, 1e-9);
+    fmt::print(stderr, "\r\x1b[K{} [{:#<{}}{:-<{}}] {:3.0f} %  {} of {}  {}/s  {}", label_, "", filled, "",
+               width - filled, part * 100, amount(done, unit_), amount(total, unit_),
+               amount(static_cast<uint64_t>(rate), unit_), time_left(left));
     std::fflush(stderr);
 }
 

@@ -1,56 +1,308 @@
-// smelt quantize: a model with its matrices in another number format.
+// smelt quantize: a model with its matrices in other number formats, and what that costs.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <thread>
+
 #include "apps/conversion_job.h"
+#include "apps/device_options.h"
 #include "apps/hub_model.h"
+#include "apps/progress.h"
 #include "apps/values.h"
 #include "apps/verbs.h"
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "base/mapped_file.h"
+#include "base/units.h"
+#include "lab/allocation.h"
+#include "lab/built_in_text.h"
+#include "lab/calibrated.h"
+#include "lab/comparison.h"
+#include "text/tokenizer.h"
 
 namespace smelt {
 
 namespace {
 
-// Empty for a format that a file can be written in.
+struct QuantizeOptions {
+    ConversionJob job;
+    std::string out_option, format, automatic, recipe, save_recipe, calibration;
+    int n_windows = 64;
+    bool evaluate = true, tensors = false;
+    DeviceOptions device;
+    int n_threads() const {
+        return job.n_threads > 0 ? job.n_threads
+                                 : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    }
+};
+
 std::string what_is_wrong_with(const std::string& name) {
-    const auto format = format_from_name(name);
-    if (format && format_info(*format).can_encode && format_info(*format).gguf_id >= 0) return {};
     return fmt::format("{} {}; formats to write are {}", name,
-                       format ? "is for reading only" : "is no number format", encodable_names());
+                       format_from_name(name) ? "is for reading only" : "is no number format",
+                       quantization_names());
+}
+
+constexpr int calibration_window = 512;
+
+TextWindows calibration_windows(const QuantizeOptions& o, const ModelFile& model, int n_ctx) {
+    const Tokenizer tokenizer = load_tokenizer(model);
+    const int length = std::min(calibration_window, n_ctx);
+    std::vector<int32_t> ids;
+    std::string name = "the built-in text";
+    if (o.calibration.empty() || o.calibration == "default") {
+        ids = tokenizer.encode(calibration_text(), {.parse_special = false});
+    } else {
+        ids = tokenizer.encode(MappedFile(o.calibration).text(), {.parse_special = false});
+        name = o.calibration;
+    }
+    if (static_cast<int>(ids.size()) < 2 * length) {
+        throw Error("{}: expected at least {} tokens for calibration, found {}", name, 2 * length,
+                    ids.size());
+    }
+    return TextWindows(ids, length, o.n_windows);
+}
+
+int context_of(const ModelFile& model) {
+    const std::string* architecture = model.metadata.get_string("general.architecture");
+    const auto n =
+        architecture == nullptr ? std::nullopt : model.metadata.get_int(*architecture + ".context_length");
+    return n && *n >= 8 ? static_cast<int>(std::min<int64_t>(*n, 1 << 20)) : calibration_window;
+}
+
+// "4.25" bits a weight, "2.3GB", "14831136B": bytes of the file.
+uint64_t budget_of(const std::string& text, const ModelFile& model) {
+    size_t used = 0;
+    double value = 0;
+    try {
+        value = std::stod(text, &used);
+    } catch (const std::exception&) {
+        used = 0;
+    }
+    const std::string unit = text.substr(used);
+    const double scale = unit.empty()   ? 0
+                         : unit == "B"  ? 1
+                         : unit == "kB" ? 1e3
+                         : unit == "MB" ? 1e6
+                         : unit == "GB" ? 1e9
+                                        : -1;
+    if (used == 0 || scale < 0 || !(value > 0)) {
+        throw Error("--auto {}: expected bits a weight (4.25) or a size (14831136B, 2.3GB)", text);
+    }
+    if (scale > 0) return static_cast<uint64_t>(value * scale);
+    double n = 0;
+    for (const TensorView& t : model.tensors) n += static_cast<double>(t.n_elements());
+    return static_cast<uint64_t>(value * n / 8);
+}
+
+uint64_t n_weights(const ModelFile& model) {
+    uint64_t n = 0;
+    for (const TensorView& t : model.tensors) n += static_cast<uint64_t>(t.n_elements());
+    return n;
+}
+
+// What a GGUF file of the model takes beside its weights: metadata, vocabulary, padding.
+uint64_t overhead_of(const ModelFile& model, ConversionJob job) {
+    job.formats = make_mix(model, "q8_0");
+    return gguf_size(model, job) - bytes_of(model, job.formats);
+}
+
+void check_out(QuantizeOptions& o) {
+    if (!o.out_option.empty()) {
+        if (!o.job.out.empty()) throw CLI::ValidationError("--output", "the output is given twice");
+        o.job.out = o.out_option;
+    }
+    if (o.job.out.empty()) throw CLI::ValidationError("out", "expected a name to write: OUT or -o OUT");
+    check_target(o.job);
+}
+
+struct Comparison {
+    double largest = 0, median = 0;
+    std::vector<TensorError> tensors;
+};
+
+Comparison compare_with(const ModelFile& original, const ModelFile& written, const QuantizeOptions& o) {
+    ThreadPool pool(o.n_threads());
+    Comparison c{.tensors = tensor_errors(original, written, pool)};
+    std::vector<double> errors;
+    for (const TensorError& t : c.tensors) errors.push_back(t.relative);
+    std::ranges::sort(errors);
+    if (!errors.empty()) {
+        c.largest = errors.back();
+        c.median = errors[errors.size() / 2];
+    }
+    return c;
+}
+
+std::optional<ScoreSummary> judge(const std::shared_ptr<const ModelFile>& original,
+                                  const std::shared_ptr<const ModelFile>& written, const QuantizeOptions& o) {
+    if (!o.evaluate) return std::nullopt;
+    const Tokenizer tokenizer = load_tokenizer(*original);
+    const int length = std::min(calibration_window, context_of(*original));
+    const std::vector<int32_t> ids = tokenizer.encode(evaluation_text(), {.parse_special = false});
+    const TextWindows windows(ids, length, 4);
+    if (windows.n() == 0) return std::nullopt;
+    const auto backend = o.device.open();
+    return compare_models(original, written, *backend, windows, o.n_threads());
+}
+
+void print_result(const QuantizeOptions& o, const std::string& container, uint64_t n_bytes, uint64_t n,
+                  double seconds, const Comparison& c, const std::optional<ScoreSummary>& s) {
+    const double bits = 8 * static_cast<double>(n_bytes) / static_cast<double>(n);
+    if (o.job.json) {
+        Json j = {{"output", o.job.out},      {"container", container},  {"bytes", n_bytes},
+                  {"seconds", seconds},       {"bits_per_weight", bits}, {"largest_error", c.largest},
+                  {"median_error", c.median}, {"tensors", Json::array()}};
+        for (const TensorError& t : c.tensors) {
+            j["tensors"].push_back({{"name", t.name},
+                                    {"format", std::string(to_string(t.format))},
+                                    {"relative_error", t.relative},
+                                    {"largest_error", t.largest}});
+        }
+        if (s) {
+            j["kl_mean"] = s->kl_mean;
+            j["top1"] = s->top1;
+        }
+        fmt::print("{}\n", j.dump(2));
+        return;
+    }
+    if (o.tensors) {
+        for (const TensorError& t : c.tensors) {
+            fmt::print("{:<32} {:<8} relative error {:.5f}, largest {:.3g}\n", t.name, to_string(t.format),
+                       t.relative, t.largest);
+        }
+    }
+    fmt::print("{}: {}, {} in {:.1f} s, {:.2f} bits a weight\n", o.job.out, container, bytes_text(n_bytes),
+               seconds, bits);
+    fmt::print("relative error of a tensor: {:.5f} at most, {:.5f} in the middle\n", c.largest, c.median);
+    if (s) {
+        fmt::print("built-in text: KL {:.5f} from the original, the same best token {:.1f} % of the time\n",
+                   s->kl_mean, 100 * s->top1);
+    }
+}
+
+// The original, or the same with tensors that are rounded already.
+std::shared_ptr<const ModelFile> prepare(QuantizeOptions& o, const std::shared_ptr<const ModelFile>& model) {
+    const bool calibrated = !o.calibration.empty() || !o.automatic.empty();
+    std::unique_ptr<Backend> backend;
+    std::optional<TextWindows> windows;
+    if (calibrated) {
+        backend = o.device.open();
+        windows = calibration_windows(o, *model, context_of(*model));
+    }
+    if (!o.automatic.empty()) {
+        ProgressBar bar("sensitivity", ProgressBar::Unit::tensors);
+        AllocationOptions a{.n_threads = o.n_threads()};
+        a.progress = [&](size_t done, size_t total) { bar.show(done, total); };
+        const uint64_t budget = budget_of(o.automatic, *model), overhead = overhead_of(*model, o.job);
+        if (budget <= overhead)
+            throw Error("--auto {}: {} are text and metadata alone", o.automatic, bytes_text(overhead));
+        o.job.formats = allocate(model, *backend, *windows, budget - overhead, a);
+    } else if (!o.recipe.empty()) {
+        o.job.formats = read_recipe(*model, MappedFile(o.recipe).text(), o.recipe);
+    } else {
+        o.job.formats = make_mix(*model, o.format);
+    }
+    if (!o.save_recipe.empty()) {
+        AtomicFile file(o.save_recipe);
+        file.write(write_recipe(o.job.formats));
+        file.commit();
+    }
+    if (!calibrated) return model;
+    FormatMap rounded = o.job.formats;
+    std::erase_if(rounded, [](const auto& entry) { return !group_layout(entry.second); });
+    ProgressBar bar("rounding", ProgressBar::Unit::tensors);
+    CalibrationOptions c{.n_threads = o.n_threads()};
+    c.progress = [&](size_t done, size_t total) { bar.show(done, total); };
+    return with_tensors(*model, rounded, round_calibrated(model, *backend, *windows, rounded, c));
+}
+
+void quantize(QuantizeOptions& o) {
+    check_out(o);
+    if (o.automatic.empty() && o.recipe.empty() && o.format.empty()) {
+        throw CLI::ValidationError("--format", "expected --format, --auto or --recipe");
+    }
+    const auto started = std::chrono::steady_clock::now();
+    o.job.in = local_model(o.job.in);
+    const auto model = open_model(o.job.in);
+    uint64_t n_bytes = 0;
+    if (target_container(o.job.out) == Container::gguf) {
+        n_bytes = write_model(*prepare(o, model), o.job);
+    } else {
+        if (!o.automatic.empty() || !o.recipe.empty() || !o.calibration.empty()) {
+            throw Error("{}: --auto, --recipe and --calibration write GGUF alone, expected NAME.gguf",
+                        o.job.out);
+        }
+        o.job.format = format_from_name(o.format);
+        if (!o.job.format)
+            throw Error("{}: {} is a mix of formats, which GGUF alone holds", o.job.out, o.format);
+        n_bytes = write_model(*model, o.job);
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+    const auto written = open_model(o.job.out);
+    print_result(o, written->container_version, n_bytes, n_weights(*model), seconds,
+                 compare_with(*model, *written, o), judge(model, written, o));
 }
 
 }  // namespace
 
 Verb add_quantize(CLI::App& smelt) {
-    struct Options {
-        ConversionJob job;
-        std::string format;
-    };
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<QuantizeOptions>();
     CLI::App* verb =
-        smelt.add_subcommand("quantize", "Write a model with its weights in another number format");
+        smelt.add_subcommand("quantize", "Write a model with its weights in other number formats");
     verb->add_option("in", o->job.in, "Model folder, .gguf, .bin or hub id")->required();
-    verb->add_option("out", o->job.out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet")
-        ->required();
-    verb->add_option("-f,--format", o->format, "Of the matrices; norms and biases stay floats")
-        ->required()
-        ->check([](const std::string& name) { return what_is_wrong_with(name); });
-    verb->add_option("-t,--threads", o->job.n_threads, "0: one per processor")->check(in_range(0, 1024));
+    verb->add_option("out", o->job.out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet");
+    verb->add_option("-o,--output", o->out_option, "The same as an option");
+    verb->add_option_function<std::string>(
+            "-f,--format",
+            [o](const std::string& text) {
+                const auto name = format_name_of(text);
+                if (!name) throw CLI::ValidationError("--format", what_is_wrong_with(text));
+                o->format = *name;
+            },
+            "Of the matrices: q4_k_m, q8_0, int4, ... in any spelling; norms and biases stay floats")
+        ->type_name("FORMAT");
+    verb->add_option("--auto", o->automatic,
+                     "Find a format for each tensor under a budget: 4.25 (bits a weight), 2.3GB or 14831136B "
+                     "(the file)")
+        ->type_name("SIZE")
+        ->excludes("--format");
+    verb->add_option("--recipe", o->recipe, "Formats of the tensors from a file that --save-recipe wrote")
+        ->check(CLI::ExistingFile)
+        ->excludes("--format")
+        ->excludes("--auto");
+    verb->add_option("--save-recipe", o->save_recipe, "Write the formats of the tensors as TOML")
+        ->type_name("FILE");
+    verb->add_option("--calibration", o->calibration,
+                     "Round so that the products of this text come out right; default: a built-in text")
+        ->type_name("FILE");
+    verb->add_option("--calibration-windows", o->n_windows, "Windows of 512 tokens of it, at most")
+        ->check(in_range(2, 100000))
+        ->capture_default_str();
     verb->add_flag("--force", o->job.force, "Write over a file that is there");
+    verb->add_flag("--eval,!--no-eval", o->evaluate,
+                   "Compare with the original on a built-in text (default)");
+    verb->add_flag("--tensors", o->tensors, "Print the error of each tensor");
     verb->add_flag("--json", o->job.json, "Print the result as JSON");
+    verb->add_option("--device", o->device.device, "Device for calibration and comparison")
+        ->capture_default_str();
+    verb->add_option("-t,--threads", o->job.n_threads, "0: one per processor")->check(in_range(0, 1024));
     verb->footer(
-        "Bits per weight: f32 32, f16 and bf16 16, q8_0 8.5, q4_0 4.5, mxfp4 4.25. A matrix whose rows are "
-        "no multiple "
-        "of\n"
-        "the format's block stays f16 or as it was. A .bin holds q8_0 with groups of 64, as qwen3.c writes "
+        "Without --calibration each weight is rounded by itself. With it (--auto has it always), weights "
+        "make up for\n"
+        "the errors of those before them. A matrix whose rows are no multiple of the format's block gets a "
+        "format of\n"
+        "blocks of 32, or stays f16 or as it was. A .bin holds q8_0 with groups of 64, as qwen3.c writes "
         "it.\n"
+        "docs/QUANTIZATION.md has formats, sizes and what they cost.\n"
         "Examples:\n"
-        "  smelt quantize models/demo-23m demo-23m-q8_0.gguf --format q8_0\n"
-        "  smelt quantize models/demo-23m demo-23m.bin --format q8_0");
-    return {verb, [o] {
-                o->job.format = format_from_name(o->format);
-                o->job.in = local_model(o->job.in);
-                run_conversion(o->job);
-            }};
+        "  smelt quantize models/demo-5m demo-5m-q4_k_m.gguf --format q4_k_m\n"
+        "  smelt quantize models/demo-5m --auto 4.5 --calibration text.txt -o demo-5m.gguf\n"
+        "  smelt quantize models/demo-5m demo-5m.bin --format q8_0");
+    return {verb, [o] { quantize(*o); }};
 }
 
 }  // namespace smelt

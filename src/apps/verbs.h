@@ -20,6 +20,7 @@
     X(detokenize, "Look inside")   \
     X(template, "Look inside")     \
     X(logits, "Look inside")       \
+    X(eval, "Measure and check")   \
     X(bench, "Measure and check")  \
     X(doctor, "Measure and check") \
     X(help, "About smelt")         \

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "files/transpose.h"
 #include "files/writers.h"
+#include "quant/group_codes.h"
 
 namespace smelt {
 
@@ -19,7 +20,7 @@ constexpr size_t chunk_bytes = size_t{4}
 constexpr float largest_half = 65504;
 
 bool is_or_scales_by_half(Format f) {
-    return f == Format::F16 || f == Format::Q8_0 || f == Format::Q4_0;
+    return f == Format::F16 || group_layout(f).has_value();
 }
 
 // A row's values must be finite and, where the target's scale or value is a half, fit into one.

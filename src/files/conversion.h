@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -50,6 +51,8 @@ struct OutputTensor {
 struct FormatChoice {
     std::optional<Format> requested;  // of matrices; without it they stay as they are where the target allows
     Container target;
+    const std::map<std::string, Format>* formats =
+        nullptr;  // of tensors by the model's name: before all else
 };
 
 // The rule, in one place: matrices get the requested format when their rows are whole blocks of it, else F16

@@ -425,6 +425,10 @@ class Planner {
 
 Format choose_format(const TensorView& tensor, const FormatChoice& choice) {
     const bool to_gguf = choice.target == Container::gguf;
+    if (choice.formats != nullptr) {
+        if (const auto own = choice.formats->find(tensor.name); own != choice.formats->end())
+            return own->second;
+    }
     if (is_vector(tensor) || tensor.name.ends_with("ssm_conv1d.weight"))
         return to_gguf ? Format::F32 : tensor.format;
     const bool router = tensor.name.ends_with("ffn_gate_inp.weight");

@@ -221,39 +221,64 @@ std::vector<float> llama3_rope_divisors(const Metadata& m, const std::string& ar
     return divisors;
 }
 
-void write_gguf(const ModelFile& model, const std::filesystem::path& path, const Metadata& vocabulary,
-                const WriteOptions& options) {
+namespace {
+
+struct GgufPlan {
+    std::vector<OutputTensor> tensors;
+    std::vector<float> divisors;  // of rope_freqs.weight, where it is made here
+    Metadata metadata;
+};
+
+GgufPlan plan_gguf(const ModelFile& model, const Metadata& vocabulary, const WriteOptions& options) {
     const std::string* name = model.metadata.get_string("general.architecture");
     if (name == nullptr) throw Error("{}: general.architecture: missing", model.path.string());
     const std::string architecture = *name;
 
-    std::vector<OutputTensor> plan = plan_tensors(model, {options.format, Container::gguf});
-    const std::vector<float> divisors = llama3_rope_divisors(model.metadata, architecture);
-    if (!divisors.empty() && model.find("rope_freqs.weight") == nullptr) {
+    GgufPlan plan;
+    plan.tensors = plan_tensors(model, {options.format, Container::gguf, &options.formats});
+    plan.divisors = llama3_rope_divisors(model.metadata, architecture);
+    if (!plan.divisors.empty() && model.find("rope_freqs.weight") == nullptr) {
         TensorView view{"rope_freqs.weight",
                         Format::F32,
-                        {static_cast<int64_t>(divisors.size())},
-                        std::as_bytes(std::span(divisors)),
+                        {static_cast<int64_t>(plan.divisors.size())},
+                        std::as_bytes(std::span(plan.divisors)),
                         {},
                         model.path.string()};
         const std::vector<int64_t> shape = view.shape;
-        plan.insert(plan.begin(), OutputTensor{view.name, {view}, shape, Format::F32});
+        plan.tensors.insert(plan.tensors.begin(), OutputTensor{view.name, {view}, shape, Format::F32});
     }
 
-    Metadata metadata = gguf_metadata(model, vocabulary, architecture);
-    const Format format = main_format(plan);
-    if (metadata.find("general.name") == nullptr) metadata.set("general.name", model.path.stem().string());
-    metadata.set("general.file_type", file_type(format));
-    if (format_info(format).block_len > 1) metadata.set("general.quantization_version", int64_t{2});
+    plan.metadata = gguf_metadata(model, vocabulary, architecture);
+    const Format format = main_format(plan.tensors);
+    if (plan.metadata.find("general.name") == nullptr) {
+        plan.metadata.set("general.name", model.path.stem().string());
+    }
+    plan.metadata.set("general.file_type", file_type(format));
+    if (format_info(format).block_len > 1) plan.metadata.set("general.quantization_version", int64_t{2});
+    return plan;
+}
 
+}  // namespace
+
+uint64_t gguf_bytes(const ModelFile& model, const Metadata& vocabulary, const WriteOptions& options) {
+    const GgufPlan plan = plan_gguf(model, vocabulary, options);
+    uint64_t n = gguf_header(plan.metadata, plan.tensors).size();
+    n += padding(n);
+    for (const OutputTensor& t : plan.tensors) n += t.n_bytes() + padding(t.n_bytes());
+    return n;
+}
+
+void write_gguf(const ModelFile& model, const std::filesystem::path& path, const Metadata& vocabulary,
+                const WriteOptions& options) {
+    const GgufPlan plan = plan_gguf(model, vocabulary, options);
     uint64_t total = 0;
-    for (const OutputTensor& t : plan) total += t.n_bytes();
+    for (const OutputTensor& t : plan.tensors) total += t.n_bytes();
     ProgressMeter progress(total, options);
     ThreadPool pool(options.n_threads);
     AtomicFile file(path);
-    file.write(gguf_header(metadata, plan));
+    file.write(gguf_header(plan.metadata, plan.tensors));
     file.write_zeros(padding(file.position()));
-    for (const OutputTensor& t : plan) {
+    for (const OutputTensor& t : plan.tensors) {
         stream_tensor(t, pool, [&](std::span<const std::byte> bytes) {
             file.write(bytes);
             progress.add(bytes.size());

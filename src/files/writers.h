@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -13,7 +14,8 @@
 namespace smelt {
 
 struct WriteOptions {
-    std::optional<Format> format = {};  // of matrices; see choose_format()
+    std::optional<Format> format = {};           // of matrices; see choose_format()
+    std::map<std::string, Format> formats = {};  // of single tensors, by the model's names; GGUF alone
     int n_threads = 1;
     std::function<void(uint64_t done, uint64_t total)> progress = {};  // bytes
     uint64_t shard_bytes = 5'000'000'000;  // Hugging Face: larger models are split
@@ -22,6 +24,9 @@ struct WriteOptions {
 // `vocabulary`: the tokenizer.ggml.* keys, empty where the model's own metadata has them.
 void write_gguf(const ModelFile& model, const std::filesystem::path& path, const Metadata& vocabulary,
                 const WriteOptions& options);
+
+// What it would take on disk.
+uint64_t gguf_bytes(const ModelFile& model, const Metadata& vocabulary, const WriteOptions& options);
 
 // The folder must not exist, or be empty. Texts may be empty: then there is no such file.
 struct HuggingFaceTexts {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "quant/group_codes.h"
 
 namespace smelt {
 
@@ -18,7 +19,7 @@ constexpr FormatInfo make_info(Format f, int gguf_id, std::string_view name, boo
     return {.format = f,
             .gguf_id = gguf_id,
             .name = name,
-            .can_encode = can_encode,
+            .can_encode = can_encode || is_of_groups(f),
             .planar = scale > 0,
             .block_len = Block::block_len,
             .block_bytes = static_cast<int>(sizeof(Block)) - scale,

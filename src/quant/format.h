@@ -54,9 +54,9 @@ inline size_t scale_bytes(Format f, int64_t n) {
 // Weights -> float; out has row.n places.
 void decode_row(const RowView& row, std::span<float> out);
 
-// Float -> weights, round to nearest (ties to even), for formats that can_encode. x.size() is a multiple of
-// block_len; data has data_bytes(), scales scale_bytes(). Values must be finite. Q8_0 and Q4_0 as published
-// for GGUF; Q8_G64 as qwen3.c's export writes it, but an all-zero group is exact zeros; MX formats by OCP's
+// Float -> weights, to nearest (ties to even) or by group_search.h, for formats that can_encode. x.size() is
+// a multiple of block_len; data has data_bytes(), scales scale_bytes(). Values must be finite. Q8_0, Q4_0 as
+// published; Q8_G64 as qwen3.c's export writes it, but an all-zero group is exact zeros; MX formats by OCP's
 // rule: scale 2^(floor(log2(max)) - emax), elements beyond the largest number become that number.
 void encode_row(Format f, std::span<const float> x, std::byte* data, std::byte* scales);
 

@@ -7,7 +7,7 @@
 
 namespace smelt {
 
-// name, GGUF type id (-1: GGUF has none), name users type, can be encoded (others are read only)
+// name, GGUF type id (-1: none), name users type, rounded by encode.cpp (others: by search, or never)
 #define QUANT_FORMATS(X)                  \
     X(F32, 0, "f32", true)                \
     X(F16, 1, "f16", true)                \

@@ -88,6 +88,11 @@ void set_scale(BlockQ8_Z& b, float deviation) {
 }
 
 template <class Block>
+concept ScaledAfterwards = requires(Block& b) {
+    set_scale(b, 1.0f);
+};
+
+template <class Block>
 void random_blocks(int64_t n_blocks, float deviation, Random& random, std::byte* data) {
     for (int64_t i = 0; i < n_blocks; ++i) {
         std::byte bytes[sizeof(Block)];
@@ -105,19 +110,19 @@ void random_row(Format f, int64_t n, uint64_t seed, float deviation, std::byte* 
     const FormatInfo& info = format_info(f);
     CHECK(n % info.block_len == 0);
     Random random(seed);
-    if (info.can_encode) {
-        std::vector<float> x(static_cast<size_t>(n));
-        for (float& v : x) v = random.normal() * deviation;
-        return encode_row(f, x, data, scales);
-    }
     switch (f) {
-#define X(name, id, text, encodes)                                                                       \
-    case Format::name:                                                                                   \
-        if constexpr (!encodes) random_blocks<Block##name>(n / info.block_len, deviation, random, data); \
+#define X(name, id, text, encodes)                                                          \
+    case Format::name:                                                                      \
+        if constexpr (ScaledAfterwards<Block##name>) {                                      \
+            return random_blocks<Block##name>(n / info.block_len, deviation, random, data); \
+        }                                                                                   \
         break;
         QUANT_FORMATS(X)
 #undef X
     }
+    std::vector<float> x(static_cast<size_t>(n));
+    for (float& v : x) v = random.normal() * deviation;
+    encode_row(f, x, data, scales);
 }
 
 }  // namespace smelt

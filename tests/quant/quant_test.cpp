@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 
+#include "quant/group_codes.h"
 #include "quant/random_weights.h"
 
 namespace smelt {
@@ -55,9 +56,35 @@ double error_bound(Format f) {
         case Format::MXFP8_E4M3:
         case Format::MXFP8_E5M2:
             return 1.0 / 8;
+        // Found by search, which gives up the largest weight where the others gain: half a step, and as much
+        // again for scales that are rounded and for weights that are cut off.
+        case Format::Q4_1:
+            return 1.5 / 15;
+        case Format::Q5_0:
+            return 1.5 / 16;
+        case Format::Q5_1:
+            return 1.5 / 31;
+        case Format::Q2_K:
+            return 0.6;
+        case Format::Q3_K:
+            return 0.3;
+        case Format::Q4_K:
+            return 0.15;
+        case Format::Q5_K:
+            return 0.07;
+        case Format::Q6_K:
+            return 0.04;
+        case Format::IQ4_NL:
+        case Format::IQ4_XS:
+            return 0.2;
         default:
             return 0;
     }
+}
+
+// Formats whose encoder searches: the same weights may be written in several ways.
+bool is_searched(Format f) {
+    return group_layout(f).has_value() && f != Format::Q8_0 && f != Format::Q4_0;
 }
 
 class EveryFormat : public testing::TestWithParam<Format> {};
@@ -82,20 +109,32 @@ TEST_P(EveryEncoder, RoundTripStaysWithinTheBound) {
                 << i;
         }
     }
-    EXPECT_EQ(decode(f, encode(f, y), y.size()), y) << "a second round must not move anything";
+    const std::vector<float> again = decode(f, encode(f, y), y.size());
+    if (!is_searched(f)) {
+        EXPECT_EQ(again, y) << "a second round must not move anything";
+    }
+    const auto distance = [&](const std::vector<float>& a, const std::vector<float>& b) {
+        double sum = 0;
+        for (size_t i = 0; i < a.size(); ++i) {
+            sum += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+        }
+        return sum;
+    };
+    EXPECT_LE(distance(again, y), 0.25 * distance(x, y)) << "what is on the grid stays near it";
 }
 
 TEST_P(EveryEncoder, ZeroIsExactAndPowersOfTwoScale) {
     const Format f = GetParam();
-    const std::vector<float> zeros(128, 0.0f);
-    EXPECT_EQ(decode(f, encode(f, zeros), 128), zeros);
-    std::vector<float> x(128), doubled(128);
-    for (size_t i = 0; i < 128; ++i) {
+    constexpr size_t n = 256;
+    const std::vector<float> zeros(n, 0.0f);
+    EXPECT_EQ(decode(f, encode(f, zeros), n), zeros);
+    std::vector<float> x(n), doubled(n);
+    for (size_t i = 0; i < n; ++i) {
         x[i] = std::sin(static_cast<float>(i) * 1.7f);
         doubled[i] = x[i] * 4;
     }
-    const std::vector<float> a = decode(f, encode(f, x), 128), b = decode(f, encode(f, doubled), 128);
-    for (size_t i = 0; i < 128; ++i) EXPECT_EQ(a[i] * 4, b[i]);
+    const std::vector<float> a = decode(f, encode(f, x), n), b = decode(f, encode(f, doubled), n);
+    for (size_t i = 0; i < n; ++i) EXPECT_EQ(a[i] * 4, b[i]);
 }
 
 TEST_P(EveryFormat, NameAndIdLeadBack) {
