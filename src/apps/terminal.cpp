@@ -6,6 +6,7 @@
 #include <langinfo.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,15 +42,37 @@ void mark_pastes(bool on) {
     std::fflush(stdout);
 }
 
+// False after Ctrl-C. The signal is let in while it waits and at no other time, or one that comes between a
+// look at the flag and the wait would be lost.
+bool wait_for_input() {
+    sigset_t interrupt, before;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &interrupt, &before);
+    bool goes_on = true;
+    while (true) {
+        goes_on = !interrupted.load();
+        if (!goes_on) break;
+        fd_set input;
+        FD_ZERO(&input);
+        FD_SET(STDIN_FILENO, &input);
+        if (::pselect(STDIN_FILENO + 1, &input, nullptr, nullptr, nullptr, &before) >= 0 || errno != EINTR)
+            break;
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return goes_on;
+}
+
 PasteDecoder& pasted() {
     static PasteDecoder decoder(
         []() -> int {
             unsigned char byte = 0;
-            while (true) {
+            while (wait_for_input()) {
                 const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
                 if (n == 1) return byte;
-                if (n == 0 || errno != EINTR || interrupted.load()) return -1;
+                if (n == 0 || errno != EINTR) return -1;
             }
+            return -1;
         },
         [] {
             constexpr int between_bytes = 50;  // ms, of one sequence of a terminal

@@ -66,7 +66,7 @@ enum class CallStyle {
     mistral,   // [TOOL_CALLS] and an array of {"name", "arguments"}, or NAME[ARGS]{...}
     deepseek,  // in marks of its own NAME, a separator and {...} (V3.1), or "function" before the name and
                // the arguments in a fence of JSON (V3, R1)
-    harmony,  // gpt-oss: a message with a recipient
+    harmony,   // gpt-oss: a message with a recipient
 };
 CallStyle call_style_of(std::string_view template_source, AnswerFormat format);
 

@@ -88,8 +88,9 @@ std::vector<int32_t> read_stop_ids(const Metadata& m, const Tokenizer& tokenizer
     };
     if (const auto* eos = m.get_ints("generation.eos_token_ids")) std::ranges::for_each(*eos, add);
     add(tokenizer.eos());
-    for (const char* mark : {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>",
-                             "<|return|>", "<|call|>", "<|user|>", "<|observation|>", "<|end|>", "<end_of_turn>"}) {
+    for (const char* mark :
+         {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>", "<|return|>",
+          "<|call|>", "<|user|>", "<|observation|>", "<|end|>", "<end_of_turn>"}) {
         // Harmony's <|end|> closes a message, with the next one to come.
         if (format == AnswerFormat::harmony && std::string_view(mark) == "<|end|>") continue;
         if (const int32_t id = tokenizer.find(mark); id >= 0 && tokenizer.is_special(id)) add(id);

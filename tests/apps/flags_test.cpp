@@ -29,14 +29,14 @@ TEST(PeerFlags, EachDoesWhatTheTableSays) {
     size_t n = 0;
     for (const PeerFlag& f : peer_flags()) {
         for (const std::string& name : split(f.names)) {
-            const char* value = f.value == PeerValue::no                          ? ""
-                                : f.value == PeerValue::maybe                     ? " off"
-                                : f.value == PeerValue::many                      ? " 7 8 --port 0"
-                                : std::string(f.text) == "--kv"                   ? " q8_0"
-                                : std::string(f.text) == "--chat-template"        ? " " SMELT_DOCS "/SERVER.md"
+            const char* value = f.value == PeerValue::no                   ? ""
+                                : f.value == PeerValue::maybe              ? " off"
+                                : f.value == PeerValue::many               ? " 7 8 --port 0"
+                                : std::string(f.text) == "--kv"            ? " q8_0"
+                                : std::string(f.text) == "--chat-template" ? " " SMELT_DOCS "/SERVER.md"
                                 : std::string(f.text) == "--chat-template-kwargs" ? " '{\"a\": 1}'"
-                                : name.ends_with("-file") || name == "-jf"        ? " " SMELT_DOCS "/SERVER.md"
-                                                                                  : " 7";
+                                : name.ends_with("-file") || name == "-jf" ? " " SMELT_DOCS "/SERVER.md"
+                                                                           : " 7";
             const std::string verb =
                 f.verb == std::string("serve") && f.value != PeerValue::many ? "serve --port 0" : f.verb;
             const CommandResult r =

@@ -79,7 +79,7 @@ test('openai: responses with tools', async () => {
     });
     assert.match(r.output_text, /21/);
     await assert.rejects(openai.responses.create({ model, input: question, previous_response_id: 'resp_1' }),
-        (e) => e instanceof OpenAI.BadRequestError && e.param === 'previous_response_id');
+        (e) => e instanceof OpenAI.NotFoundError && e.param === 'previous_response_id');
 });
 
 test('openai: embeddings, which it asks for in base64', async () => {

@@ -242,8 +242,8 @@ TEST(Load, TextsToEmbedDoNotHoldAQuestion) {
     }
     Client many(server.port());
     many.send(Client::request("POST", "/v1/embeddings", to_string(Json{{"input", texts}})));
-    while (server.model().loaded()->stats().n_running < 4)
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    while (server.model().loaded()->stats().n_prefilled == 0)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
     const auto start = Clock::now();
     const int64_t before = server.model().loaded()->stats().n_prefilled;
     EXPECT_EQ(

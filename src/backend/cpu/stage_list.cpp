@@ -68,8 +68,10 @@ void StageList::finish(ThreadPool& pool) {
     if (timings_ == nullptr) return;
     double begin = began_;
     for (size_t i = 0; i < n_active_; ++i) {
-        timings_->push_back({active_[i].stage->op, begin, active_[i].end});
-        begin = active_[i].end;
+        // Whoever ended a stage may have looked at the clock after others ended the next.
+        const double end = std::max(begin, active_[i].end);
+        timings_->push_back({active_[i].stage->op, begin, end});
+        begin = end;
     }
 }
 
