@@ -72,6 +72,21 @@ int run(int argc, char** argv) {
     return std::fflush(stdout) == 0 ? 0 : 1;
 }
 
+// Without memory there may be no exception either: that is an error too, and no signal. Before static objects
+// are made.
+[[gnu::constructor(101)]] void end_without_memory() {
+    std::set_terminate([] {
+        try {
+            if (std::current_exception() != nullptr) throw;
+        } catch (const std::bad_alloc&) {
+        } catch (...) {
+            std::abort();
+        }
+        std::fputs("smelt: out of memory\n", stderr);
+        std::_Exit(1);
+    });
+}
+
 }  // namespace
 
 }  // namespace smelt
@@ -79,12 +94,5 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
     // A file that may grow no further is an error with a name, not the end of the process.
     std::signal(SIGXFSZ, SIG_IGN);
-    // Without memory for an exception there is none: that is an error too, and no signal.
-    static const std::terminate_handler usual = std::get_terminate();
-    std::set_terminate([] {
-        if (std::current_exception() != nullptr) usual();
-        std::fputs("smelt: out of memory\n", stderr);
-        std::_Exit(1);
-    });
     return smelt::run(argc, argv);
 }

@@ -4,12 +4,27 @@
 #include "files/family.h"
 
 // In the order of docs/MODELS.md.
-#define FAMILIES(X)                                                                                   \
-    X(qwen3)                                                                                          \
-    X(qwen3_moe)                                                                                      \
-    X(qwen2)                                                                                          \
-    X(llama) X(mixtral) X(gpt_oss) X(glm4_moe_lite) X(gpt2) X(mistral) X(phi3) X(smollm3) X(glm4_moe) \
-        X(deepseek_v3) X(gemma2) X(gemma3) X(qwen3_next) X(qwen3_5) X(qwen3_5_moe)
+// clang-format off
+#define FAMILIES(X)  \
+    X(qwen3)         \
+    X(qwen3_moe)     \
+    X(qwen2)         \
+    X(llama)         \
+    X(mixtral)       \
+    X(gpt_oss)       \
+    X(glm4_moe_lite) \
+    X(gpt2)          \
+    X(mistral)       \
+    X(phi3)          \
+    X(smollm3)       \
+    X(glm4_moe)      \
+    X(deepseek_v3)   \
+    X(gemma2)        \
+    X(gemma3)        \
+    X(qwen3_next)    \
+    X(qwen3_5)       \
+    X(qwen3_5_moe)
+// clang-format on
 
 namespace smelt::families {
 

@@ -18,6 +18,8 @@ smelt convert models/demo-5m model.gguf -q >/dev/null
 printf '"What is 1 + 1?"\n{"prompt": "What is 2 + 2?", "max_tokens": 4}\n' >questions.jsonl
 printf '{{ messages[0].content }}' >chat.jinja
 printf '{"messages": [{"role": "user", "content": "Hi"}]}' >case.json
+head -c 20000 "$source/docs/ARCHITECTURE.md" >text.txt
+head -c 20000 "$source/README.md" >other.txt
 git init -q . && echo one >file && git add file && git -c user.name=a -c user.email=a@b commit -qm one && echo two >file
 
 # A line that ends in | or \\ goes on in the next.
@@ -25,7 +27,7 @@ join_lines() {
     awk '{ $0 = held $0; held = "" } /[|\\]$/ { sub(/[\\]$/, ""); held = $0 " "; next } { print }'
 }
 
-left_out='Qwen/|--shape|--report|--serve|smelt serve|doctor --check|smelt stop|smelt ps|~/|source <|SMELT_ADMIN_KEY|manual man1'
+left_out='Qwen/|--shape|--report|--serve|smelt serve|doctor --check|smelt stop|smelt ps|~/|source <|SMELT_ADMIN_KEY|manual man1|--auto|--calibration'
 verbs=$(smelt help | grep -E '^  [a-z]' | sed 's/^  //; s/[ ,].*//')
 {
     for verb in $verbs; do
