@@ -301,7 +301,7 @@ Verb add_quantize(CLI::App& smelt) {
         "Examples:\n"
         "  smelt quantize models/demo-5m demo-5m-q4_k_m.gguf --format q4_k_m\n"
         "  smelt quantize models/demo-5m --auto 4.5 --calibration text.txt -o demo-5m-4.5.gguf\n"
-        "  smelt quantize models/demo-5m demo-5m.bin --format q8_0");
+        "  smelt quantize models/demo-5m demo-5m-q8_0.bin --format q8_0");
     return {verb, [o] { quantize(*o); }};
 }
 

@@ -19,7 +19,8 @@ printf '"What is 1 + 1?"\n{"prompt": "What is 2 + 2?", "max_tokens": 4}\n' >ques
 printf '{{ messages[0].content }}' >chat.jinja
 printf '{"messages": [{"role": "user", "content": "Hi"}]}' >case.json
 head -c 20000 "$source/docs/ARCHITECTURE.md" >text.txt
-head -c 20000 "$source/README.md" >other.txt
+head -c 20000 "$source/README.md" >heldout.txt
+smelt quantize models/demo-5m demo-q4_k_m.gguf --format q4_k_m --no-eval -q >/dev/null
 git init -q . && echo one >file && git add file && git -c user.name=a -c user.email=a@b commit -qm one && echo two >file
 
 # A line that ends in | or \\ goes on in the next.
