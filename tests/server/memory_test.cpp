@@ -189,6 +189,7 @@ TEST(Memory, AnAnswerThatOutgrowsItsShareEnds) {
     const Reply r = Client(server.port()).ask("POST", "/v1/completions", to_string(body));
     EXPECT_EQ(r.status, 413);
     EXPECT_EQ(r.code(), "request_too_large");
+    EXPECT_TRUE(server.becomes_idle());  // what it held is back
     Json streamed = body;
     streamed["logprobs"] = 1;
     streamed["max_tokens"] = 20;
