@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times smelt and its peers by turns on the same GGUF files, since a shared machine changes from minute to minute.
+"""Times smelt and its peers on the same GGUF files. Runs alternate, because the speed of a shared machine drifts.
 
     bench/compare.py --smelt build/smelt --peer llama.cpp=PATH/llama-bench --peer ik=PATH/llama-bench:-rtr,1 \\
         --threads 1,2 --prompt 512 --decode 64 --depth 0,4096 --rounds 5 --out bench/results/NAME FILE.gguf...
@@ -99,7 +99,7 @@ def main():
     programs += [(*named(s, os.path.basename(s.split(":")[0])), peer_rate) for s in args.peer]
     for name, path, _, _ in programs:
         if not os.access(path, os.X_OK):
-            p.error(f"{name}: {path} is no program")
+            p.error(f"{name}: {path}: not an executable file")
     cases = [(args.prompt, 0, 0)] if args.prompt else []
     cases += [(0, args.decode, d) for d in args.depth] if args.decode else []
     rates = {}  # (file, threads, case) -> name -> [rate of each round]
@@ -122,7 +122,7 @@ def main():
     names = [p[0] for p in programs]
     first, others = names[0], names[1:]
     with open(args.out + ".md", "w") as out:
-        out.write(f"{machine()}; {started}; medians of {args.rounds} rounds by turns (worst to best), tok/s.\n\n")
+        out.write(f"{machine()}; {started}; tok/s, median of {args.rounds} alternating rounds (worst to best).\n\n")
         out.write("`" + " ".join(["bench/compare.py", *sys.argv[1:]]) + "`\n\n")
         out.write("| file | threads | work | " + " | ".join(names) + f" | {first} to the best other (worst to best round) |\n")
         out.write("|---" * (4 + len(names)) + "|\n")

@@ -1,5 +1,5 @@
-// The CUDA backend's fast kernels alone: each against a plain loop in double, then their times for the shapes
-// of Qwen3 models, beside the card's read bandwidth. Standalone: nvcc builds it without the library.
+// The CUDA backend's fast kernels on their own. It checks each against a plain loop in double, then times it at
+// the shapes of Qwen3 and prints the card's read bandwidth for comparison. nvcc builds it without the library.
 // usage: cuda_kernels [check|time]...
 #include <cuda_runtime.h>
 
@@ -540,7 +540,7 @@ void time_format(const char* name) {
     }
 }
 
-// One product of many rows of x, of which `run` launches the kernels.
+// A product with many rows of x. `run` launches its kernels.
 template <class Block, class Run>
 void time_many(const char* name, const char* kernel, int rows, int per_cols, int per_rows, Run run) {
     using T = Tile<Block>;

@@ -333,7 +333,7 @@ Verb add_bench(CLI::App& smelt) {
         ->check(in_range(1, 1 << 20))
         ->capture_default_str();
     verb->add_option("--batch", o->batch,
-                     "Measure decode of so many sequences at once instead, a row each: 1,4,16,64")
+                     "Measure decode with this many sequences at once instead; a list (1,4,16,64) gives a row each")
         ->check(CLI::Range(1, 1024))
         ->delimiter(',');
     verb->add_option("--save", o->save,

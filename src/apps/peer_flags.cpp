@@ -27,7 +27,7 @@ constexpr const char* samplers =
     "the order is bias, penalties, DRY, temperature, top-n-sigma, top-k, typical-p, top-p, min-p, XTC; 0 or "
     "1 "
     "turns one off, as in --top-k 0";
-constexpr const char* no_drafts = "there is no speculative decoding; answers are the same without";
+constexpr const char* no_drafts = "smelt does not draft tokens; answers are the same without it";
 constexpr const char* no_shift = "the context is never shifted";
 constexpr const char* one_process = "one process uses one machine; replicas in --config share the load";
 constexpr const char* always_prefix =

@@ -108,7 +108,7 @@ TEST(PeerFlags, EachActsOrSaysTheWayOut) {
     const std::pair<const char*, const char*> texts[] = {
         {"--samplers 'top_k;temperature'", "the order is bias, penalties"},
         {"--keep 5", "--keep has no effect: the context is never shifted"},
-        {"-md draft.gguf", "-md has no effect: there is no speculative decoding"},
+        {"-md draft.gguf", "-md has no effect: smelt does not draft tokens"},
         {"--grammar-file /nonexistent", "/nonexistent: no such file"},
         {"--chat-template chatml", "expected a Jinja template or the file of one, found \"chatml\""},
         {"--chat-template-kwargs 5", "expected a JSON object"},
