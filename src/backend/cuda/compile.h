@@ -25,6 +25,12 @@ struct KernelLaunch {
     int op = 0;  // of the record
 };
 
+// What some kernels of rows.cu take besides their tensors.
+struct RowsParams {
+    const int32_t* ids = nullptr;
+    float alpha = 1, limit = 0;
+};
+
 class Compiler {
  public:
     Compiler(std::shared_ptr<Gpu> gpu, WeightMemory& weights, const SharedBuffers& shared,
@@ -50,6 +56,9 @@ class Compiler {
         std::memcpy(l.args.data(), &args, sizeof(Args));
         launches_.push_back(std::move(l));
     }
+
+    void launch_rows(std::string_view kernel, const Tensor& out, const Tensor& x, const Tensor& y,
+                     const RowsParams& p = {});
 
     template <class T = float>
     T* at(const Tensor& t) const {

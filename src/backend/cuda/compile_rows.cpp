@@ -162,82 +162,57 @@ RowsArgs rows_args(Rows rows, const Tensor& out, const Tensor& x, const Tensor& 
 
 }  // namespace
 
+// A kernel of rows.cu with a thread for each element of out; it reads of x, y and p what it needs.
+void Compiler::launch_rows(std::string_view kernel, const Tensor& out, const Tensor& x, const Tensor& y,
+                           const RowsParams& p) {
+    RowsArgs args = rows_args(rows_of(out), out, x, y);
+    args.out = at(out);
+    args.x = at(x);
+    args.y = at(y);
+    args.ids = p.ids;
+    args.alpha = p.alpha;
+    args.limit = p.limit;
+    launch(gpu_->kernel("rows", kernel), args, each_element(out, out.row_len()));
+}
+
 void Compiler::add(const Add& op) {
     check_rows(op.x, op.x, op.y);
-    RowsArgs args = rows_args(rows_of(op.x), op.x, op.x, op.y);
-    args.out = at(op.x);
-    args.y = at(op.y);
-    launch(gpu_->kernel("rows", "add"), args, each_element(op.x, op.x.row_len()));
+    launch_rows("add", op.x, op.x, op.y);
 }
 void Compiler::add(const Copy& op) {
     check_rows(op.out, op.x, op.x);
-    RowsArgs args = rows_args(rows_of(op.out), op.out, op.x, op.x);
-    args.out = at(op.out);
-    args.x = at(op.x);
-    launch(gpu_->kernel("rows", "copy"), args, each_element(op.out, op.out.row_len()));
+    launch_rows("copy", op.out, op.x, op.x);
 }
 void Compiler::add(const SiluMul& op) {
     check_rows(op.out, op.gate, op.up);
-    RowsArgs args = rows_args(rows_of(op.out), op.out, op.gate, op.up);
-    args.out = at(op.out);
-    args.x = at(op.gate);
-    args.y = at(op.up);
-    launch(gpu_->kernel("rows", "silu_mul"), args, each_element(op.out, op.out.row_len()));
+    launch_rows("silu_mul", op.out, op.gate, op.up);
 }
 void Compiler::add(const ClampedSiluMul& op) {
     check_rows(op.out, op.gate, op.up);
-    RowsArgs args = rows_args(rows_of(op.out), op.out, op.gate, op.up);
-    args.out = at(op.out);
-    args.x = at(op.gate);
-    args.y = at(op.up);
-    args.alpha = op.alpha;
-    args.limit = op.limit;
-    launch(gpu_->kernel("rows", "clamped_silu_mul"), args, each_element(op.out, op.out.row_len()));
+    launch_rows("clamped_silu_mul", op.out, op.gate, op.up, {.alpha = op.alpha, .limit = op.limit});
 }
 void Compiler::add(const Gelu& op) {
     check_rows(op.out, op.x, op.x);
-    RowsArgs args = rows_args(rows_of(op.out), op.out, op.x, op.x);
-    args.out = at(op.out);
-    args.x = at(op.x);
-    launch(gpu_->kernel("rows", "gelu"), args, each_element(op.out, op.out.row_len()));
+    launch_rows("gelu", op.out, op.x, op.x);
 }
 void Compiler::add(const GeluMul& op) {
     check_rows(op.out, op.gate, op.up);
-    RowsArgs args = rows_args(rows_of(op.out), op.out, op.gate, op.up);
-    args.out = at(op.out);
-    args.x = at(op.gate);
-    args.y = at(op.up);
-    launch(gpu_->kernel("rows", "gelu_mul"), args, each_element(op.out, op.out.row_len()));
+    launch_rows("gelu_mul", op.out, op.gate, op.up);
 }
 void Compiler::add(const SigmoidMul& op) {
     const bool one = op.gate.row_len() == 1;
     check_rows(op.out, one ? op.x : op.gate, op.x);
-    RowsArgs args = rows_args(rows_of(op.out), op.out, op.gate, op.x);
-    args.out = at(op.out);
-    args.x = at(op.gate);
-    args.y = at(op.x);
-    args.limit = one ? 0 : 1;
-    launch(gpu_->kernel("rows", "sigmoid_mul"), args, each_element(op.out, op.out.row_len()));
+    launch_rows("sigmoid_mul", op.out, op.gate, op.x, {.limit = one ? 0.0f : 1.0f});
 }
 void Compiler::add(const Scale& op) {
-    RowsArgs args = rows_args(rows_of(op.x), op.x, op.x, op.x);
-    args.out = at(op.x);
-    args.alpha = op.factor;
-    launch(gpu_->kernel("rows", "scale"), args, each_element(op.x, op.x.row_len()));
+    launch_rows("scale", op.x, op.x, op.x, {.alpha = op.factor});
 }
 void Compiler::add(const SoftCap& op) {
-    RowsArgs args = rows_args(rows_of(op.x), op.x, op.x, op.x);
-    args.out = at(op.x);
-    args.limit = op.cap;
-    launch(gpu_->kernel("rows", "soft_cap"), args, each_element(op.x, op.x.row_len()));
+    launch_rows("soft_cap", op.x, op.x, op.x, {.limit = op.cap});
 }
 void Compiler::add(const GatherRows& op) {
     CHECK(op.out.row_len() == op.x.row_len(), "rows of {} and {}", op.out.row_len(), op.x.row_len());
-    RowsArgs args = rows_args(rows_of(op.out), op.out, op.x, op.x);
-    args.out = at(op.out);
-    args.x = at(op.x);
-    args.ids = at<int32_t>(op.rows);
-    launch(gpu_->kernel("rows", "gather_rows"), args, each_element(op.out, op.out.row_len()));
+    launch_rows("gather_rows", op.out, op.x, op.x, {.ids = at<int32_t>(op.rows)});
 }
 
 void Compiler::add(const Route& op) {
