@@ -332,8 +332,9 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_option("--chunk", o->chunk, "Tokens of a prefill step")
         ->check(in_range(1, 1 << 20))
         ->capture_default_str();
-    verb->add_option("--batch", o->batch,
-                     "Measure decode with this many sequences at once instead; a list (1,4,16,64) gives a row each")
+    verb->add_option(
+            "--batch", o->batch,
+            "Measure decode with this many sequences at once instead; a list (1,4,16,64) gives a row each")
         ->check(CLI::Range(1, 1024))
         ->delimiter(',');
     verb->add_option("--save", o->save,
