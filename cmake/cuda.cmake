@@ -3,7 +3,7 @@
 set(cuda_kernel_folder ${CMAKE_SOURCE_DIR}/src/backend/cuda/kernels)
 file(GLOB cuda_kernels CONFIGURE_DEPENDS ${cuda_kernel_folder}/*.cu)
 file(GLOB cuda_kernel_headers CONFIGURE_DEPENDS ${cuda_kernel_folder}/*.cuh ${CMAKE_SOURCE_DIR}/src/quant/block*.h)
-list(APPEND cuda_kernel_headers ${CMAKE_SOURCE_DIR}/src/backend/cuda/kernel_args.h ${CMAKE_SOURCE_DIR}/src/quant/format_list.h
+list(APPEND cuda_kernel_headers ${CMAKE_SOURCE_DIR}/src/backend/cuda/kernel_args.h ${CMAKE_SOURCE_DIR}/src/backend/cuda/tile_args.h ${CMAKE_SOURCE_DIR}/src/quant/format_list.h
     ${CMAKE_SOURCE_DIR}/src/base/half.h ${CMAKE_SOURCE_DIR}/src/base/device_fn.h ${CMAKE_SOURCE_DIR}/src/sampling/draw_row.h)
 
 # The formats of weights, of which files that say SMELT_FORMAT have a unit each.

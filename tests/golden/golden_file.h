@@ -43,8 +43,8 @@ class GoldenFile {
 };
 
 // A device whose weights are floats with the values that the file has. Products of integer weights quantize
-// their activations on the CPU, which is a class of its own: the conformance tests derive a bound for each
-// product of it, from format and shape. Goldens look at everything else, in float32.
+// their activations on the CPU and with CUDA, which is a class of its own: the conformance tests derive a
+// bound for each product of it, from format and shape. Goldens look at everything else, in float32.
 class FloatWeights : public Backend {
  public:
     explicit FloatWeights(std::unique_ptr<Backend> device) : device_(std::move(device)) {}

@@ -46,6 +46,7 @@ void* dynamic_shared();
         [](const void* args) { name##_body(*static_cast<const Args*>(args)); }); \
     static void name##_body(const Args& a)
 #define KERNEL(name, Args, threads) SOFTCUDA_KERNEL(name, Args, threads)
+#define OVERLAPPING_KERNEL(name, Args, threads) SOFTCUDA_KERNEL(name, Args, threads)
 #define DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(::softcuda::dynamic_shared())
 
 struct alignas(8) uint2 {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/cuda/driver.h"
 #include "softcuda/dialect.h"
 #include "softcuda/softcuda.h"
 #include "softmetal/execute.h"
@@ -324,9 +325,10 @@ int cuFuncSetAttribute(void*, int, int) {
     BEGIN;
     return 0;
 }
-int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                   unsigned bz, unsigned shared_bytes, void* stream, void** parameters, void**) {
+int cuLaunchKernelEx(const smelt::cuda::LaunchConfig* config, void* function, void** parameters, void**) {
     BEGIN;
+    const auto [gx, gy, gz, bx, by, bz, shared_bytes, stream_tag, attributes, n_attributes] = *config;
+    void* stream = stream_tag;
     const auto& kernel = *static_cast<const Registered*>(function);
     if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || bx == 0 || bx > kernel.most_threads ||
         by != 1 || bz != 1 || shared_bytes > sizeof(dynamic_memory)) {

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstring>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "backend/backend.h"
 #include "backend/cuda/memory.h"
+#include "backend/cuda/tile_args.h"
 
 namespace smelt::cuda {
 
@@ -82,6 +84,17 @@ class Compiler {
     void add_experts(const Tensor& x, const Tensor& ids,
                      std::span<const op::MatmulExperts::Product> products);
     void add_products(const Tensor& x, std::span<const op::Matmul::Product> products);
+    void add_tiled_products(const Tensor& x, std::span<const op::Matmul::Product> products);
+    void add_tiled_experts(const Tensor& x, const ExpertsArgs& args,
+                           std::span<const op::MatmulExperts::Product> products, int64_t n_tiles,
+                           bool one_by_one);
+    const uint8_t* tiles_of(const Weight& weight);
+    const uint8_t* quantized(const Tensor& x, Rows rows, int64_t parts, int64_t cols, int64_t n_groups,
+                             int64_t n_sets);
+    TileMatmulArgs tiled_args(const Tensor& x, std::span<const op::Matmul::Product> products);
+    int64_t ring_slots(Format format, int64_t cols, int64_t most_rows, bool normed) const;
+    void launch_ring(const char* name, TileMatmulArgs args, Format format, int64_t most_rows);
+    bool norm_goes_along(const Tensor& out, const TileNorm& norm, const Tensor& x);
     const ExpertPlace* places_of(WeightList experts);
 
     std::shared_ptr<Gpu> gpu_;
@@ -89,6 +102,13 @@ class Compiler {
     const SharedBuffers& shared_;
     const Record& record_;
     int op_ = 0;
+    // Of the op before, made by the products of this one.
+    struct PendingNorm {
+        TileNorm norm;
+        const float* x;
+        uint32_t x_stride;
+    };
+    std::optional<PendingNorm> norm_;
     Tensor grouped_;  // the expert ids that Shared::groups was built from
     std::vector<KernelLaunch> launches_;
     std::array<size_t, n_shared> needs_{};

@@ -71,6 +71,31 @@ void Compiler::add(const StoreKv& op) {
     add(store);
 }
 
+namespace {
+
+// Up to so many tokens each reads k and v for itself, at the same bits.
+constexpr int64_t most_decode_tokens = 64;
+constexpr int64_t decode_overhead = 8 << 10;  // static shared memory, and what the card keeps of each block's
+
+struct DecodeKernel {
+    std::string name;
+    int64_t n_heads = 0;      // query heads of a block
+    size_t shared_bytes = 0;  // 0: there is none for this cache
+};
+DecodeKernel decode_kernel(const KvArgs& k, const KvArgs& v, int64_t n_rep) {
+    const auto format = static_cast<Format>(k.format);
+    // v that lies in k has k's rows.
+    if (k.format != v.format || k.dim % unit_len != 0 || v.dim % unit_len != 0 || k.rows == v.rows) return {};
+    const int64_t n_heads = n_rep <= 4 ? 4 : 8;
+    const size_t element = format == Format::F16 || format == Format::BF16 ? sizeof(uint16_t) : sizeof(float);
+    // Rows of both, each 16 bytes longer so that lanes meet different banks; and the query's heads.
+    const size_t bytes = attention_span * (element * (k.dim + v.dim) + 2 * 16) +
+                         static_cast<size_t>(n_heads) * k.dim * sizeof(float);
+    return {fmt::format("attention_decode_{}_{}", n_heads, Gpu::identifier(format)), n_heads, bytes};
+}
+
+}  // namespace
+
 void Compiler::add(const Attention& op) {
     const CudaKv& kv = *static_cast<const CudaKv*>(op.kv);
     const PlainKv& rows = kv.rows();
@@ -90,27 +115,42 @@ void Compiler::add(const Attention& op) {
         static_cast<size_t>(n_tokens * n_heads * n_spans * (v_dim + 2)) * sizeof(float);
     const bool split = n_spans > 1 && partial_bytes <= most_partial_bytes &&
                        n_tiles * n_kv_heads < enough_blocks * gpu_->info().multiprocessors;
-    const AttentionArgs args{.rows = rows_of(op.q),
-                             .out = at(op.out),
-                             .partial = split ? shared<float>(Shared::scratch, partial_bytes) : nullptr,
-                             .q = at(op.q),
-                             .sinks = floats_of(op.sinks),
-                             .positions = at<int32_t>(op.positions),
-                             .seq_start = at<int32_t>(op.seq_start),
-                             .block_table = at<int32_t>(op.block_table),
-                             .n_seqs = at<int32_t>(record_.inputs().counts) + 1,
-                             .max_blocks = u32(op.block_table.row_len()),
-                             .block_len = u32(rows.k.block_len),
-                             .n_heads = u32(n_heads),
-                             .n_rep = u32(n_rep),
-                             .q_stride = u32(op.q.row_stride),
-                             .out_stride = u32(op.out.row_stride),
-                             .window = u32(op.window),
-                             .n_spans = split ? u32(n_spans) : 0,
-                             .scale = op.scale,
-                             .soft_cap = op.soft_cap,
-                             .k = kv.keys(),
-                             .v = kv.values()};
+    AttentionArgs args{.rows = rows_of(op.q),
+                       .out = at(op.out),
+                       .partial = split ? shared<float>(Shared::scratch, partial_bytes) : nullptr,
+                       .q = at(op.q),
+                       .sinks = floats_of(op.sinks),
+                       .positions = at<int32_t>(op.positions),
+                       .seq_start = at<int32_t>(op.seq_start),
+                       .block_table = at<int32_t>(op.block_table),
+                       .n_seqs = at<int32_t>(record_.inputs().counts) + 1,
+                       .max_blocks = u32(op.block_table.row_len()),
+                       .block_len = u32(rows.k.block_len),
+                       .n_heads = u32(n_heads),
+                       .n_rep = u32(n_rep),
+                       .q_stride = u32(op.q.row_stride),
+                       .out_stride = u32(op.out.row_stride),
+                       .window = u32(op.window),
+                       .n_spans = split ? u32(n_spans) : 0,
+                       .scale = op.scale,
+                       .soft_cap = op.soft_cap,
+                       .k = kv.keys(),
+                       .v = kv.values()};
+    if (const DecodeKernel decode = decode_kernel(kv.keys(), kv.values(), n_rep);
+        n_tokens <= most_decode_tokens && partial_bytes <= most_partial_bytes && decode.shared_bytes > 0 &&
+        static_cast<int64_t>(decode.shared_bytes) <= gpu_->info().shared_bytes - decode_overhead) {
+        args.n_spans = u32(n_spans);
+        args.partial = shared<float>(Shared::scratch, partial_bytes);
+        launch(gpu_->kernel("attention_decode", decode.name), args,
+               {.x = n_tokens,
+                .y = n_kv_heads * divide_up(n_rep, decode.n_heads),
+                .z = n_spans,
+                .threads = attention_threads,
+                .shared_bytes = decode.shared_bytes});
+        launch(gpu_->kernel("attention", "attention_merge"), args,
+               {.x = n_tokens, .y = n_heads, .threads = attention_threads});
+        return;
+    }
     launch(gpu_->kernel("attention", fmt::format("attention_{}", chunks)), args,
            {.x = n_tiles, .y = n_kv_heads, .z = split ? n_spans : 1, .threads = attention_threads});
     if (!split) return;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "backend/cuda/compile.h"
+#include "backend/cuda/tile_weights.h"
 
 namespace smelt::cuda {
 
@@ -57,7 +58,14 @@ const ExpertPlace* Compiler::places_of(WeightList experts) {
         std::ranges::find_if(known, [&](const auto& k) { return std::ranges::equal(k.experts, experts); });
     if (found != known.end()) return reinterpret_cast<const ExpertPlace*>(found->table.address);
     std::vector<ExpertPlace> places;
-    for (const Weight* e : experts) places.push_back({weight_of(*e).data.get(), weight_of(*e).scales.get()});
+    for (const Weight* e : experts) {
+        const DeviceWeight& w = weight_of(*e);
+        if (has_tiles(e->format)) {
+            places.push_back({tiles_of(*e), nullptr});
+        } else {
+            places.push_back({w.data.get(), w.scales.get()});
+        }
+    }
     WeightBytes table = weights_.copy(std::as_bytes(std::span(places)));
     known.push_back({std::vector(experts.begin(), experts.end()), std::move(table)});
     return reinterpret_cast<const ExpertPlace*>(known.back().table.address);
@@ -122,6 +130,7 @@ void Compiler::add_experts(const Tensor& x, const Tensor& ids,
         args.n_blocks += u32(divide_up(one.rows, w_rows));
         args.w_aligned = args.w_aligned && weight_of(one).aligned;
     }
+    if (has_tiles(first.format)) return add_tiled_experts(x, args, products, n_tiles, one_by_one);
     launch(gpu_->kernel("matmul", one_by_one ? "matmul_experts_1" : "matmul_experts_8", first.format), args,
            {.x = n_tiles, .y = divide_up(args.n_blocks, matmul_warps), .threads = matmul_warps * warp_size});
 }

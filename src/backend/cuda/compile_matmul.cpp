@@ -29,6 +29,7 @@ const Kernel& kernel_for(int64_t most_rows) {
 
 // Of one format.
 void Compiler::add_products(const Tensor& x, std::span<const Matmul::Product> products) {
+    if (tile_shape(products[0].w->format).bytes > 0) return add_tiled_products(x, products);
     const Kernel& kernel = kernel_for(x.n_rows());
     const int64_t cols = x.row_len();
     MatmulArgs args{.rows = rows_of(x),
@@ -69,10 +70,6 @@ void Compiler::add(const Matmul& op) {
         op.all(),
         [](const Matmul::Product& a, const Matmul::Product& b) { return a.w->format == b.w->format; },
         [&](std::span<const Matmul::Product> batch) { add_products(op.x, batch); });
-}
-
-void Compiler::add(const GatedMatmul&) {
-    CHECK(false, "describe() does not ask for it");
 }
 
 }  // namespace smelt::cuda

@@ -66,6 +66,14 @@ void Compiler::add(const Embed& op) {
     launch(gpu_->kernel("matmul", "embed", table.format), args, each_element(op.out, n_units));
 }
 
+namespace {
+
+TileNorm tile_norm(const NormArgs& a, uint32_t* n_read) {
+    return {a.w, a.residual, a.out, n_read, a.residual_stride, a.out_stride, a.eps};
+}
+
+}  // namespace
+
 void Compiler::add(const RmsNorm& op) {
     const int64_t n = op.x.shape[static_cast<size_t>(op.x.rank - 1)];
     CHECK(n == op.w->cols && op.out.row_len() == op.x.row_len(), "norm of {}, rows of {}", op.w->cols, n);
@@ -80,6 +88,7 @@ void Compiler::add(const RmsNorm& op) {
                         .x_stride = u32(op.x.row_stride),
                         .residual_stride = 0,
                         .eps = op.eps};
+    if (n == op.out.row_len() && norm_goes_along(op.out, tile_norm(args, nullptr), op.x)) return;
     launch(gpu_->kernel("rows", "rms_norm"), args, norm_grid(op.x, n));
 }
 void Compiler::add(const AddRmsNorm& op) {
@@ -97,6 +106,8 @@ void Compiler::add(const AddRmsNorm& op) {
                         .x_stride = u32(op.x.row_stride),
                         .residual_stride = u32(op.residual.row_stride),
                         .eps = op.eps};
+    if (norm_goes_along(op.out, tile_norm(args, shared<uint32_t>(Shared::counters, sizeof(uint32_t))), op.x))
+        return;
     launch(gpu_->kernel("rows", "add_rms_norm"), args, norm_grid(op.x, n));
 }
 void Compiler::add(const LayerNorm& op) {

@@ -14,6 +14,7 @@
 #include "backend/cuda/kernel_files.h"
 #include "backend/cuda/kv.h"
 #include "backend/cuda/nvrtc.h"
+#include "backend/cuda/tile_weights.h"
 #include "backend/trace.h"
 
 namespace smelt {
@@ -64,7 +65,10 @@ struct Slot {
 class CudaBackend : public Backend {
  public:
     explicit CudaBackend(const BackendOptions& options)
-        : gpu_(std::make_shared<Gpu>(options.cache_folder)), shared_(gpu_), weights_(gpu_) {}
+        : gpu_(std::make_shared<Gpu>(options.cache_folder)),
+          shared_(gpu_),
+          weights_(gpu_),
+          overlaps_(gpu_->info().major >= 9) {}
     ~CudaBackend() override {
         // What was launched may still use memory that goes away now.
         gpu_->driver().stream_synchronize(gpu_->stream());
@@ -77,7 +81,8 @@ class CudaBackend : public Backend {
     std::string_view name() const override { return "cuda"; }
     std::string description() const override { return to_string(gpu_->info()); }
     Capabilities describe() const override {
-        return {.fusions = {.add_rms_norm = true, .prepare_heads = true}, .max_steps = max_steps};
+        return {.fusions = {.add_rms_norm = true, .prepare_heads = true, .gated_matmul = true},
+                .max_steps = max_steps};
     }
     uint64_t available_memory() const override { return gpu_->free_memory(); }
 
@@ -92,6 +97,16 @@ class CudaBackend : public Backend {
         const FormatInfo& info = format_info(view.format);
         storage->row_bytes = data_bytes(view.format, view.cols);
         storage->scale_row_bytes = scale_bytes(view.format, view.cols);
+        if (role.use == WeightUse::matrix && has_tiles(view.format)) {
+            const WeightRows from{
+                weights_.pass_rows(0, view.data, storage->row_bytes, view.rows, view.row_step),
+                info.planar
+                    ? weights_.pass_rows(1, view.scales, storage->scale_row_bytes, view.rows, view.row_step)
+                    : nullptr,
+                storage->row_bytes, storage->scale_row_bytes};
+            storage->tiles = make_tiles(*gpu_, weights_, view.format, view.rows, view.cols, from);
+            return {view.format, view.rows, view.cols, std::move(storage)};
+        }
         storage->data = weights_.copy_rows(view.data, storage->row_bytes, view.rows, view.row_step);
         if (info.planar)
             storage->scales =
@@ -107,6 +122,7 @@ class CudaBackend : public Backend {
 
     std::unique_ptr<Program> compile(const Record& record) override {
         gpu_->make_current();
+        weights_.end_passing();
         auto program = std::make_unique<CudaProgram>(gpu_, record);
         program->result_bytes = pack_results(record.results, program->results);
         grow(Shared::workspace, record.workspace_bytes());
@@ -192,7 +208,8 @@ class CudaBackend : public Backend {
         Compiler compiler(gpu_, weights_, shared_, program.record);
         const uint64_t before = shared_.generation();
         program.launches = compiler.compile();
-        for (const Shared s : {Shared::drawn, Shared::scratch, Shared::groups}) grow(s, compiler.needs(s));
+        for (const Shared s : {Shared::drawn, Shared::scratch, Shared::groups, Shared::counters})
+            grow(s, compiler.needs(s));
         if (shared_.generation() != before) program.launches = compiler.compile();
         program.generation = shared_.generation();
     }
@@ -206,10 +223,18 @@ class CudaBackend : public Backend {
                                                           static_cast<int>(l.grid.shared_bytes)),
                         "cuFuncSetAttribute");
         }
-        gpu_->check(gpu_->driver().launch(
-                        l.function, u32(l.grid.x), u32(l.grid.y), u32(l.grid.z), l.grid.threads, 1, 1,
-                        u32(static_cast<int64_t>(l.grid.shared_bytes)), gpu_->stream(), parameters, nullptr),
-                    "cuLaunchKernel");
+        LaunchAttribute overlapping{.id = launch_overlapping, .number = 1};
+        const LaunchConfig config{u32(l.grid.x),
+                                  u32(l.grid.y),
+                                  u32(l.grid.z),
+                                  l.grid.threads,
+                                  1,
+                                  1,
+                                  u32(static_cast<int64_t>(l.grid.shared_bytes)),
+                                  gpu_->stream(),
+                                  &overlapping,
+                                  overlaps_ ? 1u : 0u};
+        gpu_->check(gpu_->driver().launch(&config, l.function, parameters, nullptr), "cuLaunchKernelEx");
     }
 
     void make_graph(CudaProgram& program) const {
@@ -287,6 +312,7 @@ class CudaBackend : public Backend {
     std::shared_ptr<Gpu> gpu_;
     SharedBuffers shared_;
     WeightMemory weights_;
+    const bool overlaps_;  // kernels begin before the one before them has ended, up to where they wait
     std::array<Slot, n_slots> slots_;
     size_t n_launched_ = 0, n_collected_ = 0;
     Trace* trace_ = nullptr;

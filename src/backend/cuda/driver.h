@@ -33,6 +33,26 @@ inline constexpr int capture_thread_local = 1;  // CUstreamCaptureMode
 inline constexpr unsigned stream_non_blocking = 1;
 inline constexpr unsigned event_default = 0, event_disable_timing = 2;
 
+// CUlaunchAttribute and CUlaunchConfig.
+struct LaunchAttribute {
+    int id = 0;
+    int padding = 0;
+    union {
+        char bytes[64] = {};
+        int number;
+    };
+};
+static_assert(sizeof(LaunchAttribute) == 72);
+// The kernel may be set up while the one before it runs; it waits for that itself.
+inline constexpr int launch_overlapping = 6;  // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+struct LaunchConfig {
+    unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z;
+    unsigned shared_bytes;
+    Stream stream;
+    const LaunchAttribute* attributes;
+    unsigned n_attributes;
+};
+
 // member, symbol, parameters
 #define SMELT_CUDA_FUNCTIONS(X)                                                                         \
     X(init, cuInit, (unsigned flags))                                                                   \
@@ -69,10 +89,8 @@ inline constexpr unsigned event_default = 0, event_disable_timing = 2;
     X(module_unload, cuModuleUnload, (Module module))                                                   \
     X(module_function, cuModuleGetFunction, (Function * function, Module module, const char* name))     \
     X(function_attribute, cuFuncSetAttribute, (Function function, int attribute, int value))            \
-    X(launch, cuLaunchKernel,                                                                           \
-      (Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,          \
-       unsigned block_y, unsigned block_z, unsigned shared_bytes, Stream stream, void** parameters,     \
-       void** extra))                                                                                   \
+    X(launch, cuLaunchKernelEx,                                                                         \
+      (const LaunchConfig* config, Function function, void** parameters, void** extra))                 \
     X(capture_begin, cuStreamBeginCapture_v2, (Stream stream, int mode))                                \
     X(capture_end, cuStreamEndCapture, (Stream stream, Graph * graph))                                  \
     X(graph_destroy, cuGraphDestroy, (Graph graph))                                                     \

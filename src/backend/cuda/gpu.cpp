@@ -16,16 +16,6 @@ namespace {
 
 constexpr int least_major = 8;  // Ampere
 
-// As in C++: "Q8_0".
-std::string_view identifier(Format f) {
-    static constexpr std::string_view names[] = {
-#define X(name, ...) #name,
-        QUANT_FORMATS(X)
-#undef X
-    };
-    return names[static_cast<size_t>(f)];
-}
-
 // Of the first device, with an open driver.
 GpuInfo info_of(const Driver& driver) {
     GpuInfo info;
@@ -35,6 +25,7 @@ GpuInfo info_of(const Driver& driver) {
     for (const Status s : {driver.device_get(&device, 0), driver.device_name(name, sizeof(name), device),
                            driver.device_memory(&memory, device), driver.driver_version(&info.driver_version),
                            driver.device_attribute(&info.multiprocessors, attribute::multiprocessors, device),
+                           driver.device_attribute(&info.shared_bytes, attribute::shared_bytes_optin, device),
                            driver.device_attribute(&info.major, attribute::major, device),
                            driver.device_attribute(&info.minor, attribute::minor, device)}) {
         if (s != status::success && info.missing.empty())
@@ -55,6 +46,15 @@ std::string architecture_of(const GpuInfo& info) {
 }
 
 }  // namespace
+
+std::string_view Gpu::identifier(Format f) {
+    static constexpr std::string_view names[] = {
+#define X(name, ...) #name,
+        QUANT_FORMATS(X)
+#undef X
+    };
+    return names[static_cast<size_t>(f)];
+}
 
 GpuInfo describe_gpu() {
     GpuInfo info;

@@ -18,6 +18,7 @@ namespace smelt::cuda {
 struct GpuInfo {
     std::string name;
     int multiprocessors = 0, major = 0, minor = 0, driver_version = 0;
+    int shared_bytes = 0;  // that a block may ask for
     uint64_t memory = 0;
     std::string missing;  // why it cannot be used; empty when it can
 };
@@ -51,6 +52,9 @@ class Gpu {
     Function kernel(std::string_view unit, std::string_view name, Format format);
 
     uint64_t free_memory() const;
+
+    // As in C++: "Q8_0".
+    static std::string_view identifier(Format f);
 
  private:
     Module load(const std::string& unit);

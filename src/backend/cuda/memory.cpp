@@ -121,15 +121,34 @@ WeightBytes WeightMemory::copy(std::span<const std::byte> bytes) {
     return to;
 }
 
-WeightBytes WeightMemory::copy_rows(std::span<const std::byte> bytes, size_t row_bytes, int64_t n_rows,
-                                    int64_t step) {
-    if (step == 1) return copy(bytes.first(row_bytes * static_cast<size_t>(n_rows)));
+void WeightMemory::upload_rows(DeviceAddress to, std::span<const std::byte> bytes, size_t row_bytes,
+                               int64_t n_rows, int64_t step) {
+    if (step == 1) return upload(to, bytes.first(row_bytes * static_cast<size_t>(n_rows)));
     std::vector<std::byte> rows(row_bytes * static_cast<size_t>(n_rows));
     for (size_t r = 0; r < static_cast<size_t>(n_rows); ++r) {
         std::memcpy(rows.data() + r * row_bytes, bytes.data() + r * static_cast<size_t>(step) * row_bytes,
                     row_bytes);
     }
-    return copy(rows);
+    upload(to, rows);
+}
+
+WeightBytes WeightMemory::copy_rows(std::span<const std::byte> bytes, size_t row_bytes, int64_t n_rows,
+                                    int64_t step) {
+    WeightBytes to = place(row_bytes * static_cast<size_t>(n_rows));
+    upload_rows(to.address, bytes, row_bytes, n_rows, step);
+    return to;
+}
+
+const uint8_t* WeightMemory::pass_rows(size_t number, std::span<const std::byte> bytes, size_t row_bytes,
+                                       int64_t n_rows, int64_t step) {
+    const size_t n = row_bytes * static_cast<size_t>(n_rows);
+    auto& buffer = passing_[number];
+    if (buffer == nullptr || buffer->size() < n) {
+        buffer = nullptr;  // before there is another: memory may be short
+        buffer = std::make_unique<DeviceBuffer>(gpu_, n, Contents::open);
+    }
+    upload_rows(buffer->address(), bytes, row_bytes, n_rows, step);
+    return reinterpret_cast<const uint8_t*>(buffer->address());
 }
 
 }  // namespace smelt::cuda

@@ -61,8 +61,9 @@ enum class Shared : uint8_t {
     drawn,      // tokens that the last step drew, by row of logits
     scratch,    // of one op
     groups,     // which tokens an expert has: from group_pairs to the products that follow
+    counters,   // zero between launches
 };
-constexpr size_t n_shared = 5;
+constexpr size_t n_shared = 6;
 
 class SharedBuffers {
  public:
@@ -93,6 +94,7 @@ struct DeviceWeight : Storage {
     WeightBytes data, scales;                   // scales: planar formats only
     size_t row_bytes = 0, scale_row_bytes = 0;  // from row to row
     bool aligned = false;                       // every row begins at a multiple of 16 bytes
+    WeightBytes tiles;  // see kernels/tiles.cuh; then there are no data, but an embedding's
 
     // Where each of several experts lies, a table on the card. Kept with the first of the list, made when
     // first used.
@@ -121,16 +123,25 @@ class WeightMemory {
     WeightMemory& operator=(const WeightMemory&) = delete;
 
     WeightBytes copy(std::span<const std::byte> bytes);
+    // For what the card makes itself.
+    WeightBytes room(size_t bytes) { return place(bytes); }
     // Of rows that lie `step` rows apart, the first of each.
     WeightBytes copy_rows(std::span<const std::byte> bytes, size_t row_bytes, int64_t n_rows, int64_t step);
+    // The same for what becomes something else: until the next call with this number (0 or 1).
+    const uint8_t* pass_rows(size_t number, std::span<const std::byte> bytes, size_t row_bytes,
+                             int64_t n_rows, int64_t step);
+    void end_passing() { passing_ = {}; }
 
  private:
     WeightBytes place(size_t bytes);
+    void upload_rows(DeviceAddress to, std::span<const std::byte> bytes, size_t row_bytes, int64_t n_rows,
+                     int64_t step);
     void upload(DeviceAddress to, std::span<const std::byte> bytes);
 
     std::shared_ptr<const Gpu> gpu_;
     std::shared_ptr<const DeviceBuffer> chunk_;
     size_t chunk_used_ = 0;
+    std::array<std::unique_ptr<DeviceBuffer>, 2> passing_;
     // Two halves of pinned memory: one is filled while the other travels.
     std::unique_ptr<PinnedBuffer> staging_;
     std::array<Event, 2> travelled_{};

@@ -16,7 +16,6 @@ inline constexpr int wide_tiles = 8;                      // of rows, of a block
 inline constexpr int wide_rows = 64;                      // of x, of such a block
 inline constexpr int wide_block = (tile_warps + 1) * 32;  // threads
 inline constexpr int ring_teams = 2;                      // of tile_warps warps, each with a ring of its own
-inline constexpr int ring_norm_threads = wide_threads;  // of the norms of rows.cu, whose bits the ring's have
 inline constexpr int ring_threads = (ring_teams * tile_warps + 2) * 32;
 inline constexpr int most_slots = 32;  // of a ring
 
@@ -57,6 +56,29 @@ struct QuantizeRowsArgs {
     const float* x;
     uint8_t* values;
     uint32_t x_stride, cols, n_sets, n_groups;  // groups of 32 columns, as many as the tiles have
+    uint32_t parts;                             // rows of `cols` columns that a row of x is
+};
+
+// Products with experts whose weights lie in tiles; x as quantize_rows left it.
+struct TileExpertProduct {
+    float* out;
+    const ExpertPlace* places;  // one an expert
+    const float* bias;
+    uint32_t rows, first_tile;
+    uint32_t out_stride;
+};
+struct TileExpertsArgs {
+    Rows rows;  // of x
+    const uint8_t* values;
+    const int32_t* ids;
+    const ExpertTile* tiles;
+    const uint32_t* pairs;
+    uint32_t n_used, n_experts;
+    uint32_t x_share;  // pairs that have the same row of x
+    uint32_t n_sets, k_tiles;
+    uint32_t n_products;
+    Pairing pairing;
+    TileExpertProduct products[most_products];
 };
 
 // Bytes of a file become tiles. A warp each.

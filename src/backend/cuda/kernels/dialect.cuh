@@ -7,9 +7,18 @@
 #else
 
 // A kernel whose argument is `a`, and of so many threads at most; its name is known to the host as it is
-// here.
-#define KERNEL(name, Args, threads) \
-    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Args a)
+// here. It begins when the kernel before it has ended, and lets the one after it be set up: a launch costs
+// less where the host allows kernels to overlap. An overlapping kernel does that where it wants to.
+#define KERNEL(name, Args, threads)                                                              \
+    static __device__ __forceinline__ void name##_body(const Args& a);                           \
+    extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Args a) { \
+        ::smelt::cuda::let_next_start();                                                         \
+        ::smelt::cuda::wait_for_previous();                                                      \
+        name##_body(a);                                                                          \
+    }                                                                                            \
+    static __device__ __forceinline__ void name##_body(const Args& a)
+#define OVERLAPPING_KERNEL(name, Args, threads) \
+    extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Args a)
 #define INLINE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 #define PRAGMA(text) _Pragma(#text)
@@ -25,7 +34,11 @@
 #define SMELT_JOIN2(a, b) a##_##b
 #define SMELT_JOIN(a, b) SMELT_JOIN2(a, b)
 // A kernel for the format that a file is compiled for: matmul_1_Q8_0.
-#define FORMAT_KERNEL(name, Args, threads) KERNEL(SMELT_JOIN(name, SMELT_FORMAT), Args, threads)
+#define KERNEL_NAMED(name, Args, threads) KERNEL(name, Args, threads)
+#define OVERLAPPING_KERNEL_NAMED(name, Args, threads) OVERLAPPING_KERNEL(name, Args, threads)
+#define FORMAT_KERNEL(name, Args, threads) KERNEL_NAMED(SMELT_JOIN(name, SMELT_FORMAT), Args, threads)
+#define OVERLAPPING_FORMAT_KERNEL(name, Args, threads) \
+    OVERLAPPING_KERNEL_NAMED(SMELT_JOIN(name, SMELT_FORMAT), Args, threads)
 #define SMELT_BLOCK2(name) Block##name
 #define SMELT_BLOCK(name) SMELT_BLOCK2(name)
 
@@ -33,7 +46,7 @@ namespace smelt::cuda {
 
 constexpr float infinity = bit_cast_to<float>(0x7f800000u);
 
-// The kernel after this one may be set up, up to where it waits; see bench/cuda_kernels.cu.
+// The kernel after this one may be set up, up to where it waits.
 INLINE void let_next_start() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

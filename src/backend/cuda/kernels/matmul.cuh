@@ -3,6 +3,7 @@
 // n_tokens rows of x; x comes from cache.
 #pragma once
 
+#include "backend/cuda/kernels/pairs.cuh"
 #include "backend/cuda/kernels/weights.cuh"
 
 namespace smelt::cuda {
@@ -70,47 +71,29 @@ INLINE void matmul(const MatmulArgs& a) {
     }
 }
 
-// The pair of token and expert that is number i of a tile.
-INLINE uint32_t pair_at(const ExpertsArgs& a, const ExpertTile& tile, uint32_t i) {
-    if (a.pairing == Pairing::heads) return (tile.first + i) * a.n_experts + tile.expert;
-    return a.pairing == Pairing::single ? tile.first + i : a.pairs[tile.first + i];
-}
-
 // The same with an expert's weights: a block's rows of x are the pairs of a tile, see group_pairs.
 template <class Block, int n_tokens, int n_rows>
 INLINE void matmul_experts(const ExpertsArgs& a) {
-    const uint32_t n = rows_of(a.rows), block = blockIdx.y * matmul_warps + warp();
+    const uint32_t block = blockIdx.y * matmul_warps + warp();
     if (block >= a.n_blocks) return;
     const uint32_t p = product_of(a, block);
     const ExpertProduct& m = a.products[p];
-    ExpertTile tile = {0, blockIdx.x, 1};
-    if (a.pairing == Pairing::single) {
-        if (blockIdx.x >= n * a.n_used) return;
-        tile.expert = static_cast<uint32_t>(a.ids[blockIdx.x]);
-    } else if (a.pairing == Pairing::heads) {
-        const uint32_t each = n / a.n_experts, tiles_each = (each + n_tokens - 1) / n_tokens;
-        tile.expert = tiles_each == 0 ? a.n_experts : blockIdx.x / tiles_each;
-        if (tile.expert >= a.n_experts) return;
-        tile.first = blockIdx.x % tiles_each * n_tokens;  // token
-        tile.count = least(n_tokens, each - tile.first);
-    } else {
-        tile = a.tiles[blockIdx.x];
-    }
-    if (tile.count == 0 || tile.expert >= a.n_experts) return;
+    const ExpertTile tile = expert_tile_of<n_tokens>(a, blockIdx.x);
+    if (tile.count == 0) return;
     const ExpertPlace place = m.places[tile.expert];
     const uint32_t first_row = (block - m.first_block) * n_rows;
     WeightRow rows[n_rows];
     rows_of_block<n_rows>(m, place.w, place.scales, first_row, a.cols, a.w_aligned != 0, rows);
     float sums[n_rows * n_tokens];
     lane_products<Block, n_tokens, n_rows>(rows, a.n_units, a.x_aligned != 0, sums, [&](uint32_t t) {
-        const uint32_t pair = pair_at(a, tile, least(t, tile.count - 1)), token = pair / a.n_used;
+        const uint32_t pair = pair_of(a, tile, t), token = pair / a.n_used;
         return a.x + (static_cast<uint64_t>(token) * a.x_stride +
                       (a.own_rows != 0 ? (pair - token * a.n_used) * a.cols : 0));
     });
     const uint32_t i = lanes_sums<n_rows * n_tokens>(sums);
     const uint32_t row = first_row + i / n_tokens, t = i % n_tokens;
     if (is_first<n_rows * n_tokens>() && row < m.rows && t < tile.count) {
-        const uint32_t pair = pair_at(a, tile, t), token = pair / a.n_used, used = pair - token * a.n_used;
+        const uint32_t pair = pair_of(a, tile, t), token = pair / a.n_used, used = pair - token * a.n_used;
         const float sum = sums[0];
         m.out[static_cast<uint64_t>(token) * m.out_stride + used * m.rows + row] =
             m.bias != nullptr ? sum + m.bias[static_cast<uint64_t>(tile.expert) * m.rows + row] : sum;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "backend/cuda/kernels/matmul_tiles.cuh"
+#include "backend/cuda/kernels/pairs.cuh"
 
 namespace smelt::cuda {
 
@@ -29,32 +30,19 @@ struct ZeroTaken : T {
     static constexpr bool has_zero = T::has_zero && T::fixed_zero == 0;
 };
 
-// Blocks: (rows of tiles by n_down, rows of x by 4 * n_sets).
-template <class Block, int n_sets, int n_down>
-INLINE void matmul_sets(const TileMatmulArgs& a) {
-    using T = ZeroTaken<Tile<Block>>;
-    __shared__ float partial[tile_warps * 64 * n_sets];
-    const int me = static_cast<int>(lane()), in_block = static_cast<int>(warp());
-    const uint32_t first_tile = blockIdx.x * n_down;
-    const uint8_t* from[n_down];
-    UNROLL for (int d = 0; d < n_down; ++d) from[d] =
-        row_of_tiles<T, false>(a, least(first_tile + d, a.n_tiles - 1), false);
-    const uint32_t n = rows_of(a.rows), first_x = blockIdx.y * (4 * n_sets);
-    if (first_x >= n) return;
-    const SetOfX* sets = reinterpret_cast<const SetOfX*>(a.values) + first_x / tile_tokens;
-    float sums[n_down][n_sets][2] = {};
-    for (uint32_t k = static_cast<uint32_t>(in_block); k < a.k_tiles; k += tile_warps) {
+// A warp's sums: of n_down rows of tiles, each at `from`, by 4 * n_sets rows of x, whose share of a group
+// read(group, set, b, x) gives to the lane.
+template <class T, int n_sets, int n_down, class Read>
+INLINE void add_sets(const uint8_t* const* from, uint32_t k_tiles, float (*sums)[n_sets][2], Read read) {
+    const int me = static_cast<int>(lane());
+    for (uint32_t k = warp(); k < k_tiles; k += tile_warps) {
         typename T::Loaded loaded[n_down];
         UNROLL for (int d = 0; d < n_down; ++d) loaded[d] =
             T::load(FromMemory{}, from[d] + uint64_t{k} * T::bytes, me);
         UNROLL for (int c = 0; c < T::n_chunks; ++c) {
-            const SetOfX* here = sets + uint64_t{k * T::n_chunks + c} * a.n_sets;
             uint2 b[n_sets];
             GroupOfX x[n_sets];
-            UNROLL for (int s = 0; s < n_sets; ++s) {
-                b[s] = reinterpret_cast<const uint2*>(here[s].fragments)[me];
-                x[s] = here[s].groups[me & 3];
-            }
+            UNROLL for (int s = 0; s < n_sets; ++s) read(k * T::n_chunks + c, s, b[s], x[s]);
             UNROLL for (int d = 0; d < n_down; ++d) {
                 uint32_t fragment[4];
                 T::fragment(loaded[d], c, fragment);
@@ -67,18 +55,81 @@ INLINE void matmul_sets(const TileMatmulArgs& a) {
             }
         }
     }
+}
+template <int n_sets>
+INLINE void put_sums(float* partial, const float (*sums)[2]) {
+    float* mine = partial + warp() * 64 * n_sets + lane();
+    UNROLL for (int s = 0; s < n_sets; ++s) {
+        mine[64 * s] = sums[s][0];
+        mine[64 * s + 32] = sums[s][1];
+    }
+}
+
+// Blocks: (rows of tiles by n_down, rows of x by 4 * n_sets).
+template <class Block, int n_sets, int n_down>
+INLINE void matmul_sets(const TileMatmulArgs& a) {
+    using T = ZeroTaken<Tile<Block>>;
+    __shared__ float partial[tile_warps * 64 * n_sets];
+    const uint32_t first_tile = blockIdx.x * n_down, me = lane();
+    const uint8_t* from[n_down];
+    UNROLL for (int d = 0; d < n_down; ++d) from[d] =
+        row_of_tiles<T, false>(a, least(first_tile + d, a.n_tiles - 1), false);
+    const uint32_t n = rows_of(a.rows), first_x = blockIdx.y * (4 * n_sets);
+    if (first_x >= n) return;
+    const SetOfX* sets = reinterpret_cast<const SetOfX*>(a.values) + first_x / tile_tokens;
+    float sums[n_down][n_sets][2] = {};
+    add_sets<T, n_sets, n_down>(from, a.k_tiles, sums, [&](uint32_t group, int s, uint2& b, GroupOfX& x) {
+        const SetOfX& set = sets[uint64_t{group} * a.n_sets + s];
+        b = reinterpret_cast<const uint2*>(set.fragments)[me];
+        x = set.groups[me & 3];
+    });
     UNROLL for (int d = 0; d < n_down; ++d) {
         if (first_tile + d >= a.n_tiles) return;
         if (d > 0) __syncthreads();
-        float* mine = partial + in_block * 64 * n_sets + me;
-        UNROLL for (int s = 0; s < n_sets; ++s) {
-            mine[64 * s] = sums[d][s][0];
-            mine[64 * s + 32] = sums[d][s][1];
-        }
+        put_sums<n_sets>(partial, sums[d]);
         __syncthreads();
         finish_tile<false, n_sets, 256>(a, partial, first_tile + d, first_x,
                                         least(n - first_x, uint32_t{4 * n_sets}), threadIdx.x);
     }
+}
+
+// The same with an expert's weights, for the pairs of token and expert that a block has: 4 * n_sets at most.
+// Blocks: (rows of tiles, tiles of pairs).
+template <class Block, int n_sets>
+INLINE void experts_sets(const TileExpertsArgs& a) {
+    using T = ZeroTaken<Tile<Block>>;
+    __shared__ float partial[tile_warps * 64 * n_sets];
+    const ExpertTile pairs = expert_tile_of<4 * n_sets>(a, blockIdx.y);
+    if (pairs.count == 0) return;
+    TileExpertProduct m = a.products[0];
+    UNROLL for (int p = 1; p < most_products; ++p) {
+        if (p < static_cast<int>(a.n_products) && blockIdx.x >= a.products[p].first_tile) m = a.products[p];
+    }
+    const uint32_t row_tile = blockIdx.x - m.first_tile, me = lane();
+    const uint8_t* from = m.places[pairs.expert].w + uint64_t{row_tile} * a.k_tiles * T::bytes;
+    // The rows of x that the lane has: one by a fragment's column, one by its sums.
+    const SetOfX* sets = reinterpret_cast<const SetOfX*>(a.values);
+    uint32_t of_column[n_sets], of_sums[n_sets];
+    UNROLL for (uint32_t s = 0; s < n_sets; ++s) {
+        of_column[s] = pair_of(a, pairs, 4 * s + (me >> 3)) / a.x_share;
+        of_sums[s] = pair_of(a, pairs, 4 * s + (me & 3)) / a.x_share;
+    }
+    float sums[1][n_sets][2] = {};
+    add_sets<T, n_sets, 1>(&from, a.k_tiles, sums, [&](uint32_t group, int s, uint2& b, GroupOfX& x) {
+        const SetOfX* here = sets + uint64_t{group} * a.n_sets;
+        b = reinterpret_cast<const uint2*>(
+            here[of_column[s] / 4].fragments)[(of_column[s] & 3) * 8 + (me >> 2 & 1) * 4 + (me & 3)];
+        x = here[of_sums[s] / 4].groups[of_sums[s] & 3];
+    });
+    put_sums<n_sets>(partial, sums[0]);
+    __syncthreads();
+    finish_rows<false, n_sets, 256>(
+        partial, row_tile * rows_of_tile, m.rows,
+        m.bias == nullptr ? nullptr : m.bias + uint64_t{pairs.expert} * m.rows, pairs.count,
+        threadIdx.x, [&](uint32_t x) {
+            const uint32_t pair = pair_of(a, pairs, x), token = pair / a.n_used;
+            return m.out + (uint64_t{token} * m.out_stride + (pair - token * a.n_used) * m.rows);
+        });
 }
 
 #ifndef SMELT_SOFTCUDA

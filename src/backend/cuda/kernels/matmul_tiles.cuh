@@ -184,15 +184,17 @@ static_assert(sizeof(SetOfX) == tile_set_bytes);
 
 // Blocks: (words of a row by 256, sets).
 INLINE void quantize_rows_of(const QuantizeRowsArgs& a) {
-    const uint32_t n = rows_of(a.rows), word = blockIdx.x * blockDim.x + threadIdx.x, set = blockIdx.y;
+    const uint32_t n = rows_of(a.rows) * a.parts, word = blockIdx.x * blockDim.x + threadIdx.x,
+                   set = blockIdx.y;
     if (set * tile_tokens >= n) return;
     const uint32_t group = word / 8, w = word % 8;
     float4 v[tile_tokens];
     UNROLL for (uint32_t r = 0; r < tile_tokens; ++r) {
-        const uint32_t row = set * tile_tokens + r;
+        const uint32_t number = set * tile_tokens + r, row = number / a.parts;
         v[r] = {};
-        if (row < n && group < a.n_groups)
-            v[r] = load_four(a.x + uint64_t{row} * a.x_stride, 4 * word, a.cols);
+        if (number < n && group < a.n_groups)
+            v[r] = load_four(a.x + (uint64_t{row} * a.x_stride + (number - row * a.parts) * a.cols), 4 * word,
+                             a.cols);
     }
     SetOfX& to = reinterpret_cast<SetOfX*>(a.values)[uint64_t{least(group, a.n_groups - 1)} * a.n_sets + set];
     UNROLL for (uint32_t r = 0; r < tile_tokens; ++r) {
@@ -242,12 +244,11 @@ INLINE float silu_times(float gate, float up) {
 }
 
 // The sums of eight warps in order, with bias or through the gate. partial: passes * 64 * n_sets floats a
-// warp, of these [pass][set][side][lane]. For n_threads threads.
-template <bool gated, int n_sets, int n_threads>
-INLINE void finish_tile(const TileMatmulArgs& a, const float* partial, uint32_t tile, uint32_t first_x,
-                        uint32_t n_x, uint32_t thread) {
+// warp, of these [pass][set][side][lane]. For n_threads threads; row x goes to out_of(x).
+template <bool gated, int n_sets, int n_threads, class OutOf>
+INLINE void finish_rows(const float* partial, uint32_t first_row, uint32_t rows, const float* bias,
+                        uint32_t n_x, uint32_t thread, OutOf out_of) {
     constexpr int passes = gated ? 2 : 1, each = 64 * n_sets;
-    const PlaceOfTile to = place_of_tile(a, tile);
     for (uint32_t i = thread; i < 16 * n_x; i += n_threads) {
         const uint32_t r = i % 16, x = i / 16;
         const float* from = partial + (x / 4) * 64 + (r / 8) * 32 + 4 * (r % 8) + x % 4;
@@ -256,11 +257,19 @@ INLINE void finish_tile(const TileMatmulArgs& a, const float* partial, uint32_t 
             sum += from[s * passes * each];
             if (gated) second += from[s * passes * each + each];
         }
-        const uint32_t row = to.first_row + r;
-        if (row >= to.rows) continue;
-        if (to.bias != nullptr) sum += to.bias[row];
-        to.out[uint64_t{first_x + x} * to.stride + row] = gated ? silu_times(sum, second) : sum;
+        const uint32_t row = first_row + r;
+        if (row >= rows) continue;
+        if (bias != nullptr) sum += bias[row];
+        out_of(x)[row] = gated ? silu_times(sum, second) : sum;
     }
+}
+template <bool gated, int n_sets, int n_threads>
+INLINE void finish_tile(const TileMatmulArgs& a, const float* partial, uint32_t tile, uint32_t first_x,
+                        uint32_t n_x, uint32_t thread) {
+    const PlaceOfTile to = place_of_tile(a, tile);
+    finish_rows<gated, n_sets, n_threads>(
+        partial, to.first_row, to.rows, to.bias, n_x, thread,
+        [&](uint32_t x) { return to.out + uint64_t{first_x + x} * to.stride; });
 }
 
 #ifndef SMELT_SOFTCUDA
@@ -331,10 +340,10 @@ INLINE void norm_rows(const TileMatmulArgs& a, uint32_t first_x, uint32_t n, flo
     // The threads of that kernel, several for each here.
     const bool is_wide = cols > wide_row;
     for (uint32_t r = 0; r < n; ++r) {
-        for (uint32_t thread = threadIdx.x; thread < ring_norm_threads; thread += n_threads) {
+        for (uint32_t thread = threadIdx.x; thread < norm_threads; thread += n_threads) {
             if (!is_wide && thread >= 32) break;
             float sum = 0;
-            for (uint32_t i = thread; i < cols; i += is_wide ? ring_norm_threads : 32) {
+            for (uint32_t i = thread; i < cols; i += is_wide ? norm_threads : 32) {
                 const float v = floats[r * cols + i];
                 sum = fmaf(v, v, sum);
             }
@@ -347,7 +356,7 @@ INLINE void norm_rows(const TileMatmulArgs& a, uint32_t first_x, uint32_t n, flo
         float total = scratch[32 * r];
         if (is_wide) {
             total = 0;
-            for (int w = 0; w < ring_norm_threads / 32; ++w) total += scratch[32 * r + w];
+            for (int w = 0; w < norm_threads / 32; ++w) total += scratch[32 * r + w];
         }
         scale[r] = 1.0f / sqrtf(total / static_cast<float>(cols) + a.norm.eps);
     }
