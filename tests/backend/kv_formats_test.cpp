@@ -108,15 +108,7 @@ TEST(KvFormats, LogitsMoveByWhatTheFormatLoses) {
                 const std::vector<float> expected = golden.floats("logits_1");
                 const std::vector<float> got = forward_logits(*model, *backend, ids, 0, kv);
                 ASSERT_EQ(got.size(), expected.size());
-                float worst = 0;
-                for (size_t row = 0; row < got.size(); row += vocab) {
-                    float largest = 0, difference = 0;
-                    for (size_t i = row; i < row + vocab; ++i) {
-                        largest = std::max(largest, std::fabs(expected[i]));
-                        difference = std::max(difference, std::fabs(got[i] - expected[i]));
-                    }
-                    worst = std::max(worst, difference / largest);
-                }
+                const float worst = worst_difference(got, expected, vocab);
                 EXPECT_LE(worst, bound) << name << ", " << info.name << ", " << text;
                 for (const int chunk : {1, 7}) {
                     EXPECT_EQ(forward_logits(*model, *backend, ids, chunk, kv), got)
