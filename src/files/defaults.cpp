@@ -16,6 +16,8 @@ namespace {
 
 // transformers' and llama.cpp's default for a config without a base.
 constexpr double default_rope_base = 10000;
+// The reference implementation's for most families; the others name theirs.
+constexpr double default_rms_norm_eps = 1e-6;
 
 void set_once(Metadata& metadata, const std::string& key, std::optional<int64_t> value) {
     if (value && metadata.find(key) == nullptr) metadata.set(key, *value);
@@ -112,6 +114,12 @@ void fill_defaults(ModelFile& model) {
     }
     if (family->rotary && m.find(prefix + "rope.freq_base") == nullptr)
         m.set(prefix + "rope.freq_base", default_rope_base);
+    // Peers refuse a GGUF without it.
+    constexpr std::string_view eps = "attention.layer_norm_rms_epsilon";
+    const bool has_eps =
+        std::ranges::any_of(family->config, [&](const ConfigKey& k) { return k.gguf == eps; });
+    if (const std::string key = prefix + std::string(eps); has_eps && m.find(key) == nullptr)
+        m.set(key, default_rms_norm_eps);
 }
 
 const std::string& check_name(const std::string& name, std::string_view what, std::string_view source) {

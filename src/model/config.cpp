@@ -81,8 +81,10 @@ void read_windows(const ModelFile& file, const Family& family, const Keys& keys,
         c.windowed.push_back(period == 0 || il % period != period - 1);
 }
 
-float read_eps(const ModelFile& file, const std::string& key, double fallback) {
-    const double eps = file.metadata.get_double(key).value_or(fallback);
+float read_eps(const ModelFile& file, const std::string& key) {
+    const auto found = file.metadata.get_double(key);
+    if (!found) throw Error("{}: {}: missing", file.path.string(), key);
+    const double eps = *found;
     if (!(eps > 0 && eps < 1)) throw Error("{}: {}: expected 0 to 1, found {}", file.path.string(), key, eps);
     return static_cast<float>(eps);
 }
@@ -239,8 +241,7 @@ ModelConfig read_config(const ModelFile& file, const Family& family) {
     // A family has one of the two.
     const std::string rms_eps = c.architecture + ".attention.layer_norm_rms_epsilon",
                       eps = c.architecture + ".attention.layer_norm_epsilon";
-    c.norm_eps =
-        file.metadata.find(eps) != nullptr ? read_eps(file, eps, 1e-5) : read_eps(file, rms_eps, 1e-6);
+    c.norm_eps = read_eps(file, file.metadata.find(eps) != nullptr ? eps : rms_eps);
 
     if (!family.rotary) {
         c.n_positions = c.n_ctx_train;

@@ -6,6 +6,7 @@
 
 #include "apps/command.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 
 namespace smelt {
 namespace {
@@ -193,6 +194,10 @@ TEST(Bench, SavedShapesAreFilesThatRun) {
         return r.status == 0 ? parse_json(r.out, "bench")["logits_hash"].get<std::string>() : r.err;
     };
     EXPECT_EQ(hash("bench " + path), hash(shape));
+    // Peers have no defaults for these.
+    const std::string header(MappedFile(path).text().substr(0, 10'000));
+    for (const char* key : {"attention.layer_norm_rms_epsilon", "attention.head_count_kv", "rope.freq_base"})
+        EXPECT_NE(header.find(key), std::string::npos) << key;
     std::filesystem::remove(path);
     EXPECT_NE(smelt_command("bench " SMELT_MODELS "/demo-5m --save " + path).status, 0);
 }
