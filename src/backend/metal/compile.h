@@ -23,9 +23,10 @@ class Command {
 };
 
 struct MetalProgram : Program {
+    explicit MetalProgram(const Record& r) : record(r) {}
+    const Record record;
     std::vector<std::unique_ptr<Command>> commands;
-    StepShape shape;
-    Record::Results results;
+    std::vector<int> op_of_command;  // its place in the record
 };
 
 // A kernel with the same arguments in every step, and a row of threadgroups for each row that `rows` has.
@@ -62,6 +63,9 @@ class Compiler {
     SMELT_OPS(X)
 #undef X
 
+    size_t n_commands() const {
+        return commands_.size();
+    }
     std::vector<std::unique_ptr<Command>> take_commands() {
         return std::move(commands_);
     }

@@ -1,6 +1,7 @@
 // The Metal backend: a record becomes a list of commands, a step one command buffer. Nothing is computed on
 // the processor but the addresses of arguments.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -10,6 +11,7 @@
 #include "backend/metal/kv.h"
 #include "backend/metal/running_step.h"
 #include "backend/metal_entry.h"
+#include "backend/trace.h"
 #include "base/cpu_info.h"
 
 namespace smelt {
@@ -74,35 +76,34 @@ class MetalBackend : public Backend {
 
     std::unique_ptr<Program> compile(const Record& record) override {
         metal::Compiler compiler(gpu_, matrices_add_in_order_);
-        for (const AnyOp& any : record.ops()) std::visit([&](const auto& op) { compiler.add(op); }, any);
+        auto program = std::make_unique<metal::MetalProgram>(record);
+        for (size_t i = 0; i < record.ops().size(); ++i) {
+            std::visit([&](const auto& op) { compiler.add(op); }, record.ops()[i]);
+            program->op_of_command.resize(compiler.n_commands(), static_cast<int>(i));
+        }
         grow(Shared::workspace, record.workspace_bytes());
         grow(Shared::input, record.inputs().n_bytes);
         for (const Shared s : {Shared::drawn, Shared::scratch, Shared::groups}) grow(s, compiler.needs(s));
-        auto program = std::make_unique<metal::MetalProgram>();
         program->commands = compiler.take_commands();
-        program->shape = record.shape();
-        program->results = record.results;
         return program;
     }
 
     void launch(Program& any, const StepInput& input) override {
         const auto& program = static_cast<const metal::MetalProgram&>(any);
         CHECK(!launched_, "a step is under way");
-        CHECK(input.shape() == program.shape, "an input of another shape class");
+        CHECK(input.shape() == program.record.shape(), "an input of another shape class");
         running_.check();
         for (const Shared s : metal::all_shared) shared_[s].forget_old();
         std::memcpy(metal::host_bytes(shared_[Shared::input].buffer()), input.bytes().data(),
                     input.bytes().size());
         const auto pool = NS::TransferPtr(NS::AutoreleasePool::alloc()->init());
-        MTL::CommandBuffer* commands = gpu_.queue().commandBuffer();
-        // Each dispatch sees what those before it wrote.
-        MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder(MTL::DispatchTypeSerial);
-        metal::StepEncoder step(*encoder, shared_, input.counts());
-        for (const auto& command : program.commands) command->encode(step);
-        encoder->endEncoding();
-        running_.start(*commands);
+        if (trace_ != nullptr) {
+            run_timed(program, input.counts());
+        } else {
+            start(program.commands, input.counts());
+        }
         launched_ = true;
-        results_ = program.results;
+        results_ = program.record.results;
         counts_ = input.counts();
     }
 
@@ -115,7 +116,42 @@ class MetalBackend : public Backend {
     void write(const Tensor& t, const void* bytes) override { std::memcpy(place(t), bytes, t.n_bytes()); }
     void read(const Tensor& t, void* bytes) override { std::memcpy(bytes, place(t), t.n_bytes()); }
 
+    void set_trace(Trace* trace) override {
+        trace_ = trace;
+        if (trace != nullptr) stream_ = trace->add_stream("metal");
+    }
+
  private:
+    // Commits them as one command buffer.
+    MTL::CommandBuffer& start(std::span<const std::unique_ptr<metal::Command>> list,
+                              const StepCounts& counts) {
+        MTL::CommandBuffer* commands = gpu_.queue().commandBuffer();
+        // Each dispatch sees what those before it wrote.
+        MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder(MTL::DispatchTypeSerial);
+        metal::StepEncoder step(*encoder, shared_, counts);
+        for (const auto& command : list) command->encode(step);
+        encoder->endEncoding();
+        running_.start(*commands);
+        return *commands;
+    }
+
+    // Times of ops. Metal has them for a command buffer, so each command gets one and is waited for.
+    void run_timed(const metal::MetalProgram& program, const StepCounts& counts) {
+        const std::span commands(program.commands);
+        const double began =
+            std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+        double first = 0;  // the device's clock then
+        std::vector<Trace::Timing> timings;
+        for (size_t i = 0; i < commands.size(); ++i) {
+            const auto ran = NS::RetainPtr(&start(commands.subspan(i, 1), counts));
+            running_.finish();
+            if (i == 0) first = ran->GPUStartTime();
+            timings.push_back({program.op_of_command[i], began + ran->GPUStartTime() - first,
+                               began + ran->GPUEndTime() - first});
+        }
+        trace_->add_step(stream_, program.record, counts, timings);
+    }
+
     // Never under a step that runs: it would write to what is left behind.
     void grow(Shared s, size_t bytes) {
         if (bytes <= shared_[s].size() && shared_[s].buffer() != nullptr) return;
@@ -169,6 +205,8 @@ class MetalBackend : public Backend {
     Record::Results results_;  // of that step
     StepCounts counts_;
     bool matrices_add_in_order_ = false;
+    Trace* trace_ = nullptr;
+    int stream_ = 0;  // of the trace
 };
 
 }  // namespace
