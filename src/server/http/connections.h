@@ -10,6 +10,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <memory>
 #include <thread>
 #include <unordered_set>
 
@@ -49,7 +50,7 @@ class Workers {
 inline constexpr std::chrono::seconds farewell{2};
 
 // Of the I/O thread alone, but for n_connections and exit_code.
-struct ServerCore {
+struct ServerCore : std::enable_shared_from_this<ServerCore> {
     explicit ServerCore(const HttpOptions& o)
         : options(o),
           memory(o.limits.max_memory_bytes),

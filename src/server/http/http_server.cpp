@@ -47,18 +47,19 @@ void serve(const std::shared_ptr<ServerCore>& core, tcp::socket socket) {
     }
 }
 
-asio::awaitable<void> accept_clients(std::shared_ptr<ServerCore> core) {
-    asio::steady_timer pause(core->io);
+// The core outlives what its io_context holds; what held it in turn would keep both for ever.
+asio::awaitable<void> accept_clients(ServerCore& core) {
+    asio::steady_timer pause(core.io);
     error_code error;
-    while (core->acceptor.is_open()) {
+    while (core.acceptor.is_open()) {
         try {
             if (error) {
                 pause.expires_after(accept_pause);
                 co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
             }
             tcp::socket socket =
-                co_await core->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
-            if (!error) serve(core, std::move(socket));
+                co_await core.acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+            if (!error) serve(core.shared_from_this(), std::move(socket));
         } catch (const std::bad_alloc&) {
             std::this_thread::sleep_for(accept_pause / 10);  // where not even the pause can be had
             error = asio::error::no_memory;
@@ -66,7 +67,6 @@ asio::awaitable<void> accept_clients(std::shared_ptr<ServerCore> core) {
     }
 }
 
-// The core outlives what its io_context holds.
 asio::awaitable<void> repeat(ServerCore& core, std::chrono::milliseconds period, std::function<void()> work) {
     asio::steady_timer timer(core.io);
     while (!core.draining) {
@@ -211,7 +211,7 @@ int HttpServer::run(HttpHandler& handler) {
     impl_->handler = &handler;
     std::optional<Signals> signals;
     if (impl_->options.handle_signals) signals.emplace(*impl_);
-    asio::co_spawn(impl_->io, accept_clients(impl_), log_failure);
+    asio::co_spawn(impl_->io, accept_clients(*impl_), log_failure);
     every(std::chrono::seconds(1), [core = impl_.get()] {
         if (core->memory.freed_much()) return_free_memory();
     });
