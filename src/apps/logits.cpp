@@ -8,6 +8,7 @@
 #include "apps/verbs.h"
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "engine/forward.h"
 
 namespace smelt {
@@ -17,6 +18,7 @@ namespace {
 struct LogitsOptions {
     std::string model, output;
     std::vector<int32_t> ids;
+    std::vector<std::string> images;
     int chunk = 0;
     KvFormats kv = {Format::F32, Format::F32};
     DeviceOptions device;
@@ -38,11 +40,25 @@ void write_npy(const std::string& path, const std::vector<float>& values, size_t
     file.commit();
 }
 
+std::vector<Picture> pictures_of(const LogitsOptions& o, const Model& model) {
+    if (o.images.empty()) return {};
+    if (model.vision() == nullptr) throw Error("{}: this model takes no pictures", o.model);
+    const VisionConfig& vision = model.vision()->config();
+    std::vector<std::shared_ptr<const Patches>> all;
+    for (const std::string& path : o.images) {
+        const MappedFile file(path);
+        all.push_back(
+            std::make_shared<const Patches>(make_patches(decode_image(file.bytes(), path), vision.patches)));
+    }
+    return find_places(o.ids, vision.image_token, all);
+}
+
 void write_logits(const LogitsOptions& o) {
     const auto backend = o.device.open();
     const auto model =
         load_model(override_rope_scaling(open_model(local_model(o.model)), o.device.rope_scaling), *backend);
-    const std::vector<float> logits = forward_logits(*model, *backend, o.ids, o.chunk, o.kv);
+    const std::vector<float> logits =
+        forward_logits(*model, *backend, o.ids, o.chunk, o.kv, pictures_of(o, *model));
     write_npy(o.output, logits, o.ids.size(), static_cast<size_t>(model->config().vocab_size));
 }
 
@@ -53,6 +69,10 @@ Verb add_logits(CLI::App& smelt) {
     CLI::App* verb = smelt.add_subcommand("logits", "Write the logits of a forward pass to a NumPy file");
     add_model_argument(*verb, o->model)->required();
     verb->add_option("--ids", o->ids, "Token ids, comma-separated")->required()->delimiter(',');
+    verb->add_option("--image", o->images,
+                     "A picture (PPM, PNG, JPEG, WebP, GIF) whose placeholder tokens are among the ids; may "
+                     "be repeated")
+        ->check(CLI::ExistingFile);
     verb->add_option("-o,--output", o->output, "File to write: float32 (n ids, vocabulary)")->required();
     verb->add_option("--chunk", o->chunk, "Feed the ids in chunks of this many; 0: all at once")
         ->check(CLI::NonNegativeNumber);

@@ -327,16 +327,18 @@ struct ClampedSiluMul {
 };
 
 // out = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x³))), the approximation of GELU that checkpoints call
-// gelu_new. out may be x.
+// gelu_new; where `exact`, x / 2 * (1 + erf(x / sqrt(2))). out may be x.
 struct Gelu {
     Tensor out, x;
+    bool exact = false;
     SMELT_FIELDS {
         f(Access::write, "out", s.out);
         f(Access::read, "x", s.x);
+        f("exact", s.exact);
     }
 };
 
-// out = gelu(gate) * up, with the GELU of Gelu. out may be gate.
+// out = gelu(gate) * up, with the approximate GELU. out may be gate.
 struct GeluMul {
     Tensor out, gate, up;
     SMELT_FIELDS {

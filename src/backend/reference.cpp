@@ -155,10 +155,12 @@ void Steps::run(const ClampedSiluMul& op) {
 }
 
 void Steps::run(const Gelu& op) {
-    const auto& [out, x] = op;
+    const auto& [out, x, exact] = op;
     for (int64_t t = 0; t < rows(out); ++t) {
         for (int64_t i = 0; i < out.row_len(); ++i) {
-            at<float>(out, t)[i] = static_cast<float>(gelu(static_cast<double>(at<float>(x, t)[i])));
+            const auto v = static_cast<double>(at<float>(x, t)[i]);
+            at<float>(out, t)[i] =
+                static_cast<float>(exact ? v / 2 * std::erfc(-v / std::numbers::sqrt2) : gelu(v));
         }
     }
 }

@@ -15,8 +15,10 @@ int bound(int n) {
 
 StepShape StepShape::bounds() const {
     StepShape s = *this;
-    for (int* n : {&s.n_tokens, &s.n_seqs, &s.n_logits, &s.n_hidden, &s.max_blocks, &s.n_edits})
+    for (int* n :
+         {&s.n_tokens, &s.n_seqs, &s.n_logits, &s.n_hidden, &s.max_blocks, &s.n_edits, &s.n_features}) {
         *n = bound(*n);
+    }
     s.n_seqs = std::min(s.n_seqs, s.n_tokens);
     s.n_logits = std::min(s.n_logits, s.n_tokens);
     s.n_hidden = std::min(s.n_hidden, s.n_tokens);
@@ -28,7 +30,7 @@ size_t StepShape::hash() const {
     uint64_t h = 0;
     for (const int n : {n_tokens, n_seqs, n_logits, n_hidden, max_blocks, static_cast<int>(every_logit),
                         static_cast<int>(windows), static_cast<int>(draws), static_cast<int>(all_logits),
-                        n_top, n_edits, mask_words}) {
+                        n_top, n_edits, mask_words, n_features, feature_len, rope_axes}) {
         h = (h ^ static_cast<uint64_t>(n)) * 0x9e3779b97f4a7c15u;
         h ^= h >> 29;
     }
@@ -61,6 +63,17 @@ InputTensors::InputTensors(const StepShape& s) {
     if (s.draws) draw_rows = take(RowsOf::logits, s.n_logits, sizeof(DrawRow) / 4);
     if (s.n_edits > 0) edits = take(RowsOf::fixed, s.n_edits, sizeof(LogitEdit) / 4);
     if (s.mask_words > 0) masks = take(RowsOf::logits, s.n_logits, int64_t{2} * s.mask_words);
+    if (s.n_features > 0) {
+        features = take(RowsOf::fixed, 1 + s.n_features, s.feature_len);
+        features.dtype = DType::F32;
+        feature_rows = take(RowsOf::tokens, s.n_tokens, 1);
+        merged_rows = take(RowsOf::tokens, s.n_tokens, 1);
+    }
+    for (int axis = 0; axis < 3; ++axis) {
+        rope_positions[axis] = axis < s.rope_axes ? take(RowsOf::tokens, s.n_tokens, 1)
+                               : axis == 0        ? positions
+                                                  : rope_positions[0];
+    }
 }
 
 void StepInput::reset(const StepShape& shape) {

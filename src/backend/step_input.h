@@ -26,6 +26,9 @@ struct StepShape {
     int n_top = 0;             // so many of the largest logits of each row are wanted
     int n_edits = 0;           // logit edits of all rows together
     int mask_words = 0;        // 64-bit words of allowed tokens a row; 0: every token is allowed
+    int n_features = 0;        // rows of features that take the place of embeddings
+    int feature_len = 0;       // floats of each
+    int rope_axes = 0;  // positions for the rotation: 0: those in the sequence, 1: others, 3: one an axis
 
     bool operator==(const StepShape&) const = default;
     // The smallest class that has room for this: powers of two.
@@ -79,6 +82,12 @@ struct InputTensors {
     Tensor draw_rows;                   // (n_logits) DrawRow
     Tensor edits;                       // (n_edits) LogitEdit
     Tensor masks;                       // (n_logits, mask_words) bits of allowed tokens
+    // What pictures give: rows of floats (1 + n_features, feature_len), of which the first is zeros. Of each
+    // token its row of them, 0 where it has none; and its row where the features are followed by the
+    // embeddings of all tokens: one of the two.
+    Tensor features;                   // F32
+    Tensor feature_rows, merged_rows;  // (n_tokens)
+    Tensor rope_positions[3];          // (n_tokens) that the rotation goes by, for each axis
     size_t n_bytes = 0;
 
     explicit InputTensors(const StepShape& shape);

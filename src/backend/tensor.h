@@ -88,9 +88,9 @@ struct Tensor {
         t.rank = 2;
         t.shape = {n, n_elements() / n, 0, 0};
         t.row_stride = t.row_len();
+        if (rows_of == RowsOf::fixed) return t;
         t.rows_each = rows_each * n / n_rows();
-        CHECK(rows_of == RowsOf::fixed || t.rows_each * n_rows() == rows_each * n, "{} rows as {}", n_rows(),
-              n);
+        CHECK(t.rows_each * n_rows() == rows_each * n, "{} rows as {}", n_rows(), n);
         return t;
     }
     // Rows [first, first + n).

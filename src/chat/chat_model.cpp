@@ -163,6 +163,10 @@ class IntactFileRunner final : public ModelRunner {
         }
         return result;
     }
+    bool takes_pictures() const override { return runner_->takes_pictures(); }
+    std::shared_ptr<const Features> features(const Patches& patches) override {
+        return runner_->features(patches);
+    }
     void copy_blocks(std::span<const BlockCopy> copies) override { runner_->copy_blocks(copies); }
     KvBlockBytes block_bytes() const override { return runner_->block_bytes(); }
     void read_block(int32_t block, int32_t part, std::span<std::byte> bytes) override {

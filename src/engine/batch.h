@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -18,6 +19,12 @@ struct Batch {
     std::vector<int32_t> block_start = {0};  // (n_seqs + 1) first block of each sequence
     // The same for windowed layers, where these have blocks of their own; else empty.
     std::vector<int32_t> window_slots, window_blocks;
+    // Of pictures, where there are any: features of tokens, rows of feature_len floats; of each token its
+    // row, -1 where it has none; and the positions that it is rotated by, one an axis. Else empty.
+    std::vector<float> features;
+    int feature_len = 0;
+    std::vector<int32_t> feature_rows;
+    std::vector<std::array<int32_t, 3>> rope_positions;
     int max_kv_len = 0;   // longest sequence, with this step's tokens
     int n_generated = 0;  // leading tokens that are of answers; the others are of prompts
 
@@ -51,8 +58,29 @@ struct Batch {
         draws.clear();
         edits.clear();
         masks.clear();
+        features.clear();
+        feature_rows.clear();
+        rope_positions.clear();
+        feature_len = 0;
         max_kv_len = n_generated = n_top = mask_words = 0;
         all_logits = false;
+    }
+
+    // The features of a token of the batch, in place of its embedding.
+    void set_features(int token, std::span<const float> row) {
+        feature_len = static_cast<int>(row.size());
+        feature_rows.resize(ids.size(), -1);
+        feature_rows[static_cast<size_t>(token)] = static_cast<int32_t>(features.size() / row.size());
+        features.insert(features.end(), row.begin(), row.end());
+        ids[static_cast<size_t>(token)] = 0;  // any of the vocabulary
+    }
+    // By what the token is rotated, where that is not its position.
+    void set_rope_position(int token, const std::array<int32_t, 3>& position) {
+        for (auto i = static_cast<int32_t>(rope_positions.size()); i < n_tokens(); ++i) {
+            const int32_t own = positions[static_cast<size_t>(i)];
+            rope_positions.push_back({own, own, own});
+        }
+        rope_positions[static_cast<size_t>(token)] = position;
     }
 
     // Tokens of a sequence from position `first` on; `own` are its blocks from position 0 on, `windows` those

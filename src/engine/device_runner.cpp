@@ -40,6 +40,32 @@ KvShape kv_shape(const ModelConfig& c, int64_t layer, int64_t n_blocks, int64_t 
             .cut_by_head = !c.latent};
 }
 
+// One, where all axes of every token agree: the step of most answers.
+int rope_axes_of(const Batch& b) {
+    const auto agree = [](const std::array<int32_t, 3>& p) { return p[0] == p[1] && p[0] == p[2]; };
+    return b.rope_positions.empty() ? 0 : std::ranges::all_of(b.rope_positions, agree) ? 1 : 3;
+}
+
+void pack_pictures(const Batch& b, StepInput& input) {
+    const InputTensors& in = input.tensors();
+    for (size_t axis = 0; axis < static_cast<size_t>(input.shape().rope_axes); ++axis) {
+        const auto to = input.of(in.rope_positions[axis]);
+        for (size_t t = 0; t < b.ids.size(); ++t) {
+            to[t] = t < b.rope_positions.size() ? b.rope_positions[t][axis] : b.positions[t];
+        }
+    }
+    if (!in.features) return;
+    const std::span<float> features = input.of<float>(in.features);
+    std::fill_n(features.begin(), b.feature_len, 0.0f);
+    std::ranges::copy(b.features, features.begin() + b.feature_len);
+    const auto n_rows = static_cast<int32_t>(in.features.n_rows());
+    for (size_t t = 0; t < b.ids.size(); ++t) {
+        const int32_t row = t < b.feature_rows.size() ? b.feature_rows[t] : -1;
+        input.of(in.feature_rows)[t] = row + 1;
+        input.of(in.merged_rows)[t] = row >= 0 ? row + 1 : n_rows + static_cast<int32_t>(t);
+    }
+}
+
 RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
     constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
     if (o.n_ctx < 0) throw Error("context: expected 1 token or more (0: as trained), found {}", o.n_ctx);
@@ -105,6 +131,11 @@ DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRun
             static_cast<double>(free) / 1e9);
     }
     for (const KvShape& s : shapes) kv_.push_back(backend.allocate_kv(s));
+    if (model.vision() != nullptr) vision_.emplace(*model.vision(), backend);
+}
+
+std::shared_ptr<const Features> DeviceRunner::features(const Patches& patches) {
+    return vision_ ? vision_->features(patches) : ModelRunner::features(patches);
 }
 
 Record DeviceRunner::record(const StepShape& shape) const {
@@ -132,18 +163,22 @@ Program& DeviceRunner::program_for(const StepShape& shape) {
 
 // The batch into the one input of its shape class.
 void DeviceRunner::pack(const Batch& b, StepInput& input) {
-    StepShape shape{.n_tokens = b.n_tokens(),
-                    .n_seqs = b.n_seqs(),
-                    .n_logits = static_cast<int>(b.logits_rows.size()),
-                    .every_logit = b.logits_rows.size() == b.ids.size(),
-                    .n_hidden = static_cast<int>(b.hidden_rows.size()),
-                    .max_blocks = b.max_blocks(),
-                    .windows = !b.window_slots.empty(),
-                    .draws = !b.draws.empty(),
-                    .all_logits = b.all_logits,
-                    .n_top = b.n_top,
-                    .n_edits = static_cast<int>(b.edits.size()),
-                    .mask_words = b.masks.empty() ? 0 : b.mask_words};
+    StepShape shape{
+        .n_tokens = b.n_tokens(),
+        .n_seqs = b.n_seqs(),
+        .n_logits = static_cast<int>(b.logits_rows.size()),
+        .every_logit = b.logits_rows.size() == b.ids.size(),
+        .n_hidden = static_cast<int>(b.hidden_rows.size()),
+        .max_blocks = b.max_blocks(),
+        .windows = !b.window_slots.empty(),
+        .draws = !b.draws.empty(),
+        .all_logits = b.all_logits,
+        .n_top = b.n_top,
+        .n_edits = static_cast<int>(b.edits.size()),
+        .mask_words = b.masks.empty() ? 0 : b.mask_words,
+        .n_features = b.feature_rows.empty() ? 0 : static_cast<int>(b.features.size()) / b.feature_len,
+        .feature_len = b.feature_len,
+        .rope_axes = rope_axes_of(b)};
     input.reset(shape.bounds());
     const InputTensors& in = input.tensors();
     input.counts() = {.n_tokens = b.n_tokens(),
@@ -164,6 +199,7 @@ void DeviceRunner::pack(const Batch& b, StepInput& input) {
     put(in.draw_rows, b.draws);
     put(in.edits, b.edits);
     put(in.masks, b.masks);
+    pack_pictures(b, input);
     if (shape.windows) put(in.window_slots, b.window_slots);
     const auto width = static_cast<size_t>(input.shape().max_blocks);
     for (int s = 0; s < b.n_seqs(); ++s) {

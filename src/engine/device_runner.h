@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -42,6 +43,8 @@ class DeviceRunner : public ModelRunner {
     const RunnerShape& shape() const override { return shape_; }
     void launch(const Batch& batch) override;
     StepResult collect() override { return backend_.collect(); }
+    bool takes_pictures() const override { return vision_.has_value(); }
+    std::shared_ptr<const Features> features(const Patches& patches) override;
     void copy_blocks(std::span<const BlockCopy> copies) override;
     KvBlockBytes block_bytes() const override;
     void read_block(int32_t block, int32_t part, std::span<std::byte> bytes) override;
@@ -63,6 +66,7 @@ class DeviceRunner : public ModelRunner {
 
     const Model& model_;
     Backend& backend_;
+    std::optional<VisionRunner> vision_;  // of models that take pictures
     RunnerShape shape_;
     size_t kv_bytes_ = 0;
     std::vector<std::unique_ptr<KvStorage>> kv_;  // one a layer

@@ -9,7 +9,8 @@ namespace smelt {
 
 SequenceRunner::SequenceRunner(const Model& model, Backend& backend, int n_ctx, const KvFormats& kv,
                                Fuse fuse)
-    : runner_(model, backend,
+    : model_(model),
+      runner_(model, backend,
               {.n_ctx = n_ctx, .kv = kv, .n_window_parts = model.config().recurrent ? 1 : 0, .fuse = fuse}),
       blocks_(static_cast<size_t>(runner_.shape().n_blocks)) {
     std::iota(blocks_.begin(), blocks_.end(), 0);
@@ -25,6 +26,13 @@ StepResult SequenceRunner::run(std::span<const int32_t> ids, Logits wanted, cons
     // One state, the last: every block's.
     states_.assign(runner_.shape().windows.n_parts > 0 ? n_blocks : 0, 0);
     batch_.add_sequence(ids, position_, std::span(blocks_).first(n_blocks), block_len, states_);
+    for (size_t i = 0; i < pictures_.size(); ++i) {
+        const Picture& p = pictures_[i];
+        for (int t = std::max(p.first, position_); t < std::min(p.end(), position_ + n); ++t)
+            batch_.set_features(t - position_, features_[i]->row(t - p.first));
+    }
+    for (int t = 0; !pictures_.empty() && t < n; ++t)
+        batch_.set_rope_position(t, rope_positions_.at(position_ + t));
     batch_.logits_rows.resize(wanted == Logits::none ? 0 : wanted == Logits::last ? 1 : ids.size());
     std::iota(batch_.logits_rows.begin(), batch_.logits_rows.end(),
               n - static_cast<int>(batch_.logits_rows.size()));
@@ -36,6 +44,15 @@ StepResult SequenceRunner::run(std::span<const int32_t> ids, Logits wanted, cons
     position_ += n;
     runner_.launch(batch_);
     return runner_.collect();
+}
+
+void SequenceRunner::set_pictures(std::vector<Picture> pictures) {
+    CHECK(position_ == 0);
+    if (model_.vision() == nullptr) throw Error("{} takes no pictures", model_.config().architecture);
+    pictures_ = std::move(pictures);
+    features_.clear();
+    for (const Picture& p : pictures_) features_.push_back(runner_.features(*p.patches));
+    rope_positions_ = RopePositions(pictures_);
 }
 
 std::span<const float> SequenceRunner::feed(std::span<const int32_t> ids, Logits wanted) {
@@ -53,7 +70,7 @@ void SequenceRunner::rewind(int position) {
 }
 
 std::vector<float> forward_logits(const Model& model, Backend& backend, std::span<const int32_t> ids,
-                                  int chunk, const KvFormats& kv) {
+                                  int chunk, const KvFormats& kv, std::vector<Picture> pictures) {
     if (ids.empty() || ids.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
         throw Error("ids: expected 1 or more, found {}", ids.size());
     }
@@ -64,6 +81,7 @@ std::vector<float> forward_logits(const Model& model, Backend& backend, std::spa
         }
     }
     SequenceRunner sequence(model, backend, static_cast<int>(ids.size()), kv);
+    if (!pictures.empty()) sequence.set_pictures(std::move(pictures));
     std::vector<float> all;
     all.reserve(ids.size() * static_cast<size_t>(model.config().vocab_size));
     const size_t step = chunk == 0 ? ids.size() : static_cast<size_t>(chunk);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/device_runner.h"
+#include "engine/picture.h"
 
 namespace smelt {
 
@@ -24,6 +25,10 @@ class SequenceRunner {
     // The same, but the device draws: the token of the largest logit after the last of these.
     int32_t next(std::span<const int32_t> ids);
 
+    // The prompt has pictures, whose places are their tokens; before the first token is fed. Throws Error
+    // where the model has no tower.
+    void set_pictures(std::vector<Picture> pictures);
+
     int position() const { return position_; }  // tokens fed
     // The next token goes to this position; what was fed there and behind is forgotten. Of recurrent layers
     // the state is forgotten at position 0 alone.
@@ -34,7 +39,11 @@ class SequenceRunner {
  private:
     StepResult run(std::span<const int32_t> ids, Logits wanted, const DrawRow* draw);
 
+    const Model& model_;
     DeviceRunner runner_;
+    std::vector<Picture> pictures_;
+    std::vector<std::shared_ptr<const Features>> features_;  // of each
+    RopePositions rope_positions_;
     std::vector<int32_t> blocks_;  // all of the cache, in order
     std::vector<int32_t> states_;  // where recurrent layers keep their state, by block
     Batch batch_;
@@ -44,6 +53,7 @@ class SequenceRunner {
 // Logits of all positions, (ids.size(), vocab_size). `chunk` tokens are fed at a time; 0: all at once. Throws
 // Error naming the id that is not in the vocabulary, or the length when there are none or too many.
 std::vector<float> forward_logits(const Model& model, Backend& backend, std::span<const int32_t> ids,
-                                  int chunk = 0, const KvFormats& kv = {Format::F32, Format::F32});
+                                  int chunk = 0, const KvFormats& kv = {Format::F32, Format::F32},
+                                  std::vector<Picture> pictures = {});
 
 }  // namespace smelt

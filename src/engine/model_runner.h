@@ -9,6 +9,7 @@
 
 #include "engine/batch.h"
 #include "engine/kv_cache.h"
+#include "engine/vision_runner.h"
 
 namespace smelt {
 
@@ -42,6 +43,12 @@ class ModelRunner {
     // collect() or, where one step is under way at a time, launch(). Throws what the device throws; the KV
     // slots of the batch are then undefined, all others untouched.
     virtual StepResult collect() = 0;
+
+    // What the model makes of a picture, while no step is under way. Throws Error.
+    virtual bool takes_pictures() const { return false; }
+    virtual std::shared_ptr<const Features> features(const Patches& /*patches*/) {
+        throw Error("this model takes no pictures");
+    }
 
     // After the steps that were launched. In the order given: a block may be the target of one copy and the
     // source of the next.

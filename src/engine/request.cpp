@@ -15,6 +15,24 @@ struct IntRange {
     int value, min, max;
 };
 
+// Of a prompt with pictures: each place has its id, and nothing else has one of the kind.
+std::string check_pictures(const Request& r, const RequestLimits& limits) {
+    if (r.pictures.empty()) return "";
+    if (!limits.pictures) return "pictures: this model takes none";
+    if (r.n_prompt_logprobs >= 0) return "n_prompt_logprobs: expected none beside pictures";
+    if (r.pooling != Pooling::none) return "pooling: expected none beside pictures";
+    int end = 0;
+    for (const Picture& p : r.pictures) {
+        if (p.first < end || p.end() > static_cast<int>(r.tokens.size()))
+            return fmt::format("pictures: expected places among {} tokens, in order", r.tokens.size());
+        end = p.end();
+    }
+    std::vector<int32_t> named = r.tokens;
+    for (int32_t& id : named) id = std::min(id, first_place_id - 1);
+    name_places(named, r.pictures);
+    return named == r.tokens ? "" : "tokens: expected the ids of name_places() in the pictures' places";
+}
+
 std::string check_ids(const char* name, const std::vector<int32_t>& ids, int vocab_size) {
     for (size_t i = 0; i < ids.size(); ++i) {
         if (ids[i] < 0 || ids[i] >= vocab_size) {
@@ -107,7 +125,15 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
         return fmt::format("grammar: expected one for at most {} tokens, found {}", limits.vocab_size,
                            r.grammar->n_tokens());
     }
-    std::string problem = check_ids("tokens", r.tokens, limits.vocab_size);
+    std::string problem = check_pictures(r, limits);
+    if (!problem.empty()) return problem;
+    if (r.pictures.empty()) {
+        problem = check_ids("tokens", r.tokens, limits.vocab_size);
+    } else {
+        std::vector<int32_t> words = r.tokens;
+        for (const Picture& p : r.pictures) std::fill(words.begin() + p.first, words.begin() + p.end(), 0);
+        problem = check_ids("tokens", words, limits.vocab_size);
+    }
     if (problem.empty()) problem = check_ids("stop_ids", r.stop_ids, limits.vocab_size);
     if (problem.empty()) problem = check_sampling(r.sampling, limits.vocab_size);
     return problem;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/model_runner.h"
+#include "engine/picture.h"
 #include "engine/thinking.h"
 #include "grammar/token_grammar.h"
 #include "sampling/sampler.h"
@@ -81,6 +82,8 @@ struct BeamSearch {
 
 struct Request {
     std::vector<int32_t> tokens = {};
+    // In the order of their places, which have the ids of name_places() among the tokens.
+    std::vector<Picture> pictures = {};
     SamplingParams sampling = {};
     int max_tokens = -1;                 // -1: until the context is full; 0: only fill the cache
     int min_tokens = 0;                  // stop ids are not drawn before
@@ -119,6 +122,7 @@ struct RequestLimits {
     int kv_tokens = 0;  // that the whole KV cache holds
     int max_seqs = 0;
     int block_len = 1;
+    bool pictures = false;  // the model takes them
 
     // Tokens of an answer of beam search: its texts share the prompt's blocks alone.
     int max_beam_tokens(int n_prompt, int width) const;

@@ -28,6 +28,9 @@ struct Sequence {
     // the next step names it (InputTensors::ids).
     std::vector<int32_t> ids;
     KvSequence kv;
+    // Of the request's pictures, from the step that first needs them to the last.
+    std::vector<std::shared_ptr<const Features>> features = {};
+    RopePositions rope_positions = {};
     int n_under_way = 0;  // steps that compute tokens of it
     TokenCounts counts;
     std::optional<GrammarMatcher> grammar;
@@ -70,6 +73,11 @@ struct Sequence {
     }
     // What the cache holds of the prompt is of no use.
     bool needs_whole_prompt() const { return scores(n_scored) || request->pooling == Pooling::mean; }
+    // Whether some of the tokens [first, end) are places of pictures.
+    bool shows(int first, int end) const {
+        return std::ranges::any_of(request->pictures,
+                                   [&](const Picture& p) { return p.first < end && p.end() > first; });
+    }
     bool was_admitted() const { return admitted != Clock::time_point(); }
     // Sequences that it is or will be.
     int n_seats() const { return forked ? 1 : std::max(request->n, request->beams.width); }

@@ -82,7 +82,8 @@ RequestLimits StepLoop::limits() const {
             .n_ctx = shape.n_ctx,
             .kv_tokens = shape.n_blocks * shape.block_len,
             .max_seqs = scheduler_.options().max_seqs,
-            .block_len = shape.block_len};
+            .block_len = shape.block_len,
+            .pictures = runner_.takes_pictures()};
 }
 
 void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_t seed,
@@ -97,6 +98,7 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
     s->ids.reserve(request->tokens.size() + static_cast<size_t>(answer));
     s->kv.blocks.reserve(static_cast<size_t>(kv_.n_blocks_for(static_cast<int>(s->ids.capacity()))));
     s->ids = request->tokens;
+    s->rope_positions = RopePositions(request->pictures);
     s->kv.salt = request->cache_salt;
     if (runner_.shape().two_classes) s->kv.n_prompt = static_cast<int>(request->tokens.size());
     s->forked = request->n == 1 && request->beams.width == 0;
@@ -143,7 +145,8 @@ void StepLoop::end_all(FinishReason reason, const std::string& error, Failure fa
 void StepLoop::step() {
     if (n_under_way_ == 0) launch();
     const bool runs = n_under_way_ > 0;
-    if (n_under_way_ == 1 && runner_.shape().max_steps > 1 && expect_tokens(first())) launch();
+    if (n_under_way_ == 1 && runner_.shape().max_steps > 1 && !awaits_pictures() && expect_tokens(first()))
+        launch();
     if (runs) {
         flush();
         collect();
@@ -181,9 +184,40 @@ bool StepLoop::try_step(Flight& f, F work) {
     return false;
 }
 
+// Whether the next step may need features that are not there: they are made while no step is under way.
+bool StepLoop::awaits_pictures() const {
+    const auto awaits = [](const Sequence* s) {
+        return s->features.empty() && s->shows(s->kv.n_tokens, static_cast<int>(s->ids.size()));
+    };
+    return std::ranges::any_of(scheduler_.running(), awaits) ||
+           std::ranges::any_of(scheduler_.waiting(), awaits);
+}
+
+// Makes the features that the planned tokens need. Whose cannot be made ends with an error and is not in the
+// step.
+void StepLoop::show_pictures(const StepPlan& plan) {
+    std::vector<std::pair<Sequence*, std::string>> failed;
+    for (const StepPlan::Part& part : plan.parts) {
+        Sequence& s = *part.sequence;
+        const int first = s.kv.n_tokens;
+        if (s.request->pictures.empty() || !s.shows(first, first + part.n_tokens)) continue;
+        try {
+            for (size_t i = s.features.size(); i < s.request->pictures.size(); ++i)
+                s.features.push_back(runner_.features(*s.request->pictures[i].patches));
+        } catch (const std::exception& e) {
+            failed.emplace_back(&s, e.what());
+        }
+    }
+    for (const auto& [s, error] : failed) {
+        scheduler_.put_off(s);
+        finish(*s, FinishReason::error, error, Failure::memory);
+    }
+}
+
 // Plans a step and starts it, unless there is nothing to do.
 void StepLoop::launch() {
     const StepPlan& plan = scheduler_.plan();
+    show_pictures(plan);
     if (plan.parts.empty()) return;
     make_masks(plan);
     Flight& f = flights_[(first_ + n_under_way_) % 2];

@@ -71,6 +71,9 @@ class StepLoop {
 
  private:
     void make_masks(const StepPlan& plan);
+    bool awaits_pictures() const;
+    void show_pictures(const StepPlan& plan);
+    void add_pictures(Batch& b, Sequence& s, int first, int end) const;
     bool needs_mask(const StepPlan::Part& part) const;
     void build_batch(const StepPlan& plan, Flight& f);
     void add_draw(Batch& b, Sequence& s);

@@ -106,6 +106,7 @@ void StepLoop::build_batch(const StepPlan& plan, Flight& f) {
         b.add_sequence(
             std::span(s.ids).subspan(static_cast<size_t>(first), static_cast<size_t>(part.n_tokens)), first,
             s.kv.blocks, kv_.block_len(), window_blocks_);
+        if (!s.rope_positions.empty()) add_pictures(b, s, first, end);
         if (first >= s.n_prompt()) b.n_generated = b.n_tokens();
         for (int pos = first; pos < end; ++pos) {
             if (s.pools(pos)) b.hidden_rows.push_back(first_token + pos - first);
@@ -117,6 +118,19 @@ void StepLoop::build_batch(const StepPlan& plan, Flight& f) {
         }
         f.parts.back().last_row = static_cast<int>(b.logits_rows.size()) - 1;
     }
+}
+
+// What the sequence's tokens [first, end), the last of the batch, have of its pictures.
+void StepLoop::add_pictures(Batch& b, Sequence& s, int first, int end) const {
+    const int first_token = b.n_tokens() - (end - first);
+    for (int t = first; t < end; ++t) b.set_rope_position(first_token + t - first, s.rope_positions.at(t));
+    const std::vector<Picture>& pictures = s.request->pictures;
+    for (size_t i = 0; i < pictures.size(); ++i) {
+        const Picture& p = pictures[i];
+        for (int t = std::max(first, p.first); t < std::min(end, p.end()); ++t)
+            b.set_features(first_token + t - first, s.features[i]->row(t - p.first));
+    }
+    if (end >= pictures.back().end()) s.features.clear();  // copied; a preempted sequence asks again
 }
 
 // How the token after the sequence's last one is drawn, into the batch's last row.
@@ -160,6 +174,7 @@ void StepLoop::add_draw(Batch& b, Sequence& s) {
     for (const auto& [id, bias] : p.logit_bias) b.edits.push_back({.id = id, .bias = bias});
     if (has_penalties(p)) {
         for (const auto& [id, count] : s.counts.counts()) {
+            if (id >= runner_.shape().vocab_size) continue;  // a picture's place
             b.edits.push_back({.id = id, .n_generated = count.generated, .seen = 1});
         }
     }

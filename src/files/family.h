@@ -106,6 +106,9 @@ struct Family {
     std::string_view gguf_key = {};
     // Of a config.json that has one of these models as its text_config, beside pictures.
     std::string_view wrapper_type = {};
+    // Makes features of pictures, for models that have one; of Hugging Face files the tensors of
+    // "model.visual.", in GGUF a file of its own (mmproj).
+    const Family* tower = nullptr;
     // Keys of config.json whose other values the code does not implement.
     std::string_view must = R"({"hidden_act": "silu"})";
     // Keys of config.json that the reference implementation of this family does not read, besides

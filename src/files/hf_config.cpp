@@ -174,6 +174,11 @@ void read_rope(const Section& config, const Family* family, const std::string& p
     if (!fraction) fraction = config.real("partial_rotary_factor");
     if (fraction && *fraction != 1) metadata.set(prefix + "rope.partial_factor", *fraction);
     if (!rope) return;
+    if (auto sections = rope->integers("mrope_section");
+        sections && family != nullptr && family->tower != nullptr) {
+        sections->resize(4);
+        metadata.set(prefix + "rope.dimension_sections", std::move(*sections));
+    }
 
     auto type = rope->string("rope_type");
     if (!type) type = rope->string("type");

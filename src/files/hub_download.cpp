@@ -14,7 +14,7 @@
 #include <mutex>
 #include <thread>
 
-#include "files/digest.h"
+#include "base/digest.h"
 
 namespace smelt {
 

@@ -16,6 +16,7 @@
 #include "files/pooling.h"
 #include "files/readers.h"
 #include "files/transpose.h"
+#include "files/vision_part.h"
 
 namespace smelt {
 
@@ -231,7 +232,7 @@ void add_rope_factors(ModelFile& model) {
 void read_weights(const fs::path& folder, const Family* family, PackedWeights packed, ModelFile& model) {
     const bool tied_head = model.metadata.get_bool("smelt.tie_word_embeddings").value_or(false);
     const auto [format, shards, index, index_path] = find_weights(folder);
-    std::unordered_set<std::string> seen, names;  // as in the files, and translated
+    std::unordered_set<std::string> seen, names, vision_names;  // as in the files, and translated
     Mxfp4Pairs pairs;
     size_t n_left_out = 0;
     for (const std::string& shard : shards) {
@@ -241,6 +242,11 @@ void read_weights(const fs::path& folder, const Family* family, PackedWeights pa
         for (SafetensorsEntry& entry : format->read(file->bytes(), source)) {
             if (!seen.insert(entry.name).second)
                 throw Error("{}: tensor {} is in two shards", source, entry.name);
+            if (model.vision != nullptr && take_vision_name(entry)) {
+                entry.name = vision_name(*family->tower, *model.vision, entry.name);
+                add_tensor(entry, nullptr, false, source, vision_names, *model.vision);
+                continue;
+            }
             if (is_left_out(entry.name, family)) {
                 ++n_left_out;
                 continue;
@@ -298,12 +304,25 @@ ModelFile read_hugging_face(const fs::path& folder, Weights weights) {
     const Family* family = family_of(model.metadata);
     if (family != nullptr) {
         const std::string source = config->path().string();
-        refuse_unknown_config(text_config_of(parse_json(config->text(), source)), *family, source, model);
+        const Json whole = parse_json(config->text(), source);
+        refuse_unknown_config(text_config_of(whole), *family, source, model);
+        model.vision = read_vision_config(whole, text_of(map_if_present(folder / "preprocessor_config.json")),
+                                          *family, folder.string());
+        const auto* deep = model.vision == nullptr
+                               ? nullptr
+                               : model.vision->metadata.get_ints("clip.vision.deepstack_layers");
+        if (deep != nullptr) {
+            model.metadata.set(fmt::format("{}.n_deepstack_layers", family->architecture),
+                               static_cast<int64_t>(deep->size()));
+        }
     }
     const QuantScheme scheme =
         read_quant_scheme(config->text(), text_of(map_if_present(folder / "quantize_config.json")),
                           text_of(map_if_present(folder / "hf_quant_config.json")), folder.string());
     read_weights(folder, family, PackedWeights(scheme, weights), model);
+    // A copy for text may have left the tower out.
+    if (model.vision != nullptr && model.vision->tensors.empty() && model.vision->unsupported.empty())
+        model.vision = nullptr;
     // Explicitly untied, so that using the embedding instead would be a silent mistake.
     if (family != nullptr && !model.metadata.get_bool("smelt.tie_word_embeddings").value_or(true)) {
         const bool has_head = model.find("output.weight") != nullptr ||

@@ -216,7 +216,7 @@ bool is_known_rope(const std::string& key, const Json& section, const Family& fa
     }
     if (key == "short_factor" || key == "long_factor") return family.partial_rotary;
     // The positions of pictures.
-    return family.recurrent && (key == "mrope_section" || key == "mrope_interleaved");
+    return family.tower != nullptr && (key == "mrope_section" || key == "mrope_interleaved");
 }
 
 std::string value_text(const Json& value) {

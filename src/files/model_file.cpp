@@ -56,7 +56,10 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path, W
     const auto status = std::filesystem::status(path, error);
     if (!std::filesystem::exists(status)) throw Error("{}: no such file or folder", path.string());
     const auto finished = [](std::shared_ptr<ModelFile> model) {
-        if (const Family* family = family_of(model->metadata)) refuse_unknown_tensors(*family, *model);
+        if (const Family* family = family_of(model->metadata)) {
+            refuse_unknown_tensors(*family, *model);
+            if (model->vision != nullptr) refuse_unknown_tensors(*family->tower, *model->vision);
+        }
         return model;
     };
     if (std::filesystem::is_directory(status)) {

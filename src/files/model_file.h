@@ -70,6 +70,9 @@ struct ModelFile {
     // them.
     std::vector<std::shared_ptr<const std::vector<std::byte>>> owned;
 
+    // What makes features of pictures, as llama.cpp's mmproj files have it; null: the model is of text alone.
+    std::shared_ptr<ModelFile> vision;
+
     const TensorView* find(std::string_view name) const;
     // Throws Error naming the tensor where it is missing or of an unsupported format.
     const TensorView& require(std::string_view name) const;

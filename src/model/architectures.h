@@ -23,7 +23,9 @@
     X(gemma3)        \
     X(qwen3_next)    \
     X(qwen3_5)       \
-    X(qwen3_5_moe)
+    X(qwen3_5_moe)   \
+    X(qwen3_vl)      \
+    X(qwen3_vl_moe)
 // clang-format on
 
 namespace smelt::families {
@@ -31,5 +33,6 @@ namespace smelt::families {
 #define X(name) extern const Family name;
 FAMILIES(X)
 #undef X
+extern const Family qwen3_vision;  // the tower of Qwen3-VL and Qwen3.5, no model of its own
 
 }  // namespace smelt::families

@@ -92,6 +92,48 @@ Rope::Rope(WeightLoader& load, const ModelConfig& c)
       scale(c.rope_scale),
       pairing(c.rope_pairing) {
     if (!c.rope_inv_freq_long.empty()) inv_freq_long = load.vector(c.rope_inv_freq_long);
+    if (c.rope_sections[1] == 0 && c.rope_sections[2] == 0) return;
+    const auto& f = c.rope_inv_freq;
+    const int64_t n = std::ssize(f);
+    int64_t first = 0;
+    while (first + 2 < n && c.rope_axis_of(first + 1) == 1 && c.rope_axis_of(first + 2) == 2) first += 3;
+    for (int64_t axis = 0; axis < 3 && first > 0; ++axis) {
+        std::vector<float> own;
+        for (int64_t i = axis; i < first; i += 3) own.push_back(f[static_cast<size_t>(i)]);
+        turns.push_back({load.vector(own), static_cast<int>(axis)});
+    }
+    while (first < n) {
+        const int64_t begin = first;
+        while (first < n && c.rope_axis_of(first) == c.rope_axis_of(begin)) ++first;
+        rest.push_back(
+            {load.vector(std::vector<float>(f.begin() + begin, f.begin() + first)), c.rope_axis_of(begin)});
+    }
+}
+
+// The context, not the text, decides between the two sets: a token has the same angles all its life.
+Tensor Rope::table(Step& s) const {
+    const bool is_long = inv_freq_long && s.n_ctx() > short_context;
+    const Weight& all = is_long ? inv_freq_long : inv_freq;
+    if (s.rope_axes() < 3 || (turns.empty() && rest.empty())) return s.rope_table(all, scale);
+    // A column is a cosine or a sine: of each frequency two.
+    const Tensor table = s.take(s.n_tokens(), 2 * all.cols);
+    int64_t first = 0;
+    if (!turns.empty()) {
+        const int64_t n_rows = s.n_tokens() * turns[0].inv_freq.cols;
+        const Tensor woven = s.take(n_rows, 6);
+        for (const Run& run : turns) {
+            const Tensor part = s.rope_table(run.inv_freq, scale, run.axis);
+            s.copy(woven.columns(2 * run.axis, 2), part.in_rows(n_rows));
+        }
+        first = 6 * turns[0].inv_freq.cols;
+        s.copy(table.columns(0, first), woven.in_rows(s.n_tokens()));
+    }
+    for (const Run& run : rest) {
+        const Tensor part = s.rope_table(run.inv_freq, scale, run.axis).flat();
+        s.copy(table.columns(first, part.row_len()), part);
+        first += part.row_len();
+    }
+    return table.heads(all.cols);
 }
 
 }  // namespace smelt

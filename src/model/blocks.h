@@ -129,12 +129,16 @@ struct Rope {
     float scale;
     RopePairing pairing;
 
+    // Of several axes: the frequencies of each among the leading ones, where the axes take turns, and runs of
+    // one axis among those after them.
+    struct Run {
+        Weight inv_freq;
+        int axis = 0;
+    };
+    std::vector<Run> turns, rest;
+
     Rope(WeightLoader& load, const ModelConfig& c);
-    // The context, not the text, decides between the two: a token has the same angles all its life.
-    Tensor table(Step& s) const {
-        const bool is_long = inv_freq_long && s.n_ctx() > short_context;
-        return s.rope_table(is_long ? inv_freq_long : inv_freq, scale);
-    }
+    Tensor table(Step& s) const;
 };
 
 }  // namespace smelt

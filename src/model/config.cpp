@@ -184,6 +184,17 @@ void read_experts(const ModelFile& file, const Keys& keys, ModelConfig& c) {
     }
 }
 
+// Three numbers, and in GGUF a fourth that is 0.
+std::array<int64_t, 3> read_sections(const ModelFile& file, const std::string& architecture) {
+    const std::string key = architecture + ".rope.dimension_sections";
+    if (file.metadata.find(key) == nullptr) return {};
+    const auto* list = file.metadata.get_ints(key);
+    const bool fits = list != nullptr && (list->size() == 3 || (list->size() == 4 && list->back() == 0)) &&
+                      std::ranges::all_of(*list, [](int64_t n) { return n >= 0 && n <= max_head; });
+    if (!fits) throw Error("{}: {}: expected 3 numbers of 0 to {}", file.path.string(), key, max_head);
+    return {(*list)[0], (*list)[1], (*list)[2]};
+}
+
 }  // namespace
 
 ModelConfig read_config(const ModelFile& file, const Family& family) {
@@ -255,6 +266,7 @@ ModelConfig read_config(const ModelFile& file, const Family& family) {
     c.rope_scale = rope.scale;
     c.rope_inv_freq_long = std::move(rope.inv_freq_long);
     c.rope_short_context = rope.short_context;
+    if (family.tower != nullptr) c.rope_sections = read_sections(file, c.architecture);
     if (family.local_rotary) c.rope_inv_freq_local = read_local_rope(file, c.architecture, n_rotated);
     return c;
 }

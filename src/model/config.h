@@ -2,6 +2,7 @@
 // as it stands.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -77,6 +78,13 @@ struct ModelConfig {
     std::vector<float>
         rope_inv_freq;     // (rotated values / 2) radians per token, with the model's scaling applied
     float rope_scale = 1;  // YaRN's factor on cos and sin
+    // Frequencies of each axis where tokens of pictures have a time, a row and a column: they take turns,
+    // from the second and third on for so many, and the rest are of time. Zeros: one axis.
+    std::array<int64_t, 3> rope_sections = {};
+    int rope_axis_of(int64_t frequency) const {
+        const auto axis = static_cast<size_t>(frequency % 3);
+        return axis > 0 && frequency < 3 * rope_sections[axis] ? static_cast<int>(axis) : 0;
+    }
     std::vector<float> rope_inv_freq_long;   // in their place for contexts beyond rope_short_context
     int64_t rope_short_context = 0;          // tokens
     std::vector<float> rope_inv_freq_local;  // of windowed layers, where these have their own

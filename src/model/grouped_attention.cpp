@@ -76,6 +76,7 @@ class Decoder : public Model {
             const bool rotates = rotated.empty() || rotated[static_cast<size_t>(il)];
             const Tensor a = l.attention(s, x, il, c, rope.pairing, rotates ? angles : Tensor{});
             l.ffn.add_to(s, x, s.add_rms_norm(x, a, l.ffn_norm, c.norm_eps));
+            s.add_features(x, il);
         }
         ends.logits(s, x, c.norm_eps);
     }

@@ -50,6 +50,11 @@ std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend
     for (const auto& mapping : file->mappings) mapped.push_back(backend.map_file(mapping->bytes()));
     WeightLoader load(*file, *family, config, backend);
     std::unique_ptr<Model> model = family->make(load, config);
+    if (file->vision != nullptr) {
+        for (const auto& mapping : file->vision->mappings)
+            mapped.push_back(backend.map_file(mapping->bytes()));
+        model->vision_ = std::make_unique<VisionTower>(*file->vision, *family->tower, config.dim, backend);
+    }
     model->weight_bytes_ = load.weight_bytes();
     model->step_bytes_ = load.step_bytes();
     model->made_ = load.take_made();

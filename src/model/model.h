@@ -8,6 +8,7 @@
 
 #include "model/config.h"
 #include "model/step.h"
+#include "model/vision_tower.h"
 
 namespace smelt {
 
@@ -21,7 +22,8 @@ class Model {
     virtual void forward(Step& s) const = 0;
 
     const ModelConfig& config() const { return config_; }
-    size_t weight_bytes() const { return weight_bytes_; }  // all weights
+    const VisionTower* vision() const { return vision_.get(); }  // null: the model is of text alone
+    size_t weight_bytes() const { return weight_bytes_; }        // all weights
     size_t step_bytes() const { return step_bytes_; }  // of them, those that every decode step reads in full
 
  protected:
@@ -29,8 +31,9 @@ class Model {
 
  private:
     friend std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend& backend);
-    std::shared_ptr<const ModelFile> file_;         // weights may alias its mapped bytes
-    std::vector<std::vector<std::byte>> made_;      // and these
+    std::shared_ptr<const ModelFile> file_;     // weights may alias its mapped bytes
+    std::vector<std::vector<std::byte>> made_;  // and these
+    std::unique_ptr<VisionTower> vision_;
     std::vector<std::unique_ptr<Storage>> mapped_;  // the files as the backend sees them
     size_t weight_bytes_ = 0, step_bytes_ = 0;
 };

@@ -56,7 +56,7 @@ constexpr PublishedModel moe_published[] = {
 }  // namespace
 
 constinit const Family qwen3_5 = {
-    .models = "Qwen3.5 0.8B to 27B (text)",
+    .models = "Qwen3.5 0.8B to 27B",
     .tokenizer = "byte-level BPE",
     .architecture = "qwen35",
     .model_type = "qwen3_5_text",
@@ -70,6 +70,7 @@ constinit const Family qwen3_5 = {
                     "linear_num_key_heads": 16, "linear_num_value_heads": 32})",
     .constants = R"({"rope.dimension_sections": [11, 11, 10, 0]})",
     .wrapper_type = "qwen3_5",
+    .tower = &qwen3_vision,
     .must = R"({"hidden_act": "silu", "attention_bias": false, "attn_output_gate": true})",
     .unread = recurrent_unread,
     .partial_rotary = true,
@@ -80,7 +81,7 @@ constinit const Family qwen3_5 = {
 };
 
 constinit const Family qwen3_5_moe = {
-    .models = "Qwen3.5 35B-A3B to 397B-A17B (text)",
+    .models = "Qwen3.5 35B-A3B to 397B-A17B",
     .tokenizer = "byte-level BPE",
     .architecture = "qwen35moe",
     .model_type = "qwen3_5_moe_text",
@@ -97,6 +98,7 @@ constinit const Family qwen3_5_moe = {
     .gguf_defaults = R"({"expert_weights_norm": true})",
     .constants = R"({"rope.dimension_sections": [11, 11, 10, 0]})",
     .wrapper_type = "qwen3_5_moe",
+    .tower = &qwen3_vision,
     .must = R"({"hidden_act": "silu", "attention_bias": false, "attn_output_gate": true})",
     .unread = recurrent_unread,
     .mixture = true,

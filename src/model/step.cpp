@@ -33,8 +33,34 @@ Tensor Step::take(int64_t n_rows, int64_t n_columns) {
 }
 
 Tensor Step::embed(const Weight& table) {
-    const Tensor out = take(n_tokens(), table.cols);
-    record_.add(Embed{.out = out, .ids = record_.inputs().ids, .table = &table});
+    const InputTensors& in = record_.inputs();
+    if (!in.features) {
+        const Tensor out = take(n_tokens(), table.cols);
+        record_.add(Embed{.out = out, .ids = in.ids, .table = &table});
+        return out;
+    }
+    // The features, then the embeddings of all tokens; each token takes one of them.
+    const int64_t n = in.features.n_rows();
+    const Tensor both = record_.take(DType::F32, RowsOf::fixed, {n + n_tokens(), table.cols});
+    copy(both.rows(0, n), in.features.columns(0, table.cols));
+    Tensor words = both.rows(n, n_tokens());
+    words.rows_of = RowsOf::tokens;
+    record_.add(Embed{.out = words, .ids = in.ids, .table = &table});
+    return some_rows(both, in.merged_rows);
+}
+
+void Step::add_features(Tensor x, int64_t layer) {
+    const InputTensors& in = record_.inputs();
+    const int64_t n = x.row_len(), first = (layer + 1) * n;
+    if (!in.features || first + n > in.features.row_len()) return;
+    add(x, some_rows(in.features.columns(first, n), in.feature_rows));
+}
+
+Tensor Step::features(int64_t first, int64_t n) {
+    const Tensor out = take(n_tokens(), n);
+    Tensor own = record_.inputs().features.rows(1, n_tokens()).columns(first, n);
+    own.rows_of = RowsOf::tokens;
+    copy(out, own);
     return out;
 }
 
@@ -89,10 +115,12 @@ Tensor Step::add_rms_norm(Tensor residual, Tensor x, const Weight& w, float eps)
     return rms_norm(residual, w, eps);
 }
 
-Tensor Step::rope_table(const Weight& inv_freq, float scale) {
+Tensor Step::rope_table(const Weight& inv_freq, float scale, int axis) {
     const Tensor table = record_.take(DType::F32, RowsOf::tokens, {n_tokens(), inv_freq.cols, 2});
-    record_.add(RopeTable{
-        .table = table, .positions = record_.inputs().positions, .inv_freq = &inv_freq, .scale = scale});
+    record_.add(RopeTable{.table = table,
+                          .positions = record_.inputs().rope_positions[axis],
+                          .inv_freq = &inv_freq,
+                          .scale = scale});
     return table;
 }
 
@@ -175,8 +203,8 @@ Tensor Step::clamped_silu_mul(Tensor gate, Tensor up, float alpha, float limit) 
     return gate;
 }
 
-Tensor Step::gelu(Tensor x) {
-    record_.add(Gelu{.out = x, .x = x});
+Tensor Step::gelu(Tensor x, bool exact) {
+    record_.add(Gelu{.out = x, .x = x, .exact = exact});
     return x;
 }
 

@@ -65,7 +65,9 @@ class Step {
     void rms_norm_in_place(Tensor x, const Weight& w, float eps);
     Tensor add_rms_norm(Tensor residual, Tensor x, const Weight& w,
                         float eps);  // residual += x, its norm returned
-    Tensor rope_table(const Weight& inv_freq, float scale);
+    // By the positions of an axis, where tokens have several.
+    Tensor rope_table(const Weight& inv_freq, float scale, int axis = 0);
+    int rope_axes() const { return record_.shape().rope_axes; }
     // In place, from value `first` of each head on; x (n_tokens, n_heads, head_dim).
     Tensor rope(Tensor x, Tensor table, RopePairing pairing, int64_t first = 0);
     // Norms and rotates q and k in place as `prepare` says, stores k and v, then attends: q (n_tokens,
@@ -76,8 +78,8 @@ class Step {
     void copy(Tensor out, Tensor x);          // out = x
     Tensor silu_mul(Tensor gate, Tensor up);  // in gate's place, as the next
     Tensor clamped_silu_mul(Tensor gate, Tensor up, float alpha, float limit);
-    Tensor gelu(Tensor x);                    // in place
-    Tensor gelu_mul(Tensor gate, Tensor up);  // in gate's place
+    Tensor gelu(Tensor x, bool exact = false);  // in place
+    Tensor gelu_mul(Tensor gate, Tensor up);    // in gate's place
     // sigmoid(gate) * x in x's place; a gate of one column is for the whole row.
     Tensor sigmoid_mul(Tensor gate, Tensor x);
     void scale(Tensor x, float factor);  // in place, as the next
@@ -109,8 +111,16 @@ class Step {
     void add_experts(Tensor x, Tensor y, const Routed& routed);  // x += weighted sum of y over its experts
     // A matrix for each head: row t * n_heads + h of out is heads[h] times that row of x.
     void matmul_heads(Tensor out, std::span<const Weight> heads, Tensor x);
+    // x += what the layer gets of pictures besides their embeddings, if it gets anything.
+    void add_features(Tensor x, int64_t layer);
+    // Of a vision tower, whose tokens are patches: columns of the features of each.
+    Tensor features(int64_t first, int64_t n);
     // (n_rows, n_columns), a row or a fixed number of them for each token.
     Tensor take(int64_t n_rows, int64_t n_columns);
+    // The same, in every step so many rows.
+    Tensor take_rows(int64_t n_rows, int64_t n_columns) {
+        return record_.take(DType::F32, RowsOf::fixed, {n_rows, n_columns});
+    }
 
     Tensor wanted_rows(Tensor x);  // rows whose logits are wanted
     bool wants_logits() const { return record_.shape().n_logits > 0; }

@@ -181,11 +181,11 @@ Weight WeightLoader::vector(std::span<const float> values) {
 }
 
 const TensorRule& LayerLoader::rule(std::string_view name) const {
-    return load_.rule(fmt::format("blk.{{}}.{}", name));
+    return load_.rule(pattern(name));
 }
 
 bool LayerLoader::has(std::string_view name) const {
-    const TensorRule* rule = find_rule(load_.family_, fmt::format("blk.{{}}.{}", name));
+    const TensorRule* rule = find_rule(load_.family_, pattern(name));
     return rule != nullptr && load_.has({rule, layer_, -1});
 }
 

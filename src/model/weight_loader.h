@@ -77,7 +77,9 @@ class WeightLoader {
 // The tensors of one layer, by GGUF's names without "blk.3.".
 class LayerLoader {
  public:
-    LayerLoader(WeightLoader& load, int64_t layer) : load_(load), layer_(layer) {}
+    // `kind`: what their names begin with, "blk" but in vision towers.
+    LayerLoader(WeightLoader& load, int64_t layer, std::string_view kind = "blk")
+        : load_(load), layer_(layer), kind_(kind) {}
 
     int64_t layer() const { return layer_; }
     bool has(std::string_view name) const;
@@ -101,8 +103,11 @@ class LayerLoader {
  private:
     const TensorRule& rule(std::string_view name) const;
 
+    std::string pattern(std::string_view name) const { return fmt::format("{}.{{}}.{}", kind_, name); }
+
     WeightLoader& load_;
     int64_t layer_;
+    std::string_view kind_;
 };
 
 }  // namespace smelt

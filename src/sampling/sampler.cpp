@@ -231,6 +231,7 @@ void Sampler::apply_bias_penalties_bans(std::span<float> logits, const SamplingP
     for (const auto& [id, bias] : p.logit_bias) change(logits, id, logits[static_cast<size_t>(id)] + bias);
     if (o.counts != nullptr) {
         for (const auto& [id, count] : o.counts->counts()) {
+            if (static_cast<size_t>(id) >= logits.size()) continue;  // a picture's place
             change(logits, id, penalised(logits[static_cast<size_t>(id)], p, count.generated));
         }
     }
@@ -269,6 +270,7 @@ void Sampler::apply_dry(std::span<float> logits, const SamplingParams& p, std::s
     }
     constexpr float most = 1e6f;  // beyond any logit, and finite
     for (const auto& [id, length] : repeated) {
+        if (static_cast<size_t>(id) >= logits.size()) continue;  // a picture's place
         const float penalty =
             p.dry_multiplier * std::pow(p.dry_base, static_cast<float>(length - p.dry_allowed_length));
         change(logits, id, logits[static_cast<size_t>(id)] - std::min(penalty, most));

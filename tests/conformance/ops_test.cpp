@@ -167,15 +167,16 @@ TEST(Ops, Gelu) {
             std::vector<float> x = normal(n * len, 1, 4);
             x.front() = -1e13f;  // its cube is no float
             x.back() = 1e13f;
-            for (const bool in_place : {false, true}) {
+            for (const int form : {0, 1, 2, 3}) {
+                const bool in_place = form % 2 == 1, exact = form >= 2;
                 compare(
                     [&](Rig& rig) {
                         const Tensor in = rig.floats({n, len}, x, 2);
                         const Tensor out = in_place ? in : rig.empty({n, len}, 3);
-                        return run(rig, out, Gelu{out, in});
+                        return run(rig, out, Gelu{out, in, exact});
                     },
                     // Far below zero the result is exp of a large number, whose rounding is relative to it.
-                    400 * eps, 1e-19, fmt::format("rows of {}, {} tokens", len, n));
+                    400 * eps, 1e-19, fmt::format("rows of {}, {} tokens, exact {}", len, n, exact));
             }
         }
     }

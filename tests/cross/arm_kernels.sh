@@ -34,6 +34,7 @@ END
     header editline
     pkg_config libpcre2-8 pcre2.h so
     pkg_config libutf8proc utf8proc.h so
+    image_libraries so
     openssl_headers "$prefix/include"
     ln -s "$(header_folder curl/curl.h)/curl" "$prefix/include/curl"
     for library in ssl crypto curl edit; do : >"$prefix/lib/lib$library.so"; done

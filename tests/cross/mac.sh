@@ -25,6 +25,7 @@ mac() {
     header toml++
     pkg_config libpcre2-8 pcre2.h dylib
     pkg_config libutf8proc utf8proc.h dylib
+    image_libraries dylib
     openssl=$prefix/opt/openssl@3
     openssl_headers "$openssl/include"
     : >"$openssl/lib/libssl.dylib" && : >"$openssl/lib/libcrypto.dylib"

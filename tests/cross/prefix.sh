@@ -37,3 +37,11 @@ pkg_config() { # NAME HEADER SUFFIX_OF_LIBRARIES
     printf 'Name: %s\nDescription: %s\nVersion: 99\nLibs: -L%s -l%s\nCflags: -I%s\n' "$1" "$1" "$prefix/lib" "${1#lib}" "$prefix/include" \
         >"$prefix/lib/pkgconfig/$1.pc"
 }
+
+image_libraries() { # SUFFIX_OF_LIBRARIES
+    for file in pngconf.h pnglibconf.h jconfig.h jmorecfg.h jerror.h gif_lib.h; do header "$file"; done
+    pkg_config libpng png.h "$1"
+    pkg_config libjpeg jpeglib.h "$1"
+    pkg_config libwebp webp "$1"
+    : >"$prefix/lib/libgif.$1"
+}

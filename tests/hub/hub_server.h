@@ -17,8 +17,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/digest.h"
 #include "base/json.h"
-#include "files/digest.h"
 #include "fmt/core.h"
 
 namespace smelt {

@@ -196,7 +196,7 @@ void RandomRecord::add_ClampedSiluMul() {
 void RandomRecord::add_Gelu() {
     const int64_t n = width();
     const Tensor x = given({n}), out = c_.below(2) == 0 ? x : empty({n});
-    record.add(op::Gelu{out, x});
+    record.add(op::Gelu{out, x, c_.below(2) == 0});
     made(out);
 }
 

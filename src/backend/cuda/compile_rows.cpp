@@ -204,7 +204,7 @@ void Compiler::add(const ClampedSiluMul& op) {
 }
 void Compiler::add(const Gelu& op) {
     check_rows(op.out, op.x, op.x);
-    launch_rows("gelu", op.out, op.x, op.x);
+    launch_rows(op.exact ? "exact_gelu" : "gelu", op.out, op.x, op.x);
 }
 void Compiler::add(const GeluMul& op) {
     check_rows(op.out, op.gate, op.up);

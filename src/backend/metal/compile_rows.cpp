@@ -122,8 +122,8 @@ void Compiler::add(const ClampedSiluMul& op) {
              each_element(op.out.row_len()));
 }
 void Compiler::add(const Gelu& op) {
-    add_rows("gelu", rows_args(op.out, op.x, op.x), {bind(op.out), bind(op.x)}, op.out,
-             each_element(op.out.row_len()));
+    add_rows(op.exact ? "exact_gelu" : "gelu", rows_args(op.out, op.x, op.x), {bind(op.out), bind(op.x)},
+             op.out, each_element(op.out.row_len()));
 }
 void Compiler::add(const GeluMul& op) {
     add_rows("gelu_mul", rows_args(op.out, op.gate, op.up), {bind(op.out), bind(op.gate), bind(op.up)},

@@ -52,6 +52,32 @@ inline float gelu_of(float v) {
     return v / (1.0f + exp(-2.0f * u));
 }
 
+// Half of erfc(z), z >= 0, to 1.2e-7 of itself: W. H. Press et al., Numerical Recipes, 6.2.
+inline float half_erfc(float z) {
+    const float t = 1.0f / (1.0f + 0.5f * z);
+    float p = 0.17087277f;
+    p = p * t - 0.82215223f;
+    p = p * t + 1.48851587f;
+    p = p * t - 1.13520398f;
+    p = p * t + 0.27886807f;
+    p = p * t - 0.18628806f;
+    p = p * t + 0.09678418f;
+    p = p * t + 0.37409196f;
+    p = p * t + 1.00002368f;
+    p = p * t - 1.26551223f;
+    return 0.5f * t * exp(p - z * z);
+}
+inline float exact_gelu_of(float v) {
+    const float half_tail = half_erfc(abs(v) * 0.7071067812f);
+    return v * (v < 0 ? half_tail : 1.0f - half_tail);
+}
+
+kernel void exact_gelu(constant RowsArgs& a [[buffer(0)]], device float* out [[buffer(1)]],
+                       device const float* x [[buffer(2)]], uint2 at [[thread_position_in_grid]]) {
+    if (at.x >= a.row_len) return;
+    out[ulong(at.y) * a.out_stride + at.x] = exact_gelu_of(x[ulong(at.y) * a.x_stride + at.x]);
+}
+
 kernel void gelu(constant RowsArgs& a [[buffer(0)]], device float* out [[buffer(1)]],
                  device const float* x [[buffer(2)]], uint2 at [[thread_position_in_grid]]) {
     if (at.x >= a.row_len) return;

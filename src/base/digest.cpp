@@ -1,5 +1,5 @@
 // OpenSSL's, which uses the processor's instructions for it.
-#include "files/digest.h"
+#include "base/digest.h"
 
 #include <openssl/evp.h>
 
