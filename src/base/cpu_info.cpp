@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/affinity.h"
+#include "base/control_group.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -141,14 +142,6 @@ uint64_t number_of(const std::string& text, uint64_t otherwise) {
     return in >> value ? value : otherwise;
 }
 
-// Cores that a quota such as "150000 100000" (microseconds of every so many) amounts to; 0 if there is none.
-int quota_cores() {
-    std::istringstream in(first_line("/sys/fs/cgroup/cpu.max"));
-    double quota = 0, period = 0;
-    if (!(in >> quota >> period) || period <= 0) return 0;
-    return std::max(1, static_cast<int>(quota / period + 0.5));
-}
-
 void read_cores(CpuInfo& info) {
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
@@ -163,7 +156,7 @@ void read_cores(CpuInfo& info) {
                       core.empty() ? std::to_string(cpu) : core);
     }
     info.physical_cores = std::max<int>(1, static_cast<int>(cores.size()));
-    if (const int quota = quota_cores(); quota > 0) {
+    if (const int quota = read_control_group().cores; quota > 0) {
         info.physical_cores = std::min(info.physical_cores, quota);
     }
 }
@@ -239,14 +232,9 @@ MemoryInfo read_memory_info() {
     constexpr uint64_t kib = 1024;
     MemoryInfo info{number_of(proc_value("/proc/meminfo", "MemTotal:"), 0) * kib,
                     number_of(proc_value("/proc/meminfo", "MemAvailable:"), 0) * kib};
-    const uint64_t limit = number_of(first_line("/sys/fs/cgroup/memory.max"), UINT64_MAX);
-    // Cached file pages, mapped models among them, are given back when memory is needed.
-    const uint64_t cached = number_of(proc_value("/sys/fs/cgroup/memory.stat", "active_file"), 0) +
-                            number_of(proc_value("/sys/fs/cgroup/memory.stat", "inactive_file"), 0);
-    const uint64_t charged = number_of(first_line("/sys/fs/cgroup/memory.current"), 0);
-    const uint64_t used = charged - std::min(charged, cached);
-    info.total = std::min(info.total, limit);
-    info.available = std::min(info.available, limit - std::min(limit, used));
+    const ControlGroupLimits group = read_control_group();
+    info.total = std::min(info.total, group.memory);
+    info.available = std::min(info.available, group.available);
     return info;
 }
 
