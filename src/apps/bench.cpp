@@ -307,68 +307,57 @@ Verb add_bench(CLI::App& smelt) {
     CLI::App* verb = smelt.add_subcommand("bench", "Measure prefill and decode speed");
     std::string shapes;
     for (const Shape& s : list_shapes()) shapes += (shapes.empty() ? "" : ", ") + s.name;
+    const auto group = [verb](const char* name) { verb->option_defaults()->group(name); };
+    const auto count = [verb](const char* name, int& value, int min, const char* doc) {
+        verb->add_option(name, value, doc)->check(in_range(min, 1 << 20))->capture_default_str();
+    };
+    group("What is measured");
     add_model_argument(*verb, o->model);
     verb->add_option("--shape", o->shape,
                      "Instead of a model: random weights of a known shape (" + shapes + ")");
     verb->add_option("--format", o->format, "Number format of the random weights")->capture_default_str();
     verb->add_option("--layers", o->n_layers, "Of a shape only its first layers, where memory is short")
         ->check(in_range(1, 1000));
-    verb->add_flag(
-        "--report", o->report,
-        "Measure shapes and formats from small to large and print them as a table, for docs/METAL.md");
-    verb->add_flag(
-        "--ops", o->ops,
-        "Measure each op of the model by itself, in a prefill step of --prompt tokens and in decode");
-    verb->add_flag("--list-shapes", o->list_shapes, "Print the shapes and their sizes, and nothing else");
-    verb->add_option("-p,--prompt", o->n_prompt, "Tokens of prefill; 0: none")
-        ->check(in_range(0, 1 << 20))
-        ->capture_default_str();
-    verb->add_option("-n,--decode", o->n_decode, "Tokens of decode; 0: none")
-        ->check(in_range(0, 1 << 20))
-        ->capture_default_str();
-    verb->add_option("-d,--depth", o->depth, "Tokens in the context before decode begins")
-        ->check(in_range(0, 1 << 20))
-        ->capture_default_str();
-    verb->add_option("--chunk", o->chunk, "Tokens of a prefill step")
-        ->check(in_range(1, 1 << 20))
-        ->capture_default_str();
-    verb->add_option(
-            "--batch", o->batch,
-            "Measure decode with this many sequences at once instead; a list (1,4,16,64) gives a row each")
+    verb->add_option("--batch", o->batch,
+                     "Decode with this many sequences at once instead; a list (1,4,16,64) gives a row each")
         ->check(CLI::Range(1, 1024))
         ->delimiter(',');
-    verb->add_option("--save", o->save,
-                     "Measure nothing: write the random weights of --shape for other programs")
+    verb->add_flag("--ops", o->ops,
+                   "Each op of the model by itself, in a prefill step of --prompt tokens and in decode");
+    verb->add_flag("--report", o->report,
+                   "Shapes and formats from small to large, printed as a table, for docs/METAL.md");
+    verb->add_flag("--list-shapes", o->list_shapes, "Nothing: print the shapes and their sizes");
+    verb->add_option("--save", o->save, "Nothing: write the random weights of --shape for other programs")
         ->type_name("FILE.gguf");
-    add_kv_option(*verb, o->kv);
+    group("How much of it");
+    count("-p,--prompt", o->n_prompt, 0, "Tokens of prefill; 0: none");
+    count("-n,--decode", o->n_decode, 0, "Tokens of decode; 0: none");
+    count("-d,--depth", o->depth, 0, "Tokens in the context before decode begins");
+    count("--chunk", o->chunk, 1, "Tokens of a prefill step");
     verb->add_option("-r,--runs", o->n_runs, "Runs that are counted, after one that is not")
         ->check(in_range(1, 1000))
         ->capture_default_str();
+    group("A server instead");
     verb->add_option("--serve", o->serve.target,
-                     "Measure a server instead: http://HOST:PORT, or a model that is served for this");
-    verb->add_option("--clients", o->serve.clients, "With --serve: how many at once, a measurement each")
+                     "Measure this one: http://HOST:PORT, or a model that is served for this");
+    verb->add_option("--served-model", o->serve.model, "Its name at that address; default: the first");
+    verb->add_option("--clients", o->serve.clients, "Clients at once; a list gives a measurement each")
         ->check(in_range(1, 4096))
         ->delimiter(',')
         ->capture_default_str();
-    verb->add_option("--requests", o->serve.n_requests, "With --serve: of each client, one after the other")
-        ->check(in_range(1, 1 << 20))
-        ->capture_default_str();
-    verb->add_option("--words", o->serve.n_prompt, "With --serve: of a prompt")
-        ->check(in_range(1, 1 << 20))
-        ->capture_default_str();
-    verb->add_option("--tokens", o->serve.n_decode, "With --serve: of an answer")
-        ->check(in_range(2, 1 << 20))
-        ->capture_default_str();
-    verb->add_option("--good-ttft", o->serve.good_ttft_ms,
-                     "With --serve: ms to the first token of a good request")
+    count("--requests", o->serve.n_requests, 1, "Requests of each client, one after the other");
+    count("--words", o->serve.n_prompt, 1, "Words of a prompt");
+    count("--tokens", o->serve.n_decode, 2, "Tokens of an answer");
+    verb->add_option("--good-ttft", o->serve.good_ttft_ms, "ms to the first token of a good request")
         ->check(in_range(0.0, 1e9));
-    verb->add_option("--good-tpot", o->serve.good_tpot_ms,
-                     "With --serve: ms per further token of a good request")
+    verb->add_option("--good-tpot", o->serve.good_tpot_ms, "ms per further token of a good request")
         ->check(in_range(0.0, 1e9));
-    verb->add_option("--served-model", o->serve.model,
-                     "With --serve URL: its name there; default: the first");
-    verb->add_flag("--json", o->json, "Print JSON");
+    group("Model and device");
+    add_kv_option(*verb, o->kv);
     add_model_options(*verb, o->device);
+    group("Output");
+    verb->add_flag("--json", o->json, "Print JSON");
+    group("Options");
     verb->footer(
         "Examples:\n  smelt bench models/demo-23m\n  smelt bench --shape qwen3-0.6b --format q8_0 -p 512 -n "
         "64\n"

@@ -216,6 +216,8 @@ Verb add_eval(CLI::App& smelt) {
     auto o = std::make_shared<EvalOptions>();
     CLI::App* verb =
         smelt.add_subcommand("eval", "Perplexity on a text, and how far a model is from a reference");
+    const auto group = [verb](const char* name) { verb->option_defaults()->group(name); };
+    group("What is measured");
     add_model_argument(*verb, o->model)->required();
     verb->add_option("--text", o->texts, "File to predict; several: each is shown by itself too")
         ->required()
@@ -223,18 +225,22 @@ Verb add_eval(CLI::App& smelt) {
         ->type_name("FILE");
     verb->add_option("--reference", o->reference,
                      "Model to compare with, of the same vocabulary: KL divergence, shared best tokens");
+    group("The text");
     verb->add_option("--window", o->window,
                      "Tokens that are read at a time; those of the second half are scored")
         ->check(in_range(4, 1 << 20))
         ->capture_default_str();
-    verb->add_option("--windows", o->n_windows, "TextWindows of each text, the first ones; 0: all")
+    verb->add_option("--windows", o->n_windows, "Windows of each text, the first ones; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     verb->add_flag("--special,!--no-special", o->special,
                    "Special tokens in the text become their id; default: text like any other");
-    verb->add_flag("--json", o->json, "Print the result as JSON");
+    group("Model and device");
     add_kv_option(*verb, o->kv);
     add_model_options(*verb, o->device);
+    group("Output");
+    verb->add_flag("--json", o->json, "Print the result as JSON");
+    group("Options");
     verb->footer(
         "Each window is read alone, from its first token on. KL is the sum over tokens of p log(p / q), p "
         "the "

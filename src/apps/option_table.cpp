@@ -42,7 +42,8 @@ OptionRow make_row(const CLI::Option& o) {
     const std::string fallback = o.get_default_str();
     const bool says_something =
         !fallback.empty() && fallback != "[]" && fallback != "\"\"" && fallback != "{}";
-    if (says_something) row.fallback = fallback;
+    const bool is_list = fallback.starts_with('[') && fallback.ends_with(']');
+    if (says_something) row.fallback = is_list ? fallback.substr(1, fallback.size() - 2) : fallback;
     return row;
 }
 

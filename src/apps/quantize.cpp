@@ -253,9 +253,12 @@ Verb add_quantize(CLI::App& smelt) {
     auto o = std::make_shared<QuantizeOptions>();
     CLI::App* verb =
         smelt.add_subcommand("quantize", "Write a model with its weights in other number formats");
+    const auto group = [verb](const char* name) { verb->option_defaults()->group(name); };
+    group("Models");
     verb->add_option("in", o->job.in, "Model folder, .gguf, .bin or hub id")->required();
     verb->add_option("out", o->job.out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet");
     verb->add_option("-o,--output", o->out_option, "The same as an option");
+    group("Formats");
     verb->add_option_function<std::string>(
             "-f,--format",
             [o](const std::string& text) {
@@ -276,20 +279,24 @@ Verb add_quantize(CLI::App& smelt) {
         ->excludes("--auto");
     verb->add_option("--save-recipe", o->save_recipe, "Write the formats of the tensors as TOML")
         ->type_name("FILE");
+    group("Rounding");
     verb->add_option("--calibration", o->calibration,
                      "Round so that the products of this text come out right; default: a built-in text")
         ->type_name("FILE");
     verb->add_option("--calibration-windows", o->n_windows, "Windows of 512 tokens of it, at most")
         ->check(in_range(2, 100000))
         ->capture_default_str();
+    group("Output");
     verb->add_flag("--force", o->job.force, "Write over a file that is there");
     verb->add_flag("--eval,!--no-eval", o->evaluate,
                    "Compare with the original on a built-in text (default)");
     verb->add_flag("--tensors", o->tensors, "Print the error of each tensor");
     verb->add_flag("--json", o->job.json, "Print the result as JSON");
+    group("Device");
     verb->add_option("--device", o->device.device, "Device for calibration and comparison")
         ->capture_default_str();
     verb->add_option("-t,--threads", o->job.n_threads, "0: one per processor")->check(in_range(0, 1024));
+    group("Options");
     verb->footer(
         "Without --calibration each weight is rounded by itself. With it (--auto has it always), weights "
         "make up for\n"

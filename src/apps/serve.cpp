@@ -46,6 +46,8 @@ struct Options {
     SamplingChanges sampling;
     TemplateOptions chat;
     std::string system, pooling;
+    int64_t seed = -1;
+    int max_tokens = -1;
     double memory_budget_gb = 0;
     int header_timeout = 10, body_timeout = 30, idle_timeout = 60, write_timeout = 30, drain = 30;
     size_t max_body_mb = 16, request_memory_mb = 256;
@@ -61,6 +63,11 @@ std::pair<std::string, std::string> split_model(const std::string& text) {
     if (path.filename().empty()) path = path.parent_path();
     const bool is_file = path.extension() == ".gguf" || path.extension() == ".bin";
     return {is_file ? path.stem().string() : path.filename().string(), text};
+}
+
+std::optional<uint64_t> seed_of(const Options& o) {
+    if (o.seed < 0) return std::nullopt;
+    return static_cast<uint64_t>(o.seed);
 }
 
 std::optional<Pooling> pooling_of(const std::string& name) {
@@ -319,6 +326,8 @@ void run(Options& o, CLI::App& verb) {
                           .shared_prefix_cache = o.shared_prefix_cache,
                           .salts = salts,
                           .strict = o.strict,
+                          .seed = seed_of(o),
+                          .max_tokens = o.max_tokens,
                           .version = version(),
                           .address = fmt::format("{}://{}:{}", scheme, url_host(o.http.host), http.port()),
                           .n_connections = [&http] { return http.n_connections(); },
@@ -370,6 +379,13 @@ Verb add_serve(CLI::App& smelt) {
     add_template_options(*verb, o->chat);
     verb->add_option("--pooling", o->pooling, "What an embedding is made of; default: as the model says")
         ->check(CLI::IsMember({"mean", "last"}));
+    verb->add_option("-s,--seed", o->seed, "Same seed, same answer; -1: another each time")
+        ->check(in_range(int64_t{-1}, std::numeric_limits<int64_t>::max()))
+        ->capture_default_str();
+    verb->add_option("-n,--max-tokens", o->max_tokens,
+                     "Tokens of an answer at most; -1: until the context is full")
+        ->check(in_range(-1, std::numeric_limits<int>::max()))
+        ->capture_default_str();
     add_sampling_options(*verb, o->sampling);
     group("Address");
     verb->add_option("--host", o->http.host, "Address to listen on; others than loopback need a key")
@@ -395,7 +411,7 @@ Verb add_serve(CLI::App& smelt) {
     verb->add_option("--allowed-hosts", o->access.allowed_hosts,
                      "Host names that requests may use, beside addresses and localhost");
     verb->add_option("--cors-origins", o->access.cors_origins,
-                     "Origins of web pages that may use the server; * for all");
+                     "Origins of web pages that may use the server; localhost: all of this machine; *: all");
     verb->add_flag("--insecure", o->insecure, "Listen beyond loopback without a key");
     group("Requests");
     verb->add_flag(

@@ -66,6 +66,12 @@ struct FinishEvent {
 
 using Event = std::variant<TokenEvent, FinishEvent>;
 
+// How much of a prompt is computed: tokens of all of it, of what was cached, and what is done by now.
+struct PromptProgress {
+    int n_prompt = 0, n_cached = 0, n_done = 0;
+    double seconds = 0;  // since it began
+};
+
 // Beam search in place of drawing; sampling parameters mean nothing then. The semantics are Hugging Face's:
 // a text that ends is kept when it is among the `width` best of a step; its score is the sum of its
 // log-probabilities divided by (tokens of the answer with the stop id)^length_penalty.
@@ -114,6 +120,8 @@ struct Request {
     // where steps are launched ahead. One
     // FinishEvent per answer comes last. An answer whose sink throws is dropped.
     std::function<void(Event)> sink = {};
+    // The same, when the prompt begins to be computed and after each step that computed a part of it.
+    std::function<void(const PromptProgress&)> progress = {};
 };
 
 struct RequestLimits {

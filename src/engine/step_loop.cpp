@@ -231,6 +231,7 @@ void StepLoop::launch() {
     for (const Flight::Part& part : f.parts) {
         kv_.advance(part.sequence->kv, part.n_tokens);
         ++part.sequence->n_under_way;
+        if (part.first == part.sequence->n_cached_prompt) tell_progress(*part.sequence, part.first);
     }
 }
 
@@ -266,6 +267,7 @@ void StepLoop::advance_all(Flight& f) {
         Sequence& s = *part.sequence;
         if (part.n_tokens > 1 || part.first < s.n_prompt()) totals_.n_prefilled += part.n_tokens;
         kv_.commit(s.kv, s.ids, part.n_tokens);
+        tell_progress(s, part.first + part.n_tokens);
     }
     const auto dim = static_cast<size_t>(runner_.shape().dim);
     for (const Flight::Part& part : f.parts) {
@@ -290,6 +292,18 @@ void StepLoop::advance_all(Flight& f) {
             for (int index = 1; !s.beams && index < s.request->n; ++index) advance(fork(s, index), row);
         }
         advance(s, row);
+    }
+}
+
+void StepLoop::tell_progress(const Sequence& s, int n_done) const {
+    if (!s.request->progress || s.index != 0 || s.n_generated() > 0 || n_done > s.n_prompt()) return;
+    try {
+        s.request->progress({.n_prompt = s.n_prompt(),
+                             .n_cached = s.n_cached_prompt,
+                             .n_done = n_done,
+                             .seconds = seconds(Sequence::Clock::now() - s.admitted)});
+    } catch (const std::exception& e) {
+        spdlog::error("how far a prompt is was not told: {}", e.what());
     }
 }
 

@@ -107,6 +107,7 @@ class StepLoop {
     void drop(Sequence& s);
     void emit(std::shared_ptr<const Request> request, Event event);
     void drop_unheard();
+    void tell_progress(const Sequence& s, int n_done) const;
 
     ModelRunner& runner_;
     KvCache kv_;

@@ -33,9 +33,10 @@ std::optional<HttpAnswer> ApiServer::find_refusal(const HttpRequest& head) {
                                                     head.path.substr(0, 200))},
                             style);
     }
-    if (const auto e = check_origin(head, context_.access)) return error_answer(*e, style);
+    // A page that may not is told so by what is missing: cors_headers() gives it none.
     if (head.method == "OPTIONS")
-        return HttpAnswer{.status = 204, .headers = {{"allow", methods + ", OPTIONS"}}};
+        return HttpAnswer{.status = 200, .headers = {{"allow", methods + ", OPTIONS"}}};
+    if (const auto e = check_origin(head, context_.access)) return error_answer(*e, style);
     const Route* route = find_route(head.method, head.path);
     if (route == nullptr) {
         HttpAnswer answer =

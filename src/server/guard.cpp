@@ -37,12 +37,26 @@ std::string machine_name() {
     return gethostname(name, sizeof name - 1) == 0 ? lower(name) : "";
 }
 
+// A page of this machine: "http://127.0.0.1:3000".
+bool is_local_page(std::string_view origin) {
+    const size_t at = origin.find("://");
+    if (at == std::string_view::npos || !origin.starts_with("http")) return false;
+    const std::string_view host = origin.substr(at + 3);
+    const size_t end = host.starts_with('[') ? std::min(host.find(']'), host.size() - 1) + 1 : host.find(':');
+    const std::string_view rest = end < host.size() ? host.substr(end) : "";
+    return is_loopback(host_name(host)) && (rest.empty() || rest.starts_with(':'));
+}
+
+bool is_in(std::string_view origin, const std::vector<std::string>& list) {
+    return std::ranges::any_of(list, [&](const std::string& allowed) {
+        return allowed == "*" || allowed == origin || (allowed == "localhost" && is_local_page(origin));
+    });
+}
+
 bool is_allowed_origin(const HttpRequest& request, const AccessOptions& options) {
     const std::string* origin = request.header("origin");
     if (origin == nullptr) return true;
-    for (const std::string& allowed : options.cors_origins) {
-        if (allowed == "*" || allowed == *origin) return true;
-    }
+    if (is_in(*origin, options.cors_origins)) return true;
     const std::string* host = request.header("host");
     return host != nullptr && (*origin == "http://" + *host || *origin == "https://" + *host);
 }
@@ -133,12 +147,13 @@ HttpHeaders cors_headers(const HttpRequest& request, const AccessOptions& option
     if (origin == nullptr || options.cors_origins.empty()) return {};
     const auto& list = options.cors_origins;
     const bool any = std::ranges::find(list, "*") != list.end();
-    if (!any && std::ranges::find(list, *origin) == list.end()) return {};
-    return {{"access-control-allow-origin", any ? "*" : *origin},
-            {"access-control-allow-methods", "GET, POST, DELETE, OPTIONS"},
-            {"access-control-allow-headers", "authorization, content-type, x-api-key"},
-            {"access-control-expose-headers", "x-request-id"},
-            {"vary", "origin"}};
+    if (!is_in(*origin, list)) return {};
+    // Names as browsers' specifications write them: some clients look for nothing else.
+    return {{"Access-Control-Allow-Origin", any ? "*" : *origin},
+            {"Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"},
+            {"Access-Control-Allow-Headers", "authorization, content-type, x-api-key"},
+            {"Access-Control-Expose-Headers", "x-request-id"},
+            {"Vary", "origin"}};
 }
 
 }  // namespace smelt

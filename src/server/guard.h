@@ -16,7 +16,7 @@ enum class Access {
 struct AccessOptions {
     std::vector<std::string> api_keys = {}, admin_keys = {};
     std::vector<std::string> allowed_hosts = {};  // beside IP addresses, localhost and this machine's name
-    std::vector<std::string> cors_origins = {};   // "https://example.org", or "*"
+    std::vector<std::string> cors_origins = {};   // "https://example.org", "localhost", "*"
     bool admin_without_key = false;
 };
 

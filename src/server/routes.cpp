@@ -16,11 +16,15 @@ const Route table[] = {
     {"POST", "/v1/chat/completions", inference, on_worker, &chat_schema, chat_completions,
      "OpenAI's chat completions, whole or as server-sent events. Thinking goes to reasoning_content.",
      generates},
+    {"POST", "/v1/chat/completions/input_tokens", inference, on_worker, &template_schema, chat_count_tokens,
+     "How many tokens such a conversation has."},
     {"POST", "/v1/completions", inference, on_worker, &completion_schema, completions,
      "OpenAI's completions: text or token ids go on, without a template.", generates},
     {"POST", "/v1/responses", inference, on_worker, &responses_schema, responses,
      "OpenAI's responses, whole or as its events; store keeps an answer for previous_response_id.",
      generates},
+    {"POST", "/v1/responses/input_tokens", inference, on_worker, &responses_schema, responses_count_tokens,
+     "How many tokens such an input has."},
     {"GET", "/v1/responses/{id}", inference, on_worker, nullptr, show_response, "An answer that was kept."},
     {"DELETE", "/v1/responses/{id}", inference, on_worker, nullptr, delete_response,
      "Forgets such an answer."},
@@ -94,10 +98,16 @@ const Route table[] = {
 
 // Other names of routes: llama.cpp's server has these without /v1, and some under two names.
 constexpr std::pair<std::string_view, std::string_view> other_paths[] = {
-    {"/completions", "/completion"}, {"/chat/completions", "/v1/chat/completions"},
-    {"/responses", "/v1/responses"}, {"/embeddings", "/v1/embeddings"},
-    {"/rerank", "/v1/rerank"},       {"/reranking", "/v1/rerank"},
-    {"/v1/reranking", "/v1/rerank"}, {"/v1/health", "/health"}};
+    {"/completions", "/completion"},
+    {"/chat/completions", "/v1/chat/completions"},
+    {"/responses", "/v1/responses"},
+    {"/chat/completions/input_tokens", "/v1/chat/completions/input_tokens"},
+    {"/responses/input_tokens", "/v1/responses/input_tokens"},
+    {"/embeddings", "/v1/embeddings"},
+    {"/rerank", "/v1/rerank"},
+    {"/reranking", "/v1/rerank"},
+    {"/v1/reranking", "/v1/rerank"},
+    {"/v1/health", "/health"}};
 
 std::string_view main_path(std::string_view path) {
     for (const auto& [other, main] : other_paths) {

@@ -19,7 +19,9 @@ struct ServerContext {
     AccessOptions access = {};
     bool shared_prefix_cache = false;  // among API keys
     CacheSalts salts = {};
-    bool strict = false;  // unknown fields are refused
+    bool strict = false;                // unknown fields are refused
+    std::optional<uint64_t> seed = {};  // of requests without one
+    int max_tokens = -1;                // the same
     size_t max_json_values = size_t{1} << 20;
     std::string version = {};
     std::string address = "http://127.0.0.1:8080";  // for the examples of the documentation
@@ -92,6 +94,8 @@ void ollama_embeddings(Call& call);
 // anthropic.cpp
 void anthropic_messages(Call& call);
 void anthropic_count_tokens(Call& call);
+void chat_count_tokens(Call& call);
+void responses_count_tokens(Call& call);
 // ollama.cpp
 void ollama_chat(Call& call);
 void ollama_generate(Call& call);

@@ -1,5 +1,7 @@
 // /chat and /dashboard in Chromium, against the bundled models. usage: node pages.mjs ADDRESS ADDRESS_THAT_NEEDS_A_KEY
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import test, { after, before } from 'node:test';
 
 import { launch } from './browser.mjs';
@@ -28,6 +30,14 @@ async function onPage(path, work, { base = address, expectErrors = false, ...opt
     } finally {
         await context.close();
     }
+}
+
+// The sizes that a test runs at; on the small one conversations are behind a button.
+const phone = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
+const sizes = [['desktop', {}], ['phone', phone]];
+async function showSide(page) {
+    const button = page.getByRole('button', { name: 'Conversations', exact: true });
+    if (await button.isVisible() && (await button.getAttribute('aria-expanded')) !== 'true') await button.click();
 }
 
 const lastAnswer = (page) => page.locator('article.assistant').last();
@@ -246,7 +256,10 @@ test('markdown: what it looks like', () =>
             'snake_case_name and 2 * 3 * 4': '<p>snake_case_name and 2 * 3 * 4</p>',
             'not \\*so\\* and **open': '<p>not *so* and **open</p>',
             'one\ntwo\n\nthree': '<p>one<br>two</p><p>three</p>',
-            '- a\n- b\n  - c\n\n- d': '<ul><li>a</li><li>b<ul><li>c</li></ul></li><li>d</li></ul>',
+            '- a\n- b\n  - c\n- d': '<ul><li>a</li><li>b<ul><li>c</li></ul></li><li>d</li></ul>',
+            '- a\n\n- b': '<ul><li><p>a</p></li><li><p>b</p></li></ul>',
+            'a [link][1] here\n\n[1]: https://a.example/x': '<p>a <a href="https://a.example/x" target="_blank" rel="noopener noreferrer">link</a> here</p>',
+            'costs $5 and $6, \\$x\\$': '<p>costs $5 and $6, $x$</p>',
             '3. a\n4. b': '<ol start="3"><li>a</li><li>b</li></ol>',
             '> a\n> > b': '<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>',
             '---': '<hr>',
@@ -255,11 +268,14 @@ test('markdown: what it looks like', () =>
             '': '',
         };
         for (const [source, expected] of Object.entries(cases)) assert.equal(await html(page, source), expected, source);
-        const code = await html(page, '```js\nif (a < b) {\n\n}\n```\nafter');
-        assert.match(code, /<span>js<\/span>.*<code>if \(a &lt; b\) {\n\n}<\/code>.*<p>after<\/p>$/s);
+        const code = await html(page, '```mine\nif (a < b) {\n\n}\n```\nafter');
+        assert.match(code, /<span>mine<\/span>.*<code>if \(a &lt; b\) {\n\n}<\/code>.*<p>after<\/p>$/s);
         assert.match(await html(page, '```\nopen'), /<code>open<\/code>/);
         const table = await html(page, '| a | b |\n|:-:|--:|\n| 1 | `x\\|y` |');
         assert.match(table, /<th class="center">a<\/th>.*<td class="right"><code>x\|y<\/code><\/td>/s);
+        const coloured = await html(page, '```py\ndef f():\n    return "a < b"  # so\n```');
+        assert.match(coloured, /<span class="hl-keyword">def<\/span> <span class="hl-title">f<\/span>/);
+        assert.match(coloured, /<span class="hl-string">"a &lt; b"<\/span> {2}<span class="hl-comment"># so<\/span>/);
         // Growing by a character at a time ends where showing all at once does.
         const text = Object.keys(cases).join('\n\n') + '\n\n```\nx\n```\n| a | b |\n|---|---|\n| c | d |';
         const grown = await page.evaluate(async (all) => {
@@ -271,9 +287,50 @@ test('markdown: what it looks like', () =>
         assert.equal(grown, await html(page, text));
     }));
 
+test('markdown: formulae are MathML, and name nothing on the page', () =>
+    onPage('/chat', async (page) => {
+        const inline = await html(page, 'So $x^2$ and \\(\\frac{1}{2}\\) are');
+        assert.match(inline, /^<p>So <span class="formula"><math>.*<msup>.*<\/span> and <span class="formula"><math>.*<mfrac>.*<\/span> are<\/p>$/s);
+        for (const block of ['$$\n\\sum_{i=1}^n i\n$$', '\\[\n\\sum_{i=1}^n i\n\\]', 'text\n\\[ \\sum_{i=1}^n i \\]\nmore']) {
+            const drawn = await html(page, block);
+            assert.match(drawn, /<p class="formula block"><math[^>]* display="block"[^>]*>.*<munderover>.*∑/s, block);
+        }
+        assert.match(await html(page, '- a\n- $$y_1$$\n\n| a |\n|---|\n| $z^2$ |'), /<li>.*<msub>.*<td class="left">|<td>.*<msup>/s);
+        for (const wrong of ['$\\frac{$', '\\(\\notacommand{x}\\)']) {
+            assert.match(await html(page, wrong), /^<p>(<span class="formula"><code>)?[$\\]/, wrong);
+        }
+        const evil = await html(page, '$\\href{javascript:alert(1)}{x} \\label{message} \\class{a}{b} \\includegraphics{https://evil.example/x.png} \\url{https://evil.example}$');
+        assert.ok(!/href=|src=|id=|<img|<a /.test(evil), evil);
+        const loop = await html(page, '$\\def\\a{\\a\\a}\\a$');
+        assert.match(loop, /<code>/);
+    }));
+
+test('all pages: nothing serious for axe, on a desktop and on a phone', async () => {
+    const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+    for (const path of ['/chat', '/dashboard', '/']) {
+        for (const options of [{}, phone, { colorScheme: 'dark' }]) {
+            await onPage(path, async (page) => {
+                if (path === '/chat') {
+                    await answerWith(page, '# A\n\n```py\nx = "1"  # one\n```\n\n$x^2$ **b** `c` [d](https://a.example)\n\n| a |\n|---|\n| b |\n\n> c');
+                    await ask(page, question);
+                    await page.getByRole('button', { name: 'Sampling' }).click();
+                }
+                if (path === '/dashboard') await page.locator('section').first().waitFor();
+                await page.evaluate(axe);
+                const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+                const serious = violations.filter((v) => ['serious', 'critical'].includes(v.impact))
+                    .map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.html.slice(0, 200)).join(' | ')}`);
+                assert.deepEqual(serious, [], path);
+                assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${path} fits`);
+            }, options);
+        }
+    }
+});
+
 test('markdown: no text is slow', () =>
     onPage('/chat', async (page) => {
-        const pieces = ['*', '_', '`', '[', '](', '> ', '- ', '**a', '*a *', '_a ', '`a ', '[a](', '| ', '|-', '#', ' ', '\\', '~~~a\n', 'https://', '.', '<', '\n- ', '\n  - ', '\n> ', '# #', '![', 'a  \n'];
+        const pieces = ['*', '_', '`', '[', '](', '> ', '- ', '**a', '*a *', '_a ', '`a ', '[a](', '| ', '|-', '#', ' ', '\\', '~~~a\n', 'https://', '.', '<', '\n- ', '\n  - ', '\n> ', '# #', '![', 'a  \n',
+            '$', '$a', '\\(', '\\[', '$$\n', '[a]: b\n', '``', '*a_ ', '&', '(https://'];
         for (const piece of pieces) {
             const ms = await page.evaluate(async (text) => {
                 const { renderMarkdown } = await import('/web/markdown.js');
@@ -296,7 +353,9 @@ test('markdown: what is drawn is bounded, the rest is text', () =>
         }, text);
         const wide = '|a'.repeat(2000) + '\n' + '|-'.repeat(2000) + '\n' + '|\n'.repeat(2000);
         const texts = [wide, ('|a|b|\n|-|-|\n' + '|c|d|\n'.repeat(50) + '\n').repeat(2000), '- a\n'.repeat(200_000),
-            '> '.repeat(7) + '- *a*\n'.repeat(50_000), 'a\n\n'.repeat(100_000), '*a* '.repeat(8000).concat('\n\n').repeat(40)];
+            '> '.repeat(7) + '- *a*\n'.repeat(50_000), 'a\n\n'.repeat(100_000), '*a* '.repeat(8000).concat('\n\n').repeat(40),
+            '|a'.repeat(2000).concat('|\n', '|-'.repeat(2000), '|\n', ('|b'.repeat(2000) + '|\n').repeat(2000)),
+            '$x^2$ and $\\frac{a}{b}$\n\n'.repeat(10_000), '> '.repeat(40).concat('deep\n\n').repeat(100), '```py\nx = 1\n```\n'.repeat(10_000)];
         for (const text of texts) {
             const drawn = await draw(text + '\n\nthe end');
             assert.ok(drawn.ms < 5_000, `${JSON.stringify(text.slice(0, 20))}: ${drawn.ms} ms`);
@@ -391,12 +450,15 @@ test('chat: on a phone', () =>
         assert.equal(await page.getByRole('button', { name: 'New conversation' }).isVisible(), false);
     }, { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true }));
 
-test('chat: conversations are renamed, searched, exported and imported', () =>
+for (const [size, options] of sizes) {
+test(`chat: conversations are renamed, searched, exported and imported, on a ${size}`, () =>
     onPage('/chat', async (page, context) => {
         await answerWith(page, 'A fine answer about *otters*.');
         await ask(page, 'first question');
+        await showSide(page);
         await page.getByRole('button', { name: 'New conversation' }).click();
         await ask(page, 'second question');
+        await showSide(page);
         page.once('dialog', (dialog) => dialog.accept('My notes'));
         await page.getByRole('button', { name: 'Rename first question' }).click();
         await page.getByRole('button', { name: 'My notes', exact: true }).waitFor();
@@ -412,16 +474,18 @@ test('chat: conversations are renamed, searched, exported and imported', () =>
         await fresh.goto(`${address}/chat`);
         await fresh.evaluate(() => localStorage.clear());
         await fresh.reload();
+        await showSide(fresh);
         assert.equal(await fresh.locator('#chats li').count(), 0);
         await fresh.getByLabel('Conversations to import').setInputFiles(path);
         await fresh.getByRole('button', { name: 'My notes', exact: true }).click();
         assert.equal(await fresh.locator('article.user .text').innerText(), 'first question');
+        await showSide(fresh);
         const said = fresh.waitForEvent('dialog').then(async (d) => (await d.accept(), d.message()));
         await fresh.getByLabel('Conversations to import').setInputFiles({ name: 'x.json', mimeType: 'application/json', buffer: Buffer.from('{"chats": 5}') });
         assert.match(await said, /x\.json: expected a file that this page exported/);
-    }, { acceptDownloads: true }));
+    }, { acceptDownloads: true, ...options }));
 
-test('chat: text files are attached, others are refused', () =>
+test(`chat: text files are attached, others are refused, on a ${size}`, () =>
     onPage('/chat', async (page) => {
         let sent;
         await page.route('**/v1/chat/completions', (route) => {
@@ -437,9 +501,9 @@ test('chat: text files are attached, others are refused', () =>
         await page.getByLabel('Message', { exact: true }).press('Enter');
         await isDone(page);
         assert.equal(sent.messages.at(-1).content, 'What is this?\n\na.py:\n````\nprint("```")\n````\n');
-    }));
+    }, options));
 
-test('chat: each conversation has its system message, and the model its details', () =>
+test(`chat: each conversation has its system message, and the model its details, on a ${size}`, () =>
     onPage('/chat', async (page) => {
         const sent = [];
         await page.route('**/v1/chat/completions', (route) => {
@@ -450,15 +514,38 @@ test('chat: each conversation has its system message, and the model its details'
         const system = page.getByLabel('System message');
         await system.fill('You are a pirate.');
         await ask(page, 'one');
+        await showSide(page);
         await page.getByRole('button', { name: 'New conversation' }).click();
         await system.fill('You are a poet.');
         await ask(page, 'two');
+        await showSide(page);
         await page.getByRole('button', { name: 'one', exact: true }).click();
         assert.equal(await system.inputValue(), 'You are a pirate.');
         await ask(page, 'three');
         assert.deepEqual(sent.map((m) => m.content), ['You are a pirate.', 'You are a poet.', 'You are a pirate.']);
         assert.match(await page.locator('#details').innerText(), /^qwen3, [\d.]+ MB of weights, context of \d+ tokens, /);
-    }));
+    }, options));
+
+test(`chat: the page follows an answer, says how it ended, and leaves a reader alone, on a ${size}`, () =>
+    onPage('/chat', async (page) => {
+        await page.route('**/v1/chat/completions', (route) => route.continue({
+            postData: JSON.stringify({ ...route.request().postDataJSON(), ignore_eos: true, max_completion_tokens: 400 }),
+        }));
+        const gap = () => page.evaluate(() => {
+            const log = document.getElementById('log');
+            return log.scrollHeight - log.scrollTop - log.clientHeight;
+        });
+        await ask(page, 'Tell me all about ripgrep.\n'.repeat(30));
+        await page.waitForTimeout(2100);  // the last drawing
+        assert.ok(await gap() < 40, `${await gap()} pixels from the end`);
+        assert.match(await lastAnswer(page).locator('.facts').innerText(), /ended at the limit of tokens$/);
+        await page.getByLabel('Message', { exact: true }).fill('And grep?');
+        await page.keyboard.press('Enter');
+        await page.evaluate(() => document.getElementById('log').scrollTo(0, 0));
+        await isDone(page);
+        assert.ok(await gap() > 40, 'who reads above is not moved');
+    }, options));
+}
 
 test('chat: copies where there is no clipboard for pages, as over plain HTTP', () =>
     onPage('/chat', async (page) => {

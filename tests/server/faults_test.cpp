@@ -161,8 +161,8 @@ TEST_F(FaultTest, PathsMethodsHostsAndOrigins) {
     const std::string foreign = "Host: localhost\r\nOrigin: https://evil.example\r\n";
     EXPECT_EQ(Client(server_.port()).ask("POST", chat, hello, foreign).code(), "origin_not_allowed");
     const Reply preflight = client.ask("OPTIONS", chat, "", foreign);
-    EXPECT_EQ(preflight.header("access-control-allow-origin"), "");
-    EXPECT_EQ(client.ask("GET", "/health", "", foreign).header("access-control-allow-origin"), "");
+    EXPECT_EQ(preflight.header("Access-Control-Allow-Origin"), "");
+    EXPECT_EQ(client.ask("GET", "/health", "", foreign).header("Access-Control-Allow-Origin"), "");
     EXPECT_EQ(client.ask("POST", "/admin/unload", R"({"name":"demo-5m"})").code(), "feature_disabled");
 }
 
@@ -357,11 +357,32 @@ TEST(Cors, AllowedOriginsGetTheirHeaders) {
     TestServer server({.access = {.cors_origins = {"https://good.example"}}});
     const std::string good = "Host: localhost\r\nOrigin: https://good.example\r\n";
     Client client(server.port());
-    EXPECT_EQ(client.ask("OPTIONS", chat, "", good).header("access-control-allow-origin"),
+    EXPECT_EQ(client.ask("OPTIONS", chat, "", good).header("Access-Control-Allow-Origin"),
               "https://good.example");
     EXPECT_EQ(client.ask("POST", chat, hello, good).status, 200);
-    EXPECT_EQ(client.ask("POST", chat, hello, "Host: localhost\r\nOrigin: https://goodXexample\r\n").status,
-              403);
+    const std::string other = "Host: localhost\r\nOrigin: https://goodXexample\r\n";
+    EXPECT_EQ(client.ask("POST", chat, hello, other).status, 403);
+    const Reply asked = Client(server.port()).ask("OPTIONS", chat, "", other);
+    EXPECT_EQ(asked.status, 200);
+    EXPECT_EQ(asked.header("Access-Control-Allow-Origin"), "") << "so the browser does not go on";
+}
+
+TEST(Cors, LocalhostIsEveryPageOfThisMachine) {
+    TestServer server({.access = {.cors_origins = {"localhost"}}});
+    Client client(server.port());
+    const auto allowed = [&](const std::string& origin) {
+        return client.ask("OPTIONS", chat, "", "Host: localhost\r\nOrigin: " + origin + "\r\n")
+            .header("Access-Control-Allow-Origin");
+    };
+    for (const char* origin : {"http://localhost", "http://localhost:3000", "https://127.0.0.1:8443",
+                               "http://127.9.9.9", "http://[::1]", "http://[::1]:3000"}) {
+        EXPECT_EQ(allowed(origin), origin);
+    }
+    for (const char* origin : {"http://web.example", "http://notlocalhost", "http://localhost.evil.example",
+                               "http://127.0.0.1.evil.example", "null", "http://[::1].evil.example",
+                               "http://localhost@evil.example", "http://"}) {
+        EXPECT_EQ(allowed(origin), "") << origin;
+    }
 }
 
 TEST(Strict, UnknownFieldsAreRefusedOnlyThen) {

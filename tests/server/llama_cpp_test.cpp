@@ -93,8 +93,111 @@ TEST_F(LlamaCppTest, PromptsOfTextsTokensAndBoth) {
     EXPECT_EQ(several[1]["index"], 1);
     EXPECT_TRUE(ask({{"prompt", {1, 2, "text", 3, "more"}}})["content"].is_string());
     EXPECT_EQ(ask({{"prompt", {"one", "two"}}}).size(), 2u) << "texts alone are several prompts";
-    EXPECT_EQ(refused({{"prompt", {{{"a", 1}}}}})["param"], "prompt[0]");
+    EXPECT_EQ(refused({{"prompt", {{{"a", 1}}}}})["param"], "prompt[0].prompt_string");
+    const Json object = {{"prompt_string", "The capital of France is"}};
+    EXPECT_EQ(ask({{"prompt", object}})["content"], text["content"]);
+    EXPECT_EQ(ask({{"prompt", Json::array({ids, object})}})[1]["content"], text["content"]);
+    Json picture = object;
+    picture["multimodal_data"] = {"iVBORw0KGgo="};
+    EXPECT_EQ(refused({{"prompt", picture}})["param"], "prompt.multimodal_data");
     EXPECT_EQ(refused({{"prompt", {100000000}}})["type"], "invalid_request_error");
+}
+
+TEST_F(LlamaCppTest, AStreamTellsHowFarThePromptIs) {
+    std::string words;
+    for (int i = 0; i < 150; ++i) words += fmt::format("word {} ", i);
+    const Json messages = {{{"role", "user"}, {"content", words}}};
+    const Json more = {{"model", "demo-5m"}, {"stream", true}, {"return_progress", true}};
+    const auto check = [&](const char* path, Json body) {
+        body.update(more);
+        Json last;
+        size_t n_before_text = 0;
+        const Reply told = post(path, body);
+        EXPECT_EQ(told.status, 200) << told.body;
+        for (const Json& e : events(told.body)) {
+            if (!e.contains("prompt_progress")) continue;
+            const Json& p = e["prompt_progress"];
+            if (last.is_null()) {
+                EXPECT_EQ(p["processed"], p["cache"]) << path;
+            } else {
+                EXPECT_GT(p["processed"], last["processed"]) << path;
+                EXPECT_EQ(p["total"], last["total"]) << path;
+                EXPECT_GE(p["time_ms"], last["time_ms"]) << path;
+            }
+            last = p;
+            ++n_before_text;
+        }
+        ASSERT_FALSE(last.is_null()) << path;
+        EXPECT_EQ(last["processed"], last["total"]) << path;
+        EXPECT_GE(n_before_text, 2u) << path;
+        body["return_progress"] = false;
+        EXPECT_EQ(post(path, body).body.find("prompt_progress"), std::string::npos) << path;
+    };
+    check("/completion", {{"prompt", words}, {"n_predict", 2}});
+    check("/v1/completions", {{"prompt", words}, {"max_tokens", 2}});
+    check("/v1/chat/completions", {{"messages", messages}, {"max_tokens", 2}});
+    check("/v1/responses", {{"input", words}, {"max_output_tokens", 2}});
+}
+
+TEST_F(LlamaCppTest, TimingsOfEachEventAreTrueOnes) {
+    const Json asked = {{"stream", true}, {"timings_per_token", true}, {"model", "demo-5m"}};
+    const auto check = [&](const char* path, Json body) {
+        body.update(asked);
+        int n = 0;
+        for (const Json& e : events(post(path, body).body)) {
+            if (!e.contains("timings")) continue;
+            const Json& t = e["timings"];
+            EXPECT_GT(t["prompt_n"].get<int>() + t["cache_n"].get<int>(), 3) << path << t;
+            EXPECT_GE(t["predicted_n"].get<int>(), n) << path << t;
+            n = t["predicted_n"];
+        }
+        EXPECT_EQ(n, 6) << path;
+    };
+    const Json messages = question;
+    check("/completion", base({{"n_predict", 6}}));
+    check("/v1/completions",
+          {{"prompt", "The capital of France is"}, {"max_tokens", 6}, {"ignore_eos", true}});
+    check("/v1/chat/completions", {{"messages", messages}, {"max_tokens", 6}, {"ignore_eos", true}});
+}
+
+TEST_F(LlamaCppTest, BiasesAndTheEndOfTheContextAreSaid) {
+    const Json a = ask({{"logit_bias", {{5, false}, {6, 1.5}}}, {"ignore_eos", false}});
+    EXPECT_EQ(a["generation_settings"]["logit_bias"],
+              Json::array({{{"token", 5}, {"bias", nullptr}}, {{"token", 6}, {"bias", 1.5}}}));
+    const Json never = ask()["generation_settings"]["logit_bias"];
+    ASSERT_FALSE(never.empty()) << "ends are never drawn";
+    for (const Json& b : never) EXPECT_EQ(b["bias"], nullptr);
+    EXPECT_EQ(ask({{"ignore_eos", false}})["generation_settings"]["logit_bias"], Json::array());
+    std::string words;
+    for (int i = 0; i < 490; ++i) words += "a b ";
+    const Json full = ask({{"prompt", words}, {"n_predict", -1}});
+    EXPECT_EQ(full["truncated"], true) << "the context is full";
+    EXPECT_EQ(full["stop_type"], "limit");
+}
+
+TEST_F(LlamaCppTest, TokensOfAConversationAreCounted) {
+    const Json chat = {{"model", "demo-23m"}, {"messages", question}};
+    const Json counted = post("/chat/completions/input_tokens", chat).json();
+    const Json answered =
+        post("/v1/chat/completions", {{"model", "demo-23m"}, {"messages", question}, {"max_tokens", 1}})
+            .json();
+    EXPECT_EQ(counted["input_tokens"], answered["usage"]["prompt_tokens"]);
+    EXPECT_EQ(post("/v1/chat/completions/input_tokens", chat).json(), counted);
+    const Json input = {{"model", "demo-23m"}, {"input", question}};
+    EXPECT_EQ(post("/v1/responses/input_tokens", input).json(), counted);
+    EXPECT_EQ(counted["object"], "response.input_tokens");
+    EXPECT_EQ(post("/v1/responses/input_tokens", {{"input", 5}}).status, 400);
+    EXPECT_EQ(get("/v1/responses/input_tokens").status, 404) << "no answer has this id";
+}
+
+TEST_F(LlamaCppTest, WhatTheModelSawIsShownWhereAskedFor) {
+    Json chat = {{"model", "demo-23m"}, {"messages", question}, {"max_tokens", 1}, {"verbose", true}};
+    const std::string prompt = post("/v1/chat/completions", chat).json()["__verbose"]["prompt"];
+    EXPECT_NE(prompt.find("<|im_start|>user"), std::string::npos) << prompt;
+    chat["stream"] = true;
+    EXPECT_NE(post("/v1/chat/completions", chat).body.find("__verbose"), std::string::npos);
+    chat["verbose"] = false;
+    EXPECT_EQ(post("/v1/chat/completions", chat).body.find("__verbose"), std::string::npos);
 }
 
 TEST_F(LlamaCppTest, ProbabilitiesAndFields) {
@@ -196,7 +299,12 @@ TEST(FillIn, PromptsAreMadeOfTheModelsMarks) {
         for (size_t at = 0; (at = tokenizer.find(old, at)) != std::string::npos;)
             tokenizer.replace(at, old.size(), to);
     }
-    copy.write("tokenizer.json", tokenizer);
+    // As Qwen has them: added tokens that are no control tokens.
+    Json json = Json::parse(tokenizer);
+    for (Json& added : json["added_tokens"]) {
+        if (added["content"].get<std::string>().starts_with("<|fim_")) added["special"] = false;
+    }
+    copy.write("tokenizer.json", json.dump());
     TestServer server({.models = {}, .specs = {{.name = "fim", .path = copy.path()}}});
     Client client(server.port());
     const auto ask = [&](const char* path, const Json& body) {

@@ -125,6 +125,21 @@ Held Answer::hold(const TextDelta& text, const std::vector<TokenEvent>& tokens) 
     return n == 0 ? Held::yes : exchange_->hold(n);
 }
 
+void Answer::progress(int index, const PromptProgress& p) {
+    if (p.n_done == p.n_prompt) {
+        live_.n_prompt += p.n_prompt;
+        live_.n_cached += p.n_cached;
+        live_.prefill = std::max(live_.prefill, p.seconds);
+    }
+    if (stream_ && !lost_ && !error_) computed(index, p);
+}
+
+Usage Answer::live_usage() const {
+    Usage u = live_;
+    u.decode = std::chrono::duration<double>(std::chrono::steady_clock::now() - first_piece_).count();
+    return u;
+}
+
 void Answer::piece(int index, TextDelta text, std::vector<TokenEvent> tokens) {
     if (lost_ || error_) return;
     if (const Held held = hold(text, tokens); held != Held::yes) {
@@ -132,6 +147,10 @@ void Answer::piece(int index, TextDelta text, std::vector<TokenEvent> tokens) {
         for (const auto& job : jobs_) job->cancel();
         return;
     }
+    if (first_piece_ == std::chrono::steady_clock::time_point())
+        first_piece_ = std::chrono::steady_clock::now();
+    live_.n_answer +=
+        static_cast<int>(std::ranges::count_if(tokens, [](const TokenEvent& t) { return !t.of_prompt; }));
     Choice& c = choice(index);
     c.thinking += text.thinking;
     c.text += text.answer;

@@ -26,6 +26,7 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
     void cancel();
 
     void piece(int index, TextDelta text, std::vector<TokenEvent> tokens) final;
+    void progress(int index, const PromptProgress& p) final;
     void ended(const AnswerEnd& end) final;
     void broken() final;
 
@@ -44,6 +45,7 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
     virtual void begin() {}
     // The text is already part of the choice; tokens of the prompt come before those of the first answer.
     virtual void more(int index, const TextDelta& text, const std::vector<TokenEvent>& tokens) = 0;
+    virtual void computed(int, const PromptProgress&) {}  // a part of the prompt
     virtual void one_ended(int) {}
     virtual void end() = 0;
     virtual void fail(const ApiError& error) = 0;
@@ -63,6 +65,8 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
     const Choice& choice(int index) const { return choices_[static_cast<size_t>(index)]; }
     size_t prompt_of(int index) const { return static_cast<size_t>(index / n_); }
     const Usage& usage() const { return usage_; }
+    // Of what has come so far; prompts count where their jobs tell how far they are.
+    Usage live_usage() const;
     bool all_ended() const { return n_ended_ == choices_.size(); }
     // "warnings" of a body, where there are any.
     void add_warnings(Json& body) const {
@@ -93,7 +97,8 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
     std::vector<std::string> warnings_;
     std::vector<std::shared_ptr<Job>> jobs_;
     std::vector<Choice> choices_;
-    Usage usage_;
+    Usage usage_, live_;
+    std::chrono::steady_clock::time_point first_piece_ = {};
     size_t n_ended_ = 0, n_running_ = 0;  // answers
     std::optional<ApiError> error_;
     bool full_ = false;  // the client does not read

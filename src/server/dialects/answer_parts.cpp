@@ -3,6 +3,8 @@
 
 #include <random>
 
+#include "server/routes.h"
+
 namespace smelt {
 
 Json ToolCallText::object() const {
@@ -74,6 +76,19 @@ Json Usage::timings_json() const {
             // Of the whole process, whoever else it worked for meanwhile.
             {"process_cpu_ms", 1e3 * (process.cpu_seconds - cpu_at_start)},
             {"resident_bytes", process.resident}};
+}
+
+Json progress_json(const PromptProgress& p) {
+    return {{"total", p.n_prompt},
+            {"cache", p.n_cached},
+            {"processed", p.n_done},
+            {"time_ms", static_cast<int64_t>(p.seconds * 1000)}};
+}
+
+void send_count(Call& call, size_t n_tokens) {
+    Json body = {{"object", "response.input_tokens"}, {"input_tokens", n_tokens}};
+    if (!call.warnings.empty()) body["warnings"] = call.warnings;
+    call.exchange->send({.body = to_string(body)});
 }
 
 std::string sse(const Json& event) {

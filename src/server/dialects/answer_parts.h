@@ -6,6 +6,8 @@
 
 namespace smelt {
 
+struct Call;
+
 // Of a token's log-probability, kept and in the answer's text.
 inline constexpr size_t logprob_bytes = 150;
 
@@ -38,9 +40,15 @@ struct Usage {
     Json timings_json() const;
 };
 
+// llama.cpp's "prompt_progress".
+Json progress_json(const PromptProgress& p);
+
 // "data: {...}\n\n"
 std::string sse(const Json& event);
 HttpAnswer sse_head();
+
+// OpenAI's, of a conversation.
+void send_count(Call& call, size_t n_tokens);
 
 std::string random_id(const char* prefix);
 

@@ -1,6 +1,8 @@
 // Qwen's, StarCoder's, CodeLlama's, DeepSeek's and Granite's marks; the order is prefix, suffix, middle.
 #include "server/dialects/fill_in.h"
 
+#include <algorithm>
+
 #include "server/api_error.h"
 #include "text/vocabulary.h"
 
@@ -57,10 +59,19 @@ std::vector<int32_t> fill_in_prompt(const ChatModel& model, const FillIn& parts)
     const auto mark = [&](int32_t id) {
         if (id >= 0) ids.push_back(id);
     };
-    // What people write is text, whatever mark it looks like.
+    // What people write is text, whatever mark it looks like. Qwen's marks are no control tokens, so that a
+    // tokenizer always finds them: the text is cut inside of each.
     const auto text = [&](const std::string& words) {
-        const std::vector<int32_t> more = t.encode(words, {.parse_special = false});
-        ids.insert(ids.end(), more.begin(), more.end());
+        for (std::string_view rest = words; !rest.empty();) {
+            size_t cut = rest.size();
+            for (const int32_t id : marks.ends()) {
+                const size_t at = rest.find(t.token_bytes(id));
+                if (at != std::string_view::npos) cut = std::min(cut, at + 1);
+            }
+            const std::vector<int32_t> more = t.encode(rest.substr(0, cut), {.parse_special = false});
+            ids.insert(ids.end(), more.begin(), more.end());
+            rest.remove_prefix(cut);
+        }
     };
     if (t.vocabulary().add_bos) mark(t.bos());
     if (!parts.extras.empty()) {

@@ -67,8 +67,16 @@ class NativeAnswer final : public Answer {
                       {"tokens_predicted", n_sent_[static_cast<size_t>(index)]},
                       {"tokens_evaluated", n_prompt()}};
         if (words_.asked.n_probs > 0) event["completion_probabilities"] = probabilities(tokens);
-        if (words_.asked.timings_per_token) event["timings"] = timings();
+        if (words_.asked.timings_per_token) event["timings"] = timings(live_usage());
         write(sse(event));
+    }
+    void computed(int index, const PromptProgress& p) override {
+        if (!words_.asked.returns_progress) return;
+        write(sse({{"index", index},
+                   {"content", ""},
+                   {"tokens", Json::array()},
+                   {"stop", false},
+                   {"prompt_progress", progress_json(p)}}));
     }
     void one_ended(int index) override {
         Json event = whole_choice(index);
@@ -114,22 +122,22 @@ class NativeAnswer final : public Answer {
                      {"generation_settings", settings()},
                      {"prompt", words_.prompts[static_cast<size_t>(index)]},
                      {"has_new_line", text.find('\n') != std::string::npos},
-                     {"truncated", false},
+                     {"truncated", f.reason == FinishReason::context},
                      {"stop_type", is_word                    ? "word"
                                    : c.end.reason == "stop"   ? "eos"
                                    : c.end.reason == "length" ? "limit"
                                                               : "none"},
                      {"stopping_word", c.end.stop_string},
                      {"tokens_cached", f.n_prompt + f.n_generated},
-                     {"timings", timings()}};
+                     {"timings", timings(usage())}};
         if (words_.asked.n_probs > 0) body["completion_probabilities"] = probabilities(c.tokens);
         add_warnings(body);
         return body;
     }
 
     // Usage has them already; two more are llama.cpp's.
-    Json timings() const {
-        Json t = usage().timings_json();
+    static Json timings(const Usage& usage) {
+        Json t = usage.timings_json();
         const auto per_token = [&](const char* ms, const char* n) {
             const double count = t.at(n).get<double>();
             return count > 0 ? t.at(ms).get<double>() / count : 0.0;
@@ -146,10 +154,22 @@ class NativeAnswer final : public Answer {
         all["max_tokens"] = words_.asked.n_predict;
         all["seed"] = s.seed ? Json(*s.seed) : Json(-1);
         all["stop"] = words_.stop;
+        all["logit_bias"] = biases();
         all["stream"] = words_.asked.stream;
         all["n_probs"] = words_.asked.n_probs;
         all["ignore_eos"] = words_.asked.request.options.ignore_eos;
         return all;
+    }
+
+    // null: never drawn.
+    Json biases() const {
+        Json list = Json::array();
+        for (const auto& [id, bias] : words_.sampling.logit_bias) {
+            list.push_back({{"token", id}, {"bias", bias <= never_drawn ? Json() : Json(bias)}});
+        }
+        if (!words_.asked.request.options.ignore_eos) return list;
+        for (const int32_t id : chat().stop_ids()) list.push_back({{"token", id}, {"bias", nullptr}});
+        return list;
     }
 
     Json token_json(int32_t id, float logprob) const {
@@ -184,7 +204,10 @@ void start(Call& call, NativeRequest asked) {
                       .prompts = {},
                       .sampling = jobs.front().options.sampling,
                       .stop = jobs.front().options.stop};
-    for (const JobSpec& job : jobs) words.prompts.push_back(job.prompt.text);
+    for (JobSpec& job : jobs) {
+        words.prompts.push_back(job.prompt.text);
+        job.tells_progress = words.asked.returns_progress || words.asked.timings_per_token;
+    }
     const bool stream = words.asked.stream;
     start_answer<NativeAnswer>(call, std::move(jobs), stream, ErrorStyle::llama_cpp, std::move(words));
 }
@@ -233,8 +256,8 @@ void native_props(Call& call) {
     const Tokenizer& t = chat.tokenizer();
     const auto token = [&](int32_t id) { return id < 0 ? std::string() : std::string(t.token_bytes(id)); };
     Json params = sampling_json(chat.default_sampling());
-    params["n_predict"] = -1;
-    params["seed"] = -1;
+    params["n_predict"] = call.server.max_tokens;
+    params["seed"] = call.server.seed ? Json(*call.server.seed) : Json(-1);
     call.exchange->send(
         {.body = to_string(Json{{"default_generation_settings",
                                  {{"id", 0}, {"n_ctx", limits.max_tokens()}, {"params", std::move(params)}}},

@@ -16,9 +16,20 @@ using enum FieldType;
 constexpr int64_t max_count = std::numeric_limits<int32_t>::max();
 constexpr size_t max_extras = 256;
 
-// A text, or an array of texts and token ids mixed.
+// {"prompt_string": "..."}, which has pictures and sounds beside it where a model takes them.
+void check_prompt_object(const std::string& param, const Json& v) {
+    need_string(param, v, "prompt_string");
+    const Json* media = find_member(v, "multimodal_data");
+    if (media != nullptr && !(media->is_array() && media->empty())) {
+        throw bad_request("not_supported", param + ".multimodal_data", "{}.multimodal_data: models read text",
+                          param);
+    }
+}
+
+// A text, an object with one, or an array of texts and token ids mixed.
 void check_one_prompt(const std::string& param, const Json& v) {
     if (v.is_string()) return;
+    if (v.is_object()) return check_prompt_object(param, v);
     if (!v.is_array() || v.empty()) wrong_type(param, "a string, or an array of strings and token ids", v);
     for (size_t i = 0; i < v.size(); ++i) {
         if (v[i].is_string()) continue;
@@ -26,10 +37,10 @@ void check_one_prompt(const std::string& param, const Json& v) {
     }
 }
 
-// Several prompts: an array with an array in it, or of texts alone.
+// Several prompts: an array with an array or an object in it, or of texts alone.
 bool is_several(const Json& v) {
     if (!v.is_array()) return false;
-    const auto is_array = [](const Json& part) { return part.is_array(); };
+    const auto is_array = [](const Json& part) { return part.is_array() || part.is_object(); };
     const auto is_text = [](const Json& part) { return part.is_string(); };
     return std::ranges::any_of(v, is_array) || std::ranges::all_of(v, is_text);
 }
@@ -42,9 +53,10 @@ void check_prompts(const std::string& param, const Json& v) {
 }
 
 const CompoundType prompts_type = {
-    .description = "string, array of strings and token ids, or array of such",
+    .description = "string, {prompt_string}, array of strings and token ids, or array of such",
     .check = check_prompts,
-    .openapi = R"({"oneOf": [{"type": "string"}, {"type": "array", "items": {}}]})"};
+    .openapi =
+        R"({"oneOf": [{"type": "string"}, {"type": "object", "properties": {"prompt_string": {"type": "string"}}, "required": ["prompt_string"]}, {"type": "array", "items": {}}]})"};
 
 void check_bias(const std::string& param, const Json& bias) {
     if (bias.is_boolean() && !bias.get<bool>()) return;  // false: never
@@ -149,6 +161,10 @@ std::vector<Field> native_fields() {
          .type = boolean,
          .doc = "Timings with each event of a stream.",
          .fallback = "false"},
+        {.name = "return_progress",
+         .type = boolean,
+         .doc = "Events with prompt_progress while the prompt is computed.",
+         .fallback = "false"},
         {.name = "response_fields",
          .type = compound,
          .doc = "Only these of the answer, such as content or generation_settings/n_predict.",
@@ -195,6 +211,7 @@ std::vector<Field> with_first(std::vector<Field> first) {
 
 PlainPrompt one_prompt(const Json& v, const Tokenizer& tokenizer) {
     if (v.is_string()) return v.get<std::string>();
+    if (v.is_object()) return v.at("prompt_string").get<std::string>();
     std::vector<int32_t> ids;
     for (size_t i = 0; i < v.size(); ++i) {
         if (!v[i].is_string()) {
@@ -208,9 +225,8 @@ PlainPrompt one_prompt(const Json& v, const Tokenizer& tokenizer) {
 }
 
 void read_native_bias(const Json& v, const Tokenizer& tokenizer, SamplingParams& to) {
-    constexpr float never = -1e6f;
     const auto add = [&](const Json& token, const Json& bias) {
-        const float value = bias.is_boolean() ? never : bias.get<float>();
+        const float value = bias.is_boolean() ? never_drawn : bias.get<float>();
         if (token.is_number()) return void(to.logit_bias.emplace_back(token.get<int32_t>(), value));
         const auto& text = token.get_ref<const std::string&>();
         const bool is_id = !text.empty() && text.size() < 10 &&
@@ -242,6 +258,7 @@ NativeRequest read_native(Json body, const ChatModel& model) {
     if (n.n_probs > 0) r.options.n_logprobs = n.n_probs;
     n.stream = get<bool>(body, "stream").value_or(false);
     n.returns_tokens = get<bool>(body, "return_tokens").value_or(false);
+    n.returns_progress = get<bool>(body, "return_progress").value_or(false);
     n.timings_per_token = get<bool>(body, "timings_per_token").value_or(false);
     n.id_slot = get<int64_t>(body, "id_slot").value_or(-1);
     if (const auto fields = get<Json>(body, "response_fields")) n.response_fields = *fields;

@@ -6,12 +6,14 @@
 
 namespace smelt {
 
+inline constexpr float never_drawn = -1e6f;  // the bias of a token that is
+
 struct NativeRequest {
     ChatRequest request = {};  // without a prompt
     std::vector<PlainPrompt> prompts = {};
     bool several = false;
     bool stream = false;
-    bool returns_tokens = false, timings_per_token = false;
+    bool returns_tokens = false, returns_progress = false, timings_per_token = false;
     int n_probs = 0, n_predict = -1;
     int64_t id_slot = -1;
     std::vector<std::string> response_fields = {};  // "content", "generation_settings/n_predict"; empty: all

@@ -35,6 +35,11 @@ void adapt_to_model(const ChatModel& model, ChatRequest& request) {
     request.plain = std::move(text);
 }
 
+void set_defaults(const ServerContext& server, GenerateOptions& options) {
+    if (!options.sampling.seed) options.sampling.seed = server.seed;
+    if (options.max_tokens < 0) options.max_tokens = server.max_tokens;
+}
+
 void check_stop_ids(const ChatModel& model, const std::vector<int32_t>& ids) {
     for (size_t i = 0; i < ids.size(); ++i) {
         if (ids[i] < model.tokenizer().n_tokens()) continue;
@@ -90,6 +95,7 @@ JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& 
                 .prompt = make_request_prompt(chat, request),
                 .options = make_options(chat, request),
                 .warnings = std::move(request.warnings)};
+    set_defaults(server, job.options);
     job.options.cache_salt = salt_of(server, request, key);
     job.options.client = server.salts.of(turn.client, client_salt);
     job.drop_calls = !request.tools.may_call;
@@ -109,6 +115,7 @@ std::vector<JobSpec> make_jobs(ServerContext& server, const ChatRequest& request
     ChatRequest one = request;
     one.plain = prompts.front();
     GenerateOptions options = make_options(chat, one);
+    set_defaults(server, options);
     options.cache_salt = salt_of(server, request, key);
     options.client = server.salts.of(turn.client, client_salt);
     options.batch = prompts.size() > 1;

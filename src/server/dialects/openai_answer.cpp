@@ -28,6 +28,12 @@ class OpenAiAnswer final : public Answer {
     bool keeps_tokens() const override { return words_.logprobs || words_.prompt_logprobs; }
     void begin() override;
     void more(int index, const TextDelta& text, const std::vector<TokenEvent>& tokens) override;
+    void computed(int index, const PromptProgress& p) override {
+        if (!words_.progress) return;
+        Json event = delta_json(index, words_.chat ? Json::object() : Json(""), {}, nullptr);
+        event["prompt_progress"] = progress_json(p);
+        send_event(event);
+    }
     void one_ended(int index) override;
     void end() override;
     void fail(const ApiError& error) override {
@@ -50,6 +56,13 @@ class OpenAiAnswer final : public Answer {
     std::vector<TokenEvent> prompt_tokens(int index) const;
     static std::vector<TokenEvent> drawn(std::span<const TokenEvent> tokens);
     void send_event(const Json& event) { write(sse(event)); }
+    void send_piece(Json event) {
+        if (words_.timings_per_token) event["timings"] = live_usage().timings_json();
+        send_event(event);
+    }
+    void add_prompt(Json& body) const {
+        if (words_.verbose) body["__verbose"] = {{"prompt", prompts_.front().text}};
+    }
 
     std::vector<AskedPrompt> prompts_;  // where echo or prompt_logprobs need them
     OpenAiWords words_;
@@ -97,7 +110,7 @@ void OpenAiAnswer::more(int index, const TextDelta& text, const std::vector<Toke
     send_echo(index);
     if (!words_.logprobs) tokens.clear();
     if (text.empty() && tokens.empty()) return;
-    if (!words_.chat) return send_event(delta_json(index, text.thinking + text.answer, tokens, nullptr));
+    if (!words_.chat) return send_piece(delta_json(index, text.thinking + text.answer, tokens, nullptr));
     Json delta = Json::object();
     if (!text.thinking.empty()) delta["reasoning_content"] = text.thinking;
     if (!text.answer.empty()) delta["content"] = text.answer;
@@ -109,7 +122,7 @@ void OpenAiAnswer::more(int index, const TextDelta& text, const std::vector<Toke
             delta["tool_calls"].push_back(call);
         }
     }
-    send_event(delta_json(index, std::move(delta), tokens, nullptr));
+    send_piece(delta_json(index, std::move(delta), tokens, nullptr));
 }
 
 void OpenAiAnswer::one_ended(int index) {
@@ -120,6 +133,7 @@ void OpenAiAnswer::one_ended(int index) {
     }
     if (all_ended()) {
         event["timings"] = usage().timings_json();
+        add_prompt(event);
         add_warnings(event);
     }
     send_event(event);
@@ -129,6 +143,7 @@ void OpenAiAnswer::end() {
     if (words_.include_usage) {
         Json event = envelope(true);
         event["usage"] = usage().usage_json();
+        event["timings"] = usage().timings_json();
         send_event(event);
     }
     write("data: [DONE]\n\n");
@@ -156,6 +171,7 @@ Json OpenAiAnswer::whole() {
         body["prompt_logprobs"] = logprobs_.of_prompt(prompt_tokens(0));
     body["usage"] = usage().usage_json();
     body["timings"] = usage().timings_json();
+    add_prompt(body);
     add_warnings(body);
     return body;
 }
@@ -236,7 +252,8 @@ Json OpenAiAnswer::call_delta_json(const ToolCallText& call, const ToolCallDelta
 
 void start_openai_answer(const Call& call, std::vector<JobSpec> jobs, bool stream, OpenAiWords words) {
     std::vector<AskedPrompt> prompts;
-    if (words.echo || words.prompt_logprobs) {
+    for (JobSpec& job : jobs) job.tells_progress = stream && (words.progress || words.timings_per_token);
+    if (words.echo || words.prompt_logprobs || words.verbose) {
         for (JobSpec& job : jobs) {
             prompts.push_back({job.prompt.text, job.prompt.ids});
             size_t n = job.prompt.text.size();

@@ -18,6 +18,9 @@ bool read_stream(const Json& body, OpenAiWords& words) {
         }
         words.include_usage = get<bool>(*options, "include_usage").value_or(false);
     }
+    words.progress = get<bool>(body, "return_progress").value_or(false);
+    words.timings_per_token = get<bool>(body, "timings_per_token").value_or(false);
+    words.verbose = get<bool>(body, "verbose").value_or(false);
     return stream;
 }
 
@@ -63,6 +66,12 @@ void completions(Call& call) {
     fill_in(call, c);
     start_openai_answer(call, make_jobs(call.server, c.request, c.prompts, c.several, call.key, call.turn),
                         stream, words);
+}
+
+void chat_count_tokens(Call& call) {
+    const ChatRequest request = read_conversation(call.body);
+    const ModelUse model = choose_model(call.server, request, call.key);
+    send_count(call, make_request_prompt(model.chat(), request).ids.size());
 }
 
 }  // namespace smelt

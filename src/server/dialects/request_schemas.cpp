@@ -16,6 +16,19 @@ const Field model_field = {
     .type = string,
     .doc = "A name of GET /v1/models, or auto. Default: the first model, or auto where several are served.",
     .max_length = 512};
+const Field progress_field = {
+    .name = "return_progress",
+    .type = boolean,
+    .doc = "With stream: events with prompt_progress while the prompt is computed, as llama.cpp has them.",
+    .fallback = "false"};
+const Field token_timings_field = {.name = "timings_per_token",
+                                   .type = boolean,
+                                   .doc = "With stream: timings with each event, as llama.cpp has them.",
+                                   .fallback = "false"};
+const Field verbose_field = {.name = "verbose",
+                             .type = boolean,
+                             .doc = "__verbose.prompt of the answer is the text that the model saw.",
+                             .fallback = "false"};
 const Field stream_field = {.name = "stream",
                             .type = boolean,
                             .doc = "Send the answer as server-sent events while it is made.",
@@ -174,6 +187,9 @@ const RequestSchema chat_schema = {
               max_tokens_field("max_tokens", "The older name of max_completion_tokens."),
               max_tokens_field("n_predict", "llama.cpp's name of max_completion_tokens."),
               stream_field,
+              progress_field,
+              token_timings_field,
+              verbose_field,
               {.name = "stream_options",
                .type = stream_options,
                .doc = "include_usage: a last event with token counts."},
@@ -216,6 +232,9 @@ const RequestSchema completion_schema = {
           .max = max_count},
          prompt_logprobs_field,
          stream_field,
+         progress_field,
+         token_timings_field,
+         verbose_field,
          {.name = "stream_options",
           .type = stream_options,
           .doc = "include_usage: a last event with token counts."},

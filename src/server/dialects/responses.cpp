@@ -53,6 +53,7 @@ struct Asked {
     std::string key = {};    // of who asked
     Json conversation = {};  // items up to the answer, where it is to be kept; else null
     float temperature = 0, top_p = 0;
+    bool progress = false, timings_per_token = false;  // llama.cpp's
 };
 
 class ResponsesAnswer final : public ChatAnswer {
@@ -65,6 +66,12 @@ class ResponsesAnswer final : public ChatAnswer {
     void begin() override {
         event("response.created", {{"response", response("in_progress")}});
         event("response.in_progress", {{"response", response("in_progress")}});
+    }
+
+    void computed(int, const PromptProgress& p) override {
+        if (!asked_.progress) return;
+        event("response.in_progress",
+              {{"response", response("in_progress")}, {"prompt_progress", progress_json(p)}});
     }
 
     void more(const TextDelta& text) override {
@@ -80,7 +87,8 @@ class ResponsesAnswer final : public ChatAnswer {
     void end() override {
         const bool cut = ending().reason == "length";
         close(cut ? "incomplete" : "completed");
-        event(cut ? "response.incomplete" : "response.completed", {{"response", kept_response()}});
+        event(cut ? "response.incomplete" : "response.completed",
+              {{"response", kept_response()}, {"timings", usage().timings_json()}});
     }
 
     void fail(const ApiError& error) override {
@@ -183,6 +191,7 @@ class ResponsesAnswer final : public ChatAnswer {
         open_->text += text;
         Json members = {{"delta", text}};
         if (open_->kind == Kind::message) members["logprobs"] = Json::array();
+        if (asked_.timings_per_token) members["timings"] = live_usage().timings_json();
         item_event(type, std::move(members));
     }
     void open(OpenItem item) {
@@ -292,9 +301,19 @@ void responses(Call& call) {
                            {.parameters = "tools[{}].parameters"});
     asked.temperature = job.options.sampling.temperature;
     asked.top_p = job.options.sampling.top_p;
-    start_answer<ResponsesAnswer>(call, one_job(std::move(job)),
-                                  get<bool>(call.body, "stream").value_or(false), ErrorStyle::openai,
+    const bool stream = get<bool>(call.body, "stream").value_or(false);
+    asked.progress = get<bool>(call.body, "return_progress").value_or(false);
+    asked.timings_per_token = get<bool>(call.body, "timings_per_token").value_or(false);
+    job.tells_progress = stream && (asked.progress || asked.timings_per_token);
+    start_answer<ResponsesAnswer>(call, one_job(std::move(job)), stream, ErrorStyle::openai,
                                   std::move(asked));
+}
+
+void responses_count_tokens(Call& call) {
+    if (find_member(call.body, "previous_response_id") != nullptr) call.body["input"] = with_previous(call);
+    ChatRequest request = read_responses_request(call.body);
+    const ModelUse model = choose_model(call.server, request, call.key);
+    send_count(call, make_request_prompt(model.chat(), request).ids.size());
 }
 
 }  // namespace smelt

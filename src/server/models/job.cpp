@@ -47,6 +47,13 @@ std::shared_ptr<Job> Job::start(JobSpec spec, Post post, std::shared_ptr<JobList
     Replica& replica = job->spec_.model.loaded->choose_replica(job->spec_.prompt.ids, options.cache_salt);
     Request request = replica.chat->make_request(job->spec_.prompt, options);
     request.sink = [job](Event event) { job->receive(std::move(event)); };
+    if (job->spec_.tells_progress) {
+        request.progress = [job](const PromptProgress& p) {
+            job->post_([job, p] {
+                if (job->listener_) job->listener_->progress(job->spec_.first_index, p);
+            });
+        };
+    }
     const auto submitted = replica.chat->engine().submit(std::move(request));
     if (const auto* refusal = std::get_if<Refusal>(&submitted)) refuse(*refusal);
     job->id_ = std::get<RequestId>(submitted);

@@ -13,9 +13,10 @@ struct JobSpec {
     ModelUse model;
     Prompt prompt;
     GenerateOptions options;
-    int first_index = 0;      // of its first answer, where a client's request became several jobs
-    bool drop_calls = false;  // the request has tools and wants none called
-    size_t answer_bytes = 0;  // that the answer takes for certain
+    int first_index = 0;          // of its first answer, where a client's request became several jobs
+    bool drop_calls = false;      // the request has tools and wants none called
+    bool tells_progress = false;  // of the prompt
+    size_t answer_bytes = 0;      // that the answer takes for certain
     std::vector<std::string> warnings = {};  // for the client: what was asked for and left out
 };
 
@@ -33,7 +34,8 @@ class JobListener {
     virtual ~JobListener() = default;
     // New tokens of an answer, and the text that became certain; either may be empty.
     virtual void piece(int index, TextDelta text, std::vector<TokenEvent> tokens) = 0;
-    virtual void ended(const AnswerEnd& end) = 0;  // once per answer
+    virtual void progress(int, const PromptProgress&) {}  // of the prompt of this answer
+    virtual void ended(const AnswerEnd& end) = 0;         // once per answer
     virtual void broken() = 0;  // instead of what is missing: there is not even memory to say so
 };
 

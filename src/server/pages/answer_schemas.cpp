@@ -66,6 +66,8 @@ constexpr AnswerSchema table[] = {
         "warnings": {"$ref": "#/components/schemas/Warnings"}}})",
      .stream_type = sse},
     {.path = "/v1/responses/{id}", .name = "Response", .schema = ""},
+    {.path = "/v1/responses/input_tokens", .name = "TokenCount", .schema = ""},
+    {.path = "/v1/chat/completions/input_tokens", .name = "TokenCount", .schema = ""},
     {.path = "/v1/embeddings", .name = "Embeddings", .schema = R"({"type": "object",
         "required": ["object", "data", "model", "usage"], "properties": {
         "object": {"type": "string", "enum": ["list"]}, "model": {"type": "string"},

@@ -71,13 +71,18 @@ std::string field_rows(const RequestSchema& schema) {
 
 constexpr std::string_view page_head =
     "<!doctype html><html lang=en><meta charset=utf-8><title>smelt</title>"
-    "<meta name=viewport content='width=device-width'><style>"
+    "<meta name=viewport content='width=device-width,initial-scale=1'><style>"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;"
-    "background:#fff}pre{background:#f4f4f4;padding:.6rem;overflow-x:auto}table{border-collapse:collapse;"
-    "width:100%}td,th{border-bottom:1px solid #ddd;text-align:left;padding:.2rem .6rem .2rem 0;"
-    "vertical-align:top}small{color:#666}h2{margin-top:2.5rem}"
+    "background:#fff;overflow-wrap:anywhere}pre{background:#f4f4f4;padding:.6rem;overflow-x:auto}"
+    "table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;text-align:left;"
+    "padding:.2rem .6rem .2rem 0;vertical-align:top}td:first-child{overflow-wrap:normal}"
+    "small{color:#5c5c5c}a{color:#0b57a4}h2{margin-top:2.5rem}"
+    // On a phone a field is a paragraph.
+    "@media(max-width:40rem){tr,td{display:block}th{display:none}td{border:0;padding:0}"
+    "tr{border-bottom:1px solid #ddd;padding:.4rem 0}td:empty{display:none}"
+    "td:nth-child(3)::before{content:'default: '}}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#1b1b1b}pre{background:#2a2a2a}"
-    "td,th{border-color:#444}a{color:#8bf}}</style>";
+    "td,th,tr{border-color:#444}small{color:#a8a8a8}a{color:#8bf}}</style><main>";
 
 }  // namespace
 
@@ -93,10 +98,12 @@ void docs_page(Call& call) {
     for (const Route& r : routes()) {
         html += fmt::format("<h2><code>{} {}</code></h2><p>{} <small>({})</small></p>\n", r.method,
                             escape(r.path), escape(r.doc), who(r.access));
-        html += fmt::format("<pre>{}</pre>\n", escape(example(r, server)));
+        html += fmt::format("<pre tabindex=0>{}</pre>\n", escape(example(r, server)));
         if (r.body == nullptr) continue;
-        html += "<table><tr><th>field<th>what<th>default<th></tr>\n" + field_rows(*r.body) + "</table>\n";
+        html +=
+            "<table><tr><th>field<th>what<th>default<th>meaning</tr>\n" + field_rows(*r.body) + "</table>\n";
     }
+    html += "</main>";
     call.exchange->send(
         {.body = std::move(html),
          .type = "text/html; charset=utf-8",

@@ -72,7 +72,7 @@ function showMessages() {
     views = new Map(chat.messages.map((message) => [message, view(message)]));
     log.replaceChildren(...[...views.values()].map((v) => v.node));
     if (chat.messages.length === 0) log.append(element('p', { class: 'empty' }, 'What would you like to know?'));
-    log.scrollTop = log.scrollHeight;
+    following = true;
     showRunning();
 }
 
@@ -83,19 +83,28 @@ function showRunning() {
     $('stop').hidden = running === null;
     if (focused) field.focus();
     for (const view of views.values()) view.update(running?.message === view.message, running !== null);
+    follow();
 }
 
-function isAtEnd() {
-    return log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+// The end of the log stays in view, until the person scrolls up.
+let following = true, lastTop = 0;
+function follow() {
+    if (following) log.scrollTop = log.scrollHeight;
 }
+log.addEventListener('scroll', () => {
+    if (log.scrollHeight - log.scrollTop - log.clientHeight < 40) following = true;
+    else if (log.scrollTop < lastTop) following = false;
+    lastTop = log.scrollTop;
+});
+addEventListener('resize', follow);
 
 // Drawing takes at most a quarter of the time, however long the answer is.
 function refresh(message) {
     if (message.drawn) return;
     message.drawn = setTimeout(() => {
-        const view = views.get(message), follow = isAtEnd(), started = performance.now();
-        view?.update(running?.message === message, running !== null);
-        if (view && follow) log.scrollTop = log.scrollHeight;
+        const started = performance.now();
+        views.get(message)?.update(running?.message === message, running !== null);
+        follow();
         refresh.pause = Math.min(2000, Math.max(40, 3 * (performance.now() - started)));
         message.drawn = 0;
     }, refresh.pause ?? 40);
