@@ -149,10 +149,9 @@ std::string flags_document(const CommandTable& table) {
     }
     text +=
         "\n## Flags of llama.cpp and vLLM\n\nScripts for `llama-cli` run with `smelt run`, those for "
-        "`llama-server` and `vllm serve` with `smelt serve`. Flags that smelt spells "
-        "alike are above. The others: the same under another name; or accepted, with a warning that says why "
-        "they have no effect; or refused, "
-        "because what the script gets would not be what it asks for.\n\n" +
+        "`llama-server` and `vllm serve` with `smelt serve`.\nFlags that smelt spells alike are above. The "
+        "others: the same under another name; or accepted, with a warning that says why they have no\n"
+        "effect; or refused, because what the script gets would not be what it asks for.\n\n" +
         peer_rows();
     return text;
 }

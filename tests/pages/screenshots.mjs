@@ -22,6 +22,34 @@ await page.locator('summary').last().click();
 await ask('What is tmux?');
 await page.screenshot({ path: `${out}/chat.png` });
 
+// What the page draws, on a phone; the text is this script's, since no small model writes it.
+const text = `The area under a bell curve is $\\sqrt{2\\pi}\\,\\sigma$, since
+
+$$\\int_{-\\infty}^{\\infty} e^{-x^2/2\\sigma^2}\\,dx = \\sigma\\sqrt{2\\pi}$$
+
+| σ | area |
+|--:|-----:|
+| 1 | 2.507 |
+| 2 | 5.013 |
+
+\`\`\`python
+def area(sigma):  # of the curve
+    return sigma * math.sqrt(2 * math.pi)
+\`\`\`
+`;
+const phone = await browser.newPage({ viewport: { width: 390, height: 720 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true });
+await phone.route('**/v1/chat/completions', (route) => route.fulfill({
+    contentType: 'text/event-stream',
+    body: [{ delta: { content: text } }, { delta: {}, finish_reason: 'stop' }]
+        .map((choice) => `data: ${JSON.stringify({ choices: [choice] })}\n\n`).join('') + 'data: [DONE]\n\n',
+}));
+await phone.goto(`${address}/chat`);
+await phone.getByLabel('Message', { exact: true }).fill('What is the area under a bell curve?');
+await phone.keyboard.press('Enter');
+await phone.locator('#send:not([hidden])').waitFor();
+await phone.screenshot({ path: `${out}/phone.png` });
+await phone.close();
+
 // A minute of five clients, and what it looks like at its end.
 await page.goto(`${address}/dashboard`);
 await page.getByLabel('Show').selectOption('60');
