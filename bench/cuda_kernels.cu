@@ -270,7 +270,7 @@ void quantize(TileMatmulArgs& a, bool overlap, uint8_t* values, int n_sets) {
     a.values = values;
     a.n_sets = (a.rows.most + 4 * n_sets - 1) / (4 * n_sets) * n_sets;
     QuantizeRowsArgs q = {
-        a.rows, a.x, values, a.x_stride, a.cols, a.n_sets, a.k_tiles * Tile<Block>::n_chunks};
+        a.rows, a.x, values, a.x_stride, a.cols, a.n_sets, a.k_tiles * Tile<Block>::n_chunks, 1};
     launch(quantize_kernel, dim3((q.n_groups * 8 + 255) / 256, a.n_sets), 256, 0, overlap, q);
 }
 template <class Block, int n_sets, int n_down>
