@@ -107,6 +107,8 @@ uint64_t write_model(const ModelFile& model, const ConversionJob& job) {
     WriteOptions options;
     options.format = job.format;
     options.formats = job.formats;
+    options.importance = job.importance.get();
+    options.packed = job.packed;
     options.n_threads = job.n_threads > 0
                             ? job.n_threads
                             : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));

@@ -7,7 +7,9 @@
 #include <optional>
 #include <string>
 
+#include "files/imatrix.h"
 #include "files/model_file.h"
+#include "files/packed_writer.h"
 
 namespace smelt {
 
@@ -15,7 +17,9 @@ struct ConversionJob {
     std::string in, out;
     std::optional<Format> format = {};           // of matrices; without it they stay as they are
     std::map<std::string, Format> formats = {};  // of single tensors, by the model's names; to GGUF alone
-    int n_threads = 0;                           // 0: one per processor
+    std::shared_ptr<const Importance> importance = {};  // of columns; to GGUF alone
+    std::optional<PackedOptions> packed = {};  // GPTQ's or AWQ's layout, to Hugging Face folders alone
+    int n_threads = 0;                         // 0: one per processor
     bool json = false;
     bool force = false;  // a file that is there is written over
 };

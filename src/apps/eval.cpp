@@ -20,7 +20,9 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "base/units.h"
+#include "lab/comparison.h"
 #include "lab/divergence.h"
+#include "lab/report.h"
 #include "lab/windows.h"
 #include "text/tokenizer.h"
 
@@ -29,7 +31,7 @@ namespace smelt {
 namespace {
 
 struct EvalOptions {
-    std::string model, reference;
+    std::string model, reference, report;
     std::vector<std::string> texts;
     int window = 512, n_windows = 0;
     bool special = false, json = false;
@@ -70,13 +72,10 @@ std::vector<Domain> read_domains(const EvalOptions& o, const ModelFile& model, c
 }
 
 void score_domains(const EvalOptions& o, Backend& backend, const Model& model, const Model* reference,
-                   std::vector<Domain>& domains) {
+                   std::vector<Domain>& domains, ThreadPool& pool) {
     WindowReader reader(model, backend, o.window, o.kv);
     std::optional<WindowReader> reference_reader;
     if (reference != nullptr) reference_reader.emplace(*reference, backend, o.window, KvFormats{});
-    ThreadPool pool(o.device.n_threads > 0
-                        ? o.device.n_threads
-                        : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
     uint64_t total = 0, done = 0;
     for (const Domain& d : domains) total += d.windows.ids.size();
     ProgressBar bar("eval", ProgressBar::Unit::tokens);
@@ -113,13 +112,9 @@ Json to_json(const ScoreSummary& s, bool compared) {
 }
 
 // The same by position in the window, in eight parts of those that are scored.
-struct Part {
-    int first, last;
-    ScoreSummary scores;
-};
-std::vector<Part> by_position(const std::vector<Domain>& domains) {
+std::vector<ReportPart> by_position(const std::vector<Domain>& domains) {
     constexpr size_t n_parts = 8;
-    std::vector<Part> parts;
+    std::vector<ReportPart> parts;
     const size_t n = domains.front().windows.targets(0).size();
     const auto offset = static_cast<size_t>(domains.front().windows.first()) + 1;
     for (size_t p = 0; p < std::min(n, n_parts); ++p) {
@@ -145,7 +140,7 @@ void print_json(const EvalOptions& o, uint64_t n_bytes, const ScoreSummary& all,
     j["window"] = o.window;
     j.update(to_json(all, compared));
     j["positions"] = Json::array();
-    for (const Part& p : by_position(domains)) {
+    for (const ReportPart& p : by_position(domains)) {
         Json part = {{"first", p.first}, {"last", p.last}};
         part.update(to_json(p.scores, compared));
         j["positions"].push_back(std::move(part));
@@ -182,9 +177,29 @@ void print_table(const EvalOptions& o, uint64_t n_bytes, const ScoreSummary& all
             print_row(std::filesystem::path(d.name).filename().string(), summarize(d.scores), compared);
         }
     }
-    for (const Part& p : by_position(domains)) {
+    for (const ReportPart& p : by_position(domains)) {
         print_row(fmt::format("positions {} to {}", p.first, p.last), p.scores, compared);
     }
+}
+
+uint64_t n_weights(const ModelFile& model) {
+    uint64_t n = 0;
+    for (const TensorView& t : model.tensors) n += static_cast<uint64_t>(t.n_elements());
+    return n;
+}
+
+void report(const EvalOptions& o, const ModelFile& model, const ModelFile& reference, uint64_t n_bytes,
+            const ScoreSummary& all, const std::vector<Domain>& domains, ThreadPool& pool) {
+    std::string texts;
+    for (const Domain& d : domains) texts += (texts.empty() ? "" : " ") + d.name;
+    add_to_report(o.report, {.model = o.model,
+                             .reference = o.reference,
+                             .text = texts,
+                             .bytes = n_bytes,
+                             .n_weights = n_weights(reference),
+                             .scores = all,
+                             .parts = by_position(domains),
+                             .tensors = tensor_errors(reference, model, pool)});
 }
 
 void evaluate(const EvalOptions& o) {
@@ -202,12 +217,16 @@ void evaluate(const EvalOptions& o) {
         throw Error("{}: expected a vocabulary of {} tokens as {} has, found {}", o.reference,
                     model->config().vocab_size, o.model, reference->config().vocab_size);
     }
-    score_domains(o, *backend, *model, reference.get(), domains);
+    ThreadPool pool(o.device.n_threads > 0
+                        ? o.device.n_threads
+                        : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+    score_domains(o, *backend, *model, reference.get(), domains, pool);
 
     std::vector<TokenScore> all;
     for (const Domain& d : domains) all.insert(all.end(), d.scores.begin(), d.scores.end());
     const uint64_t n_bytes = size_on_disk(path);
     (o.json ? print_json : print_table)(o, n_bytes, summarize(all), domains);
+    if (!o.report.empty()) report(o, *file, *reference_file, n_bytes, summarize(all), domains, pool);
 }
 
 }  // namespace
@@ -240,6 +259,10 @@ Verb add_eval(CLI::App& smelt) {
     add_model_options(*verb, o->device);
     group("Output");
     verb->add_flag("--json", o->json, "Print the result as JSON");
+    verb->add_option("--report", o->report,
+                     "Folder of tables (CSV, Markdown) and plots to add this model to; one model a call")
+        ->type_name("DIR")
+        ->needs("--reference");
     group("Options");
     verb->footer(
         "Each window is read alone, from its first token on. KL is the sum over tokens of p log(p / q), p "

@@ -21,6 +21,7 @@
 #include "lab/allocation.h"
 #include "lab/built_in_text.h"
 #include "lab/calibrated.h"
+#include "lab/collected.h"
 #include "lab/comparison.h"
 #include "text/tokenizer.h"
 
@@ -30,8 +31,9 @@ namespace {
 
 struct QuantizeOptions {
     ConversionJob job;
-    std::string out_option, format, automatic, recipe, save_recipe, calibration;
-    int n_windows = 64;
+    std::string out_option, format, automatic, recipe, save_recipe, sensitivity, calibration, imatrix,
+        save_imatrix;
+    int n_windows = 128;
     bool evaluate = true, tensors = false;
     DeviceOptions device;
     int n_threads() const {
@@ -184,23 +186,58 @@ void print_result(const QuantizeOptions& o, const std::string& container, uint64
     }
 }
 
+// From the file where there is one, else measured, and written there.
+Sensitivity sensitivity_of(const QuantizeOptions& o, const std::shared_ptr<const ModelFile>& model,
+                           Backend& backend, const TextWindows& windows) {
+    if (!o.sensitivity.empty() && std::filesystem::exists(o.sensitivity)) {
+        return read_sensitivity(*model, MappedFile(o.sensitivity).text(), o.sensitivity);
+    }
+    ProgressBar bar("sensitivity", ProgressBar::Unit::tensors);
+    SensitivityOptions options{.n_threads = o.n_threads()};
+    options.progress = [&](size_t done, size_t total) { bar.show(done, total); };
+    Sensitivity sensitivity = measure_sensitivity(model, backend, windows, options);
+    if (!o.sensitivity.empty()) {
+        AtomicFile file(o.sensitivity);
+        file.write(write_sensitivity(sensitivity));
+        file.commit();
+    }
+    return sensitivity;
+}
+
+std::shared_ptr<const ModelFile> round_by_text(const QuantizeOptions& o,
+                                               const std::shared_ptr<const ModelFile>& model,
+                                               Backend& backend, const TextWindows& windows) {
+    FormatMap rounded = o.job.formats;
+    std::erase_if(rounded, [](const auto& entry) { return !Compensator::can_round(entry.second); });
+    ProgressBar bar("rounding", ProgressBar::Unit::tensors);
+    CalibrationOptions c{.n_threads = o.n_threads()};
+    if (o.job.packed) c.rounding.q4_z_group = o.job.packed->group_size;
+    c.progress = [&](size_t done, size_t total) { bar.show(done, total); };
+    return with_tensors(*model, rounded, round_calibrated(model, backend, windows, rounded, c));
+}
+
 // The original, or the same with tensors that are rounded already.
 std::shared_ptr<const ModelFile> prepare(QuantizeOptions& o, const std::shared_ptr<const ModelFile>& model) {
     const bool calibrated = !o.calibration.empty() || !o.automatic.empty();
+    if (!o.imatrix.empty()) {
+        o.job.importance = std::make_shared<const Importance>(importance_of(read_imatrix(o.imatrix)));
+    }
     std::unique_ptr<Backend> backend;
     std::optional<TextWindows> windows;
     if (calibrated) {
         backend = o.device.open();
         windows = calibration_windows(o, *model, context_of(*model));
     }
+    if (!o.save_imatrix.empty()) {
+        ImportanceMatrix matrix = collect_importance(model, *backend, *windows);
+        matrix.text = o.calibration == "default" ? "" : o.calibration;
+        write_imatrix(matrix, o.save_imatrix);
+    }
     if (!o.automatic.empty()) {
-        ProgressBar bar("sensitivity", ProgressBar::Unit::tensors);
-        AllocationOptions a{.n_threads = o.n_threads()};
-        a.progress = [&](size_t done, size_t total) { bar.show(done, total); };
         const uint64_t budget = budget_of(o.automatic, *model), overhead = overhead_of(*model, o.job);
         if (budget <= overhead)
             throw Error("--auto {}: {} are text and metadata alone", o.automatic, bytes_text(overhead));
-        o.job.formats = allocate(model, *backend, *windows, budget - overhead, a);
+        o.job.formats = allocate(*model, sensitivity_of(o, model, *backend, *windows), budget - overhead);
     } else if (!o.recipe.empty()) {
         o.job.formats = read_recipe(*model, MappedFile(o.recipe).text(), o.recipe);
     } else {
@@ -211,13 +248,26 @@ std::shared_ptr<const ModelFile> prepare(QuantizeOptions& o, const std::shared_p
         file.write(write_recipe(o.job.formats));
         file.commit();
     }
-    if (!calibrated) return model;
-    FormatMap rounded = o.job.formats;
-    std::erase_if(rounded, [](const auto& entry) { return !group_layout(entry.second); });
-    ProgressBar bar("rounding", ProgressBar::Unit::tensors);
-    CalibrationOptions c{.n_threads = o.n_threads()};
-    c.progress = [&](size_t done, size_t total) { bar.show(done, total); };
-    return with_tensors(*model, rounded, round_calibrated(model, *backend, *windows, rounded, c));
+    return calibrated ? round_by_text(o, model, *backend, *windows) : model;
+}
+
+// GPTQ's and AWQ's files: the matrices of layers with 4 bits in groups as large as all rows allow.
+std::shared_ptr<const ModelFile> prepare_packed(QuantizeOptions& o,
+                                                const std::shared_ptr<const ModelFile>& model) {
+    for (const TensorView& t : model->tensors) {
+        if (!t.name.starts_with("blk.") || !takes_format(t)) continue;
+        if (t.shape.size() != 2) {
+            throw Error(
+                "{}: tensor {}: expected a matrix, found experts in one tensor; {} has no layout for them",
+                o.job.in, t.name, o.format);
+        }
+        while (t.row_len() % o.job.packed->group_size != 0 && o.job.packed->group_size > 32)
+            o.job.packed->group_size /= 2;
+        o.job.formats[t.name] = Format::Q4_Z;
+    }
+    if (o.calibration.empty()) o.calibration = "default";
+    const auto backend = o.device.open();
+    return round_by_text(o, model, *backend, calibration_windows(o, *model, context_of(*model)));
 }
 
 void quantize(QuantizeOptions& o) {
@@ -226,15 +276,23 @@ void quantize(QuantizeOptions& o) {
         throw CLI::ValidationError("--format", "expected --format, --auto or --recipe");
     }
     const auto started = std::chrono::steady_clock::now();
+    o.device.n_threads = o.job.n_threads;
     o.job.in = local_model(o.job.in);
     const auto model = open_model(o.job.in);
     uint64_t n_bytes = 0;
-    if (target_container(o.job.out) == Container::gguf) {
+    if (o.format == "gptq" || o.format == "awq") {
+        if (target_container(o.job.out) != Container::hugging_face || !o.imatrix.empty())
+            throw Error("{}: {} is for a new folder, by a text: expected no other ending, and no --imatrix",
+                        o.job.out, o.format);
+        o.job.packed = {.layout = o.format == "gptq" ? PackedLayout::gptq : PackedLayout::awq};
+        n_bytes = write_model(*prepare_packed(o, model), o.job);
+    } else if (target_container(o.job.out) == Container::gguf) {
         n_bytes = write_model(*prepare(o, model), o.job);
     } else {
-        if (!o.automatic.empty() || !o.recipe.empty() || !o.calibration.empty()) {
-            throw Error("{}: --auto, --recipe and --calibration write GGUF alone, expected NAME.gguf",
-                        o.job.out);
+        if (!o.automatic.empty() || !o.recipe.empty() || !o.calibration.empty() || !o.imatrix.empty()) {
+            throw Error(
+                "{}: --auto, --recipe, --calibration and --imatrix write GGUF alone, expected NAME.gguf",
+                o.job.out);
         }
         o.job.format = format_from_name(o.format);
         if (!o.job.format)
@@ -279,10 +337,24 @@ Verb add_quantize(CLI::App& smelt) {
         ->excludes("--auto");
     verb->add_option("--save-recipe", o->save_recipe, "Write the formats of the tensors as TOML")
         ->type_name("FILE");
+    verb->add_option(
+            "--sensitivity", o->sensitivity,
+            "With --auto: what it measured of the tensors, written to FILE, or read where FILE is there")
+        ->type_name("FILE")
+        ->needs("--auto");
     group("Rounding");
     verb->add_option("--calibration", o->calibration,
                      "Round so that the products of this text come out right; default: a built-in text")
         ->type_name("FILE");
+    verb->add_option("--imatrix", o->imatrix,
+                     "Round by an importance matrix of llama.cpp's (GGUF or .dat), instead of a text")
+        ->check(CLI::ExistingFile)
+        ->excludes("--calibration")
+        ->excludes("--auto");
+    verb->add_option("--save-imatrix", o->save_imatrix,
+                     "With --calibration: write the importance matrix of the text, NAME.gguf or NAME.dat")
+        ->type_name("FILE")
+        ->needs("--calibration");
     verb->add_option("--calibration-windows", o->n_windows, "Windows of 512 tokens of it, at most")
         ->check(in_range(2, 100000))
         ->capture_default_str();

@@ -10,6 +10,7 @@
 #include "files/transpose.h"
 #include "files/writers.h"
 #include "quant/group_codes.h"
+#include "quant/group_search.h"
 
 namespace smelt {
 
@@ -78,8 +79,16 @@ void reorder_nibbles(const RowView& row, Plane plane, std::byte* out) {
     }
 }
 
+// Of row r of the target.
+std::span<const float> importance_of(const OutputTensor& t, int64_t r) {
+    if (t.importance.empty()) return {};
+    const int64_t n_matrices = static_cast<int64_t>(t.importance.size()) / t.row_len();
+    const int64_t matrix = r / (t.n_rows() / n_matrices);
+    return t.importance.subspan(static_cast<size_t>(matrix * t.row_len()), static_cast<size_t>(t.row_len()));
+}
+
 void convert_row(const OutputTensor& t, const TensorView& source, const RowView& row,
-                 std::vector<float>& floats, std::byte* out) {
+                 std::span<const float> importance, std::vector<float>& floats, std::byte* out) {
     if (row.format == t.format) {
         std::memcpy(out, t.plane == Plane::scales ? row.scales : row.data, t.row_bytes());
     } else if (row.format == Format::Q8_G64 && t.format == Format::Q8_0) {
@@ -92,7 +101,11 @@ void convert_row(const OutputTensor& t, const TensorView& source, const RowView&
         floats.resize(static_cast<size_t>(row.n));
         decode_row(row, floats);
         check_values(source, t.format, floats);
-        encode_row(t.format, floats, out, nullptr);
+        if (!importance.empty() && is_of_groups(t.format) && t.format != Format::Q8_0) {
+            encode_important(t.format, floats, importance, out);
+        } else {
+            encode_row(t.format, floats, out, nullptr);
+        }
     }
 }
 
@@ -174,7 +187,8 @@ void stream_rows(const OutputTensor& t, ThreadPool& pool, const ByteSink& sink) 
                 for (int64_t i = n * member / pool.size(); i < n * (member + 1) / pool.size(); ++i) {
                     const SourceRow from = source_of(t, first + i);
                     const TensorView& source = t.sources[from.source];
-                    convert_row(t, source, source.row(from.row), floats[static_cast<size_t>(member)],
+                    convert_row(t, source, source.row(from.row), importance_of(t, first + i),
+                                floats[static_cast<size_t>(member)],
                                 buffer.data() + static_cast<size_t>(i) * row_bytes);
                 }
             } catch (const Error& e) {
@@ -190,6 +204,11 @@ void stream_rows(const OutputTensor& t, ThreadPool& pool, const ByteSink& sink) 
 }  // namespace
 
 void stream_tensor(const OutputTensor& t, ThreadPool& pool, const ByteSink& sink) {
+    if (t.make_bytes) {
+        const std::vector<std::byte> bytes = t.make_bytes();
+        CHECK(bytes.size() == t.n_bytes(), "{}: {} bytes, {}", t.name, bytes.size(), t.n_bytes());
+        return sink(bytes);
+    }
     if (!t.by_columns) return stream_rows(t, pool, sink);
     std::vector<std::byte> rows;  // one matrix of a model of GPT-2's size
     rows.reserve(t.n_bytes());

@@ -37,9 +37,13 @@ struct OutputTensor {
     int64_t head_dim = 0;              // of rows in pairs and halves
     std::vector<SourceRow> rows = {};  // of listed ones
     Plane plane = Plane::whole;
-    bool by_columns = false;  // the target has it transposed
+    bool by_columns = false;                 // the target has it transposed
+    std::span<const float> importance = {};  // of columns, (matrices, row_len()); empty: none is known
     // Values for a single source that has a shape but no bytes: computed from others when its turn comes.
     std::function<std::vector<float>()> make = {};
+    // Or all its bytes, of a type that no number format has a name for: Hugging Face's words.
+    std::function<std::vector<std::byte>()> make_bytes = {};
+    std::string dtype = {};  // Hugging Face's name of the type; empty: the format's
 
     int64_t n_elements() const;
     int64_t row_len() const { return sources.front().row_len(); }

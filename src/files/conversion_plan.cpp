@@ -57,7 +57,8 @@ bool survives(const std::vector<float>& values, Format format) {
 
 // Vectors that GGUF widened go back to the format of the matrices where that loses nothing.
 void narrow_vectors(std::vector<OutputTensor>& plan) {
-    const auto matrix = std::ranges::find_if(plan, [](const auto& t) { return t.shape.size() == 2; });
+    const auto matrix = std::ranges::find_if(
+        plan, [](const auto& t) { return t.shape.size() == 2 && format_info(t.format).block_len == 1; });
     if (matrix == plan.end() || matrix->format == Format::F32) return;
     const Format target = matrix->format;
     for (OutputTensor& t : plan) {

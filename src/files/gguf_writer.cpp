@@ -236,6 +236,19 @@ GgufPlan plan_gguf(const ModelFile& model, const Metadata& vocabulary, const Wri
 
     GgufPlan plan;
     plan.tensors = plan_tensors(model, {options.format, Container::gguf, &options.formats});
+    if (options.importance != nullptr) {
+        for (OutputTensor& t : plan.tensors) {
+            const auto found = options.importance->find(t.name);
+            if (found == options.importance->end()) continue;
+            const auto n = static_cast<int64_t>(found->second.size());
+            const int64_t n_matrices = t.row_len() > 0 ? n / t.row_len() : 0;
+            if (n == 0 || n % t.row_len() != 0 || t.n_rows() % n_matrices != 0) {
+                throw Error("importance matrix: {}: expected {} numbers or that for each matrix, found {}",
+                            t.name, t.row_len(), n);
+            }
+            t.importance = found->second;
+        }
+    }
     plan.divisors = llama3_rope_divisors(model.metadata, architecture);
     if (!plan.divisors.empty() && model.find("rope_freqs.weight") == nullptr) {
         TensorView view{"rope_freqs.weight",
@@ -268,17 +281,18 @@ uint64_t gguf_bytes(const ModelFile& model, const Metadata& vocabulary, const Wr
     return n;
 }
 
-void write_gguf(const ModelFile& model, const std::filesystem::path& path, const Metadata& vocabulary,
-                const WriteOptions& options) {
-    const GgufPlan plan = plan_gguf(model, vocabulary, options);
+namespace {
+
+void write_planned(const std::vector<OutputTensor>& tensors, const Metadata& metadata,
+                   const std::filesystem::path& path, const WriteOptions& options) {
     uint64_t total = 0;
-    for (const OutputTensor& t : plan.tensors) total += t.n_bytes();
+    for (const OutputTensor& t : tensors) total += t.n_bytes();
     ProgressMeter progress(total, options);
     ThreadPool pool(options.n_threads);
     AtomicFile file(path);
-    file.write(gguf_header(plan.metadata, plan.tensors));
+    file.write(gguf_header(metadata, tensors));
     file.write_zeros(padding(file.position()));
-    for (const OutputTensor& t : plan.tensors) {
+    for (const OutputTensor& t : tensors) {
         stream_tensor(t, pool, [&](std::span<const std::byte> bytes) {
             file.write(bytes);
             progress.add(bytes.size());
@@ -286,6 +300,21 @@ void write_gguf(const ModelFile& model, const std::filesystem::path& path, const
         file.write_zeros(padding(file.position()));
     }
     file.commit();
+}
+
+}  // namespace
+
+void write_gguf(const ModelFile& model, const std::filesystem::path& path, const Metadata& vocabulary,
+                const WriteOptions& options) {
+    const GgufPlan plan = plan_gguf(model, vocabulary, options);
+    write_planned(plan.tensors, plan.metadata, path, options);
+}
+
+void write_gguf_tensors(const std::vector<TensorView>& tensors, const Metadata& metadata,
+                        const std::filesystem::path& path) {
+    std::vector<OutputTensor> plan;
+    for (const TensorView& t : tensors) plan.push_back({t.name, {t}, t.shape, t.format});
+    write_planned(plan, metadata, path, {});
 }
 
 }  // namespace smelt

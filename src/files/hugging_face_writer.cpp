@@ -9,6 +9,7 @@
 #include "files/conversion.h"
 #include "files/families.h"
 #include "files/hf_config_writer.h"
+#include "files/packed_writer.h"
 #include "files/pooling.h"
 #include "files/writers.h"
 
@@ -96,6 +97,7 @@ std::string shard_header(const Shard& shard) {
         std::string dtype(to_string(t->format));
         std::ranges::transform(dtype, dtype.begin(),
                                [](char c) { return static_cast<char>(std::toupper(c)); });
+        if (!t->dtype.empty()) dtype = t->dtype;
         if (t->plane != Plane::whole) {
             const FormatInfo& info = format_info(t->format);
             shape.back() /= info.block_len;
@@ -154,8 +156,22 @@ void write_chat_templates(const fs::path& folder, const Metadata& metadata) {
 }
 
 Format main_format(const std::vector<OutputTensor>& plan) {
-    const auto matrix = std::ranges::find_if(plan, [](const auto& t) { return t.shape.size() == 2; });
+    const auto matrix = std::ranges::find_if(plan, [](const auto& t) {
+        return t.shape.size() == 2 && format_info(t.format).block_len == 1 && t.dtype.empty();
+    });
     return matrix == plan.end() ? Format::F32 : matrix->format;
+}
+
+void pack_matrices(std::vector<OutputTensor>& plan, const PackedOptions& packed) {
+    std::vector<OutputTensor> result;
+    for (OutputTensor& t : plan) {
+        if (t.format != Format::Q4_Z) {
+            result.push_back(std::move(t));
+            continue;
+        }
+        for (OutputTensor& part : pack_tensor(t, packed)) result.push_back(std::move(part));
+    }
+    plan = std::move(result);
 }
 
 }  // namespace
@@ -172,7 +188,9 @@ void write_hugging_face(const ModelFile& model, const fs::path& target, const Hu
         throw Error("{}: a Hugging Face folder cannot hold {}; f32, f16 and bf16 it can", target.string(),
                     to_string(*options.format));
     }
-    const std::vector<OutputTensor> plan = plan_tensors(model, {options.format, Container::hugging_face});
+    std::vector<OutputTensor> plan =
+        plan_tensors(model, {options.format, Container::hugging_face, &options.formats});
+    if (options.packed) pack_matrices(plan, *options.packed);
     Json config = make_hf_config(model, *family, main_format(plan));
     if (std::ranges::any_of(plan, [](const auto& t) { return t.plane != Plane::whole; })) {
         config["quantization_config"] = {
@@ -180,6 +198,7 @@ void write_hugging_face(const ModelFile& model, const fs::path& target, const Hu
             {"modules_to_not_convert",
              {"model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"}}};
     }
+    if (options.packed) config["quantization_config"] = packed_config(*options.packed);
     const Json generation = make_generation_config(model.metadata);
     uint64_t total = 0;
     for (const OutputTensor& t : plan) total += t.n_bytes();

@@ -14,8 +14,6 @@ namespace smelt {
 
 namespace {
 
-// AWQ: which nibble of a word has output 8 i + j.
-constexpr int awq_nibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 constexpr int64_t block_len = BlockQ4_Z::block_len;
 static_assert(block_len == BlockQ8_Z::block_len);
 

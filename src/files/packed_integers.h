@@ -8,6 +8,9 @@
 
 namespace smelt {
 
+// AWQ: which nibble of a word has output 8 i + j.
+inline constexpr int awq_nibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
+
 struct PackedParts {
     const SafetensorsEntry *qweight, *qzeros, *scales, *g_idx;  // null: missing
 };

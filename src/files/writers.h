@@ -8,14 +8,20 @@
 #include <optional>
 #include <string>
 
+#include "files/imatrix.h"
 #include "files/model_file.h"
+#include "files/packed_writer.h"
 #include "files/qwen3c.h"
 
 namespace smelt {
 
 struct WriteOptions {
     std::optional<Format> format = {};           // of matrices; see choose_format()
-    std::map<std::string, Format> formats = {};  // of single tensors, by the model's names; GGUF alone
+    std::map<std::string, Format> formats = {};  // of single tensors, by the model's names; GGUF, or packed
+    // What columns count for, by the target's names; of formats of groups, GGUF alone. Null: by the weights.
+    const Importance* importance = nullptr;
+    // How Hugging Face folders hold matrices in Q4_Z, which they have no other way to.
+    std::optional<PackedOptions> packed = {};
     int n_threads = 1;
     std::function<void(uint64_t done, uint64_t total)> progress = {};  // bytes
     uint64_t shard_bytes = 5'000'000'000;  // Hugging Face: larger models are split
@@ -27,6 +33,10 @@ void write_gguf(const ModelFile& model, const std::filesystem::path& path, const
 
 // What it would take on disk.
 uint64_t gguf_bytes(const ModelFile& model, const Metadata& vocabulary, const WriteOptions& options);
+
+// A file of tensors that is no model: floats as they are.
+void write_gguf_tensors(const std::vector<TensorView>& tensors, const Metadata& metadata,
+                        const std::filesystem::path& path);
 
 // The folder must not exist, or be empty. Texts may be empty: then there is no such file.
 struct HuggingFaceTexts {

@@ -27,7 +27,7 @@ class Calibration {
           model_(load_model(file_, backend_)) {
         for (const auto& [name, format] : formats_) {
             const TensorView& t = file_->require(name);
-            if (!group_layout(format))
+            if (!Compensator::can_round(format))
                 throw Error("{}: {} cannot be rounded with calibration", name, to_string(format));
             if (t.row_len() % format_info(format).block_len != 0) {
                 throw Error("{}: expected rows of whole blocks of {} weights, found rows of {}", name,
@@ -41,11 +41,27 @@ class Calibration {
         if (const auto table = formats_.find("token_embd.weight"); table != formats_.end()) {
             round_embedding(table->second, run);
         }
-        for (;;) {
-            Moments moments;
-            if (!run.advance([&](size_t, std::span<const float> rows) { add(run, rows, moments); })) break;
+        std::optional<StagedRun> original;  // side by side with the rounded one
+        if (options_.follow_errors && options_.correction > 0) original.emplace(*model_, backend_, windows_);
+        while (run.begin()) {
+            const auto n = static_cast<size_t>(run.product().n_columns);
+            Moments moments(n);
+            Drift drift(original ? n : 0);
+            if (original) original->begin();
+            std::vector<float> before;
+            for (size_t w = 0; w < windows_.n(); ++w) {
+                if (original) {
+                    const auto rows = original->read_window(w);
+                    before.assign(rows.begin(), rows.end());
+                }
+                const auto rows = run.read_window(w);
+                add(run, rows, moments);
+                if (original) drift.add(before, rows, pool_);
+            }
+            run.finish();
+            if (original) original->finish();
             moments.mirror();
-            round_product(run.product(), moments, run);
+            round_product(run.product(), moments, original ? &drift : nullptr, run);
         }
         for (const auto& [name, format] : formats_) {
             if (!bytes_.contains(name)) throw Error("{}: no product of the model reads it", name);
@@ -90,7 +106,7 @@ class Calibration {
             moments.h[i * moments.n + i] += static_cast<float>(options_.lookup_share * (mean > 0 ? mean : 1));
         }
         const Compensator compensator(moments, options_.rounding, pool_);
-        round_rows(t, 0, t.n_rows(), format, compensator);
+        round_rows(t, 0, t.n_rows(), format, compensator, nullptr);
         if (table != nullptr) exchange(*table, {&t, 0}, t.n_rows(), format, WeightUse::embedding, run);
     }
     // Moments of the head alone: other products are passed.
@@ -103,7 +119,8 @@ class Calibration {
                                    [&](const Weight* w) { return backend_.part_of(*w).tensor == &t; });
     }
 
-    void round_product(const StagedRun::Product& product, const Moments& moments, StagedRun& run) {
+    void round_product(const StagedRun::Product& product, const Moments& moments, const Drift* drift,
+                       StagedRun& run) {
         std::optional<Compensator> compensator;  // made when the first tensor asks for it
         for (const Weight* w : product.weights) {
             const TensorPart part = backend_.part_of(*w);
@@ -111,13 +128,13 @@ class Calibration {
             const auto format = formats_.find(part.tensor->name);
             if (format == formats_.end() || part.tensor->name == "token_embd.weight") continue;
             if (!compensator) compensator.emplace(moments, options_.rounding, pool_);
-            round_rows(*part.tensor, part.first_row, w->rows, format->second, *compensator);
+            round_rows(*part.tensor, part.first_row, w->rows, format->second, *compensator, drift);
             exchange(*w, part, w->rows, format->second, WeightUse::matrix, run);
         }
     }
 
     void round_rows(const TensorView& t, int64_t first, int64_t n_rows, Format format,
-                    const Compensator& compensator) {
+                    const Compensator& compensator, const Drift* drift) {
         std::vector<std::byte>& bytes = bytes_[t.name];
         const size_t row_bytes = data_bytes(format, t.row_len());
         bytes.resize(row_bytes * static_cast<size_t>(t.n_rows()));
@@ -135,6 +152,7 @@ class Calibration {
                     return;
                 }
                 sizes[m] += compensator.cost(row);
+                if (drift != nullptr) compensator.follow(*drift, options_.correction, row);
                 costs[m] += compensator.round_row(format, row,
                                                   bytes.data() + static_cast<size_t>(first + r) * row_bytes);
             }

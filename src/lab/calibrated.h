@@ -20,6 +20,8 @@ struct CalibrationOptions {
     // looked up, as a part of what they cost as head.
     double lookup_share = 0.1;
     bool follow_errors = true;  // inputs of rounded products; else those of the original
+    // How much of what the errors before a product do to its inputs its weights make up for: 0 to 1.
+    double correction = 1;
     std::function<void(size_t done, size_t total)> progress = {};  // tensors
     // Of each tensor, once it is done: e H eᵀ over w H wᵀ.
     std::function<void(const std::string& name, Format format, double error)> report = {};

@@ -12,12 +12,28 @@
 
 namespace smelt {
 
+namespace {
+
+// GPTQ's symmetric groups are Q4_0's with more weights.
+GroupLayout layout_of(Format f, const CompensationOptions& options) {
+    if (f != Format::Q4_Z) return *group_layout(f);
+    GroupLayout layout = *group_layout(Format::Q4_0);
+    layout.block_len = layout.group_len = static_cast<int>(options.q4_z_group);
+    return layout;
+}
+
+}  // namespace
+
+bool Compensator::can_round(Format f) {
+    return f == Format::Q4_Z || group_layout(f).has_value();
+}
+
 class Compensator::Row {
  public:
     Row(const Compensator& c, Format f, std::span<const float> weights)
         : c_(c),
           f_(f),
-          layout_(*group_layout(f)),
+          layout_(layout_of(f, c.options_)),
           n_(weights.size()),
           block_len_(static_cast<size_t>(layout_.block_len)),
           group_len_(static_cast<size_t>(layout_.group_len)),
@@ -86,12 +102,27 @@ class Compensator::Row {
 
     void pack(std::byte* out) const {
         for (const GroupCodes& codes : blocks_) {
+            if (f_ == Format::Q4_Z) {
+                pack_zero_points(codes, out);
+                out += data_bytes(f_, layout_.block_len);
+                continue;
+            }
             pack_block(f_, codes, out);
             out += format_info(f_).block_bytes;
         }
     }
 
  private:
+    // Blocks of 32 of one group.
+    void pack_zero_points(const GroupCodes& codes, std::byte* out) const {
+        for (size_t first = 0; first < block_len_; first += 32) {
+            BlockQ4_Z b{F16::from(codes.d), F16::from(8), {}};
+            for (size_t i = 0; i < 16; ++i) {
+                b.qs[i] = static_cast<uint8_t>(codes.code[first + i] | codes.code[first + i + 16] << 4);
+            }
+            std::memcpy(out + first / 32 * sizeof(b), &b, sizeof(b));
+        }
+    }
     static float inverse_of(float v) { return std::fabs(v) < 0x1p-120f ? 0 : 1 / v; }
     float step_of(const GroupCodes& c, size_t g) const { return c.d * static_cast<float>(c.scale[g]); }
     float min_of(const GroupCodes& c, size_t g) const { return c.dmin * static_cast<float>(c.min[g]); }
@@ -211,6 +242,14 @@ Compensator::Compensator(const Moments& moments, const CompensationOptions& opti
     for (size_t i = 0; i < m_.n; ++i) mean += static_cast<double>(m_.diagonal(i)) / static_cast<double>(m_.n);
     added_ = static_cast<float>(options.damping * (mean > 0 ? mean : 1));
     for (size_t j = 0; j < m_.n; ++j) importance_[j] = factor_.diagonal(j) * factor_.diagonal(j);
+}
+
+void Compensator::follow(const Drift& drift, double share, std::span<float> weights) const {
+    std::vector<float> by(weights.size());
+    for (size_t i = 0; i < weights.size(); ++i)
+        vector_sums().add_scaled(weights[i], drift.d.data() + i * m_.n, by.data(), m_.n);
+    factor_.solve(by);
+    vector_sums().add_scaled(static_cast<float>(share), by.data(), weights.data(), m_.n);
 }
 
 double Compensator::cost(std::span<const float> errors) const {

@@ -13,8 +13,9 @@
 namespace smelt {
 
 struct CompensationOptions {
-    double damping = 0.01;  // of the mean of H's diagonal
-    int n_sweeps = 1;       // over all codes and scales, at most
+    double damping = 0.01;     // of the mean of H's diagonal
+    int64_t q4_z_group = 128;  // weights that share a scale in Q4_Z, at most 256: GPTQ's groups
+    int n_sweeps = 4;          // over all codes and scales, at most
 };
 
 class Compensator {
@@ -22,8 +23,12 @@ class Compensator {
     // Borrows the moments, which are mirrored.
     Compensator(const Moments& moments, const CompensationOptions& options, ThreadPool& pool);
 
-    // One row of n weights in a format of group_codes.h. Returns e H eᵀ.
+    // A format of group_codes.h, or Q4_Z, whose zero points are all 8.
+    static bool can_round(Format f);
+    // One row of n weights in such a format. Returns e H eᵀ.
     double round_row(Format f, std::span<const float> weights, std::byte* out) const;
+    // Adds `share` of w D H⁻¹ to a row w.
+    void follow(const Drift& drift, double share, std::span<float> weights) const;
     // e H eᵀ, with the damping.
     double cost(std::span<const float> errors) const;
 

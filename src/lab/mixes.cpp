@@ -29,6 +29,8 @@ constexpr Name names[] = {
     {"q4_k_s", Format::Q4_K, ""},
     {"q4_1", Format::Q4_1, ""},
     {"q4_0", Format::Q4_0, ""},
+    {"gptq", Format::Q4_Z, "gptq_int4 gptq_4bit w4a16"},
+    {"awq", Format::Q4_Z, "awq_int4 awq_4bit"},
     {"iq4_nl", Format::IQ4_NL, ""},
     {"iq4_xs", Format::IQ4_XS, ""},
     {"mxfp4", Format::MXFP4, "fp4"},

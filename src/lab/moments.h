@@ -25,6 +25,17 @@ struct Moments {
     std::vector<float> squares() const;
 };
 
+// D = sum of (y - x) xᵀ over tokens: how far the inputs of a product are from what they were, y, as seen from
+// what they are, x. Weights W that read y do best as W + W D H⁻¹ where x comes in its place.
+struct Drift {
+    size_t n = 0;
+    std::vector<float> d;  // (n, n)
+
+    explicit Drift(size_t n_columns = 0) : n(n_columns), d(n_columns * n_columns) {}
+    // Rows (n_rows, n): as they were, as they are.
+    void add(std::span<const float> before, std::span<const float> now, ThreadPool& pool);
+};
+
 // H = T Tᵀ with T upper triangular, so that e H eᵀ = |e T|²: the error that column j adds depends on the
 // columns before it alone. Kept by columns: column(j)[i] = T(i, j) for i <= j.
 class TriangularFactor {
@@ -36,6 +47,8 @@ class TriangularFactor {
     size_t n() const { return n_; }
     std::span<const float> column(size_t j) const { return std::span(t_).subspan(j * n_, j + 1); }
     float diagonal(size_t j) const { return t_[j * n_ + j]; }
+    // v becomes v H⁻¹.
+    void solve(std::span<float> v) const;
 
  private:
     bool factorise(const Moments& moments, double added, ThreadPool& pool);

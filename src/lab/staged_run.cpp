@@ -100,6 +100,13 @@ void StagedRun::read_rows(const Tensor& x, std::vector<float>& rows) {
 }
 
 bool StagedRun::advance(const Look& look) {
+    if (!begin()) return false;
+    for (size_t w = 0; w < windows_.n(); ++w) look(w, read_window(w));
+    finish();
+    return true;
+}
+
+bool StagedRun::begin() {
     const auto ops = record_.ops();
     size_t end =
         next_ == 0 ? 0 : next_ + 1;  // the product before goes along, with its weights as they now are
@@ -122,12 +129,11 @@ bool StagedRun::advance(const Look& look) {
     }
     Record stage = record_.without_ops();
     stage.set_ops(std::move(part));
-    const auto program = backend_.compile(stage);
+    program_ = backend_.compile(stage);
 
-    Tensor x;
     product_ = {};
     const auto take = [&](const auto& op) {
-        x = op.x;
+        x_ = op.x;
         product_.n_columns = op.x.shape[static_cast<size_t>(op.x.rank - 1)];
         for (const auto& p : op.all()) {
             if constexpr (requires { p.w; }) {
@@ -141,28 +147,32 @@ bool StagedRun::advance(const Look& look) {
     if (const auto* m = std::get_if<op::Matmul>(&ops[end])) take(*m);
     if (const auto* m = std::get_if<op::MatmulExperts>(&ops[end])) take(*m);
 
-    const std::vector<int> live = buffers_across(end);
-    std::vector<float> rows;
-    for (size_t w = 0; w < windows_.n(); ++w) {
-        for (size_t i = 0; i < kept_.size(); ++i) {
-            backend_.write(record_.buffers()[static_cast<size_t>(kept_[i])], states_[w][i].data());
-        }
-        fill_input();
-        std::ranges::copy(windows_.window(w), input_.of(input_.tensors().ids).begin());
-        backend_.launch(*program, input_);
-        backend_.collect();
-        read_rows(x, rows);
-        look(w, rows);
-        states_[w].resize(live.size());
-        for (size_t i = 0; i < live.size(); ++i) {
-            const Tensor& t = record_.buffers()[static_cast<size_t>(live[i])];
-            states_[w][i].resize(t.n_bytes());
-            backend_.read(t, states_[w][i].data());
-        }
-    }
-    kept_ = live;
-    next_ = end;
+    live_ = buffers_across(end);
+    end_ = end;
     return true;
+}
+
+std::span<const float> StagedRun::read_window(size_t w) {
+    for (size_t i = 0; i < kept_.size(); ++i) {
+        backend_.write(record_.buffers()[static_cast<size_t>(kept_[i])], states_[w][i].data());
+    }
+    fill_input();
+    std::ranges::copy(windows_.window(w), input_.of(input_.tensors().ids).begin());
+    backend_.launch(*program_, input_);
+    backend_.collect();
+    read_rows(x_, rows_);
+    states_[w].resize(live_.size());
+    for (size_t i = 0; i < live_.size(); ++i) {
+        const Tensor& t = record_.buffers()[static_cast<size_t>(live_[i])];
+        states_[w][i].resize(t.n_bytes());
+        backend_.read(t, states_[w][i].data());
+    }
+    return rows_;
+}
+
+void StagedRun::finish() {
+    kept_ = live_;
+    next_ = end_;
 }
 
 }  // namespace smelt

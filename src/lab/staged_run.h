@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
@@ -26,6 +27,10 @@ class StagedRun {
     using Look = std::function<void(size_t window, std::span<const float> rows)>;
     // Up to the next product; false where there is none. With experts, a token's row comes once.
     bool advance(const Look& look);
+    // The same in steps: begin(), every window once, finish(). Rows are valid until the next step.
+    bool begin();
+    std::span<const float> read_window(size_t window);
+    void finish();
     const Product& product() const { return product_; }
 
     // What comes after advance() reads `by` where the record has `weight`; `by` outlives the run.
@@ -42,6 +47,12 @@ class StagedRun {
     StepInput input_;
     Record record_;
     size_t next_ = 0;  // op that comes next
+    // Of the stage that begin() made: its end, what it is computed by, what the product reads, live buffers.
+    size_t end_ = 0;
+    std::unique_ptr<Program> program_;
+    Tensor x_;
+    std::vector<int> live_;
+    std::vector<float> rows_;
     Product product_;
     std::unordered_map<const Weight*, const Weight*> replaced_;
     std::vector<int> kept_;                                    // buffers that live between two stages

@@ -8,8 +8,8 @@ namespace smelt {
 struct VectorSums {
     float (*dot)(const float* a, const float* b, size_t n);
     void (*add_scaled)(float a, const float* x, float* y, size_t n);  // y += a * x
-    // y += w[0] * x + w[1] * (x + stride) + ...: four rows at once
-    void (*add_four)(const float w[4], const float* x, size_t stride, float* y, size_t n);
+    // sums(16, 16) += aᵀ b of two panels (n_rows, 16)
+    void (*add_products)(const float* a, const float* b, size_t n_rows, float* sums);
 };
 
 // The best that this processor has. Sums are in one order, which differs between instruction sets.

@@ -28,18 +28,34 @@ void add_scaled(float a, const float* __restrict x, float* __restrict y, size_t 
     for (size_t i = 0; i < n; ++i) y[i] += a * x[i];
 }
 
-void add_four(const float* w, const float* __restrict x, size_t stride, float* __restrict y, size_t n) {
-    const float a = w[0], b = w[1], c = w[2], d = w[3];
-    const float* __restrict x1 = x + stride;
-    const float* __restrict x2 = x1 + stride;
-    const float* __restrict x3 = x2 + stride;
-    for (size_t i = 0; i < n; ++i) y[i] += a * x[i] + b * x1[i] + c * x2[i] + d * x3[i];
+// Four columns of a at a time, so that all sums stay in registers.
+void add_products(const float* a, const float* b, size_t n_rows, float* sums) {
+    typedef float Eight __attribute__((vector_size(32), aligned(4)));
+    for (size_t i = 0; i < 16; i += 4) {
+        Eight s[4][2];
+        for (size_t k = 0; k < 4; ++k) {
+            for (size_t h = 0; h < 2; ++h)
+                s[k][h] = *reinterpret_cast<const Eight*>(sums + (i + k) * 16 + 8 * h);
+        }
+        for (size_t r = 0; r < n_rows; ++r) {
+            const Eight low = *reinterpret_cast<const Eight*>(b + 16 * r),
+                        high = *reinterpret_cast<const Eight*>(b + 16 * r + 8);
+            for (size_t k = 0; k < 4; ++k) {
+                const float x = a[16 * r + i + k];
+                s[k][0] += x * low;
+                s[k][1] += x * high;
+            }
+        }
+        for (size_t k = 0; k < 4; ++k) {
+            for (size_t h = 0; h < 2; ++h) *reinterpret_cast<Eight*>(sums + (i + k) * 16 + 8 * h) = s[k][h];
+        }
+    }
 }
 
 }  // namespace
 
 extern const VectorSums sums;
-const VectorSums sums{dot, add_scaled, add_four};
+const VectorSums sums{dot, add_scaled, add_products};
 
 }  // namespace SMELT_ISA
 

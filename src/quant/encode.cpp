@@ -114,11 +114,7 @@ void importance_by_size(std::span<const float> x, std::span<float> w) {
 }
 
 void encode_by_size(Format f, std::span<const float> x, std::byte* data) {
-    std::vector<float> importance(x.size());
-    const auto n = static_cast<size_t>(format_info(f).block_len);
-    for (size_t i = 0; i < x.size(); i += n)
-        importance_by_size(x.subspan(i, n), std::span(importance).subspan(i, n));
-    encode_weighted(f, x, importance, data);
+    encode_important(f, x, {}, data);
 }
 
 template <class Block>
@@ -143,6 +139,16 @@ void encode_weighted(Format f, std::span<const float> x, std::span<const float> 
     for (size_t i = 0; i < x.size(); i += n, data += format_info(f).block_bytes) {
         pack_block(f, search_block(*layout, x.subspan(i, n), importance.subspan(i, n)), data);
     }
+}
+
+void encode_important(Format f, std::span<const float> x, std::span<const float> importance,
+                      std::byte* data) {
+    std::vector<float> all(x.size());
+    const auto n = static_cast<size_t>(format_info(f).block_len);
+    for (size_t i = 0; i < x.size(); i += n)
+        importance_by_size(x.subspan(i, n), std::span(all).subspan(i, n));
+    for (size_t i = 0; i < importance.size(); ++i) all[i] *= importance[i];
+    encode_weighted(f, x, all, data);
 }
 
 void encode_row(Format f, std::span<const float> x, std::byte* data, std::byte* scales) {

@@ -21,6 +21,9 @@ void search_group(const GroupLayout& layout, int g, std::span<const float> x,
 // importance is as long. encode_row() takes larger weights for more important.
 void encode_weighted(Format f, std::span<const float> x, std::span<const float> importance, std::byte* data);
 
+// The same where importance says what the columns of a matrix count for: larger weights count more as well.
+void encode_important(Format f, std::span<const float> x, std::span<const float> importance, std::byte* data);
+
 // The code whose level is nearest to v, in units of the group's scale.
 uint8_t nearest_code(const GroupLayout& layout, float v);
 

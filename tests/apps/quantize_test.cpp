@@ -93,6 +93,108 @@ TEST_F(Quantize, CalibrationOnAFileHelps) {
     EXPECT_LT(eval(calibrated)["kl_mean"].get<double>(), eval(plain)["kl_mean"].get<double>());
 }
 
+// Both files say the same, and rounding by them differs from rounding without.
+TEST_F(Quantize, ImportanceMatricesAreWrittenAndRead) {
+    const std::string text = path("text.txt"), common = " -f q3_k_s --no-eval --json -o ";
+    const auto bytes = [&](const std::string& name) {
+        std::ifstream in(path(name), std::ios::binary);
+        return std::string(std::istreambuf_iterator<char>(in), {});
+    };
+    for (const char* name : {"m.gguf", "m.dat"}) {
+        json(smelt_command("quantize " + model + common + path("c.gguf") + " --force --calibration " + text +
+                           " --save-imatrix " + path(name)));
+    }
+    json(smelt_command("quantize " + model + common + path("a.gguf") + " --imatrix " + path("m.gguf")));
+    json(smelt_command("quantize " + model + common + path("b.gguf") + " --imatrix " + path("m.dat")));
+    json(smelt_command("quantize " + model + common + path("plain.gguf")));
+    EXPECT_NE(bytes("a.gguf"), bytes("plain.gguf"));
+    EXPECT_LT(std::abs(eval(path("a.gguf"))["kl_mean"].get<double>() -
+                       eval(path("b.gguf"))["kl_mean"].get<double>()),
+              1e-3);
+    EXPECT_LT(eval(path("a.gguf"))["kl_mean"].get<double>(),
+              eval(path("plain.gguf"))["kl_mean"].get<double>());
+    const std::string wrong = "quantize " + model + common + path("x.gguf") + " --imatrix ";
+    EXPECT_NE(smelt_command(wrong + path("plain.gguf")).err.find("expected imatrix"), std::string::npos);
+    EXPECT_NE(smelt_command(wrong + text).err.find("importance matrix"), std::string::npos);
+    std::ofstream(path("cut.dat"), std::ios::binary) << bytes("m.dat").substr(0, 5000);
+    EXPECT_NE(smelt_command(wrong + path("cut.dat")).err.find("ends early"), std::string::npos);
+    EXPECT_FALSE(fs::exists(path("x.gguf")));
+}
+
+// One rounding in two layouts: what is read back is the same, and better than Q4_0 by rounding alone.
+TEST_F(Quantize, GptqAndAwqFoldersHoldTheSameNumbers) {
+    const std::string text = " --calibration " + path("text.txt") + " --no-eval --json -o ";
+    for (const char* name : {"gptq", "awq"}) {
+        json(smelt_command("quantize " + model + " -f " + name + text + path(name)));
+        std::ifstream config(path(std::string(name) + "/config.json"));
+        const Json scheme = parse_json(std::string(std::istreambuf_iterator<char>(config), {}), "config")
+                                .at("quantization_config");
+        EXPECT_EQ(scheme.at("quant_method"), name);
+        EXPECT_EQ(scheme.at("bits"), 4);
+        EXPECT_EQ(scheme.at("group_size"), 128);
+    }
+    json(smelt_command("quantize " + model + " -f q4_0 --no-eval --json -o " + path("q4_0.gguf")));
+    const Json gptq = eval(path("gptq")), awq = eval(path("awq")), plain = eval(path("q4_0.gguf"));
+    EXPECT_GT(gptq["kl_mean"].get<double>(), 0);
+    EXPECT_LT(gptq["kl_mean"].get<double>(), plain["kl_mean"].get<double>());
+    EXPECT_EQ(gptq["kl_mean"], awq["kl_mean"]);
+    // The tensors themselves, with shapes and types as the reference implementations have them: dim 256, ffn
+    // 768.
+    const auto header = [&](const std::string& name) {
+        std::ifstream in(path(name + "/model.safetensors"), std::ios::binary);
+        uint64_t n = 0;
+        in.read(reinterpret_cast<char*>(&n), sizeof(n));
+        std::string head(n, ' ');
+        in.read(head.data(), static_cast<std::streamsize>(n));
+        return parse_json(head, "header");
+    };
+    const std::string down = "model.layers.1.mlp.down_proj.";
+    const Json g = header("gptq"), a = header("awq");
+    EXPECT_EQ(g[down + "qweight"]["dtype"], "I32");
+    EXPECT_EQ(g[down + "qweight"]["shape"], Json({768 / 8, 256}));
+    EXPECT_EQ(g[down + "qzeros"]["shape"], Json({768 / 128, 256 / 8}));
+    EXPECT_EQ(g[down + "scales"]["dtype"], "F16");
+    EXPECT_EQ(g[down + "scales"]["shape"], Json({768 / 128, 256}));
+    EXPECT_EQ(g[down + "g_idx"]["shape"], Json({768}));
+    EXPECT_EQ(a[down + "qweight"]["shape"], Json({768, 256 / 8}));
+    EXPECT_FALSE(a.contains(down + "g_idx"));
+    EXPECT_FALSE(g.contains(down + "weight"));
+    EXPECT_EQ(g["model.embed_tokens.weight"]["dtype"], "BF16");
+    EXPECT_NE(smelt_command("quantize " + model + " -f gptq -o " + path("x.gguf")).err.find("new folder"),
+              std::string::npos);
+}
+
+TEST_F(Quantize, ReportsGrowModelByModel) {
+    const auto text = [&](const std::string& name) {
+        std::ifstream in(path("report/" + name));
+        return std::string(std::istreambuf_iterator<char>(in), {});
+    };
+    const std::string rest = " --reference " + model + " --text " + path("text.txt") +
+                             " --window 128 --windows 2 --json --report " + path("report");
+    for (const char* name : {"q8_0", "q4_0", "q4_1"}) {
+        json(smelt_command("quantize " + model + " -f " + name + " --no-eval --json -o " +
+                           path(std::string(name) + ",x.gguf")));
+    }
+    for (const char* name : {"q4_0", "q8_0", "q4_1", "q4_0"})
+        json(smelt_command("eval " + path(std::string(name) + ",x.gguf") + rest));
+    const std::string csv = text("models.csv"), md = text("report.md"), plot = text("kl.svg");
+    EXPECT_EQ(std::ranges::count(csv, '\n'), 4) << csv;  // names, three models
+    EXPECT_NE(csv.find("\"" + path("q8_0,x.gguf") + "\","), std::string::npos) << csv;
+    EXPECT_EQ(std::ranges::count(text("positions.csv"), '\n'), 1 + 3 * 8);
+    EXPECT_NE(text("tensors.csv").find("blk.3.ffn_down.weight,q4_1,0.0"), std::string::npos);
+    EXPECT_NE(md.find("**" + path("q8_0,x.gguf") + "**"), std::string::npos) << md;  // nothing is better
+    EXPECT_NE(md.find("| 3 |"), std::string::npos) << md;                            // layers
+    EXPECT_EQ(std::ranges::count(plot, '\n') > 10 && plot.find("q4_1,x</text>") != std::string::npos, true)
+        << plot;
+    EXPECT_EQ(plot.find("nan"), std::string::npos);
+    const CommandResult other =
+        smelt_command("eval " + path("q4_0,x.gguf") + " --reference " + model + " --text " +
+                      path("text.txt") + " --window 64 --windows 2 --report " + path("report"));
+    EXPECT_EQ(other.status, 1);
+    EXPECT_NE(other.err.find("as the report has"), std::string::npos) << other.err;
+    EXPECT_EQ(text("models.csv"), csv);
+}
+
 TEST_F(Quantize, WhatIsWrongIsSaidInOneLine) {
     std::ofstream(path("short.txt")) << "Too short.";
     std::ofstream(path("there.gguf")) << "kept";

@@ -133,6 +133,49 @@ TEST(Compensator, DeadColumnsAndNoTokensAreNoTrouble) {
     for (size_t i = 0; i < w.size(); ++i) EXPECT_NEAR(back[i], w[i], 0.01);
 }
 
+// Inputs that are k times what they were, in a smaller space: weights 1 / k times as large give the same.
+TEST(Drift, WeightsMakeUpForWhatInputsLost) {
+    ThreadPool pool(2);
+    constexpr size_t n = 40, n_rows = 500;
+    std::mt19937 random(5);
+    std::normal_distribution<float> normal;
+    std::vector<float> before(n * n_rows), now(n * n_rows), w(n), plain(n);
+    for (size_t i = 0; i < before.size(); ++i) {
+        before[i] = normal(random);
+        now[i] = 0.8f * before[i] + 0.1f * normal(random);
+    }
+    for (float& v : w) v = normal(random);
+    plain = w;
+    Moments m(n);
+    m.add(now, pool);
+    m.mirror();
+    Drift drift(n);
+    drift.add(before, now, pool);
+    const Compensator compensator(m, {.damping = 1e-6}, pool);
+    compensator.follow(drift, 1, w);
+    const auto error = [&](const std::vector<float>& weights) {
+        double sum = 0;
+        for (size_t r = 0; r < n_rows; ++r) {
+            double difference = 0;
+            for (size_t i = 0; i < n; ++i) {
+                difference += static_cast<double>(plain[i] * before[r * n + i]) -
+                              static_cast<double>(weights[i] * now[r * n + i]);
+            }
+            sum += difference * difference;
+        }
+        return sum;
+    };
+    EXPECT_LT(error(w), 0.4 * error(plain));
+    const double best = error(w);
+    for (const size_t i : {size_t{0}, size_t{17}, size_t{39}}) {  // no other weights do better
+        for (const float by : {-0.01f, 0.01f}) {
+            std::vector<float> moved = w;
+            moved[i] += by;
+            EXPECT_GT(error(moved), best);
+        }
+    }
+}
+
 class OnAModel : public testing::Test {
  protected:
     OnAModel() : backend_(make_backend("cpu", {.n_threads = 2})), file_(open_model(SMELT_MODELS "/demo-5m")) {
@@ -210,20 +253,24 @@ TEST_F(OnAModel, CalibrationBeatsPlainRounding) {
 
 TEST_F(OnAModel, AllocationKeepsTheBudgetAndSpendsIt) {
     const TextWindows windows(ids_, 64);
+    const Sensitivity sensitivity =
+        measure_sensitivity(file_, *backend_, windows, {.n_threads = 2, .n_windows = 2, .n_sampled_rows = 8});
     uint64_t least = 0;
     for (const double bits : {4.6, 3.4}) {
         double n = 0;
         for (const TensorView& t : file_->tensors) n += static_cast<double>(t.n_elements());
         const auto budget = static_cast<uint64_t>(bits * n / 8);
-        const FormatMap formats = allocate(file_, *backend_, windows, budget,
-                                           {.n_threads = 2, .n_windows = 2, .n_sampled_rows = 8});
+        const FormatMap formats = allocate(*file_, sensitivity, budget);
         EXPECT_LE(bytes_of(*file_, formats), budget);
         EXPECT_GT(bytes_of(*file_, formats), budget * 9 / 10);
         least = bytes_of(*file_, make_mix(*file_, "q2_k")) / 4;
     }
-    EXPECT_THROW(
-        allocate(file_, *backend_, windows, least, {.n_threads = 2, .n_windows = 2, .n_sampled_rows = 8}),
-        Error);
+    EXPECT_THROW(allocate(*file_, sensitivity, least), Error);
+
+    const std::string text = write_sensitivity(sensitivity);
+    EXPECT_EQ(write_sensitivity(read_sensitivity(*file_, text, "file")), text);
+    EXPECT_THROW(read_sensitivity(*open_model(SMELT_MODELS "/demo-23m"), text, "file"), Error);
+    EXPECT_THROW(read_sensitivity(*file_, "{}", "file"), Error);
 }
 
 TEST_F(OnAModel, NamesAndRecipes) {

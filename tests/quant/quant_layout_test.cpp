@@ -2,13 +2,16 @@
 // byte, the way that encoders write them, and decoded values compared with w = d * scale * q - dmin * min.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <fstream>
 #include <random>
 
 #include "quant/format.h"
+#include "quant/group_codes.h"
 
 namespace smelt {
 namespace {
@@ -331,6 +334,44 @@ TEST(QuantLayout, ZeroPoints) {
         for (size_t i = 0; i < 32; ++i) b[4 + i] = static_cast<uint8_t>(c.q[i]);
         expect_values(decode(Format::Q8_Z, b), c, 0, zero);
     }
+}
+
+// Blocks that smelt wrote, as ggml's own code decodes them: data/ggml_blocks.c says how they were made.
+TEST(QuantLayout, GgmlReadsWhatIsWritten) {
+    std::ifstream file(SMELT_TEST_DATA "/ggml_blocks.bin", std::ios::binary);
+    const std::string data(std::istreambuf_iterator<char>(file), {});
+    constexpr size_t n = 256;
+    std::vector<float> expected(n), values(n);
+    std::vector<std::string> seen;
+    for (size_t at = 0; at < data.size();) {
+        const std::string name(data.c_str() + at, std::min<size_t>(8, std::strlen(data.c_str() + at)));
+        int32_t n_bytes = 0;
+        std::memcpy(&n_bytes, data.data() + at + 8, sizeof(n_bytes));
+        at += 12;
+        const auto* bytes = reinterpret_cast<const std::byte*>(data.data() + at);
+        at += static_cast<size_t>(n_bytes);
+        std::memcpy(expected.data(), data.data() + at, n * sizeof(float));
+        at += n * sizeof(float);
+        ASSERT_LE(at, data.size());
+
+        std::string lower = name;
+        std::ranges::transform(lower, lower.begin(), [](char c) { return c == 'K' ? 'k' : c; });
+        const auto format = format_from_name(lower);
+        ASSERT_TRUE(format) << name;
+        ASSERT_EQ(data_bytes(*format, n), static_cast<size_t>(n_bytes)) << name;
+        std::vector<std::byte> aligned(bytes, bytes + n_bytes);
+        decode_row({*format, aligned.data(), nullptr, n}, values);
+        EXPECT_EQ(values, expected) << name;
+        seen.push_back(name);
+        if (!is_of_groups(*format)) continue;
+        // Taken apart and put together again they are the same bytes.
+        std::vector<std::byte> packed(aligned.size());
+        for (size_t i = 0; i < packed.size(); i += static_cast<size_t>(format_info(*format).block_bytes)) {
+            pack_block(*format, unpack_block(*format, aligned.data() + i), packed.data() + i);
+        }
+        EXPECT_EQ(packed, aligned) << name;
+    }
+    EXPECT_EQ(seen.size(), 13u);
 }
 
 }  // namespace
