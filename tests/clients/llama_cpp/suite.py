@@ -53,6 +53,10 @@ LEFT_OUT = {
     "::test_access_public_endpoint[/models]": POLICY + "/models needs the key",
     "::test_access_static_assets": "its pages are other files",
     "::test_cors_options": POLICY + "no other page may use a server unless --cors-origins says so",
+    "::test_n_probs_stream": "an event may bring two tokens with their probabilities",
+    "::test_embedding_mixed_input[input3": "an input is a text or ids, not both mixed",
+    "::test_embedding_mixed_input[input5": "an input is a text or ids, not both mixed",
+    "::test_embedding_mixed_input[input7": "an input is a text or ids, not both mixed",
     "::test_embedding_pooling_none": "vectors are pooled",
     "::test_embedding_error_prompt_too_long": "other words for the same error",
 }
