@@ -25,6 +25,7 @@ struct DeviceOptions {
     int n_threads = 0;
     std::string isa = {};
     std::string device_map = {}, rope_scaling = {};
+    std::string mmproj = {};  // of verbs that take pictures
     int tensor_parallel = 1;
     std::string trace_file = {};  // empty: none
     Trace* trace = nullptr;       // see run_traced()
@@ -72,6 +73,12 @@ inline void add_model_options(CLI::App& verb, DeviceOptions& o) {
         ->transform([](const std::string& text) { return rope_scaling_text(text); });
     verb.add_option("--trace", o.trace_file,
                     "Write the time of every op of every step as a Chrome trace, and their sums to stderr")
+        ->type_name("FILE");
+}
+
+inline void add_mmproj_option(CLI::App& verb, DeviceOptions& o) {
+    verb.add_option("--mmproj", o.mmproj, "GGUF file of the vision tower, beside a model in GGUF")
+        ->check(CLI::ExistingFile)
         ->type_name("FILE");
 }
 

@@ -44,6 +44,7 @@ std::vector<Picture> pictures_of(const LogitsOptions& o, const Model& model) {
     if (o.images.empty()) return {};
     if (model.vision() == nullptr) throw Error("{}: this model takes no pictures", o.model);
     const VisionConfig& vision = model.vision()->config();
+    if (vision.image_token < 0) throw Error("{}: no token <|image_pad|> stands for pictures", o.model);
     std::vector<std::shared_ptr<const Patches>> all;
     for (const std::string& path : o.images) {
         const MappedFile file(path);
@@ -56,7 +57,9 @@ std::vector<Picture> pictures_of(const LogitsOptions& o, const Model& model) {
 void write_logits(const LogitsOptions& o) {
     const auto backend = o.device.open();
     const auto model =
-        load_model(override_rope_scaling(open_model(local_model(o.model)), o.device.rope_scaling), *backend);
+        load_model(with_mmproj(override_rope_scaling(open_model(local_model(o.model)), o.device.rope_scaling),
+                               o.device.mmproj),
+                   *backend);
     const std::vector<float> logits =
         forward_logits(*model, *backend, o.ids, o.chunk, o.kv, pictures_of(o, *model));
     write_npy(o.output, logits, o.ids.size(), static_cast<size_t>(model->config().vocab_size));
@@ -72,10 +75,13 @@ Verb add_logits(CLI::App& smelt) {
     verb->add_option("--image", o->images,
                      "A picture (PPM, PNG, JPEG, WebP, GIF) whose placeholder tokens are among the ids; may "
                      "be repeated")
-        ->check(CLI::ExistingFile);
+        ->check(CLI::ExistingFile)
+        ->type_name("FILE")
+        ->allow_extra_args(false);
     verb->add_option("-o,--output", o->output, "File to write: float32 (n ids, vocabulary)")->required();
     verb->add_option("--chunk", o->chunk, "Feed the ids in chunks of this many; 0: all at once")
         ->check(CLI::NonNegativeNumber);
+    add_mmproj_option(*verb, o->device);
     add_kv_option(*verb, o->kv);
     add_model_options(*verb, o->device);
     verb->footer(

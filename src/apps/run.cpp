@@ -70,6 +70,8 @@ std::optional<std::string> read_prompt(const Options& o) {
 void run(Options o) {
     o.run.request.bound = bound_of(o);
     if (!o.dry_breakers.empty()) o.run.request.dry_breakers = o.dry_breakers;
+    if (!o.run.images.empty() && (o.run.raw || !o.batch.input.empty()))
+        throw CLI::ValidationError("--image", "goes with neither --raw nor --batch");
     if (!o.batch.input.empty()) return run_batch(local_model(o.model), o.run, o.batch);
     const std::optional<std::string> prompt = read_prompt(o);
     if (o.json && !prompt) throw CLI::ValidationError("--json", "needs --prompt");
@@ -148,6 +150,18 @@ Verb add_run(CLI::App& smelt) {
     group("The answer");
     verb->add_option("--stop", generate.stop, "End the answer before this text; may be repeated")
         ->allow_extra_args(false);
+    group("What is asked");
+    verb->add_option("--image", o->run.images,
+                     "A picture (PNG, JPEG, WebP, GIF, PPM) that the prompt shows, or the first message; may "
+                     "be repeated")
+        ->check(CLI::ExistingFile)
+        ->type_name("FILE")
+        ->allow_extra_args(false);
+    add_mmproj_option(*verb, o->run.device);
+    verb->add_option("--image-max-tokens", o->run.image_max_tokens,
+                     "Tokens of a picture at most, larger ones are made smaller; 0: half the context")
+        ->check(in_range(0, 1 << 20))
+        ->capture_default_str();
     group("Model and device");
     verb->add_option("-c,--ctx", o->run.n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(in_range(0, 1 << 30))

@@ -8,6 +8,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mapped_file.h"
 #include "base/number.h"
 
 namespace smelt {
@@ -22,6 +23,7 @@ constexpr const char* help =
     "/retry            answer the last message again\n"
     "/system TEXT      set the system message; without TEXT: none\n"
     "/think on|off     think before answering, or not\n"
+    "/image FILE       show a picture with the next message\n"
     "/set NAME VALUE   seed, max-tokens, or an option of sampling: temperature, top-k, top-p, min-p, ...\n"
     "/stats            speed and memory of the last answer\n"
     "/save FILE        write the conversation as JSON\n"
@@ -115,9 +117,11 @@ int64_t kv_tokens_for(const RunOptions& o) {
 ChatModelOptions open_options(const RunOptions& o) {
     return {.device = o.device.name(),
             .backend = o.device.backend(),
+            .mmproj = o.device.mmproj,
             .rope_scaling = o.device.rope_scaling,
             .n_ctx = o.n_ctx,
             .kv_tokens = kv_tokens_for(o),
+            .image_max_tokens = o.image_max_tokens,
             .kv = o.kv,
             .chat_template = o.chat.source,
             .template_kwargs = o.chat.kwargs};
@@ -134,7 +138,22 @@ GenerateOptions generate_options(const ChatModel& model, const ChatRequest& r, c
 }
 
 RunSession::RunSession(const std::string& model, RunOptions options)
-    : options_(std::move(options)), model_(ChatModel::open(model, open_options(options_))) {}
+    : options_(std::move(options)), model_(ChatModel::open(model, open_options(options_))) {
+    for (const std::string& path : options_.images) show(path);
+}
+
+// Looked at here, so that a file that is no picture is refused before there is a message.
+void RunSession::show(const std::string& path) {
+    const MappedFile file(path);
+    (void)model_->make_patches(file.bytes(), path);
+    shown_.push_back(ImagePart{std::make_shared<const std::string>(file.text()), path});
+}
+
+Message RunSession::question(const std::string& text) {
+    Message m{.role = Role::user, .parts = std::exchange(shown_, {})};
+    m.parts.push_back(TextPart{text});
+    return m;
+}
 
 ChatRequest RunSession::request() const {
     ChatRequest r = options_.request;
@@ -189,12 +208,12 @@ void RunSession::print_statistics(const Answer& a) const {
 }
 
 void RunSession::answer(const std::string& prompt) {
-    messages_.push_back({.role = Role::user, .parts = {TextPart{prompt}}});
+    messages_.push_back(question(prompt));
     print_statistics(generate(Show::stream));
 }
 
 Json RunSession::answer_json(const std::string& prompt) {
-    messages_.push_back({.role = Role::user, .parts = {TextPart{prompt}}});
+    messages_.push_back(question(prompt));
     const Answer a = generate(Show::nothing);
     const FinishEvent& f = a.finish;
     return {{"answer", a.text},
@@ -213,8 +232,8 @@ Json RunSession::answer_json(const std::string& prompt) {
             {"memory", memory_use(*model_).json()}};
 }
 
-void RunSession::say(const std::string& message) {
-    messages_.push_back({.role = Role::user, .parts = {TextPart{message}}});
+void RunSession::say(Message message) {
+    messages_.push_back(std::move(message));
     try {
         last_ = generate(Show::stream);
     } catch (const Error& e) {
@@ -247,7 +266,7 @@ void RunSession::chat() {
         if (!line) break;
         if (line->find_first_not_of(" \t\r\n") == std::string::npos) continue;
         if (!line->starts_with('/')) {
-            say(*line);
+            say(question(*line));
         } else if (!command(*line)) {
             break;
         }
@@ -270,9 +289,12 @@ bool RunSession::command(const std::string& line) {
         } else if (name == "/retry") {
             if (messages_.empty()) throw Error("there is no message to answer again");
             if (messages_.back().role == Role::assistant) messages_.pop_back();
-            const std::string message = messages_.back().text();
+            Message message = std::move(messages_.back());
             messages_.pop_back();
-            say(message);
+            say(std::move(message));
+        } else if (name == "/image") {
+            if (rest.empty()) throw Error("/image: expected a file name");
+            show(rest);
         } else if (name == "/system") {
             options_.system = rest.empty() ? std::nullopt : std::optional(rest);
         } else if (name == "/think") {

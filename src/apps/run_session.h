@@ -13,10 +13,12 @@ namespace smelt {
 
 struct RunOptions {
     std::optional<std::string> system;
-    bool raw = false;  // no template
+    bool raw = false;                      // no template
+    std::vector<std::string> images = {};  // files that the first message shows
     TemplateOptions chat = {};
     ChatRequest request;  // all but the conversation; what is not set is the model's
     int n_ctx = 0;
+    int image_max_tokens = 0;
     KvFormats kv = {};
     DeviceOptions device;
 };
@@ -49,11 +51,14 @@ class RunSession {
     bool command(const std::string& line);
     void set(const std::string& name, const std::string& value);
     void save(const std::string& path) const;
-    void say(const std::string& message);  // a message of the person; the answer is streamed and kept
+    void say(Message message);           // of the person; the answer is streamed and kept
+    void show(const std::string& path);  // a picture, with the next message
+    Message question(const std::string& text);
 
     RunOptions options_;
     std::unique_ptr<ChatModel> model_;
     std::vector<Message> messages_;
+    std::vector<Part> shown_;  // pictures of the next message
     std::optional<Answer> last_;
 };
 

@@ -40,6 +40,7 @@ struct Options {
     std::string access_log = "text", access_log_file;
     std::string response_dir;
     size_t response_store_mb = 64;
+    int image_max_tokens = 0;
     int n_ctx = 0, max_seqs = 32, max_queue = 256;
     int64_t kv_tokens = 16384;
     KvFormats kv = {};
@@ -79,9 +80,11 @@ ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
     const int max_seqs = m.max_seqs.value_or(o.max_seqs);
     ChatModelOptions open{.device = m.device.value_or(o.device.name()),
                           .backend = o.device.backend(),
+                          .mmproj = o.device.mmproj,
                           .rope_scaling = o.device.rope_scaling,
                           .n_ctx = m.context.value_or(o.n_ctx),
                           .kv_tokens = m.kv_tokens.value_or(o.kv_tokens),
+                          .image_max_tokens = o.image_max_tokens,
                           .kv = o.kv,
                           .engine = {.scheduler = {.max_seqs = max_seqs}, .max_queue = o.max_queue},
                           .chat_template = m.chat.source.empty() ? o.chat.source : m.chat.source,
@@ -433,6 +436,11 @@ Verb add_serve(CLI::App& smelt) {
         ->type_name("DIR");
     verb->add_option("-c,--ctx", o->n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(in_range(0, 1 << 30))
+        ->capture_default_str();
+    add_mmproj_option(*verb, o->device);
+    verb->add_option("--image-max-tokens", o->image_max_tokens,
+                     "Tokens of a picture at most, larger ones are made smaller; 0: half the context")
+        ->check(in_range(0, 1 << 20))
         ->capture_default_str();
     verb->add_option("--kv-tokens", o->kv_tokens,
                      "Tokens of the KV cache of a model, for all its conversations; at least the context")

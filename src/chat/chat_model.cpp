@@ -210,7 +210,10 @@ void cut_at_mark(Prompt& prompt, const std::string& mark) {
 std::string describe_owner(const ModelFile& file, const ChatModelOptions& options, const Backend& backend) {
     std::string text = fmt::format("{} {} {} {} {}", options.engine.prefixes.owner, backend.name(),
                                    backend.description(), to_string(options.kv), options.rope_scaling);
-    for (const auto& mapping : file.mappings) {
+    auto mappings = file.mappings;
+    if (file.vision != nullptr)
+        mappings.insert(mappings.end(), file.vision->mappings.begin(), file.vision->mappings.end());
+    for (const auto& mapping : mappings) {
         const auto& path = mapping->path();
         text += fmt::format("\n{} {} {}", path.filename().string(), mapping->bytes().size(),
                             std::filesystem::last_write_time(path).time_since_epoch().count());
@@ -227,8 +230,8 @@ std::unique_ptr<ChatModel> ChatModel::open(const std::filesystem::path& path,
 
 std::unique_ptr<ChatModel> ChatModel::open(std::shared_ptr<const ModelFile> file,
                                            const ChatModelOptions& options) {
-    return std::unique_ptr<ChatModel>(
-        new ChatModel(override_rope_scaling(std::move(file), options.rope_scaling), options));
+    return std::unique_ptr<ChatModel>(new ChatModel(
+        with_mmproj(override_rope_scaling(std::move(file), options.rope_scaling), options.mmproj), options));
 }
 
 ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptions& options)
@@ -262,6 +265,16 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
     runner_ = device.get();
     std::unique_ptr<ModelRunner> runner = std::make_unique<IntactFileRunner>(std::move(device), *file_);
     if (options.wrap_runner) runner = options.wrap_runner(std::move(runner));
+    if (const VisionTower* vision = model_->vision()) {
+        image_token_ = vision->config().image_token >= 0 ? vision->config().image_token
+                                                         : tokenizer_.find("<|image_pad|>");
+        patch_rules_ = vision->config().patches;
+        const int64_t side = int64_t{patch_rules_.patch_size} * patch_rules_.merge;
+        const int64_t n_tokens =
+            options.image_max_tokens > 0 ? options.image_max_tokens : std::max(n_ctx / 2, 1);
+        patch_rules_.max_pixels = std::min(patch_rules_.max_pixels, n_tokens * side * side);
+        patch_rules_.min_pixels = std::min(patch_rules_.min_pixels, patch_rules_.max_pixels);
+    }
     EngineOptions engine = options.engine;
     engine.prefixes.owner = describe_owner(*file_, options, *backend_);
     engine_ = std::make_unique<Engine>(std::move(runner), engine);
@@ -274,7 +287,9 @@ Prompt ChatModel::make_prompt(const Json& messages, const PromptOptions& options
     std::optional<TemplateError> refused;
     for (const TemplateForm& form : template_forms(messages)) {
         try {
-            return render_prompt(in_form(messages, form), options);
+            Prompt prompt = render_prompt(in_form(messages, form), options);
+            place_pictures(prompt, options);
+            return prompt;
         } catch (const TemplateError& e) {
             if (e.type() == "BudgetError") throw;
             if (!refused) refused = e;
@@ -336,6 +351,32 @@ Prompt ChatModel::render_prompt(Json messages, const PromptOptions& options) con
     return prompt;
 }
 
+Patches ChatModel::make_patches(std::span<const std::byte> file, const std::string& name) const {
+    if (!takes_pictures()) throw Error("{}: the model sees text alone", name);
+    return smelt::make_patches(decode_image(file, name), patch_rules_);
+}
+
+// The template prints one image token for each picture; it becomes as many as the picture has.
+void ChatModel::place_pictures(Prompt& prompt, const PromptOptions& options) const {
+    const auto& pictures = options.pictures;
+    if (pictures.empty()) return;
+    const auto n = static_cast<size_t>(std::ranges::count(prompt.ids, image_token_));
+    if (n != pictures.size()) {
+        throw TemplateError("TemplateError", fmt::format("it prints {} of {} pictures", n, pictures.size()),
+                            0);
+    }
+    std::vector<int32_t> ids;
+    for (const int32_t id : prompt.ids) {
+        if (id != image_token_) {
+            ids.push_back(id);
+            continue;
+        }
+        prompt.pictures.push_back({pictures[prompt.pictures.size()], static_cast<int>(ids.size())});
+        ids.insert(ids.end(), static_cast<size_t>(prompt.pictures.back().patches->n_tokens()), id);
+    }
+    prompt.ids = std::move(ids);
+}
+
 Prompt ChatModel::make_text_prompt(std::string text) const {
     Prompt p{.text = std::move(text), .ids = {}};
     p.ids = tokenizer_.encode(p.text, {.add_special = true});
@@ -382,6 +423,8 @@ ThinkingLimit ChatModel::thinking_limit(const Prompt& prompt, int n_tokens) cons
 Request ChatModel::make_request(const Prompt& prompt, const GenerateOptions& options) const {
     Request request = options;
     request.tokens = prompt.ids;
+    request.pictures = prompt.pictures;
+    name_places(request.tokens, request.pictures);
     request.stop_ids.insert(request.stop_ids.begin(), stop_ids_.begin(), stop_ids_.end());
     request.thinking = thinking_limit(prompt, options.thinking_budget);
     return request;

@@ -26,9 +26,11 @@ namespace smelt {
 struct ChatModelOptions {
     std::string device = "auto";
     BackendOptions backend = {};
+    std::string mmproj = {};        // GGUF file of the vision tower; empty: the model's own, if any
     std::string rope_scaling = {};  // in place of the model's own; see model/rope.h
-    int n_ctx = 0;          // tokens of one conversation; 0: as trained, or as many as fit into memory
-    int64_t kv_tokens = 0;  // of all conversations at once; 0: n_ctx
+    int n_ctx = 0;             // tokens of one conversation; 0: as trained, or as many as fit into memory
+    int64_t kv_tokens = 0;     // of all conversations at once; 0: n_ctx
+    int image_max_tokens = 0;  // of a picture, larger ones are made smaller; 0: half the context
     KvFormats kv = {};
     EngineOptions engine = {};
     // Between engine and device, where tests put what can go wrong with one.
@@ -50,15 +52,17 @@ struct PromptOptions {
     Json template_kwargs = {};          // object of further template variables, or null
     bool add_generation_prompt = true;
     bool continues = false;  // the prompt ends where the text of the last message does
+    std::vector<std::shared_ptr<const Patches>> pictures = {};  // of the messages' parts, in order
 };
 
 // What a conversation became.
 struct Prompt {
     std::string text;
     std::vector<int32_t> ids;
-    bool starts_thinking = false;  // the template already opened the thinking mark
-    bool starts_final = false;     // and in harmony's format the final channel
-    bool continues = false;        // the answer goes on in the prompt's own text
+    bool starts_thinking = false;        // the template already opened the thinking mark
+    bool starts_final = false;           // and in harmony's format the final channel
+    bool continues = false;              // the answer goes on in the prompt's own text
+    std::vector<Picture> pictures = {};  // whose places are the image token, as often as they take
 };
 
 // What the engine is asked for, and what the text around the tokens needs. The prompt's tokens, the limit on
@@ -136,6 +140,10 @@ class ChatModel {
 
     // In the first form that the template takes. Throws Error with what it refused of the plain one.
     Prompt make_prompt(const Json& messages, const PromptOptions& options = {}) const;
+    // Whether the messages may have pictures, and one of them as the model takes it. Throws Error where the
+    // file is none, or the model takes none.
+    bool takes_pictures() const { return image_token_ >= 0; }
+    Patches make_patches(std::span<const std::byte> file, const std::string& name) const;
     // Text that the model goes on with. Without a token, and without one to begin with, there is nothing to
     // compute: the ids are empty.
     Prompt make_text_prompt(std::string text) const;
@@ -186,6 +194,7 @@ class ChatModel {
  private:
     ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptions& options);
     Prompt render_prompt(Json messages, const PromptOptions& options) const;
+    void place_pictures(Prompt& prompt, const PromptOptions& options) const;
 
     std::shared_ptr<const ModelFile> file_;
     Tokenizer tokenizer_;
@@ -202,6 +211,8 @@ class ChatModel {
     std::unique_ptr<Model> model_;
     std::unique_ptr<Engine> engine_;
     const DeviceRunner* runner_ = nullptr;  // the engine's
+    int32_t image_token_ = -1;              // -1: no pictures
+    PatchRules patch_rules_ = {};
 };
 
 }  // namespace smelt

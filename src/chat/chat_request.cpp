@@ -36,7 +36,27 @@ std::vector<Message> with_system(const ChatModel& model, std::vector<Message> me
     return messages;
 }
 
+std::vector<std::shared_ptr<const Patches>> patches_of(const ChatModel& model,
+                                                       const std::vector<Message>& messages) {
+    constexpr size_t most = 64;
+    std::vector<std::shared_ptr<const Patches>> all;
+    for (const Message& m : messages) {
+        for (const Part& part : m.parts) {
+            const auto* image = std::get_if<ImagePart>(&part);
+            if (image == nullptr) continue;
+            if (all.size() == most) throw Error("{}: expected at most {} pictures", image->name, most);
+            all.push_back(std::make_shared<const Patches>(
+                model.make_patches(std::as_bytes(std::span(*image->file)), image->name)));
+        }
+    }
+    return all;
+}
+
 }  // namespace
+
+bool has_pictures(const ChatRequest& request) {
+    return std::ranges::any_of(request.messages, &Message::has_pictures);
+}
 
 Prompt make_prompt(const ChatModel& model, const ChatRequest& r) {
     if (r.plain) return make_plain_prompt(model, *r.plain, r.param);
@@ -44,6 +64,7 @@ Prompt make_prompt(const ChatModel& model, const ChatRequest& r) {
                           .template_kwargs = r.template_kwargs,
                           .add_generation_prompt = r.add_generation_prompt,
                           .continues = r.continues};
+    options.pictures = patches_of(model, r.messages);
     // A model that shall not call is not told of what it could.
     if (r.tools.may_call) options.tools = template_tools(r.tools.tools);
     return model.make_prompt(template_messages(with_system(model, r.messages)), options);

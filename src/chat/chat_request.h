@@ -40,6 +40,7 @@ struct ChatRequest {
     std::vector<std::string> warnings = {};  // what was asked for and left out
 };
 
+bool has_pictures(const ChatRequest& request);
 // Throws Error where the template refuses, or ids are not the vocabulary's.
 Prompt make_prompt(const ChatModel& model, const ChatRequest& request);
 Prompt make_plain_prompt(const ChatModel& model, const PlainPrompt& plain, const std::string& param);

@@ -33,6 +33,19 @@ const T* only_part(const Message& m) {
     return m.parts.size() == 1 ? std::get_if<T>(&m.parts.front()) : nullptr;
 }
 
+// As templates of models that take pictures read them.
+Json template_parts(const Message& m) {
+    Json parts = Json::array();
+    for (const Part& part : m.parts) {
+        if (const auto* text = std::get_if<TextPart>(&part)) {
+            parts.push_back({{"type", "text"}, {"text", text->text}});
+        } else if (std::holds_alternative<ImagePart>(part)) {
+            parts.push_back({{"type", "image"}});
+        }
+    }
+    return parts;
+}
+
 Json template_message(const Message& m) {
     Json clean = {{"role", role_name(m.role)}};
     if (!m.name.empty()) clean["name"] = m.name;
@@ -41,7 +54,7 @@ Json template_message(const Message& m) {
         clean["tool_call_id"] = call_id(result->call);
         return clean;
     }
-    clean["content"] = m.text();
+    clean["content"] = m.has_pictures() ? template_parts(m) : Json(m.text());
     if (const std::string reasoning = m.reasoning(); !reasoning.empty())
         clean["reasoning_content"] = reasoning;
     for (const Part& part : m.parts) {
@@ -82,6 +95,10 @@ std::string Message::reasoning() const {
 
 bool Message::has_calls() const {
     return std::ranges::any_of(parts, [](const Part& p) { return std::holds_alternative<CallPart>(p); });
+}
+
+bool Message::has_pictures() const {
+    return std::ranges::any_of(parts, [](const Part& p) { return std::holds_alternative<ImagePart>(p); });
 }
 
 size_t CallBook::add_call(std::string id, std::string name) {

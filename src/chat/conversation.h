@@ -2,6 +2,7 @@
 // ids and kinds cannot be lost. Knows no dialect; template_messages() says what templates get of it.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -33,7 +34,12 @@ struct ResultPart {
     size_t call = 0;  // the call that it answers
     std::string text;
 };
-using Part = std::variant<TextPart, ReasoningPart, RefusalPart, CallPart, ResultPart>;
+// A picture, as the bytes of its file.
+struct ImagePart {
+    std::shared_ptr<const std::string> file;
+    std::string name;  // where it came from, for errors
+};
+using Part = std::variant<TextPart, ReasoningPart, RefusalPart, CallPart, ResultPart, ImagePart>;
 
 struct Message {
     Role role = Role::user;
@@ -44,6 +50,7 @@ struct Message {
     std::string text(std::string_view between = "") const;
     std::string reasoning() const;
     bool has_calls() const;
+    bool has_pictures() const;
 };
 
 // Gives each result to its call while a conversation is read: by the call's id where the result names one,

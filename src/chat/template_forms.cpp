@@ -46,7 +46,12 @@ void give_systems_to_user(Json& messages) {
     const std::string text = take_systems(messages);
     const auto user = std::ranges::find_if(messages, [](const Json& m) { return has_role(m, "user"); });
     if (user != messages.end()) {
-        (*user)["content"] = text + "\n\n" + text_of(*user);
+        Json& content = (*user)["content"];
+        if (content.is_array()) {
+            content.insert(content.begin(), {{"type", "text"}, {"text", text + "\n\n"}});
+        } else {
+            content = text + "\n\n" + text_of(*user);
+        }
         return;
     }
     Json all = Json::array({{{"role", "user"}, {"content", text}}});

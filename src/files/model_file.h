@@ -98,5 +98,8 @@ struct ModelFile {
 enum class Weights { ready, listed };
 std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path,
                                             Weights weights = Weights::ready);
+// The model with the vision tower of a GGUF file as llama.cpp makes them (mmproj); empty path: as it is.
+std::shared_ptr<const ModelFile> with_mmproj(std::shared_ptr<const ModelFile> model,
+                                             const std::filesystem::path& path);
 
 }  // namespace smelt

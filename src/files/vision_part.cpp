@@ -1,6 +1,8 @@
 // vision_config and preprocessor_config.json -> metadata, and names of tensors.
 #include "files/vision_part.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "files/families.h"
 #include "files/known_keys.h"
@@ -84,6 +86,100 @@ void read_preprocessor(const Json& json, const std::string& source, Metadata& me
     }
 }
 
+// What mmproj files say besides what the table reads; all of it is looked at below or changes nothing.
+constexpr std::string_view known_keys[] = {"has_vision_encoder",
+                                           "has_llava_projector",
+                                           "projector_type",
+                                           "vision.projector_type",
+                                           "use_gelu",
+                                           "use_silu",
+                                           "vision.image_size",
+                                           "vision.image_mean",
+                                           "vision.image_std",
+                                           "vision.image_min_pixels",
+                                           "vision.image_max_pixels",
+                                           "vision.is_deepstack_layers",
+                                           "vision.attention.layer_norm_epsilon"};
+
+void check_mmproj(const ModelFile& file, const Family& tower) {
+    const auto said = [&](const char* key) {
+        const std::string* text = file.metadata.get_string(key);
+        return text == nullptr ? std::string("nothing") : *text;
+    };
+    if (said("general.architecture") != tower.architecture) {
+        throw Error("{}: general.architecture: expected {}, found {}", file.path.string(), tower.architecture,
+                    said("general.architecture"));
+    }
+    const char* type_key = file.metadata.find("clip.projector_type") != nullptr
+                               ? "clip.projector_type"
+                               : "clip.vision.projector_type";
+    if (said(type_key) != "qwen3vl_merger")
+        throw Error("{}: {}: expected qwen3vl_merger, found {}", file.path.string(), type_key,
+                    said(type_key));
+    if (!file.metadata.get_bool("clip.use_gelu").value_or(true))
+        throw Error("{}: clip.use_gelu: expected true", file.path.string());
+    for (const auto& [name, value] : file.metadata.values()) {
+        if (!name.starts_with("clip.")) continue;
+        const std::string_view key = std::string_view(name).substr(5);
+        const bool known = std::ranges::find(known_keys, key) != std::end(known_keys) ||
+                           std::ranges::find(tower.config, key, &ConfigKey::gguf) != tower.config.end();
+        if (!known && value != MetadataValue(false))
+            throw Error("{}: metadata {}: not known; it may change results", file.path.string(), name);
+    }
+}
+
+// Learned positions are a square of patches; deep mergers are flags of layers.
+void translate_mmproj(ModelFile& file) {
+    Metadata& m = file.metadata;
+    const int64_t size = m.get_int("clip.vision.image_size").value_or(0),
+                  patch = m.get_int("clip.vision.patch_size").value_or(0);
+    if (size < 1 || patch < 1 || size % patch != 0 || size > 1 << 20) {
+        throw Error("{}: clip.vision.image_size: expected a multiple of patch_size {}, found {}",
+                    file.path.string(), patch, size);
+    }
+    m.set("clip.vision.n_positions", size / patch * (size / patch));
+    if (const auto* flags = m.get_ints("clip.vision.is_deepstack_layers")) {
+        std::vector<int64_t> layers;
+        for (size_t i = 0; i < flags->size(); ++i) {
+            if ((*flags)[i] != 0) layers.push_back(static_cast<int64_t>(i));
+        }
+        if (!layers.empty()) m.set("clip.vision.deepstack_layers", std::move(layers));
+    }
+}
+
+// GGUF has a convolution for each of two frames; as one product their columns take turns by colour.
+void join_patches(ModelFile& file) {
+    const TensorView first = file.require("v.patch_embd.weight"),
+                     second = file.require("v.patch_embd.weight.1");
+    if (first.shape != second.shape || first.shape.size() != 4 || first.shape[1] != 3) {
+        throw Error("{}: v.patch_embd.weight: expected two convolutions of 3 colours and one shape",
+                    first.source);
+    }
+    const int64_t n_rows = first.shape[0], n = first.shape[2] * first.shape[3];
+    const auto floats = [](const TensorView& t) {
+        std::vector<float> values(static_cast<size_t>(t.n_elements()));
+        for (int64_t r = 0; r < t.n_rows(); ++r) {
+            decode_row(t.row(r), std::span(values).subspan(static_cast<size_t>(r * t.row_len()),
+                                                           static_cast<size_t>(t.row_len())));
+        }
+        return values;
+    };
+    const std::vector<float> a = floats(first), b = floats(second);
+    std::vector<float> joined;
+    joined.reserve(a.size() + b.size());
+    for (size_t at = 0; at < a.size(); at += static_cast<size_t>(n)) {
+        for (const auto* from : {&a, &b})
+            joined.insert(joined.end(), from->begin() + static_cast<ptrdiff_t>(at),
+                          from->begin() + static_cast<ptrdiff_t>(at) + n);
+    }
+    const auto bytes = std::as_bytes(std::span(joined));
+    file.owned.push_back(std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end()));
+    std::erase_if(file.tensors,
+                  [](const TensorView& t) { return t.name.starts_with("v.patch_embd.weight"); });
+    file.tensors.push_back(
+        {"v.patch_embd.weight", Format::F32, {n_rows, 6 * n}, *file.owned.back(), {}, first.source});
+}
+
 }  // namespace
 
 std::shared_ptr<ModelFile> read_vision_config(const Json& config, std::string_view preprocessor,
@@ -137,6 +233,27 @@ std::string vision_name(const Family& tower, const ModelFile& vision, const std:
         match->layer = (*layers)[static_cast<size_t>(match->layer)];
     }
     return gguf_name(*match);
+}
+
+std::shared_ptr<const ModelFile> with_mmproj(std::shared_ptr<const ModelFile> model,
+                                             const std::filesystem::path& path) {
+    if (path.empty()) return model;
+    const Family* family = family_of(model->metadata);
+    if (family == nullptr || family->tower == nullptr)
+        throw Error("{}: {} takes no pictures", path.string(), model->path.string());
+    auto vision = std::make_shared<ModelFile>(*open_model(path));
+    check_mmproj(*vision, *family->tower);
+    translate_mmproj(*vision);
+    join_patches(*vision);
+    refuse_unknown_tensors(*family->tower, *vision);
+    if (const auto* tokens = model->metadata.get_strings("tokenizer.ggml.tokens")) {
+        const auto it = std::ranges::find(*tokens, "<|image_pad|>");
+        if (it != tokens->end())
+            vision->metadata.set("smelt.image_token_id", static_cast<int64_t>(it - tokens->begin()));
+    }
+    auto both = std::make_shared<ModelFile>(*model);
+    both->vision = std::move(vision);
+    return both;
 }
 
 }  // namespace smelt

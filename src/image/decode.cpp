@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "image/image.h"
+#include "image/orientation.h"
 
 namespace smelt {
 
@@ -112,6 +113,7 @@ bool read_jpeg_header(jpeg_decompress_struct& info, JpegErrors& errors, const So
     if (setjmp(errors.back) != 0) return false;
     jpeg_create_decompress(&info);
     jpeg_mem_src(&info, s.data(), static_cast<unsigned long>(s.bytes.size()));
+    jpeg_save_markers(&info, JPEG_APP0 + 1, 0xffff);
     jpeg_read_header(&info, TRUE);
     info.out_color_space =
         info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK ? JCS_CMYK : JCS_RGB;
@@ -132,6 +134,14 @@ bool read_jpeg_rows(jpeg_decompress_struct& info, JpegErrors& errors, uint8_t* t
     return true;
 }
 
+int orientation_of(const jpeg_decompress_struct& info) {
+    for (const auto* m = info.marker_list; m != nullptr; m = m->next) {
+        const int orientation = read_orientation({m->data, m->data_length});
+        if (orientation != 1) return orientation;
+    }
+    return 1;
+}
+
 Image decode_jpeg(const Source& s) {
     JpegErrors errors;
     jpeg_decompress_struct info = {};
@@ -141,12 +151,13 @@ Image decode_jpeg(const Source& s) {
     const std::unique_ptr<jpeg_decompress_struct, decltype(&jpeg_destroy_decompress)> destroyed(
         &info, jpeg_destroy_decompress);
     if (!read_jpeg_header(info, errors, s)) s.fail("JPEG", errors.message);
+    const int orientation = orientation_of(info);
     Image image = s.sized(info.output_width, info.output_height);
     const auto width = static_cast<size_t>(image.width);
     const size_t stride = width * static_cast<size_t>(info.out_color_components);
     if (info.out_color_space == JCS_RGB) {
         if (!read_jpeg_rows(info, errors, image.rgb.data(), stride)) s.fail("JPEG", errors.message);
-        return image;
+        return upright(std::move(image), orientation);
     }
     // CMYK; Adobe's programs write it inverted.
     std::vector<uint8_t> inks(stride * static_cast<size_t>(image.height));
@@ -156,7 +167,7 @@ Image decode_jpeg(const Source& s) {
         const auto light = [&](size_t c) { return inverted ? inks[4 * i + c] : 255 - inks[4 * i + c]; };
         for (size_t c = 0; c < 3; ++c) image.rgb[3 * i + c] = static_cast<uint8_t>(light(c) * light(3) / 255);
     }
-    return image;
+    return upright(std::move(image), orientation);
 }
 
 Image decode_webp(const Source& s) {

@@ -58,35 +58,40 @@ std::array<int, 2> patched_size(int width, int height, const PatchRules& rules) 
 
 Patches make_patches(const Image& image, const PatchRules& rules) {
     const auto [width, height] = patched_size(image.width, image.height, rules);
-    const Image resized = resize_bicubic(image, width, height);
+    return {.rows = height / rules.patch_size,
+            .cols = width / rules.patch_size,
+            .merge = rules.merge,
+            .image = resize_bicubic(image, width, height),
+            .digest = digest_of(image, rules)};
+}
+
+std::vector<float> pixel_values(const Patches& p, const PatchRules& rules) {
     const int size = rules.patch_size;
-    Patches p{.rows = height / size, .cols = width / size, .merge = rules.merge, .pixels = {}};
-    p.digest = digest_of(image, rules);
-    p.pixels.resize(static_cast<size_t>(p.n()) * static_cast<size_t>(rules.patch_len()));
+    std::vector<float> values(static_cast<size_t>(p.n()) * static_cast<size_t>(rules.patch_len()));
     // The scale of bytes is part of mean and deviation, as in the reference.
     std::array<float, 3> mean{}, deviation{};
     for (size_t c = 0; c < 3; ++c) {
         mean[c] = rules.mean[c] * 255;
         deviation[c] = rules.std[c] * 255;
     }
-    float* to = p.pixels.data();
+    float* to = values.data();
     for (int i = 0; i < p.n(); ++i) {
         const auto [row, col] = p.at(i);
         for (size_t c = 0; c < 3; ++c) {
             for (int frame = 0; frame < rules.frames; ++frame) {
                 for (int y = 0; y < size; ++y) {
-                    const auto first = (static_cast<size_t>(row * size + y) * static_cast<size_t>(width) +
-                                        static_cast<size_t>(col * size)) *
-                                       3;
+                    const auto first =
+                        static_cast<size_t>(row * size + y) * static_cast<size_t>(p.image.width) +
+                        static_cast<size_t>(col * size);
                     for (int x = 0; x < size; ++x) {
-                        const float byte = resized.rgb[first + 3 * static_cast<size_t>(x) + c];
+                        const float byte = p.image.rgb[3 * (first + static_cast<size_t>(x)) + c];
                         *to++ = (byte - mean[c]) / deviation[c];
                     }
                 }
             }
         }
     }
-    return p;
+    return values;
 }
 
 }  // namespace smelt

@@ -21,11 +21,11 @@ struct PatchRules {
     int64_t patch_len() const { return int64_t{3} * frames * patch_size * patch_size; }
 };
 
-// Patches that become one token lie together, tokens row by row. A patch is (colour, frame, y, x).
+// Patches that become one token lie together, tokens row by row.
 struct Patches {
     int rows = 0, cols = 0;  // patches
     int merge = 2;
-    std::vector<float> pixels;            // (rows * cols, patch_len)
+    Image image;                          // resized
     std::array<uint32_t, 8> digest = {};  // SHA-256 of what it is made of
 
     int n() const { return rows * cols; }
@@ -38,5 +38,7 @@ struct Patches {
 // where a side is more than 200 times the other.
 std::array<int, 2> patched_size(int width, int height, const PatchRules& rules);
 Patches make_patches(const Image& image, const PatchRules& rules);
+// Normalised, (rows * cols, patch_len); a patch is (colour, frame, y, x).
+std::vector<float> pixel_values(const Patches& patches, const PatchRules& rules);
 
 }  // namespace smelt

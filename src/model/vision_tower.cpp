@@ -165,10 +165,11 @@ std::vector<float> VisionTower::input(const Patches& patches) const {
         return list;
     };
     const std::vector<Mix> by_row = mixes(patches.rows), by_col = mixes(patches.cols);
+    const std::vector<float> pixels = pixel_values(patches, config_.patches);
     std::vector<float> result(static_cast<size_t>(patches.n()) * static_cast<size_t>(input_len()));
     for (int i = 0; i < patches.n(); ++i) {
         float* to = result.data() + static_cast<size_t>(i) * (len + dim);
-        std::copy_n(patches.pixels.data() + static_cast<size_t>(i) * len, len, to);
+        std::copy_n(pixels.data() + static_cast<size_t>(i) * len, len, to);
         const auto [row, col] = patches.at(i);
         const Mix &r = by_row[static_cast<size_t>(row)], &c = by_col[static_cast<size_t>(col)];
         const auto table = [&](size_t y, size_t x) {

@@ -3,6 +3,7 @@
 
 #include "server/dialects/openai_messages.h"
 #include "server/dialects/openai_request.h"
+#include "server/dialects/pictures.h"
 #include "server/dialects/sampling_fields.h"
 #include "server/dialects/schema_checks.h"
 
@@ -31,6 +32,14 @@ std::string read_text(const std::string& param, const Json& v) {
         text += (text.empty() ? "" : "\n") + block;
     }
     return text;
+}
+
+ImagePart read_picture(const std::string& at, const Json& source) {
+    check_object(at, source);
+    const std::string& type = need_string(at, source, "type");
+    if (type == "url") return read_picture_url(at + ".url", need_member(at, source, "url"));
+    if (type != "base64") unsupported(at, type);
+    return read_picture_base64(at + ".data", need_member(at, source, "data"));
 }
 
 // Blocks of a message, in their order; results of tools become messages of their own, before what else the
@@ -91,6 +100,9 @@ class BlockReader {
             to.parts.push_back(CallPart{calls_.add_call(id, name), name, input});
         } else if (type == "tool_result" && to.role == Role::user) {
             read_result(at, block);
+        } else if (type == "image") {
+            check_shows(at + ".type", to);
+            to.parts.push_back(read_picture(at + ".source", need_member(at, block, "source")));
         } else {
             unsupported(at, type);
         }
@@ -185,7 +197,8 @@ void check_thread(const std::string& param, const Json&) {
 }
 
 const CompoundType blocks_type = {
-    .description = "array of {role, content}: strings, or blocks text, tool_use, tool_result, thinking",
+    .description =
+        "array of {role, content}: strings, or blocks text, image, tool_use, tool_result, thinking",
     .openapi =
         R"({"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role", "content"]}})"};
 const CompoundType system_type = {

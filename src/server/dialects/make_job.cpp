@@ -76,6 +76,10 @@ Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request) {
         throw bad_request("not_supported", "messages",
                           "the model has no chat template; /v1/completions works");
     }
+    if (has_pictures(request) && !model.takes_pictures()) {
+        throw bad_request("unsupported_content", request.param, "{}: the model sees text alone, no pictures",
+                          request.param);
+    }
     try {
         return make_prompt(model, request);
     } catch (const TemplateError& e) {

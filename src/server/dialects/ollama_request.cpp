@@ -3,6 +3,7 @@
 
 #include "server/dialects/openai_messages.h"
 #include "server/dialects/openai_request.h"
+#include "server/dialects/pictures.h"
 #include "server/dialects/sampling_fields.h"
 #include "server/dialects/schema_checks.h"
 
@@ -13,6 +14,13 @@ namespace {
 using enum FieldType;
 constexpr int64_t max_count = std::numeric_limits<int32_t>::max();
 constexpr std::string_view efforts[] = {"low", "medium", "high"};
+
+void read_images(const std::string& param, const Json& v, Message& to) {
+    if (!v.is_array()) wrong_type(param, "an array of pictures as base64", v);
+    if (!v.empty()) check_shows(param, to);
+    for (size_t i = 0; i < v.size(); ++i)
+        to.parts.push_back(read_picture_base64(fmt::format("{}[{}]", param, i), v[i]));
+}
 
 class OllamaMessages {
  public:
@@ -37,11 +45,6 @@ class OllamaMessages {
         for (const char* text : {"content", "thinking", "tool_name", "tool_call_id"}) {
             if (find_member(m, text) != nullptr) need_string(at, m, text);
         }
-        const Json* images = find_member(m, "images");
-        if (images != nullptr && !images->empty()) {
-            throw bad_request("unsupported_content", at + ".images", "{}.images: the model sees text alone",
-                              at);
-        }
         Message message{.role = role == "user"        ? Role::user
                                 : role == "assistant" ? Role::assistant
                                 : role == "tool"      ? Role::tool
@@ -55,6 +58,7 @@ class OllamaMessages {
             const auto thinking = get<std::string>(m, "thinking");
             if (thinking && !thinking->empty()) message.parts.push_back(ReasoningPart{*thinking});
         }
+        if (const Json* images = find_member(m, "images")) read_images(at + ".images", *images, message);
         message.parts.push_back(TextPart{content});
         if (const Json* calls = find_member(m, "tool_calls");
             calls != nullptr && message.role == Role::assistant) {
@@ -130,8 +134,10 @@ void check_keep_alive(const std::string& param, const Json& v) {
 }
 
 const CompoundType ollama_messages_type = {
-    .description = "array of {role, content, thinking, tool_calls, tool_name, tool_call_id}",
+    .description = "array of {role, content, images, thinking, tool_calls, tool_name, tool_call_id}",
     .openapi = R"({"type": "array", "items": {"type": "object", "required": ["role"]}})"};
+const CompoundType images_type = {.description = "array of pictures as base64",
+                                  .openapi = R"({"type": "array", "items": {"type": "string"}})"};
 const CompoundType options_type = {
     .description =
         "object of num_predict, seed, stop, temperature, top_k, top_p, min_p, typical_p, repeat_penalty, "
@@ -247,7 +253,7 @@ const RequestSchema ollama_generate_schema = {
           .doc = "Go on from the prompt as it is, without a template.",
           .fallback = "false"},
          {.name = "suffix", .type = unsupported, .doc = "Not supported.", .choices = {"\"\""}},
-         {.name = "images", .type = unsupported, .doc = "Not supported."},
+         {.name = "images", .type = compound, .doc = "Pictures as base64.", .compound = &images_type},
          {.name = "context", .type = unsupported, .doc = "Not supported; /api/chat takes conversations."},
          {.name = "template",
           .type = unsupported,
@@ -290,7 +296,10 @@ ChatRequest read_ollama_question(const Json& body) {
     }
     const auto system = get<std::string>(body, "system").value_or("");
     if (!system.empty()) r.messages.push_back({.role = Role::system, .parts = {TextPart{system}}});
-    r.messages.push_back({.role = Role::user, .parts = {TextPart{prompt}}});
+    Message question{.role = Role::user};
+    if (const Json* images = find_member(body, "images")) read_images("images", *images, question);
+    question.parts.push_back(TextPart{prompt});
+    r.messages.push_back(std::move(question));
     return r;
 }
 

@@ -3,7 +3,7 @@
 
 #include <unordered_set>
 
-#include "server/dialects/schema_checks.h"
+#include "server/dialects/pictures.h"
 
 namespace smelt {
 
@@ -53,9 +53,17 @@ void MessageReader::read_content(const std::string& param, const Json& v, Messag
             to.parts.push_back(TextPart{need_string(at, v[i], "text")});
         } else if (type == "refusal" && to.role == Role::assistant) {
             to.parts.push_back(RefusalPart{need_string(at, v[i], "refusal")});
+        } else if (type == "image_url") {
+            check_shows(at + ".type", to);
+            const Json& image = need_member(at, v[i], "image_url");
+            to.parts.push_back(
+                image.is_string()
+                    ? read_picture_url(at + ".image_url", image)
+                    : read_picture_url(at + ".image_url.url", need_member(at + ".image_url", image, "url")));
         } else {
-            throw bad_request("unsupported_content", at + ".type", "{}.type: expected \"text\", found \"{}\"",
-                              at, type.substr(0, 60));
+            throw bad_request("unsupported_content", at + ".type",
+                              "{}.type: expected \"text\" or \"image_url\", found \"{}\"", at,
+                              type.substr(0, 60));
         }
     }
 }
@@ -229,7 +237,7 @@ const CompoundType messages_type = {
         R"({"type": "array", "minItems": 1, "maxItems": 4096, "items": {"type": "object", "required": ["role"],
         "properties": {
             "role": {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool", "function"]},
-            "content": {"description": "string, null, or array of {type: text, text} and {type: refusal, refusal}"},
+            "content": {"description": "string, null, or array of {type: text, text}, {type: image_url, image_url: {url}} with a data: URL, and {type: refusal, refusal}"},
             "reasoning_content": {"type": ["string", "null"]},
             "tool_calls": {"type": ["array", "null"], "items": {"type": "object"}},
             "tool_call_id": {"type": "string"}, "name": {"type": "string"}}}})"};

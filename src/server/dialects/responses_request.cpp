@@ -3,6 +3,7 @@
 
 #include "server/dialects/openai_messages.h"
 #include "server/dialects/openai_request.h"
+#include "server/dialects/pictures.h"
 #include "server/dialects/sampling_fields.h"
 #include "server/dialects/schema_checks.h"
 
@@ -13,8 +14,10 @@ namespace {
 using enum FieldType;
 constexpr int64_t max_count = std::numeric_limits<int32_t>::max();
 
+enum class Pictures { refused, read };
+
 // A string, or an array of parts.
-std::vector<Part> read_parts(const std::string& param, const Json& v) {
+std::vector<Part> read_parts(const std::string& param, const Json& v, Pictures pictures = Pictures::refused) {
     if (v.is_string()) return {TextPart{v.get<std::string>()}};
     if (!v.is_array()) wrong_type(param, "a string or an array of parts", v);
     std::vector<Part> parts;
@@ -27,6 +30,8 @@ std::vector<Part> read_parts(const std::string& param, const Json& v) {
         } else if (type == "input_text" || type == "output_text" || type == "text" ||
                    type == "reasoning_text" || type == "summary_text") {
             parts.push_back(TextPart{need_string(at, v[i], "text")});
+        } else if (type == "input_image" && pictures == Pictures::read) {
+            parts.push_back(read_picture_url(at + ".image_url", need_member(at, v[i], "image_url")));
         } else {
             throw bad_request("unsupported_content", at + ".type", "{}.type: \"{}\" is not supported here",
                               at, type.substr(0, 60));
@@ -89,7 +94,8 @@ class ItemReader {
         constexpr std::string_view roles[] = {"system", "developer", "user", "assistant"};
         const std::string& role = need_string(at, item, "role");
         check_choice(at + ".role", role, roles);
-        std::vector<Part> parts = read_parts(at + ".content", need_member(at, item, "content"));
+        std::vector<Part> parts = read_parts(at + ".content", need_member(at, item, "content"),
+                                             role == "user" ? Pictures::read : Pictures::refused);
         if (role != "assistant") {
             messages_.push_back(
                 {.role = role == "user" ? Role::user : Role::system, .parts = std::move(parts)});
