@@ -114,7 +114,8 @@ ExprPtr digits_between(std::string_view lo, std::string_view hi) {
 ExprPtr natural_range(int64_t lo, int64_t hi) {
     std::vector<ExprPtr> parts;
     int64_t first = 0, last = 9;
-    for (int n = 1; n <= 18 && first <= hi; ++n) {
+    constexpr int most_digits = 18;  // of which every number fits
+    for (int n = 1; n <= most_digits && first <= hi; ++n) {
         const int64_t from = std::max(lo, first), to = std::min(hi, last);
         if (n > 1 && from == first && to == last) {
             parts.push_back(sequence({digit('1', '9'), digits(n - 1, n - 1)}));
@@ -122,7 +123,7 @@ ExprPtr natural_range(int64_t lo, int64_t hi) {
             parts.push_back(digits_between(std::to_string(from), std::to_string(to)));
         }
         first = last + 1;
-        last = last * 10 + 9;
+        if (n < most_digits) last = last * 10 + 9;
     }
     return choice(std::move(parts));
 }
