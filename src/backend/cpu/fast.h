@@ -38,6 +38,7 @@ struct StoredRows {
     const uint8_t* data;
     const uint8_t* scales;  // planar formats
     int64_t row_bytes, row_scale_bytes;
+    const uint8_t* next;  // data of rows that are read after these; these again where none are
 };
 
 // How the integer products of a group become floats. Weights are, for quants q of 0 .. max_quant (255: signed
