@@ -179,10 +179,10 @@ TEST_F(Quantize, ReportsGrowModelByModel) {
         json(smelt_command("eval " + path(std::string(name) + ",x.gguf") + rest));
     const std::string csv = text("models.csv"), md = text("report.md"), plot = text("kl.svg");
     EXPECT_EQ(std::ranges::count(csv, '\n'), 4) << csv;  // names, three models
-    EXPECT_NE(csv.find("\"" + path("q8_0,x.gguf") + "\","), std::string::npos) << csv;
+    EXPECT_NE(csv.find(fmt::format("\"{}\",", path("q8_0,x.gguf"))), std::string::npos) << csv;
     EXPECT_EQ(std::ranges::count(text("positions.csv"), '\n'), 1 + 3 * 8);
     EXPECT_NE(text("tensors.csv").find("blk.3.ffn_down.weight,q4_1,0.0"), std::string::npos);
-    EXPECT_NE(md.find("**" + path("q8_0,x.gguf") + "**"), std::string::npos) << md;  // nothing is better
+    EXPECT_NE(md.find(fmt::format("**{}**", path("q8_0,x.gguf"))), std::string::npos) << md;  // nothing is better
     EXPECT_NE(md.find("| 3 |"), std::string::npos) << md;                            // layers
     EXPECT_EQ(std::ranges::count(plot, '\n') > 10 && plot.find("q4_1,x</text>") != std::string::npos, true)
         << plot;
