@@ -49,6 +49,13 @@ const std::map<std::string, int64_t> published = {
     {"gemma-3-12b", 11766034176},
     {"gemma-3-27b", 27009346304},
     {"qwen3-next-80b-a3b", 79674391296},
+    // Without the vision tower: the language models are those of Qwen3.
+    {"qwen3-vl-2b", 1720574976},
+    {"qwen3-vl-4b", 4022468096},
+    {"qwen3-vl-8b", 8190735360},
+    {"qwen3-vl-32b", 32762123264},
+    {"qwen3-vl-30b-a3b", 30532122624},
+    {"qwen3-vl-235b-a22b", 235093634560},
 };
 
 TEST(Bench, ShapesHaveThePublishedNumberOfParameters) {

@@ -1,4 +1,5 @@
 // `smelt quantize` and `smelt eval` as a user types them.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -182,8 +183,9 @@ TEST_F(Quantize, ReportsGrowModelByModel) {
     EXPECT_NE(csv.find(fmt::format("\"{}\",", path("q8_0,x.gguf"))), std::string::npos) << csv;
     EXPECT_EQ(std::ranges::count(text("positions.csv"), '\n'), 1 + 3 * 8);
     EXPECT_NE(text("tensors.csv").find("blk.3.ffn_down.weight,q4_1,0.0"), std::string::npos);
-    EXPECT_NE(md.find(fmt::format("**{}**", path("q8_0,x.gguf"))), std::string::npos) << md;  // nothing is better
-    EXPECT_NE(md.find("| 3 |"), std::string::npos) << md;                            // layers
+    EXPECT_NE(md.find(fmt::format("**{}**", path("q8_0,x.gguf"))), std::string::npos)
+        << md;                                             // nothing is better
+    EXPECT_NE(md.find("| 3 |"), std::string::npos) << md;  // layers
     EXPECT_EQ(std::ranges::count(plot, '\n') > 10 && plot.find("q4_1,x</text>") != std::string::npos, true)
         << plot;
     EXPECT_EQ(plot.find("nan"), std::string::npos);

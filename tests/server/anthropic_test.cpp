@@ -165,7 +165,7 @@ TEST_F(AnthropicTest, ErrorsAreAnthropics) {
     const std::pair<Json, const char*> wrong[] = {
         {{{"max_tokens", nullptr}}, "max_tokens"},
         {{{"messages", Json::array()}}, "messages"},
-        {{{"messages", said(Json::array({{{"type", "image"}}}))}}, "messages[0].content[0].type"},
+        {{{"messages", said(Json::array({{{"type", "image"}}}))}}, "messages[0].content[0].source"},
         {{{"messages", said(Json::array({{{"type", "tool_result"}, {"tool_use_id", "x"}}}))}},
          "messages[0].content[0].tool_use_id"},
         {{{"messages", Json::array({message("user", Json::array({use}))})}}, "messages[0].content[0].type"},

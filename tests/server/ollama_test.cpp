@@ -148,7 +148,8 @@ TEST_F(OllamaTest, ErrorsAreOllamas) {
     const std::pair<Json, const char*> wrong[] = {
         {{{"messages", 5}}, "messages:"},
         {{{"messages", {{{"role", "bard"}, {"content", "x"}}}}}, "messages[0].role"},
-        {{{"messages", {{{"role", "user"}, {"content", "x"}, {"images", {"aaaa"}}}}}}, "messages[0].images"},
+        {{{"messages", {{{"role", "user"}, {"content", "x"}, {"images", {"aaaa"}}}}}},
+         "messages: the model sees text alone, no pictures"},
         {{{"messages", {{{"role", "tool"}, {"content", "x"}}}}}, "messages[0]"},
         {{{"messages", question}, {"options", {{"temperature", 300}}}}, "options.temperature"},
         {{{"messages", question}, {"options", {{"num_predict", "many"}}}}, "options.num_predict"},

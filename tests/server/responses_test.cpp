@@ -144,7 +144,7 @@ TEST_F(ResponsesTest, WhatIsRefusedSaysWhy) {
         {{{"input", Json::array()}}, "input"},
         {{{"input", {{{"type", "item_reference"}, {"id", "x"}}}}}, "input[0].type"},
         {{{"input", {{{"role", "user"}, {"content", {{{"type", "input_image"}}}}}}}},
-         "input[0].content[0].type"},
+         "input[0].content[0].image_url"},
         {{{"input", {{{"type", "function_call_output"}, {"call_id", "x"}, {"output", "y"}}}}},
          "input[0].call_id"},
         {{{"input", {{{"type", "function_call"}, {"call_id", "x"}, {"name", "f"}, {"arguments", "{"}}}}},
