@@ -66,7 +66,7 @@ TEST_F(FaultTest, MessagesThatAreWrong) {
         {R"({"messages":[{"role":"user","content":5}]})", "messages[0].content", "invalid_type"},
         {R"({"messages":[{"role":"user","content":null}]})", "messages[0].content", "invalid_type"},
         {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"file:///etc/passwd"}}]}]})",
-         "messages[0].content[0].type", "unsupported_content"},
+         "messages[0].content[0].image_url.url", "unsupported_content"},
         {R"({"messages":[{"role":"user","content":"a"}],"tools":[{}]})", "tools[0].type",
          "missing_required_parameter"},
         {R"({"messages":[{"role":"user","content":"a"}],"response_format":{"type":"poem"}})",
