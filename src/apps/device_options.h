@@ -77,7 +77,8 @@ inline void add_model_options(CLI::App& verb, DeviceOptions& o) {
 }
 
 inline void add_mmproj_option(CLI::App& verb, DeviceOptions& o) {
-    verb.add_option("--mmproj", o.mmproj, "GGUF file of the vision tower, beside a model in GGUF")
+    verb.add_option("--mmproj", o.mmproj,
+                    "The vision tower of a GGUF model, where it is a file of its own (mmproj)")
         ->check(CLI::ExistingFile)
         ->type_name("FILE");
 }

@@ -158,8 +158,9 @@ Verb add_run(CLI::App& smelt) {
         ->type_name("FILE")
         ->allow_extra_args(false);
     add_mmproj_option(*verb, o->run.device);
-    verb->add_option("--image-max-tokens", o->run.image_max_tokens,
-                     "Tokens of a picture at most, larger ones are made smaller; 0: half the context")
+    verb->add_option(
+            "--image-max-tokens", o->run.image_max_tokens,
+            "Most tokens of a picture; larger pictures are scaled down. 0: half the context, at most 1024")
         ->check(in_range(0, 1 << 20))
         ->capture_default_str();
     group("Model and device");

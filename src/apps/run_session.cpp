@@ -142,10 +142,11 @@ RunSession::RunSession(const std::string& model, RunOptions options)
     for (const std::string& path : options_.images) show(path);
 }
 
-// Looked at here, so that a file that is no picture is refused before there is a message.
+// Reads it now, so that a broken file is refused before the user types a message.
 void RunSession::show(const std::string& path) {
     const MappedFile file(path);
-    (void)model_->make_patches(file.bytes(), path);
+    int64_t pixels_left = ChatModel::max_pixels;
+    (void)model_->make_patches(file.bytes(), path, pixels_left);
     shown_.push_back(ImagePart{std::make_shared<const std::string>(file.text()), path});
 }
 

@@ -438,8 +438,9 @@ Verb add_serve(CLI::App& smelt) {
         ->check(in_range(0, 1 << 30))
         ->capture_default_str();
     add_mmproj_option(*verb, o->device);
-    verb->add_option("--image-max-tokens", o->image_max_tokens,
-                     "Tokens of a picture at most, larger ones are made smaller; 0: half the context")
+    verb->add_option(
+            "--image-max-tokens", o->image_max_tokens,
+            "Most tokens of a picture; larger pictures are scaled down. 0: half the context, at most 1024")
         ->check(in_range(0, 1 << 20))
         ->capture_default_str();
     verb->add_option("--kv-tokens", o->kv_tokens,

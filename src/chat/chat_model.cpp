@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/cpu_info.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory_error.h"
@@ -271,7 +272,7 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
         patch_rules_ = vision->config().patches;
         const int64_t side = int64_t{patch_rules_.patch_size} * patch_rules_.merge;
         const int64_t n_tokens =
-            options.image_max_tokens > 0 ? options.image_max_tokens : std::max(n_ctx / 2, 1);
+            options.image_max_tokens > 0 ? options.image_max_tokens : std::clamp(n_ctx / 2, 1, 1024);
         patch_rules_.max_pixels = std::min(patch_rules_.max_pixels, n_tokens * side * side);
         patch_rules_.min_pixels = std::min(patch_rules_.min_pixels, patch_rules_.max_pixels);
     }
@@ -351,9 +352,18 @@ Prompt ChatModel::render_prompt(Json messages, const PromptOptions& options) con
     return prompt;
 }
 
-Patches ChatModel::make_patches(std::span<const std::byte> file, const std::string& name) const {
+Patches ChatModel::make_patches(std::span<const std::byte> file, const std::string& name,
+                                int64_t& pixels_left) const {
     if (!takes_pictures()) throw Error("{}: the model sees text alone", name);
-    return smelt::make_patches(decode_image(file, name), patch_rules_);
+    static std::mutex one_at_a_time;
+    const std::lock_guard lock(one_at_a_time);
+    constexpr int64_t bytes_per_pixel = 12;  // while it is read: what libraries keep, RGB, and a smaller copy
+    const auto room = static_cast<int64_t>(read_memory_info().available / 2) / bytes_per_pixel;
+    ImageLimits limits;
+    limits.max_pixels = std::min({limits.max_pixels, pixels_left, room});
+    const Image image = decode_image(file, name, limits);
+    pixels_left -= int64_t{image.width} * image.height;
+    return smelt::make_patches(image, patch_rules_);
 }
 
 // The template prints one image token for each picture; it becomes as many as the picture has.

@@ -30,7 +30,7 @@ struct ChatModelOptions {
     std::string rope_scaling = {};  // in place of the model's own; see model/rope.h
     int n_ctx = 0;             // tokens of one conversation; 0: as trained, or as many as fit into memory
     int64_t kv_tokens = 0;     // of all conversations at once; 0: n_ctx
-    int image_max_tokens = 0;  // of a picture, larger ones are made smaller; 0: half the context
+    int image_max_tokens = 0;  // of a picture; larger ones are scaled down; 0: half the context, at most 1024
     KvFormats kv = {};
     EngineOptions engine = {};
     // Between engine and device, where tests put what can go wrong with one.
@@ -140,10 +140,13 @@ class ChatModel {
 
     // In the first form that the template takes. Throws Error with what it refused of the plain one.
     Prompt make_prompt(const Json& messages, const PromptOptions& options = {}) const;
-    // Whether the messages may have pictures, and one of them as the model takes it. Throws Error where the
-    // file is none, or the model takes none.
+    // Whether messages may have pictures.
     bool takes_pictures() const { return image_token_ >= 0; }
-    Patches make_patches(std::span<const std::byte> file, const std::string& name) const;
+    // A picture as the model takes it. A file of a few KB may hold millions of pixels: files take theirs from
+    // `pixels_left`, and are read one at a time. Throws Error where the file is no picture or too large.
+    static constexpr int64_t max_pixels = 256'000'000;  // of one request's pictures together
+    Patches make_patches(std::span<const std::byte> file, const std::string& name,
+                         int64_t& pixels_left) const;
     // Text that the model goes on with. Without a token, and without one to begin with, there is nothing to
     // compute: the ids are empty.
     Prompt make_text_prompt(std::string text) const;

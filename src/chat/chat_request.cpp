@@ -39,6 +39,7 @@ std::vector<Message> with_system(const ChatModel& model, std::vector<Message> me
 std::vector<std::shared_ptr<const Patches>> patches_of(const ChatModel& model,
                                                        const std::vector<Message>& messages) {
     constexpr size_t most = 64;
+    int64_t pixels_left = ChatModel::max_pixels, n_tokens = 0;
     std::vector<std::shared_ptr<const Patches>> all;
     for (const Message& m : messages) {
         for (const Part& part : m.parts) {
@@ -46,7 +47,12 @@ std::vector<std::shared_ptr<const Patches>> patches_of(const ChatModel& model,
             if (image == nullptr) continue;
             if (all.size() == most) throw Error("{}: expected at most {} pictures", image->name, most);
             all.push_back(std::make_shared<const Patches>(
-                model.make_patches(std::as_bytes(std::span(*image->file)), image->name)));
+                model.make_patches(std::as_bytes(std::span(*image->file)), image->name, pixels_left)));
+            n_tokens += all.back()->n_tokens();
+            if (n_tokens > model.n_ctx()) {
+                throw Error("{}: the pictures up to here are {} tokens; the context has room for {}",
+                            image->name, n_tokens, model.n_ctx());
+            }
         }
     }
     return all;

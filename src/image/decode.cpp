@@ -39,8 +39,8 @@ struct Source {
         if (width < 1 || height < 1 || width > limits.max_side || height > limits.max_side ||
             width * height > limits.max_pixels) {
             throw Error(
-                "{}: expected a picture of 1 to {} pixels a side and {} million in all, found {} x {}", name,
-                limits.max_side, limits.max_pixels / 1'000'000, width, height);
+                "{}: expected a picture of 1 to {} pixels a side and {:.1f} million in all, found {} x {}",
+                name, limits.max_side, static_cast<double>(limits.max_pixels) / 1e6, width, height);
         }
         Image image{static_cast<int>(width), static_cast<int>(height)};
         image.rgb.resize(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);

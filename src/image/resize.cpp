@@ -63,7 +63,7 @@ uint8_t weighted(const uint8_t* in, size_t step, const int16_t* w, int n, int pr
 Image resize_bicubic(const Image& image, int width, int height) {
     CHECK(image.width > 0 && image.height > 0 && width > 0 && height > 0);
     const auto row = [](int w) { return 3 * static_cast<size_t>(w); };
-    Image wide = image;
+    Image wide;
     if (width != image.width) {
         const Taps taps = taps_of(image.width, width);
         wide = {width, image.height, std::vector<uint8_t>(row(width) * static_cast<size_t>(image.height))};
@@ -79,11 +79,12 @@ Image resize_bicubic(const Image& image, int width, int height) {
             }
         }
     }
-    if (height == image.height) return wide;
+    const Image& whole = width == image.width ? image : wide;
+    if (height == image.height) return whole;
     const Taps taps = taps_of(image.height, height);
     Image out{width, height, std::vector<uint8_t>(row(width) * static_cast<size_t>(height))};
     for (size_t y = 0; y < static_cast<size_t>(height); ++y) {
-        const uint8_t* in = wide.rgb.data() + static_cast<size_t>(taps.first[y]) * row(width);
+        const uint8_t* in = whole.rgb.data() + static_cast<size_t>(taps.first[y]) * row(width);
         for (size_t i = 0; i < row(width); ++i) {
             out.rgb[y * row(width) + i] =
                 weighted(in + i, row(width), taps.weights.data() + y * static_cast<size_t>(taps.most),

@@ -1,4 +1,6 @@
 // Pictures in every dialect, to a tiny random model that takes them and to one of text alone.
+#include <png.h>
+
 #include <fstream>
 
 #include "server/api_fixture.h"
@@ -152,6 +154,44 @@ TEST_F(PicturesTest, CompanyChangesNothing) {
     }
     for (std::thread& t : clients) t.join();
     for (size_t i = 0; i < 3; ++i) EXPECT_EQ(together[i]["choices"], alone[i]["choices"]);
+}
+
+// A file of some KB with 64 million pixels.
+std::string large_png() {
+    constexpr int side = 8000;
+    png_image png = {};
+    png.version = PNG_IMAGE_VERSION;
+    png.width = png.height = side;
+    png.format = PNG_FORMAT_GRAY;
+    const std::vector<uint8_t> white(static_cast<size_t>(side) * side, 255);
+    png_alloc_size_t n = 0;
+    png_image_write_to_memory(&png, nullptr, &n, 0, white.data(), 0, nullptr);
+    std::string bytes(n, '\0');
+    png_image_write_to_memory(&png, bytes.data(), &n, 0, white.data(), 0, nullptr);
+    return bytes.substr(0, n);
+}
+
+TEST_F(PicturesTest, SmallFilesOfLargePicturesAreBounded) {
+    const std::string large = "data:image/png;base64," + base64(large_png());
+    ASSERT_LT(large.size(), 500'000u);
+    expect_refused("/v1/chat/completions",
+                   asking(Json::array({part(large), part(large), part(large), part(large), part(large)})),
+                   "million in all");
+    // Several at once take the memory of one.
+    const auto peak = [] {
+        std::ifstream status("/proc/self/status");
+        for (std::string word; status >> word;) {
+            if (word == "VmHWM:" && status >> word) return std::stoll(word) / 1024;
+        }
+        return 0LL;
+    };
+    std::ofstream("/proc/self/clear_refs") << "5";  // the peak is what is there now
+    const long long before = peak();
+    std::vector<std::thread> clients;
+    for (int i = 0; i < 4; ++i) clients.emplace_back([&] { answer(asking(Json::array({part(large)}))); });
+    for (std::thread& t : clients) t.join();
+    if (has_shadow_memory) return;
+    EXPECT_LT(peak() - before, 300) << "MB";
 }
 
 TEST_F(PicturesTest, WhatIsNoPictureIsRefused) {

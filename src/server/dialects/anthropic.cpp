@@ -135,7 +135,7 @@ void anthropic_messages(Call& call) {
 void anthropic_count_tokens(Call& call) {
     const ChatRequest request = read_anthropic_conversation(call.body);
     const ModelUse model = choose_model(call.server, request, call.key);
-    const Prompt prompt = make_request_prompt(model.chat(), request);
+    const Prompt prompt = make_request_prompt(model.chat(), request, call.turn);
     Json body = {{"input_tokens", prompt.ids.size()}};
     if (!call.warnings.empty()) body["warnings"] = call.warnings;
     call.exchange->send({.body = to_string(body)});

@@ -71,14 +71,17 @@ ModelUse choose_model(ServerContext& server, const ChatRequest& r, const std::st
         {.name = r.model, .priority = r.priority, .max_tokens = r.options.max_tokens, .key = key});
 }
 
-Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request) {
+Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request, const WorkerTurn& turn) {
     if (!request.plain && !model.has_template()) {
         throw bad_request("not_supported", "messages",
                           "the model has no chat template; /v1/completions works");
     }
-    if (has_pictures(request) && !model.takes_pictures()) {
-        throw bad_request("unsupported_content", request.param, "{}: the model sees text alone, no pictures",
-                          request.param);
+    if (has_pictures(request)) {
+        if (!model.takes_pictures()) {
+            throw bad_request("unsupported_content", request.param,
+                              "{}: the model sees text alone, no pictures", request.param);
+        }
+        if (!turn.may_take_long) throw TakesLong{};
     }
     try {
         return make_prompt(model, request);
@@ -96,7 +99,7 @@ JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& 
     adapt_to_model(chat, request);
     check_stop_ids(chat, request.options.stop_ids);
     JobSpec job{.model = model,
-                .prompt = make_request_prompt(chat, request),
+                .prompt = make_request_prompt(chat, request, turn),
                 .options = make_options(chat, request),
                 .warnings = std::move(request.warnings)};
     set_defaults(server, job.options);
@@ -129,7 +132,7 @@ std::vector<JobSpec> make_jobs(ServerContext& server, const ChatRequest& request
     for (size_t i = 0; i < prompts.size(); ++i) {
         one.param = several ? fmt::format("{}[{}]", request.param, i) : request.param;
         one.plain = prompts[i];
-        jobs.push_back({.model = model, .prompt = make_request_prompt(chat, one), .options = options});
+        jobs.push_back({.model = model, .prompt = make_request_prompt(chat, one, turn), .options = options});
         check_fits(chat, jobs.back().prompt, one.param);
     }
     check_n_logprobs(jobs);

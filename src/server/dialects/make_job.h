@@ -19,7 +19,7 @@ std::vector<JobSpec> make_jobs(ServerContext& server, const ChatRequest& request
                                const std::vector<PlainPrompt>& prompts, bool several, const std::string& key,
                                const WorkerTurn& turn);
 
-// The prompt alone; throws the same.
-Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request);
+// The prompt alone; throws the same. Pictures take long.
+Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request, const WorkerTurn& turn);
 
 }  // namespace smelt

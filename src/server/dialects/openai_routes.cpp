@@ -33,9 +33,9 @@ void fill_in(Call& call, CompletionRequest& c) {
     const ChatModel& chat = model.chat();
     for (PlainPrompt& prompt : c.prompts) {
         const auto* ids = std::get_if<std::vector<int32_t>>(&prompt);
-        const std::string prefix = ids != nullptr
-                                       ? make_request_prompt(chat, {.plain = prompt, .param = "prompt"}).text
-                                       : std::get<std::string>(prompt);
+        const std::string prefix =
+            ids != nullptr ? make_request_prompt(chat, {.plain = prompt, .param = "prompt"}, call.turn).text
+                           : std::get<std::string>(prompt);
         prompt = fill_in_prompt(chat, {.prefix = prefix, .suffix = *suffix});
     }
     for (const int32_t id : fill_in_marks(chat.tokenizer()).ends()) c.request.options.stop_ids.push_back(id);
@@ -71,7 +71,7 @@ void completions(Call& call) {
 void chat_count_tokens(Call& call) {
     const ChatRequest request = read_conversation(call.body);
     const ModelUse model = choose_model(call.server, request, call.key);
-    send_count(call, make_request_prompt(model.chat(), request).ids.size());
+    send_count(call, make_request_prompt(model.chat(), request, call.turn).ids.size());
 }
 
 }  // namespace smelt

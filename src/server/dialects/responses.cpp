@@ -313,7 +313,7 @@ void responses_count_tokens(Call& call) {
     if (find_member(call.body, "previous_response_id") != nullptr) call.body["input"] = with_previous(call);
     ChatRequest request = read_responses_request(call.body);
     const ModelUse model = choose_model(call.server, request, call.key);
-    send_count(call, make_request_prompt(model.chat(), request).ids.size());
+    send_count(call, make_request_prompt(model.chat(), request, call.turn).ids.size());
 }
 
 }  // namespace smelt

@@ -33,7 +33,7 @@ void tokenize(Call& call) {
     const Tokenizer& tokenizer = model.chat().tokenizer();
     std::vector<int32_t> ids;
     if (has_messages) {
-        ids = make_request_prompt(model.chat(), request).ids;
+        ids = make_request_prompt(model.chat(), request, call.turn).ids;
     } else {
         try {
             ids = tokenizer.encode(*content, {.add_special = get<bool>(body, "add_special").value_or(false)});
@@ -79,7 +79,7 @@ void detokenize(Call& call) {
 void apply_template(Call& call) {
     const ChatRequest request = read_conversation(call.body);
     const ModelUse model = choose_model(call.server, request, call.key);
-    const Prompt prompt = make_request_prompt(model.chat(), request);
+    const Prompt prompt = make_request_prompt(model.chat(), request, call.turn);
     send(call, {{"prompt", prompt.text}, {"n_tokens", prompt.ids.size()}, {"model", model.name()}});
 }
 
