@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The golden models' logits computed in double by Hugging Face transformers, and how far its float32 logits are from them.
 
-usage: make_double_goldens.py GOLDENS OUT
+usage: make_double_goldens.py GOLDENS OUT     (GOLDENS: this folder, or vision_goldens beside it)
 Prints the largest difference of each model, of a row's largest absolute logit. Where it is above 2e-6 it writes
 OUT/NAME/golden_double.safetensors: ids_K and logits_K as golden.safetensors has them. Rotary frequencies and angles stay
 rounded to float32: that is how the models define them. Left out: gpt-oss, whose experts transformers does not compute in
@@ -38,9 +38,10 @@ def as_stored(f, *args, **options):
 def load_model(folder):
     config = transformers.AutoConfig.from_pretrained(folder)
     config._attn_implementation = config._experts_implementation = "eager"
-    model = transformers.AutoModelForCausalLM.from_config(config).double().eval()
+    kind = transformers.AutoModelForImageTextToText if hasattr(config, "vision_config") else transformers.AutoModelForCausalLM
+    model = kind.from_config(config).double().eval()
     # Once as transformers arranges the tensors, and once as the file has them: not all are BF16.
-    arranged = as_stored(transformers.AutoModelForCausalLM.from_pretrained, folder, dtype=torch.bfloat16)
+    arranged = as_stored(kind.from_pretrained, folder, dtype=torch.bfloat16)
     tensors, buffers = arranged.state_dict(), dict(arranged.named_buffers())
     stored = as_stored(load_file, folder + "/model.safetensors")
     for name, values in model.state_dict().items():
@@ -53,6 +54,18 @@ def load_model(folder):
     return model
 
 
+def picture_of(golden, k, ids):
+    """What a model with a vision tower reads beside the ids."""
+    if f"pixel_values_{k}" not in golden:
+        return {}
+    image_token = 500  # of make_vision_golden.py
+    return {
+        "pixel_values": torch.from_numpy(golden[f"pixel_values_{k}"]).double(),
+        "image_grid_thw": torch.from_numpy(golden[f"grid_{k}"]).long()[None],
+        "mm_token_type_ids": (ids == image_token).long(),
+    }
+
+
 def main(goldens, out):
     for name in sorted(os.listdir(goldens)):
         folder = os.path.join(goldens, name)
@@ -61,7 +74,8 @@ def main(goldens, out):
         model, golden, exact, worst = load_model(folder), load_arrays(folder + "/golden.safetensors"), {}, 0
         for k in range(3):
             ids, rounded = golden[f"ids_{k}"], golden[f"logits_{k}"].astype(np.float64)
-            logits = model(torch.from_numpy(ids).long()[None]).logits[0]
+            tokens = torch.from_numpy(ids).long()[None]
+            logits = model(tokens, **picture_of(golden, k, tokens), use_cache=False).logits[0]
             assert logits.dtype == torch.float64
             logits = logits.numpy()[-len(rounded):]
             worst = max(worst, (abs(logits - rounded).max(-1) / abs(logits).max(-1)).max())
