@@ -137,7 +137,7 @@ _FUNCTIONS: dict[str, tuple[object, list[object]]] = {
 
 
 def _find() -> str:
-    """SMELT_LIBRARY, else the library beside this file, else the system's."""
+    """Path of the library: from SMELT_LIBRARY if that is set, else next to this file, else wherever the system finds it."""
     named = os.environ.get("SMELT_LIBRARY")
     if named:
         return named
@@ -148,7 +148,7 @@ def _find() -> str:
     found = ctypes.util.find_library("smelt")
     if found is None:
         raise ImportError(
-            f"{name} is neither beside {__file__} nor among the system's libraries: build it with "
+            f"cannot find {name}: it is not next to {__file__} and not installed on this system. Build it with "
             "`cmake --build build --target libsmelt_shared` and set SMELT_LIBRARY to its path"
         )
     return found
