@@ -3,8 +3,8 @@
 #include <string>
 
 #include "base/error.h"
-#include "files/packed_weights.h"
-#include "files/qwen3c.h"
+#include "files/packed/packed_weights.h"
+#include "files/qwen3c/qwen3c.h"
 #include "files/readers.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

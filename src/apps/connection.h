@@ -1,5 +1,5 @@
 // A small HTTP client for servers of smelt: one request, plain text, no redirects. The hub has its own, with
-// TLS (files/hub_http.h).
+// TLS (files/hub/hub_http.h).
 #pragma once
 
 #include <string>

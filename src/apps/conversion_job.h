@@ -7,9 +7,9 @@
 #include <optional>
 #include <string>
 
-#include "files/imatrix.h"
+#include "files/gguf/imatrix.h"
 #include "files/model_file.h"
-#include "files/packed_writer.h"
+#include "files/packed/packed_writer.h"
 
 namespace smelt {
 

@@ -5,7 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
-#include "files/hub.h"
+#include "files/hub/hub.h"
 
 namespace smelt {
 

@@ -6,9 +6,9 @@
 
 #include "base/error.h"
 #include "files/families.h"
+#include "files/hugging_face/pooling.h"
 #include "files/limits.h"
 #include "files/model_file.h"
-#include "files/pooling.h"
 #include "files/sizes.h"
 
 namespace smelt {

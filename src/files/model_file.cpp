@@ -7,9 +7,9 @@
 
 #include "base/error.h"
 #include "files/families.h"
-#include "files/gguf_types.h"
+#include "files/gguf/gguf_types.h"
 #include "files/known_keys.h"
-#include "files/qwen3c.h"
+#include "files/qwen3c/qwen3c.h"
 #include "files/readers.h"
 
 namespace smelt {

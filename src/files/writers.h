@@ -8,10 +8,10 @@
 #include <optional>
 #include <string>
 
-#include "files/imatrix.h"
+#include "files/gguf/imatrix.h"
 #include "files/model_file.h"
-#include "files/packed_writer.h"
-#include "files/qwen3c.h"
+#include "files/packed/packed_writer.h"
+#include "files/qwen3c/qwen3c.h"
 
 namespace smelt {
 

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "backend/backend.h"
-#include "files/imatrix.h"
+#include "files/gguf/imatrix.h"
 #include "files/model_file.h"
 #include "lab/windows.h"
 

@@ -5,7 +5,7 @@
 
 #include "files/families.h"
 #include "files/gguf_support.h"
-#include "files/qwen3c.h"
+#include "files/qwen3c/qwen3c.h"
 #include "files/readers.h"
 
 namespace smelt {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "files/files_support.h"
-#include "files/gguf_types.h"
+#include "files/gguf/gguf_types.h"
 
 namespace smelt {
 

@@ -7,8 +7,8 @@
 #include <random>
 
 #include "base/error.h"
-#include "files/hub_cache.h"
-#include "files/hub_http.h"
+#include "files/hub/hub_cache.h"
+#include "files/hub/hub_http.h"
 #include "hub/hub_server.h"
 
 namespace smelt {

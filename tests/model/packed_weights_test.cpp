@@ -1,6 +1,6 @@
 // GPTQ, AWQ and NVFP4: checkpoints packed here bit by bit, against the same model with the weights that the
 // definitions give, as float32.
-#include "files/packed_weights.h"
+#include "files/packed/packed_weights.h"
 
 #include <algorithm>
 #include <cmath>

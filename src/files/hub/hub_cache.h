@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "files/hub.h"
+#include "files/hub/hub.h"
 
 namespace smelt {
 

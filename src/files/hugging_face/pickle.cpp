@@ -1,7 +1,7 @@
 // The stack machine of pickle's protocol 2, with the opcodes that torch.save makes of tensors in dictionaries
 // (Python's pickletools names them). Values lie in one table and refer to each other by number: however deep
 // they are nested, nothing here recurses, and time and memory grow with the number of opcodes alone.
-#include "files/pickle.h"
+#include "files/hugging_face/pickle.h"
 
 #include <optional>
 #include <string>

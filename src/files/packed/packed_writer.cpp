@@ -1,6 +1,6 @@
 // Words of eight nibbles. GPTQ: of eight inputs, (n_in / 8, n_out), zero points minus one. AWQ: of eight
 // outputs in an order of its own, (n_in, n_out / 8).
-#include "files/packed_writer.h"
+#include "files/packed/packed_writer.h"
 
 #include <fmt/ranges.h>
 
@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "files/packed_integers.h"
+#include "files/packed/packed_integers.h"
 
 namespace smelt {
 

@@ -1,6 +1,6 @@
 // GGUF: NAME.in_sum2 (matrices, columns) and NAME.counts (matrices, 1), floats. The .dat: entries of a name,
 // how often it was called, and means times that.
-#include "files/imatrix.h"
+#include "files/gguf/imatrix.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
-#include "files/gguf_types.h"
+#include "files/gguf/gguf_types.h"
 #include "files/readers.h"
 #include "files/writers.h"
 

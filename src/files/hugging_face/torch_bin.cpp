@@ -11,10 +11,10 @@
 #include <unordered_set>
 
 #include "base/byte_reader.h"
+#include "files/hugging_face/pickle.h"
+#include "files/hugging_face/zip_directory.h"
 #include "files/limits.h"
-#include "files/pickle.h"
 #include "files/readers.h"
-#include "files/zip_directory.h"
 
 namespace smelt {
 

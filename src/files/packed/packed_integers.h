@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "files/packed_weights.h"
+#include "files/packed/packed_weights.h"
 
 namespace smelt {
 

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/number.h"
-#include "files/hub_cache.h"
+#include "files/hub/hub_cache.h"
 
 namespace smelt {
 

@@ -1,5 +1,5 @@
 // The table of tensor types, ids as in ggml.h.
-#include "files/gguf_types.h"
+#include "files/gguf/gguf_types.h"
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 // Zip and zip64, from the record at the end to the central directory to the entries. Field names are those of
 // PKWARE's APPNOTE; sizes are the central directory's, because writers of streams leave them out elsewhere.
-#include "files/zip_directory.h"
+#include "files/hugging_face/zip_directory.h"
 
 #include <algorithm>
 #include <cstring>

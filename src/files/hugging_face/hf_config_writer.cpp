@@ -1,5 +1,5 @@
 // Written in the style with rope_theta and rope_scaling at top level, which old and new transformers read.
-#include "files/hf_config_writer.h"
+#include "files/hugging_face/hf_config_writer.h"
 
 #include <algorithm>
 #include <cmath>

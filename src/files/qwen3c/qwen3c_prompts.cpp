@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "files/qwen3c.h"
+#include "files/qwen3c/qwen3c.h"
 
 namespace smelt {
 

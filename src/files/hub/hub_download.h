@@ -1,8 +1,8 @@
 // One file of the hub, in parts over several connections, into a partial file that outlives this process.
 #pragma once
 
-#include "files/hub_cache.h"
-#include "files/hub_http.h"
+#include "files/hub/hub_cache.h"
+#include "files/hub/hub_http.h"
 
 namespace smelt {
 

@@ -1,6 +1,6 @@
 // qwen3.c's .bin: a header of ten numbers, then norms as floats and matrices as int8 with float scales, all
 // in a fixed order and without names. Vocabulary and prompts are in files beside it.
-#include "files/qwen3c.h"
+#include "files/qwen3c/qwen3c.h"
 
 #include <cmath>
 

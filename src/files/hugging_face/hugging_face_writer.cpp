@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "files/conversion.h"
 #include "files/families.h"
-#include "files/hf_config_writer.h"
-#include "files/packed_writer.h"
-#include "files/pooling.h"
+#include "files/hugging_face/hf_config_writer.h"
+#include "files/hugging_face/pooling.h"
+#include "files/packed/packed_writer.h"
 #include "files/writers.h"
 
 namespace smelt {

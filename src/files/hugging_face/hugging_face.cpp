@@ -9,14 +9,14 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "files/families.h"
+#include "files/hugging_face/pooling.h"
+#include "files/hugging_face/vision_part.h"
 #include "files/known_keys.h"
 #include "files/limits.h"
-#include "files/mxfp4_pairs.h"
-#include "files/packed_weights.h"
-#include "files/pooling.h"
+#include "files/packed/mxfp4_pairs.h"
+#include "files/packed/packed_weights.h"
 #include "files/readers.h"
 #include "files/transpose.h"
-#include "files/vision_part.h"
 
 namespace smelt {
 

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "files/hub.h"
+#include "files/hub/hub.h"
 
 namespace smelt {
 

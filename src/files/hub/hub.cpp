@@ -1,11 +1,11 @@
 // Asks what a repository has, fetches it file by file, shows it when all of it is verified.
-#include "files/hub.h"
+#include "files/hub/hub.h"
 
 #include <algorithm>
 
 #include "base/atomic_file.h"
 #include "base/json.h"
-#include "files/hub_download.h"
+#include "files/hub/hub_download.h"
 
 namespace smelt {
 

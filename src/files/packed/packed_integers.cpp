@@ -1,7 +1,7 @@
 // GPTQ: words of consecutive inputs, (n_in * bits / 32, n_out); zero points of consecutive outputs,
 // (n_groups, n_out * bits / 32). AWQ: words of 8 outputs in an order of their own, (n_in, n_out / 8), zero
 // points the same.
-#include "files/packed_integers.h"
+#include "files/packed/packed_integers.h"
 
 #include <fmt/ranges.h>
 

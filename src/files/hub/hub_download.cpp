@@ -1,7 +1,7 @@
 // The partial file is the content followed by a table: the server's etag, then for each part how much of it
 // is there. Data are written before the table says so, and a kill at any time loses the last pieces at most;
 // whatever else goes wrong, the hash tells.
-#include "files/hub_download.h"
+#include "files/hub/hub_download.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

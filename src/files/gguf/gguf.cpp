@@ -9,7 +9,7 @@
 #include "base/byte_reader.h"
 #include "base/number.h"
 #include "files/families.h"
-#include "files/gguf_types.h"
+#include "files/gguf/gguf_types.h"
 #include "files/known_keys.h"
 #include "files/limits.h"
 #include "files/readers.h"

@@ -1,5 +1,5 @@
 // vision_config and preprocessor_config.json -> metadata, and names of tensors.
-#include "files/vision_part.h"
+#include "files/hugging_face/vision_part.h"
 
 #include <algorithm>
 

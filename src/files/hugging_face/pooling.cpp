@@ -1,5 +1,5 @@
 // modules.json and 1_Pooling/config.json.
-#include "files/pooling.h"
+#include "files/hugging_face/pooling.h"
 
 #include "base/atomic_file.h"
 #include "base/error.h"

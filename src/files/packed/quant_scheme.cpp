@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "files/limits.h"
-#include "files/packed_weights.h"
+#include "files/packed/packed_weights.h"
 
 namespace smelt {
 

@@ -1,5 +1,5 @@
 // Parts of a weight found by their names, checked, and turned into rows.
-#include "files/packed_weights.h"
+#include "files/packed/packed_weights.h"
 
 #include <fmt/ranges.h>
 
@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/thread_pool.h"
-#include "files/packed_integers.h"
+#include "files/packed/packed_integers.h"
 
 namespace smelt {
 

@@ -1,5 +1,5 @@
 // libcurl follows no redirect here: each hop is looked at first.
-#include "files/hub_http.h"
+#include "files/hub/hub_http.h"
 #include "base/number.h"
 
 #include <curl/curl.h>

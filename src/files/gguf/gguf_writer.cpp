@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "files/conversion.h"
 #include "files/families.h"
-#include "files/gguf_types.h"
+#include "files/gguf/gguf_types.h"
 #include "files/writers.h"
 
 namespace smelt {

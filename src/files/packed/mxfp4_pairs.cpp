@@ -1,5 +1,5 @@
 // Collecting the halves and checking that they fit.
-#include "files/mxfp4_pairs.h"
+#include "files/packed/mxfp4_pairs.h"
 
 #include <fmt/ranges.h>
 

@@ -1,5 +1,5 @@
 // What is in the cache, and how it is removed.
-#include "files/hub_cache.h"
+#include "files/hub/hub_cache.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
