@@ -9,8 +9,10 @@
 
 #include "apps/shapes.h"
 #include "backend/check/op_check.h"
+#include "base/error.h"
 #include "base/json.h"
 #include "engine/forward.h"
+#include "files/families.h"
 
 namespace smelt {
 
@@ -49,7 +51,11 @@ Shape tiny_shape(const std::string& architecture) {
     const std::vector<Shape> shapes = list_shapes();
     const auto known = std::ranges::find(shapes, architecture, &Shape::architecture);
     if (known == shapes.end()) throw Error("{}: no shape of it is known", architecture);
-    Json config = parse_json(known->config, known->name);
+    const auto family = std::ranges::find(all_families(), architecture, &Family::architecture);
+    CHECK(family != all_families().end());
+    // What published configs leave to their family's defaults has dimensions too.
+    Json config = parse_json((*family)->defaults, known->name);
+    config.update(parse_json(known->config, known->name));
     const bool one_head_each =
         config.value("num_key_value_heads", int64_t{1}) == config.value("num_attention_heads", int64_t{0});
     const int64_t n_layers = config.contains("first_k_dense_replace") ? 3 : 2;
@@ -76,9 +82,6 @@ Shape tiny_shape(const std::string& architecture) {
     for (const auto& [key, value] : sizes) {
         if (config.contains(key)) config[key] = value;
     }
-    // What this config leaves to its family's defaults.
-    if (architecture == "gpt-oss")
-        config.update({{"num_key_value_heads", 2}, {"head_dim", 32}, {"num_experts_per_tok", 2}});
     return {.name = known->name, .architecture = architecture, .config = config.dump(), .n_layers = n_layers};
 }
 
