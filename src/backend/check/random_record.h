@@ -96,35 +96,9 @@ class RandomRecord {
     int64_t most(RowsOf rows_of) const;
     void add(std::string_view name);
 
-    void add_Embed();
-    void add_Matmul();
-    void add_GatedMatmul();
-    void add_RmsNorm();
-    void add_AddRmsNorm();
-    void add_LayerNorm();
-    void add_RopeTable();
-    void add_Rope();
-    void add_StoreKv();
-    void add_PrepareHeads();
-    void add_Attention();
-    void add_CausalConv();
-    void add_DeltaRule();
-    void add_Add();
-    void add_Copy();
-    void add_SiluMul();
-    void add_ClampedSiluMul();
-    void add_Gelu();
-    void add_GeluMul();
-    void add_SigmoidMul();
-    void add_Scale();
-    void add_SoftCap();
-    void add_GatherRows();
-    void add_Route();
-    void add_MatmulExperts();
-    void add_AddExperts();
-    void add_MatmulHeads();
-    void add_TopK();
-    void add_Sample();
+#define X(name) void add_##name();
+    SMELT_OPS(X)
+#undef X
 
     static StepShape choose_shape(Choices& c, const RandomRecordOptions& o);
 

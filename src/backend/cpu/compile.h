@@ -21,35 +21,9 @@ struct Compiler {
     SamplerPool& samplers;
 };
 
-void compile(const Compiler& c, const Matmul& op);
-void compile(const Compiler& c, const GatedMatmul& op);
-void compile(const Compiler& c, const MatmulExperts& op);
-void compile(const Compiler& c, const MatmulHeads& op);
-void compile(const Compiler& c, const Attention& op);
-void compile(const Compiler& c, const Embed& op);
-void compile(const Compiler& c, const RmsNorm& op);
-void compile(const Compiler& c, const AddRmsNorm& op);
-void compile(const Compiler& c, const LayerNorm& op);
-void compile(const Compiler& c, const RopeTable& op);
-void compile(const Compiler& c, const Rope& op);
-void compile(const Compiler& c, const StoreKv& op);
-void compile(const Compiler& c, const PrepareHeads& op);
-void compile(const Compiler& c, const Add& op);
-void compile(const Compiler& c, const Copy& op);
-void compile(const Compiler& c, const SiluMul& op);
-void compile(const Compiler& c, const ClampedSiluMul& op);
-void compile(const Compiler& c, const Gelu& op);
-void compile(const Compiler& c, const GeluMul& op);
-void compile(const Compiler& c, const SigmoidMul& op);
-void compile(const Compiler& c, const Scale& op);
-void compile(const Compiler& c, const SoftCap& op);
-void compile(const Compiler& c, const CausalConv& op);
-void compile(const Compiler& c, const DeltaRule& op);
-void compile(const Compiler& c, const GatherRows& op);
-void compile(const Compiler& c, const Route& op);
-void compile(const Compiler& c, const AddExperts& op);
-void compile(const Compiler& c, const TopK& op);
-void compile(const Compiler& c, const Sample& op);
+#define X(name) void compile(const Compiler& c, const name& op);
+SMELT_OPS(X)
+#undef X
 
 constexpr int64_t chunk_elements = 16 << 10;  // of a row-wise op; about 3 µs
 
