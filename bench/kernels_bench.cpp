@@ -22,7 +22,7 @@ using namespace smelt;
 
 constexpr int64_t rows = 64, cols = 2048;
 
-void product(benchmark::State& state, const cpu::Kernels& k, Format f, int64_t n_tokens) {
+void product(benchmark::State& state, const cpu::Kernels& k, Format f, int64_t n_tokens, bool packed) {
     std::vector<std::byte> data(data_bytes(f, rows * cols)), scales(scale_bytes(f, rows * cols));
     random_row(f, rows * cols, 1, 0.05f, data.data(), scales.data());
     std::mt19937 random(2);
@@ -40,13 +40,20 @@ void product(benchmark::State& state, const cpu::Kernels& k, Format f, int64_t n
     for (int64_t t = 0; k.takes_int8(f, cols) && t < n_tokens; ++t) {
         cpu::quantize_row(k, x.data() + t * cols, cols, xq, t);
     }
-    const cpu::MatmulArgs args{.w = {.format = f,
-                                     .data = reinterpret_cast<const uint8_t*>(data.data()),
-                                     .scales = reinterpret_cast<const uint8_t*>(scales.data()),
-                                     .row_bytes = static_cast<int64_t>(data_bytes(f, cols)),
-                                     .row_scale_bytes = static_cast<int64_t>(scale_bytes(f, cols)),
-                                     .rows = rows,
-                                     .cols = cols},
+    cpu::MatrixRows w{.format = f,
+                      .data = reinterpret_cast<const uint8_t*>(data.data()),
+                      .scales = reinterpret_cast<const uint8_t*>(scales.data()),
+                      .row_bytes = static_cast<int64_t>(data_bytes(f, cols)),
+                      .row_scale_bytes = static_cast<int64_t>(scale_bytes(f, cols)),
+                      .rows = rows,
+                      .cols = cols};
+    const cpu::HostStorage panels(k.packed_bytes(f, rows, cols));
+    if (packed && k.takes_int8(f, cols)) {
+        auto* to = reinterpret_cast<uint8_t*>(panels.data);
+        k.pack(w, 0, rows, to);
+        w.packed = to;
+    }
+    const cpu::MatmulArgs args{.w = w,
                                .first_row = 0,
                                .last_row = rows,
                                .x = x.data(),
@@ -76,10 +83,14 @@ int main(int argc, char** argv) {
         if (!std::ranges::all_of(isa.needs, [&](const std::string& f) { return info.has(f); })) continue;
         for (const FormatInfo& format : all_formats()) {
             for (const int64_t n : {1, 2, 4, 8, 16, 64}) {
-                const std::string name = fmt::format("{}/{}/{}", isa.name, format.name, n);
-                benchmark::RegisterBenchmark(name.c_str(), [&isa, &format, n](benchmark::State& state) {
-                    product(state, *isa.kernels, format.format, n);
-                });
+                for (const bool packed : {true, false}) {
+                    const std::string name =
+                        fmt::format("{}/{}/{}{}", isa.name, format.name, n, packed ? "" : "/stored");
+                    benchmark::RegisterBenchmark(name.c_str(),
+                                                 [&isa, &format, n, packed](benchmark::State& state) {
+                                                     product(state, *isa.kernels, format.format, n, packed);
+                                                 });
+                }
             }
         }
     }

@@ -24,6 +24,7 @@ struct DeviceOptions {
     std::string device = "auto";
     int n_threads = 0;
     std::string isa = {};
+    bool no_repack = false;
     std::string device_map = {}, rope_scaling = {};
     std::string mmproj = {};  // of verbs that take pictures
     int tensor_parallel = 1;
@@ -35,6 +36,7 @@ struct DeviceOptions {
     BackendOptions backend() const {
         return {.n_threads = n_threads,
                 .isa = isa,
+                .repack = !no_repack,
                 .tensor_parallel = tensor_parallel,
                 .trace = trace,
                 .cache_folder = kernel_cache_folder()};
@@ -63,6 +65,9 @@ inline void add_model_options(CLI::App& verb, DeviceOptions& o) {
     verb.add_option(
         "--device-map", o.device_map,
         "Layers, or the experts of all layers, on other devices: 0-11=cpu,12-=reference,experts=cpu");
+    verb.add_flag("--no-repack", o.no_repack,
+                  "Let the CPU read weights as the file holds them: it starts sooner and takes less memory, "
+                  "but is slower");
     verb.add_option("--tensor-parallel", o.tensor_parallel,
                     "Partners of the same device that share the work on every weight that can be cut")
         ->check(in_range(1, 32))

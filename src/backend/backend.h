@@ -84,6 +84,7 @@ class Backend {
 struct BackendOptions {
     int n_threads = 0;              // 0: one per physical core
     std::string isa = {};           // cpu only, cpu/isa.cpp: "avx2", "portable", ...; "" is the best there is
+    bool repack = true;             // cpu only: weights in the kernels' own layout; the bits are the same
     int tensor_parallel = 1;        // partners that share the work on every weight that may be cut
     Trace* trace = nullptr;         // what set_trace() gets
     std::string cache_folder = {};  // where a device may keep kernels that it compiled; "": nowhere

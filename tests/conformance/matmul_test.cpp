@@ -114,6 +114,33 @@ TEST_P(EveryFormat, SeveralProductsWithBiasShareOneInput) {
     }
 }
 
+// Also a table that is looked up and, not packed before, is the head's matrix too.
+TEST_P(EveryFormat, PackedRowsHaveTheBitsOfStoredOnes) {
+    const std::vector<Device> packed = make_devices(3), stored = make_devices(3, false);
+    for (const int64_t rows : {1, 5, 16, 33, 83}) {
+        const int64_t cols = whole_blocks(GetParam(), 3 * 96);
+        const EncodedWeight w = random_weight(GetParam(), rows, cols, 7);
+        for (const int64_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 20}) {
+            const std::vector<float> x = normal(n * cols, 8);
+            const auto product = [&](Backend& be, WeightUse use) {
+                Rig rig(be);
+                const Weight weight = be.load(w.view(), {.use = use});
+                const Tensor in = rig.floats({n, cols}, x), out = rig.empty({n, rows}, 3);
+                rig.add(one_product(in, out, weight)).run();
+                return rig.read(out);
+            };
+            for (size_t i = 0; i < packed.size(); ++i) {
+                if (!packed[i].label.starts_with("cpu")) continue;
+                const std::vector<float> expected = product(*stored[i].backend, WeightUse::matrix);
+                for (const WeightUse use : {WeightUse::matrix, WeightUse::embedding}) {
+                    ASSERT_TRUE(identical(product(*packed[i].backend, use), expected))
+                        << packed[i].label << " " << rows << " rows, " << n << " tokens";
+                }
+            }
+        }
+    }
+}
+
 TEST_P(EveryFormat, ATokenAloneHasTheBitsItHasInABatch) {
     const int64_t cols = whole_blocks(GetParam(), 320), rows = 83, n = 33;
     const EncodedWeight w = random_weight(GetParam(), rows, cols, 4),

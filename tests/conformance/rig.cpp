@@ -16,7 +16,7 @@ constexpr size_t misalignment = 1;  // byte; mapped files promise nothing
 
 }  // namespace
 
-std::vector<Device> make_devices(int n_threads) {
+std::vector<Device> make_devices(int n_threads, bool repack) {
     std::vector<Device> result;
     const char* only = std::getenv("SMELT_TEST_DEVICE");
     for (const BackendInfo& info : list_backends()) {
@@ -29,7 +29,8 @@ std::vector<Device> make_devices(int n_threads) {
         for (const char* isa : {"avx512", "avx2", "neon_dotprod", "neon", "portable"}) {
             try {
                 result.push_back(
-                    {std::string("cpu ") + isa, make_backend("cpu", {.n_threads = n_threads, .isa = isa})});
+                    {std::string("cpu ") + isa,
+                     make_backend("cpu", {.n_threads = n_threads, .isa = isa, .repack = repack})});
             } catch (const Error&) {
                 continue;  // not in this build, or not in this processor
             }

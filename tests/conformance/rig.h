@@ -20,7 +20,7 @@ struct Device {
 };
 // Every usable backend but the reference, with every instruction set that this processor has; only the one
 // that the environment's SMELT_TEST_DEVICE names, where it names one.
-std::vector<Device> make_devices(int n_threads);
+std::vector<Device> make_devices(int n_threads, bool repack = true);
 const std::vector<Device>& devices();  // with 3 threads, made once
 Backend& reference();
 

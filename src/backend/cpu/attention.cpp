@@ -54,7 +54,13 @@ SIMD void score_tile(const float* q, int q_stride, const void* const* k, int dim
         }
     }
     UNROLL for (int r = 0; r < R; ++r) {
-        UNROLL for (int p = 0; p < P; ++p) scores[r * kv_step + p] = sum(acc[r][p]) * scale;
+        float sums[P];
+        if constexpr (P == 4) {
+            sum_4(acc[r], sums);
+        } else {
+            UNROLL for (int p = 0; p < P; ++p) sums[p] = sum(acc[r][p]);
+        }
+        UNROLL for (int p = 0; p < P; ++p) scores[r * kv_step + p] = sums[p] * scale;
     }
 }
 

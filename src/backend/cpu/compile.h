@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "backend/cpu/packer.h"
 #include "backend/cpu/stage_list.h"
 #include "backend/record.h"
 
@@ -19,6 +20,13 @@ struct Compiler {
     StageList& stages;
     Scratch& scratch;
     SamplerPool& samplers;
+    Packer& packer;
+
+    // For a product, packed where that is possible: also a table that is the head's matrix too.
+    MatrixRows product_rows(const Weight& w) const {
+        packer.pack(w);
+        return matrix_of(w);
+    }
 };
 
 #define X(name) void compile(const Compiler& c, const name& op);

@@ -99,6 +99,33 @@ struct Tile {
     int64_t n_rows(const Call& a) const { return (t1 - t0) * a.n_rep; }
 };
 
+// Where up to kv_step positions from `base` on have k and v.
+struct Positions {
+    const void *k[kv_step], *v[kv_step];
+    int64_t n = 0;
+};
+
+// Heads lie beside each other, so that one head's rows are short and far apart: no processor sees them
+// coming.
+void fetch(const std::byte* row, int64_t n_bytes) {
+    for (int64_t i = 0; i < n_bytes; i += 64) __builtin_prefetch(row + i);
+}
+void locate(const Call& a, const Tile& tile, const int32_t* blocks, int64_t begin, int64_t end, int64_t base,
+            Positions& to) {
+    to.n = std::min<int64_t>(kv_step, end - base);
+    for (int64_t p = 0; p < to.n; ++p) {
+        // Positions before the window stand in the step but have no block any more.
+        const int64_t pos = std::max(base + p, begin);
+        const int64_t slot = blocks[pos / a.block_len] * a.block_len + pos % a.block_len;
+        const std::byte* k = a.k + (slot * a.n_kv_heads + tile.kv_head) * a.k_bytes;
+        const std::byte* v = a.v + (slot * a.n_kv_heads + tile.kv_head) * a.v_bytes;
+        fetch(k, a.k_bytes);
+        fetch(v, a.v_bytes);
+        to.k[p] = k;
+        to.v[p] = v;
+    }
+}
+
 // The sums over the positions of one span, into b.span.
 void attend_span(const Call& a, const Tile& tile, int64_t span, const Buffers& b) {
     const int64_t n_rows = tile.n_rows(a);
@@ -106,26 +133,22 @@ void attend_span(const Call& a, const Tile& tile, int64_t span, const Buffers& b
     clear(b.span, a, n_rows);
     const int64_t begin = std::max(a.begin(tile.t0), span * kv_span);
     const int64_t end = std::min(a.end(tile.t1 - 1), (span + 1) * kv_span);
-    const void *k[kv_step], *v[kv_step];
-    for (int64_t base = begin / kv_step * kv_step; base < end; base += kv_step) {
-        const int64_t n_pos = std::min<int64_t>(kv_step, end - base);
-        for (int64_t p = 0; p < n_pos; ++p) {
-            // Positions before the window stand in the step but have no block any more.
-            const int64_t pos = std::max(base + p, begin);
-            const int64_t slot = blocks[pos / a.block_len] * a.block_len + pos % a.block_len;
-            k[p] = a.k + (slot * a.n_kv_heads + tile.kv_head) * a.k_bytes;
-            v[p] = a.v + (slot * a.n_kv_heads + tile.kv_head) * a.v_bytes;
-        }
+    Positions steps[2];
+    int64_t base = begin / kv_step * kv_step;
+    if (base < end) locate(a, tile, blocks, begin, end, base, steps[0]);
+    for (int i = 0; base < end; base += kv_step, i ^= 1) {
+        if (base + kv_step < end) locate(a, tile, blocks, begin, end, base + kv_step, steps[i ^ 1]);
+        const Positions& at = steps[i];
         for (int64_t r = 0; r < n_rows; ++r) {
             const int64_t t = tile.t0 + r / a.n_rep;
-            b.first[r] = static_cast<int32_t>(std::clamp<int64_t>(a.begin(t) - base, 0, n_pos));
-            b.last[r] = static_cast<int32_t>(std::clamp<int64_t>(a.end(t) - base, 0, n_pos));
+            b.first[r] = static_cast<int32_t>(std::clamp<int64_t>(a.begin(t) - base, 0, at.n));
+            b.last[r] = static_cast<int32_t>(std::clamp<int64_t>(a.end(t) - base, 0, at.n));
         }
-        a.kernels->attend({.k = k,
-                           .v = v,
+        a.kernels->attend({.k = at.k,
+                           .v = at.v,
                            .k_format = a.k_format,
                            .v_format = a.v_format,
-                           .n_pos = static_cast<int>(n_pos),
+                           .n_pos = static_cast<int>(at.n),
                            .k_dim = static_cast<int>(a.k_dim),
                            .v_dim = static_cast<int>(a.v_dim),
                            .n_rows = static_cast<int>(n_rows),

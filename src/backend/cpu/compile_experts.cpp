@@ -223,7 +223,7 @@ struct ScatterResults {
 
 const MatrixRows* matrices_of(const Compiler& c, WeightList list) {
     auto* matrices = c.stages.take<MatrixRows>(list.size());
-    for (size_t i = 0; i < list.size(); ++i) matrices[i] = matrix_of(*list[i]);
+    for (size_t i = 0; i < list.size(); ++i) matrices[i] = c.product_rows(*list[i]);
     return matrices;
 }
 

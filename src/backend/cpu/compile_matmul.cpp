@@ -156,7 +156,7 @@ Products make_products(const Compiler& c, const Tensor& x, std::span<const Matmu
               "weight ({}, {}), x ({}, {}), out ({}, {})", p.w->rows, p.w->cols, x.n_rows(), input.cols,
               p.out.n_rows(), p.out.row_len());
         CHECK(p.bias == nullptr || p.bias->cols * p.bias->rows == p.w->rows);
-        const MatrixRows w = matrix_of(*p.w);
+        const MatrixRows w = c.product_rows(*p.w);
         result.products[i] = {w, p.bias == nullptr ? nullptr : floats_of(*p.bias), Place<float>(p.out)};
         input.any_int8 = input.any_int8 || c.kernels.takes_int8(w.format, input.cols);
         input.kernel_scratch = std::max(input.kernel_scratch,

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/compile.h"
 #include "backend/cpu/isa.h"
+#include "backend/cpu/packer.h"
 #include "backend/cpu/sampler_pool.h"
 #include "backend/trace.h"
 
@@ -41,8 +42,11 @@ struct CpuProgram : Program {
 
 class CpuBackend : public Backend {
  public:
-    explicit CpuBackend(const CpuChoice& choice)
-        : choice_(choice), pool_(choice.n_threads), scratch_(choice.n_threads) {}
+    CpuBackend(const CpuChoice& choice, bool repack)
+        : choice_(choice),
+          pool_(choice.n_threads),
+          packer_(*choice.isa->kernels, pool_, repack),
+          scratch_(choice.n_threads) {}
     ~CpuBackend() override {
         if (running_ != nullptr) running_->stages.finish(pool_);
     }
@@ -60,7 +64,9 @@ class CpuBackend : public Backend {
             storage->data = view.data.data();
             storage->scales = view.scales.data();
             storage->row_step = view.row_step;
-            return {view.format, view.rows, view.cols, std::move(storage)};
+            Weight w{view.format, view.rows, view.cols, std::move(storage)};
+            if (role.use == WeightUse::matrix && running_ == nullptr) packer_.pack(w);
+            return w;
         }
         const int64_t n = view.rows * view.cols;
         storage->owned.resize(static_cast<size_t>(n));
@@ -77,8 +83,8 @@ class CpuBackend : public Backend {
 
     std::unique_ptr<Program> compile(const Record& record) override {
         auto program = std::make_unique<CpuProgram>(record);
-        const cpu::Compiler compiler{*choice_.isa->kernels, choice_.n_threads, program->stages, scratch_,
-                                     samplers_};
+        const cpu::Compiler compiler{
+            *choice_.isa->kernels, choice_.n_threads, program->stages, scratch_, samplers_, packer_};
         for (size_t i = 0; i < record.ops().size(); ++i) {
             program->stages.begin_op(static_cast<int>(i));
             std::visit([&](const auto& op) { cpu::compile(compiler, op); }, record.ops()[i]);
@@ -143,6 +149,7 @@ class CpuBackend : public Backend {
 
     CpuChoice choice_;
     ThreadPool pool_;
+    cpu::Packer packer_;
     cpu::Scratch scratch_;
     cpu::SamplerPool samplers_;
     std::unique_ptr<cpu::HostStorage> workspace_;
@@ -159,7 +166,7 @@ class CpuBackend : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
-    return std::make_unique<CpuBackend>(choose(options));
+    return std::make_unique<CpuBackend>(choose(options), options.repack);
 }
 
 std::string describe_cpu_backend(const BackendOptions& options) {

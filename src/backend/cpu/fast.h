@@ -33,12 +33,11 @@ struct Fast<BlockBF16> {
     SIMD F load_some(const uint8_t* p, int n) { return load_bf16_first(p, n); }
 };
 
-// panel_rows rows of weights where a model file holds them.
-struct StoredRows {
+// panel_rows rows of weights as pack.h lays them out, one stream of bytes that is read from front to end: cut
+// into numbers of 4 bytes, number by number, each with those of all rows side by side. What is no multiple of
+// 4 bytes, or lies apart in the file, comes before, for as many units together as fill 64 bytes.
+struct Panel {
     const uint8_t* data;
-    const uint8_t* scales;  // planar formats
-    int64_t row_bytes, row_scale_bytes;
-    const uint8_t* next;  // data of rows that are read after these; these again where none are
 };
 
 // How the integer products of a group become floats. Weights are, for quants q of 0 .. max_quant (255: signed
@@ -92,10 +91,10 @@ struct Arithmetic {
 
 // What specialisations for int8 products derive from. Rows are read unit by unit: a block, or the blocks that
 // make up a group. A specialisation has
-//   numbers(rows, unit, to[unit_groups])   the numbers of every group
-//   shared(rows, unit)                     what several steps need
-//   load(rows, unit, step, shared) -> Raw  the bytes of step_groups groups, transposed
-//   group(raw, k) -> Group                 the k-th of them
+//   numbers(panel, unit, to[unit_groups])   the numbers of every group
+//   shared(panel, unit)                     what several steps need
+//   load(panel, unit, step, shared) -> Raw  the bytes of step_groups groups
+//   group(raw, k) -> Group                  the k-th of them
 template <class Block, class Sums, int groups_of_a_step>
 struct Int8 {
     static constexpr Product product = Product::int8;
@@ -112,16 +111,42 @@ struct Int8 {
         }
     }();
     static constexpr int unit_bytes = unit_blocks * static_cast<int>(sizeof(Block)) - unit_scale_bytes;
+    // Of a unit's bytes in the file, side_len from side_begin on are aside.
+    static constexpr int side_len = unit_bytes % 4;
+    static constexpr int side_begin = [] {
+        if constexpr (side_len > 0 && requires { Block::d_offset; }) {
+            return Block::d_offset;
+        } else {
+            return 0;
+        }
+    }();
+    static constexpr int unit_words = (unit_bytes - side_len) / 4;
+    static constexpr int unit_side = unit_scale_bytes > 0 ? unit_scale_bytes : side_len;
+    static constexpr int words_bytes = unit_words * 4 * panel_rows, side_bytes = unit_side * panel_rows;
+    static constexpr int side_units = side_bytes == 0 || side_bytes >= 64 ? 1 : 64 / side_bytes;
+    static_assert(side_units * side_bytes % 64 == 0);
+    static_assert(side_begin % 4 == 0 && (side_len == 0 || unit_scale_bytes == 0));
     typedef F Numbers[Sum::n_numbers];
 
-    SIMD const uint8_t* at(const StoredRows& w, int64_t unit) { return w.data + unit * unit_bytes; }
+    // What byte `offset` of the unit in the file begins.
+    SIMD const uint8_t* word(const Panel& p, int64_t unit, int offset) {
+        const int at = offset > side_begin ? offset - side_len : offset;
+        return p.data + (unit / side_units + 1) * (side_units * side_bytes) + unit * words_bytes +
+               at * panel_rows;
+    }
+    SIMD const uint8_t* side(const Panel& p, int64_t unit) {
+        return p.data + unit * side_bytes + unit / side_units * (side_units * words_bytes);
+    }
     struct Shared {};
-    SIMD Shared shared(const StoredRows&, int64_t) { return {}; }
+    SIMD Shared shared(const Panel&, int64_t) { return {}; }
 };
 
 // Products of formats with Product::int8; instantiated format by format in matmul_*.cpp.
 template <class Block>
 void matmul_int8(const MatmulArgs& a);
 size_t int8_scratch(int64_t cols);
+// All panels of [first_row, last_row) of a matrix as a file holds it, to where row 0's begins.
+template <class Block>
+void pack_int8(const MatrixRows& w, int64_t first_row, int64_t last_row, uint8_t* to);
 
 }  // namespace smelt::cpu::SMELT_ISA

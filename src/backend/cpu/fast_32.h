@@ -9,10 +9,9 @@ namespace smelt::cpu::SMELT_ISA {
 struct RawBytes {
     Bytes quad[n_quads];
 };
-SIMD RawBytes load_32(const uint8_t* p, int64_t row_bytes) {
+SIMD RawBytes load_32(const uint8_t* p) {
     RawBytes raw;
-    load_transposed(p, row_bytes, raw.quad);
-    load_transposed(p + 16, row_bytes, raw.quad + 4);
+    UNROLL for (int j = 0; j < n_quads; ++j) raw.quad[j] = load_bytes(p + j * sizeof(Bytes));
     return raw;
 }
 SIMD Group signed_group(const RawBytes& raw) {
@@ -25,9 +24,9 @@ SIMD Group signed_group(const RawBytes& raw) {
 struct RawNibbles {
     Bytes both[n_quads / 2];
 };
-SIMD RawNibbles load_16(const uint8_t* p, int64_t row_bytes) {
+SIMD RawNibbles load_16(const uint8_t* p) {
     RawNibbles raw;
-    load_transposed(p, row_bytes, raw.both);
+    UNROLL for (int j = 0; j < n_quads / 2; ++j) raw.both[j] = load_bytes(p + j * sizeof(Bytes));
     return raw;
 }
 SIMD Group split_nibbles(const RawNibbles& raw) {
@@ -40,47 +39,43 @@ SIMD Group split_nibbles(const RawNibbles& raw) {
 }
 template <>
 struct Fast<BlockQ8_0> : Int8<BlockQ8_0, Arithmetic<255, Zero::constant, byte_offset, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        to[0][0] = load_halves(at(w, unit), w.row_bytes);
-    }
-    SIMD RawBytes load(const StoredRows& w, int64_t unit, int, Shared) {
-        return load_32(at(w, unit) + BlockQ8_0::quants_offset, w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) { to[0][0] = load_f16(side(p, unit)); }
+    SIMD RawBytes load(const Panel& p, int64_t unit, int, Shared) {
+        return load_32(word(p, unit, BlockQ8_0::quants_offset));
     }
     SIMD Group group(const RawBytes& raw, int) { return signed_group(raw); }
 };
 
 template <>
 struct Fast<BlockQ4_0> : Int8<BlockQ4_0, Arithmetic<15, Zero::constant, 8, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        to[0][0] = load_halves(at(w, unit), w.row_bytes);
-    }
-    SIMD RawNibbles load(const StoredRows& w, int64_t unit, int, Shared) {
-        return load_16(at(w, unit) + BlockQ4_0::quants_offset, w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) { to[0][0] = load_f16(side(p, unit)); }
+    SIMD RawNibbles load(const Panel& p, int64_t unit, int, Shared) {
+        return load_16(word(p, unit, BlockQ4_0::quants_offset));
     }
     SIMD Group group(const RawNibbles& raw, int) { return split_nibbles(raw); }
 };
 
 template <>
 struct Fast<BlockQ8_G64> : Int8<BlockQ8_G64, Arithmetic<255, Zero::constant, byte_offset, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        to[0][0] = load_floats(w.scales + unit * unit_scale_bytes, w.row_scale_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
+        to[0][0] = load_floats(side(p, unit));
         to[1][0] = to[0][0];
     }
-    SIMD RawBytes load(const StoredRows& w, int64_t unit, int step, Shared) {
-        return load_32(at(w, unit) + step * group_len, w.row_bytes);
+    SIMD RawBytes load(const Panel& p, int64_t unit, int step, Shared) {
+        return load_32(word(p, unit, step * group_len));
     }
     SIMD Group group(const RawBytes& raw, int) { return signed_group(raw); }
 };
 
 template <>
 struct Fast<BlockQ4_1> : Int8<BlockQ4_1, Arithmetic<15, Zero::min, 0, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        const I both = load_words(at(w, unit), w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
+        const I both = load_words(word(p, unit, 0));
         to[0][0] = low_halves(both);
         to[0][1] = high_halves(both);
     }
-    SIMD RawNibbles load(const StoredRows& w, int64_t unit, int, Shared) {
-        return load_16(at(w, unit) + BlockQ4_1::quants_offset, w.row_bytes);
+    SIMD RawNibbles load(const Panel& p, int64_t unit, int, Shared) {
+        return load_16(word(p, unit, BlockQ4_1::quants_offset));
     }
     SIMD Group group(const RawNibbles& raw, int) { return split_nibbles(raw); }
 };
@@ -103,55 +98,51 @@ SIMD Group five_bits(const RawFiveBits& raw) {
 
 template <>
 struct Fast<BlockQ5_0> : Int8<BlockQ5_0, Arithmetic<31, Zero::constant, 16, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        to[0][0] = load_halves(at(w, unit), w.row_bytes);
-    }
-    SIMD RawFiveBits load(const StoredRows& w, int64_t unit, int, Shared) {
-        const uint8_t* p = at(w, unit);
-        return {load_16(p + BlockQ5_0::quants_offset, w.row_bytes),
-                load_words(p + BlockQ5_0::high_offset, w.row_bytes)};
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) { to[0][0] = load_f16(side(p, unit)); }
+    SIMD RawFiveBits load(const Panel& p, int64_t unit, int, Shared) {
+        return {load_16(word(p, unit, BlockQ5_0::quants_offset)),
+                load_words(word(p, unit, BlockQ5_0::high_offset))};
     }
     SIMD Group group(const RawFiveBits& raw, int) { return five_bits(raw); }
 };
 
 template <>
 struct Fast<BlockQ5_1> : Int8<BlockQ5_1, Arithmetic<31, Zero::min, 0, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        const I both = load_words(at(w, unit), w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
+        const I both = load_words(word(p, unit, 0));
         to[0][0] = low_halves(both);
         to[0][1] = high_halves(both);
     }
-    SIMD RawFiveBits load(const StoredRows& w, int64_t unit, int, Shared) {
-        const uint8_t* p = at(w, unit);
-        return {load_16(p + BlockQ5_1::quants_offset, w.row_bytes),
-                load_words(p + BlockQ5_1::high_offset, w.row_bytes)};
+    SIMD RawFiveBits load(const Panel& p, int64_t unit, int, Shared) {
+        return {load_16(word(p, unit, BlockQ5_1::quants_offset)),
+                load_words(word(p, unit, BlockQ5_1::high_offset))};
     }
     SIMD Group group(const RawFiveBits& raw, int) { return five_bits(raw); }
 };
 
 template <>
 struct Fast<BlockQ4_Z> : Int8<BlockQ4_Z, Arithmetic<15, Zero::row, 0, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        const I both = load_words(at(w, unit), w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
+        const I both = load_words(word(p, unit, 0));
         to[0][0] = low_halves(both);
         to[0][1] = -high_halves(both);
     }
-    SIMD RawNibbles load(const StoredRows& w, int64_t unit, int, Shared) {
-        return load_16(at(w, unit) + BlockQ4_Z::quants_offset, w.row_bytes);
+    SIMD RawNibbles load(const Panel& p, int64_t unit, int, Shared) {
+        return load_16(word(p, unit, BlockQ4_Z::quants_offset));
     }
     SIMD Group group(const RawNibbles& raw, int) { return split_nibbles(raw); }
 };
 
 template <>
 struct Fast<BlockQ8_Z> : Int8<BlockQ8_Z, Arithmetic<255, Zero::row, 0, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        const I both = load_words(at(w, unit), w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
+        const I both = load_words(word(p, unit, 0));
         to[0][0] = low_halves(both);
         // What from_unsigned() takes off.
         to[0][1] = splat(static_cast<float>(128 - byte_offset)) - high_halves(both);
     }
-    SIMD RawBytes load(const StoredRows& w, int64_t unit, int, Shared) {
-        return load_32(at(w, unit) + BlockQ8_Z::quants_offset, w.row_bytes);
+    SIMD RawBytes load(const Panel& p, int64_t unit, int, Shared) {
+        return load_32(word(p, unit, BlockQ8_Z::quants_offset));
     }
     SIMD Group group(const RawBytes& raw, int) {
         Group g;

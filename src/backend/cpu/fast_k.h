@@ -13,10 +13,8 @@ SIMD F unsigned_byte(I bytes, int i, int mask = 255) {
 SIMD F signed_byte(I bytes, int i) {
     return to_float((bytes << (24 - 8 * i)) >> 24);
 }
-SIMD void load_words_4(const uint8_t* p, int64_t row_bytes, I* to) {
-    Bytes quads[4];
-    load_transposed(p, row_bytes, quads);
-    UNROLL for (int i = 0; i < 4; ++i) to[i] = reinterpret_cast<I>(quads[i]);
+SIMD void load_words_4(const uint8_t* p, I* to) {
+    UNROLL for (int i = 0; i < 4; ++i) to[i] = load_words(p + i * sizeof(I));
 }
 // Two bits of every byte.
 SIMD Bytes two_bits(Bytes v, int shift) {
@@ -25,10 +23,10 @@ SIMD Bytes two_bits(Bytes v, int shift) {
 
 // Q4_K and Q5_K begin alike: two halves and twelve bytes with eight scales and mins of 6 bits.
 typedef F ScaleAndZero[2];
-SIMD void numbers_of_6_bits(const uint8_t* p, int64_t row_bytes, ScaleAndZero* to) {
+SIMD void numbers_of_6_bits(const uint8_t* p, ScaleAndZero* to) {
     static_assert(BlockQ4_K::scales_offset == 4 && BlockQ5_K::scales_offset == 4);
     I head[4];
-    load_words_4(p, row_bytes, head);
+    load_words_4(p, head);
     const F d = low_halves(head[0]), minus_dmin = -high_halves(head[0]);
     const I a = head[1], b = head[2], c = head[3];
     const I scales[2] = {a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | ((a >> 2) & 0x30303030)};
@@ -41,11 +39,9 @@ SIMD void numbers_of_6_bits(const uint8_t* p, int64_t row_bytes, ScaleAndZero* t
 
 template <>
 struct Fast<BlockQ4_K> : Int8<BlockQ4_K, Arithmetic<15, Zero::min, 0, 1>, 2> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        numbers_of_6_bits(at(w, unit), w.row_bytes, to);
-    }
-    SIMD RawBytes load(const StoredRows& w, int64_t unit, int step, Shared) {
-        return load_32(at(w, unit) + BlockQ4_K::quants_offset + 32 * step, w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) { numbers_of_6_bits(word(p, unit, 0), to); }
+    SIMD RawBytes load(const Panel& p, int64_t unit, int step, Shared) {
+        return load_32(word(p, unit, BlockQ4_K::quants_offset + 32 * step));
     }
     SIMD Group group(const RawBytes& raw, int k) {
         Group g;
@@ -58,19 +54,17 @@ struct Fast<BlockQ4_K> : Int8<BlockQ4_K, Arithmetic<15, Zero::min, 0, 1>, 2> {
 
 template <>
 struct Fast<BlockQ5_K> : Int8<BlockQ5_K, Arithmetic<31, Zero::min, 0, 1>, 2> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        numbers_of_6_bits(at(w, unit), w.row_bytes, to);
-    }
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) { numbers_of_6_bits(word(p, unit, 0), to); }
     using Shared = RawBytes;
-    SIMD Shared shared(const StoredRows& w, int64_t unit) {
-        return load_32(at(w, unit) + BlockQ5_K::high_offset, w.row_bytes);
+    SIMD Shared shared(const Panel& p, int64_t unit) {
+        return load_32(word(p, unit, BlockQ5_K::high_offset));
     }
     struct Raw {
         RawBytes both, high;
     };
-    SIMD Raw load(const StoredRows& w, int64_t unit, int step, const Shared& high) {
+    SIMD Raw load(const Panel& p, int64_t unit, int step, const Shared& high) {
         Raw raw;
-        raw.both = load_32(at(w, unit) + BlockQ5_K::quants_offset + 32 * step, w.row_bytes);
+        raw.both = load_32(word(p, unit, BlockQ5_K::quants_offset + 32 * step));
         UNROLL for (int j = 0; j < n_quads; ++j) raw.high.quad[j] = shift_right(high.quad[j], 2 * step);
         return raw;
     }
@@ -87,19 +81,18 @@ struct Fast<BlockQ5_K> : Int8<BlockQ5_K, Arithmetic<31, Zero::min, 0, 1>, 2> {
 
 template <>
 struct Fast<BlockQ2_K> : Int8<BlockQ2_K, Arithmetic<3, Zero::min, 0, 2>, 4> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        const uint8_t* p = at(w, unit);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
         I bytes[4];
-        load_words_4(p, w.row_bytes, bytes);
-        const I both = load_words(p + BlockQ2_K::d_offset, w.row_bytes);
+        load_words_4(word(p, unit, 0), bytes);
+        const I both = load_words(word(p, unit, BlockQ2_K::d_offset));
         const F d = low_halves(both), minus_dmin = -high_halves(both);
         UNROLL for (int i = 0; i < 16; ++i) {
             to[i / 2][i % 2] = d * unsigned_byte(bytes[i / 4], i % 4, 15);
             to[i / 2][2 + i % 2] = minus_dmin * unsigned_byte(bytes[i / 4] >> 4, i % 4, 15);
         }
     }
-    SIMD RawBytes load(const StoredRows& w, int64_t unit, int step, Shared) {
-        return load_32(at(w, unit) + BlockQ2_K::quants_offset + 32 * step, w.row_bytes);
+    SIMD RawBytes load(const Panel& p, int64_t unit, int step, Shared) {
+        return load_32(word(p, unit, BlockQ2_K::quants_offset + 32 * step));
     }
     SIMD Group group(const RawBytes& raw, int k) {
         Group g;
@@ -110,14 +103,13 @@ struct Fast<BlockQ2_K> : Int8<BlockQ2_K, Arithmetic<3, Zero::min, 0, 2>, 4> {
 
 template <>
 struct Fast<BlockQ3_K> : Int8<BlockQ3_K, Arithmetic<7, Zero::constant, 4, 2>, 4> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        // The last 16 bytes of a block: two of other things, the scales, d.
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
         static_assert(BlockQ3_K::d_offset == BlockQ3_K::scales_offset + 12);
-        I end[4];
-        load_words_4(at(w, unit) + BlockQ3_K::scales_offset - 2, w.row_bytes, end);
-        const F d = high_halves(end[3]);
+        const F d = load_f16(side(p, unit));
         I part[3];
-        UNROLL for (int i = 0; i < 3; ++i) part[i] = ((end[i] >> 16) & 0xffff) | (end[i + 1] << 16);
+        UNROLL for (int i = 0; i < 3; ++i) {
+            part[i] = load_words(word(p, unit, BlockQ3_K::scales_offset + 4 * i));
+        }
         UNROLL for (int i = 0; i < 4; ++i) {
             const I low = (part[i % 2] >> (i / 2 * 4)) & 0x0f0f0f0f;
             const I four = low | (((part[2] >> (2 * i)) & 0x03030303) << 4);
@@ -127,13 +119,13 @@ struct Fast<BlockQ3_K> : Int8<BlockQ3_K, Arithmetic<7, Zero::constant, 4, 2>, 4>
         }
     }
     using Shared = RawBytes;
-    SIMD Shared shared(const StoredRows& w, int64_t unit) { return load_32(at(w, unit), w.row_bytes); }
+    SIMD Shared shared(const Panel& p, int64_t unit) { return load_32(word(p, unit, 0)); }
     struct Raw {
         RawBytes low, high;
     };
-    SIMD Raw load(const StoredRows& w, int64_t unit, int step, const Shared& high) {
+    SIMD Raw load(const Panel& p, int64_t unit, int step, const Shared& high) {
         Raw raw;
-        raw.low = load_32(at(w, unit) + BlockQ3_K::quants_offset + 32 * step, w.row_bytes);
+        raw.low = load_32(word(p, unit, BlockQ3_K::quants_offset + 32 * step));
         UNROLL for (int j = 0; j < n_quads; ++j) raw.high.quad[j] = shift_right(high.quad[j], 4 * step);
         return raw;
     }
@@ -150,20 +142,18 @@ struct Fast<BlockQ3_K> : Int8<BlockQ3_K, Arithmetic<7, Zero::constant, 4, 2>, 4>
 
 template <>
 struct Fast<BlockQ6_K> : Int8<BlockQ6_K, Arithmetic<63, Zero::constant, 32, 2>, 4> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        const uint8_t* p = at(w, unit);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
         I bytes[4];
-        load_words_4(p + BlockQ6_K::scales_offset, w.row_bytes, bytes);
-        const F d = load_halves(p + BlockQ6_K::d_offset, w.row_bytes);
+        load_words_4(word(p, unit, BlockQ6_K::scales_offset), bytes);
+        const F d = load_f16(side(p, unit));
         UNROLL for (int i = 0; i < 16; ++i) to[i / 2][i % 2] = d * signed_byte(bytes[i / 4], i % 4);
     }
     struct Raw {
         RawBytes low[2], high;
     };
-    SIMD Raw load(const StoredRows& w, int64_t unit, int step, Shared) {
-        const uint8_t* p = at(w, unit);
-        return {{load_32(p + 64 * step, w.row_bytes), load_32(p + 64 * step + 32, w.row_bytes)},
-                load_32(p + BlockQ6_K::high_offset + 32 * step, w.row_bytes)};
+    SIMD Raw load(const Panel& p, int64_t unit, int step, Shared) {
+        return {{load_32(word(p, unit, 64 * step)), load_32(word(p, unit, 64 * step + 32))},
+                load_32(word(p, unit, BlockQ6_K::high_offset + 32 * step))};
     }
     SIMD Group group(const Raw& raw, int k) {
         Group g;
@@ -178,12 +168,12 @@ struct Fast<BlockQ6_K> : Int8<BlockQ6_K, Arithmetic<63, Zero::constant, 32, 2>, 
 
 template <>
 struct Fast<BlockQ8_K> : Int8<BlockQ8_K, Arithmetic<255, Zero::constant, byte_offset, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        const F d = load_floats(at(w, unit), w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
+        const F d = load_floats(word(p, unit, 0));
         UNROLL for (int g = 0; g < 8; ++g) to[g][0] = d;
     }
-    SIMD RawBytes load(const StoredRows& w, int64_t unit, int step, Shared) {
-        return load_32(at(w, unit) + BlockQ8_K::quants_offset + 32 * step, w.row_bytes);
+    SIMD RawBytes load(const Panel& p, int64_t unit, int step, Shared) {
+        return load_32(word(p, unit, BlockQ8_K::quants_offset + 32 * step));
     }
     SIMD Group group(const RawBytes& raw, int) { return signed_group(raw); }
 };

@@ -34,30 +34,27 @@ SIMD Group look_up(const ByteTable& table, const Group& nibbles) {
 
 template <>
 struct Fast<BlockIQ4_NL> : Int8<BlockIQ4_NL, Arithmetic<255, Zero::constant, byte_offset, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        to[0][0] = load_halves(at(w, unit), w.row_bytes);
-    }
-    SIMD RawNibbles load(const StoredRows& w, int64_t unit, int, Shared) {
-        return load_16(at(w, unit) + BlockIQ4_NL::quants_offset, w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) { to[0][0] = load_f16(side(p, unit)); }
+    SIMD RawNibbles load(const Panel& p, int64_t unit, int, Shared) {
+        return load_16(word(p, unit, BlockIQ4_NL::quants_offset));
     }
     SIMD Group group(const RawNibbles& raw, int) { return look_up(iq4_bytes, split_nibbles(raw)); }
 };
 
 template <>
 struct Fast<BlockIQ4_XS> : Int8<BlockIQ4_XS, Arithmetic<255, Zero::constant, byte_offset, 1>, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
         static_assert(BlockIQ4_XS::high_offset == 2 && BlockIQ4_XS::scales_offset == 4);
-        const uint8_t* p = at(w, unit);
-        const I head = load_words(p, w.row_bytes),
-                low = load_words(p + BlockIQ4_XS::scales_offset, w.row_bytes);
+        const I head = load_words(word(p, unit, 0)),
+                low = load_words(word(p, unit, BlockIQ4_XS::scales_offset));
         const F d = low_halves(head);
         UNROLL for (int g = 0; g < 8; ++g) {
             const I scale = ((low >> (4 * g)) & 15) | (((head >> (16 + 2 * g)) & 3) << 4);
             to[g][0] = d * to_float(scale - 32);
         }
     }
-    SIMD RawNibbles load(const StoredRows& w, int64_t unit, int step, Shared) {
-        return load_16(at(w, unit) + BlockIQ4_XS::quants_offset + 16 * step, w.row_bytes);
+    SIMD RawNibbles load(const Panel& p, int64_t unit, int step, Shared) {
+        return load_16(word(p, unit, BlockIQ4_XS::quants_offset + 16 * step));
     }
     SIMD Group group(const RawNibbles& raw, int) { return look_up(iq4_bytes, split_nibbles(raw)); }
 };
@@ -80,11 +77,11 @@ using E2M1HalfSums = Arithmetic<31, Zero::constant, e2m1_offset, 2>;
 
 template <>
 struct Fast<BlockMXFP4> : Int8<BlockMXFP4, E2M1Sums, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        to[0][0] = half_of_power(load_single_bytes(at(w, unit), w.row_bytes));
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
+        to[0][0] = half_of_power(load_single_bytes(side(p, unit)));
     }
-    SIMD RawNibbles load(const StoredRows& w, int64_t unit, int, Shared) {
-        return load_16(at(w, unit) + BlockMXFP4::quants_offset, w.row_bytes);
+    SIMD RawNibbles load(const Panel& p, int64_t unit, int, Shared) {
+        return load_16(word(p, unit, BlockMXFP4::quants_offset));
     }
     SIMD Group group(const RawNibbles& raw, int) { return look_up(e2m1_bytes, split_nibbles(raw)); }
 };
@@ -102,23 +99,21 @@ SIMD Group split_pairs(const RawNibbles& raw) {
 
 template <>
 struct Fast<BlockMXFP4_HF> : Int8<BlockMXFP4_HF, E2M1Sums, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        to[0][0] = half_of_power(load_single_bytes(w.scales + unit * unit_scale_bytes, w.row_scale_bytes));
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
+        to[0][0] = half_of_power(load_single_bytes(side(p, unit)));
     }
-    SIMD RawNibbles load(const StoredRows& w, int64_t unit, int, Shared) {
-        return load_16(at(w, unit), w.row_bytes);
-    }
+    SIMD RawNibbles load(const Panel& p, int64_t unit, int, Shared) { return load_16(word(p, unit, 0)); }
     SIMD Group group(const RawNibbles& raw, int) { return look_up(e2m1_bytes, split_pairs(raw)); }
 };
 
 template <>
 struct Fast<BlockNVFP4> : Int8<BlockNVFP4, E2M1HalfSums, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        const I codes = load_words(at(w, unit), w.row_bytes);
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
+        const I codes = load_words(word(p, unit, 0));
         UNROLL for (int i = 0; i < 4; ++i) to[i / 2][i % 2] = half_of_e4m3(codes >> (8 * i));
     }
-    SIMD RawNibbles load(const StoredRows& w, int64_t unit, int step, Shared) {
-        return load_16(at(w, unit) + BlockNVFP4::quants_offset + 16 * step, w.row_bytes);
+    SIMD RawNibbles load(const Panel& p, int64_t unit, int step, Shared) {
+        return load_16(word(p, unit, BlockNVFP4::quants_offset + 16 * step));
     }
     SIMD Group group(const RawNibbles& raw, int) {
         // Each half has eight bytes: two quads of low nibbles, then two of high ones.
@@ -133,15 +128,12 @@ struct Fast<BlockNVFP4> : Int8<BlockNVFP4, E2M1HalfSums, 1> {
 
 template <>
 struct Fast<BlockNVFP4_HF> : Int8<BlockNVFP4_HF, E2M1HalfSums, 1> {
-    SIMD void numbers(const StoredRows& w, int64_t unit, Numbers* to) {
-        const uint8_t* p = w.scales + unit * unit_scale_bytes;
+    SIMD void numbers(const Panel& p, int64_t unit, Numbers* to) {
         UNROLL for (int i = 0; i < 2; ++i) {
-            to[0][i] = load_floats(p + i * BlockNVFP4_HF::planar_scale_bytes, w.row_scale_bytes) * 0.5f;
+            to[0][i] = load_floats(side(p, unit) + i * sizeof(F)) * 0.5f;
         }
     }
-    SIMD RawNibbles load(const StoredRows& w, int64_t unit, int, Shared) {
-        return load_16(at(w, unit), w.row_bytes);
-    }
+    SIMD RawNibbles load(const Panel& p, int64_t unit, int, Shared) { return load_16(word(p, unit, 0)); }
     SIMD Group group(const RawNibbles& raw, int) { return look_up(e2m1_bytes, split_pairs(raw)); }
 };
 

@@ -8,6 +8,8 @@ namespace smelt::cpu::SMELT_ISA {
 bool takes_int8(Format f, int64_t cols);
 size_t matmul_scratch(Format f, int64_t cols);
 void matmul(const MatmulArgs& a);
+size_t packed_bytes(Format f, int64_t rows, int64_t cols);
+void pack(const MatrixRows& w, int64_t first_row, int64_t last_row, uint8_t* to);
 // What matmul() chooses from.
 void matmul_float(const MatmulArgs& a);
 size_t decode_scratch(int64_t cols);

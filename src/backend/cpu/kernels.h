@@ -24,6 +24,7 @@ struct MatrixRows {
     const uint8_t* scales;  // planar formats
     int64_t row_bytes, row_scale_bytes;
     int64_t rows, cols;
+    const uint8_t* packed = nullptr;  // all rows as pack() makes them, aligned to 64; null: only as above
 };
 
 // Activations of int8 products: x = d * q, groups of group_len.
@@ -91,6 +92,10 @@ struct Kernels {
     bool (*takes_int8)(Format f, int64_t cols);  // else products take floats
     size_t (*matmul_scratch)(Format f, int64_t cols);
     void (*matmul)(const MatmulArgs&);
+    // Matrices of takes_int8() are read faster once they are packed; the products have the same bits. Packs
+    // rows [first_row, last_row), multiples of panel_rows but for the end, of packed_bytes for all of them.
+    size_t (*packed_bytes)(Format f, int64_t rows, int64_t cols);
+    void (*pack)(const MatrixRows& w, int64_t first_row, int64_t last_row, uint8_t* to);
     void (*quantize)(const float* x, int64_t n, int8_t* q, QuantizedGroup* groups, QuantizedHalves* halves);
 
     size_t (*attend_scratch)(int n_rows, int k_dim, int v_dim);

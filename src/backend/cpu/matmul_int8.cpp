@@ -5,17 +5,18 @@
 namespace smelt::cpu::SMELT_ISA {
 
 size_t int8_scratch(int64_t cols) {
-    return int8::panel_bytes(cols) +
-           static_cast<size_t>(cols / group_len) * panel_rows * int8::largest_row_group;
+    constexpr size_t largest_row_group = 40;  // quants and scales of a group in any format
+    return int8::unpacked_bytes(cols) +
+           static_cast<size_t>(cols / group_len) * panel_rows * largest_row_group + 64;
 }
 
-template void matmul_int8<BlockQ8_0>(const MatmulArgs& a);
-template void matmul_int8<BlockQ4_0>(const MatmulArgs& a);
-template void matmul_int8<BlockQ4_1>(const MatmulArgs& a);
-template void matmul_int8<BlockQ5_0>(const MatmulArgs& a);
-template void matmul_int8<BlockQ5_1>(const MatmulArgs& a);
-template void matmul_int8<BlockQ8_G64>(const MatmulArgs& a);
-template void matmul_int8<BlockQ4_Z>(const MatmulArgs& a);
-template void matmul_int8<BlockQ8_Z>(const MatmulArgs& a);
+INT8_PRODUCTS(BlockQ8_0)
+INT8_PRODUCTS(BlockQ4_0)
+INT8_PRODUCTS(BlockQ4_1)
+INT8_PRODUCTS(BlockQ5_0)
+INT8_PRODUCTS(BlockQ5_1)
+INT8_PRODUCTS(BlockQ8_G64)
+INT8_PRODUCTS(BlockQ4_Z)
+INT8_PRODUCTS(BlockQ8_Z)
 
 }  // namespace smelt::cpu::SMELT_ISA

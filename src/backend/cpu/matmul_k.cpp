@@ -4,11 +4,11 @@
 
 namespace smelt::cpu::SMELT_ISA {
 
-template void matmul_int8<BlockQ2_K>(const MatmulArgs& a);
-template void matmul_int8<BlockQ3_K>(const MatmulArgs& a);
-template void matmul_int8<BlockQ4_K>(const MatmulArgs& a);
-template void matmul_int8<BlockQ5_K>(const MatmulArgs& a);
-template void matmul_int8<BlockQ6_K>(const MatmulArgs& a);
-template void matmul_int8<BlockQ8_K>(const MatmulArgs& a);
+INT8_PRODUCTS(BlockQ2_K)
+INT8_PRODUCTS(BlockQ3_K)
+INT8_PRODUCTS(BlockQ4_K)
+INT8_PRODUCTS(BlockQ5_K)
+INT8_PRODUCTS(BlockQ6_K)
+INT8_PRODUCTS(BlockQ8_K)
 
 }  // namespace smelt::cpu::SMELT_ISA

@@ -4,11 +4,11 @@
 
 namespace smelt::cpu::SMELT_ISA {
 
-template void matmul_int8<BlockIQ4_NL>(const MatmulArgs& a);
-template void matmul_int8<BlockIQ4_XS>(const MatmulArgs& a);
-template void matmul_int8<BlockMXFP4>(const MatmulArgs& a);
-template void matmul_int8<BlockMXFP4_HF>(const MatmulArgs& a);
-template void matmul_int8<BlockNVFP4>(const MatmulArgs& a);
-template void matmul_int8<BlockNVFP4_HF>(const MatmulArgs& a);
+INT8_PRODUCTS(BlockIQ4_NL)
+INT8_PRODUCTS(BlockIQ4_XS)
+INT8_PRODUCTS(BlockMXFP4)
+INT8_PRODUCTS(BlockMXFP4_HF)
+INT8_PRODUCTS(BlockNVFP4)
+INT8_PRODUCTS(BlockNVFP4_HF)
 
 }  // namespace smelt::cpu::SMELT_ISA

@@ -1,6 +1,10 @@
 // Allocation, and weights as rows of bytes.
 #include "backend/cpu/memory.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstring>
 #include <utility>
 
@@ -8,13 +12,26 @@
 
 namespace smelt::cpu {
 
-HostStorage::HostStorage(size_t n_bytes) : memory(std::calloc(n_bytes + 64, 1)) {
+void want_large_pages(void* p, size_t n_bytes) {
+#if defined(MADV_HUGEPAGE)
+    madvise(p, n_bytes, MADV_HUGEPAGE);
+#else
+    (void)p, (void)n_bytes;
+#endif
+}
+
+// Of storage that is smaller, too much would be touched for nothing.
+constexpr size_t large_pages_from = 16 << 20;
+
+HostStorage::HostStorage(size_t n_bytes)
+    : alignment(n_bytes >= large_pages_from ? large_page : 64), memory(std::calloc(n_bytes + alignment, 1)) {
     if (memory == nullptr) {
         throw MemoryError("memory: expected {:.1f} MiB more, the system has none",
                           static_cast<double>(n_bytes) / 0x1p20);
     }
     data = static_cast<std::byte*>(memory.get());
-    data += (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64;
+    data += (alignment - reinterpret_cast<uintptr_t>(data) % alignment) % alignment;
+    if (alignment == large_page) want_large_pages(data, n_bytes);
 }
 
 void HostKv::copy_blocks(std::span<const BlockPair> copies) {
@@ -53,7 +70,8 @@ MatrixRows matrix_of(const Weight& w) {
             .row_bytes = static_cast<int64_t>(data_bytes(w.format, storage->row_step * w.cols)),
             .row_scale_bytes = static_cast<int64_t>(scale_bytes(w.format, storage->row_step * w.cols)),
             .rows = w.rows,
-            .cols = w.cols};
+            .cols = w.cols,
+            .packed = storage->packed == nullptr ? nullptr : storage->packed->data.get()};
 }
 
 void Scratch::reserve() {

@@ -16,11 +16,21 @@ struct FreeDeleter {
     void operator()(void* p) const { std::free(p); }
 };
 
+inline constexpr size_t large_page = 2 << 20;
+// Asks the system for them in memory that is aligned to one.
+void want_large_pages(void* p, size_t n_bytes);
+
 // Zeroed by the system page by page on first touch, so that a large KV cache costs what is used of it.
 struct HostStorage : Storage {
-    explicit HostStorage(size_t n_bytes);
+    explicit HostStorage(size_t n_bytes);  // in large pages where it is large
+    size_t alignment;
     std::unique_ptr<void, FreeDeleter> memory;
     std::byte* data;  // aligned to 64
+};
+
+// A weight in the kernels' layout, see packer.h; among others in the same pages.
+struct Packed {
+    std::shared_ptr<const uint8_t> data;
 };
 
 // Aliases the bytes of the file, or owns floats.
@@ -29,6 +39,7 @@ struct HostWeight : Storage {
     const std::byte* scales = nullptr;
     int64_t row_step = 1;
     std::vector<float> owned;
+    std::shared_ptr<const Packed> packed = {};  // null: not
 };
 
 // The plain layout of kv_storage.h.

@@ -102,6 +102,24 @@ SIMD float sum(F v) {
 #endif
     return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
 }
+// sum() of four vectors.
+SIMD void sum_4(const F* v, float* to) {
+#if defined(SMELT_ISA_AVX512)
+    const auto z = [&](int i) { return reinterpret_cast<__m512>(v[i]); };
+    // Halves of 0 and 1, of 2 and 3; quarters of all.
+    const __m512 ab =
+        _mm512_add_ps(_mm512_shuffle_f32x4(z(0), z(1), 0x44), _mm512_shuffle_f32x4(z(0), z(1), 0xee));
+    const __m512 cd =
+        _mm512_add_ps(_mm512_shuffle_f32x4(z(2), z(3), 0x44), _mm512_shuffle_f32x4(z(2), z(3), 0xee));
+    __m512 all = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0x4e));
+    all = _mm512_add_ps(all, _mm512_permute_ps(all, 0xb1));
+    const __m512i firsts = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+    _mm_storeu_ps(to, _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, all)));
+#else
+    UNROLL for (int i = 0; i < 4; ++i) to[i] = sum(v[i]);
+#endif
+}
 SIMD float largest(F v) {
 #if defined(SMELT_ISA_AVX512)
     typedef float F8 __attribute__((vector_size(32)));

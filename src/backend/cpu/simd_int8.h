@@ -77,22 +77,28 @@ SIMD void load_transposed(const uint8_t* p, int64_t row_bytes, Bytes* out) {
 #endif
 }
 
-// A number of 32 bits of every row.
-SIMD I load_words(const uint8_t* p, int64_t row_bytes) {
-    int32_t w[lanes];
-    UNROLL for (int r = 0; r < lanes; ++r) __builtin_memcpy(&w[r], p + r * row_bytes, 4);
-    I v;
-    UNROLL for (int r = 0; r < lanes; ++r) v[r] = w[r];
+SIMD Bytes load_bytes(const uint8_t* p) {
+    Bytes v;
+    __builtin_memcpy(&v, p, sizeof v);
     return v;
 }
-// A byte of every row, 0 to 255.
-SIMD I load_single_bytes(const uint8_t* p, int64_t row_bytes) {
-    I v;
-    UNROLL for (int r = 0; r < lanes; ++r) v[r] = p[r * row_bytes];
-    return v;
+SIMD I load_words(const uint8_t* p) {
+    return reinterpret_cast<I>(load_bytes(p));
 }
-SIMD F load_floats(const uint8_t* p, int64_t row_bytes) {
-    return from_bits(load_words(p, row_bytes));
+SIMD F load_floats(const uint8_t* p) {
+    return from_bits(load_words(p));
+}
+// A byte for every lane, 0 to 255.
+SIMD I load_single_bytes(const uint8_t* p) {
+#if defined(SMELT_ISA_AVX512)
+    return reinterpret_cast<I>(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(SMELT_ISA_AVX2)
+    return reinterpret_cast<I>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+    I v;
+    UNROLL for (int r = 0; r < lanes; ++r) v[r] = p[r];
+    return v;
+#endif
 }
 // The half in the low 16 bits of every lane.
 SIMD F low_halves(I words) {
@@ -107,22 +113,6 @@ SIMD F low_halves(I words) {
 SIMD F high_halves(I words) {
     return low_halves(words >> 16);
 }
-SIMD F load_halves(const uint8_t* p, int64_t row_bytes) {
-#if defined(SMELT_ISA_AVX512) || defined(SMELT_ISA_AVX2)
-    I v;
-    UNROLL for (int r = 0; r < lanes; ++r) {
-        uint16_t h;
-        __builtin_memcpy(&h, p + r * row_bytes, 2);
-        v[r] = h;
-    }
-    return low_halves(v);
-#else
-    uint16_t h[lanes];
-    for (int r = 0; r < lanes; ++r) __builtin_memcpy(&h[r], p + r * row_bytes, 2);
-    return load_f16(h);
-#endif
-}
-
 // Shifts of all bits of a lane; what comes from the neighbour byte is for the caller to mask.
 SIMD Bytes shift_right(Bytes v, int n) {
     typedef uint32_t U __attribute__((vector_size(lanes * 4)));

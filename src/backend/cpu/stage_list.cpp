@@ -49,6 +49,7 @@ void StageList::end() {
 void StageList::start(const Frame& frame, ThreadPool& pool, std::vector<Timing>* timings) {
     frame_ = frame;
     timings_ = timings;
+    n_members_ = pool.size();
     n_active_ = 0;
     for (const Stage& stage : stages_) {
         const int n_chunks = stage.begin(stage.args, frame_);
@@ -75,15 +76,27 @@ void StageList::finish(ThreadPool& pool) {
     }
 }
 
+StageList::Claim StageList::claim(Active& a) const {
+    int first = a.next.load(std::memory_order_relaxed);
+    while (first < a.n_chunks) {
+        // Half of an even share of what is left: whoever comes last has little to do.
+        const int left = a.n_chunks - first;
+        const int n = n_members_ == 1 ? left : std::max(1, left / (2 * n_members_));
+        if (a.next.compare_exchange_weak(first, first + n, std::memory_order_relaxed)) return {first, n};
+    }
+    return {first, 0};
+}
+
 void StageList::work(int member) {
     for (size_t i = 0; i < n_active_; ++i) {
         Active& a = active_[i];
-        int chunk = a.next.load(std::memory_order_relaxed);
-        if (chunk >= a.n_chunks) continue;
+        if (a.next.load(std::memory_order_relaxed) >= a.n_chunks) continue;
         if (i > 0) wait_for(active_[i - 1].done, active_[i - 1].n_chunks);
-        while ((chunk = a.next.fetch_add(1, std::memory_order_relaxed)) < a.n_chunks) {
-            a.stage->run(a.stage->args, frame_, chunk, member);
-            if (a.done.fetch_add(1, std::memory_order_acq_rel) + 1 < a.n_chunks) continue;
+        for (Claim c = claim(a); c.n > 0; c = claim(a)) {
+            for (int chunk = c.first; chunk < c.first + c.n; ++chunk) {
+                a.stage->run(a.stage->args, frame_, chunk, member);
+            }
+            if (a.done.fetch_add(c.n, std::memory_order_acq_rel) + c.n < a.n_chunks) continue;
             if (timings_ != nullptr) a.end = now();
             a.done.notify_all();
         }

@@ -1,4 +1,5 @@
-// A compiled step: stages in order, each cut into chunks that the threads of a pool claim one by one. A
+// A compiled step: stages in order, each cut into chunks. The threads of a pool claim runs of neighbouring
+// chunks, long ones first, so that memory is read in long streams and the threads still end together. A
 // thread goes on to the next stage when all chunks of the one before are done; one that is late or sent to
 // sleep by the system with no chunk in hand holds up nobody. Knows nothing of ops.
 #pragma once
@@ -76,15 +77,21 @@ class StageList {
         void (*run)(const void* args, const Frame& frame, int chunk, int member);
         int op;
     };
-    // Stages of this step that have chunks. On a cache line each: threads write them.
-    struct alignas(64) Active {
-        std::atomic<int> next{0};
-        std::atomic<int> done{0};
-        int n_chunks = 0;
+    // Stages of this step that have chunks. What threads write is on cache lines of its own: those that wait
+    // read `done`, those that work `next`.
+    struct Active {
+        alignas(64) std::atomic<int> next{0};
+        alignas(64) std::atomic<int> done{0};
+        alignas(64) int n_chunks = 0;
         const Stage* stage = nullptr;
         double end = 0;  // where timings are wanted; written by the thread that finishes the stage
     };
     void work(int member);
+    // The chunks that a thread does next; none where first is past the last.
+    struct Claim {
+        int first, n;
+    };
+    Claim claim(Active& a) const;
 
     Bump bump_;
     std::vector<Stage> stages_;
@@ -93,6 +100,7 @@ class StageList {
     Frame frame_;
     std::unique_ptr<Active[]> active_;
     size_t n_active_ = 0;
+    int n_members_ = 1;
     std::vector<Timing>* timings_ = nullptr;
     double began_ = 0;
 };
