@@ -49,6 +49,12 @@ class Workers {
 // After the drain deadline, or a second signal: what is cut may still write its last event.
 inline constexpr std::chrono::seconds farewell{2};
 
+struct IoContext : asio::io_context {
+    using io_context::io_context;
+    // What waits is destroyed. It may hold what the context is a member of: nobody else would end that.
+    using execution_context::shutdown;
+};
+
 // Of the I/O thread alone, but for n_connections and exit_code.
 struct ServerCore : std::enable_shared_from_this<ServerCore> {
     explicit ServerCore(const HttpOptions& o)
@@ -76,7 +82,7 @@ struct ServerCore : std::enable_shared_from_this<ServerCore> {
     MemoryAccount memory;
     Workers workers;
     LongWorkers long_workers;
-    asio::io_context io{1};  // after what its handlers use
+    IoContext io{1};  // after what its handlers use
     tcp::acceptor acceptor{io};
     asio::steady_timer drain_timer{io};
 };

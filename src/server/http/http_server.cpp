@@ -196,7 +196,9 @@ HttpServer::HttpServer(const HttpOptions& options) : impl_(std::make_shared<Impl
     if (acceptor.listen(tcp::acceptor::max_listen_connections, error); error) fail(error);
 }
 
-HttpServer::~HttpServer() = default;
+HttpServer::~HttpServer() {
+    impl_->io.shutdown();
+}
 
 uint16_t HttpServer::port() const {
     error_code error;
