@@ -316,41 +316,42 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_option("--shape", o->shape,
                      "Instead of a model: random weights of a known shape (" + shapes + ")");
     verb->add_option("--format", o->format, "Number format of the random weights")->capture_default_str();
-    verb->add_option("--layers", o->n_layers, "Of a shape only its first layers, where memory is short")
+    verb->add_option("--layers", o->n_layers, "Only the first layers of the shape, where memory is short")
         ->check(in_range(1, 1000));
     verb->add_option("--batch", o->batch,
-                     "Decode with this many sequences at once instead; a list (1,4,16,64) gives a row each")
+                     "Decode with this many sequences at once; a list (1,4,16,64) gives one row each")
         ->check(CLI::Range(1, 1024))
         ->delimiter(',');
-    verb->add_flag("--ops", o->ops,
-                   "Each op of the model by itself, in a prefill step of --prompt tokens and in decode");
-    verb->add_flag("--report", o->report,
-                   "Shapes and formats from small to large, printed as a table, for docs/METAL.md");
-    verb->add_flag("--list-shapes", o->list_shapes, "Nothing: print the shapes and their sizes");
-    verb->add_option("--save", o->save, "Nothing: write the random weights of --shape for other programs")
+    verb->add_flag(
+        "--ops", o->ops,
+        "Measure each op of the model by itself, in a prefill step of --prompt tokens and in decode");
+    verb->add_flag("--report", o->report, "Measure shapes and formats from small to large and print a table");
+    verb->add_flag("--list-shapes", o->list_shapes, "Only print the shapes and their sizes");
+    verb->add_option("--save", o->save, "Only write the random weights of --shape, for other programs")
         ->type_name("FILE.gguf");
-    group("How much of it");
+    group("How much");
     count("-p,--prompt", o->n_prompt, 0, "Tokens of prefill; 0: none");
     count("-n,--decode", o->n_decode, 0, "Tokens of decode; 0: none");
     count("-d,--depth", o->depth, 0, "Tokens in the context before decode begins");
     count("--chunk", o->chunk, 1, "Tokens of a prefill step");
-    verb->add_option("-r,--runs", o->n_runs, "Runs that are counted, after one that is not")
+    verb->add_option("-r,--runs", o->n_runs, "Runs that count, after one that does not")
         ->check(in_range(1, 1000))
         ->capture_default_str();
-    group("A server instead");
+    group("Or a server");
     verb->add_option("--serve", o->serve.target,
-                     "Measure this one: http://HOST:PORT, or a model that is served for this");
-    verb->add_option("--served-model", o->serve.model, "Its name at that address; default: the first");
-    verb->add_option("--clients", o->serve.clients, "Clients at once; a list gives a measurement each")
+                     "Server to measure: http://HOST:PORT, or a model to serve for this");
+    verb->add_option("--served-model", o->serve.model, "The model's name there; default: the first one");
+    verb->add_option("--clients", o->serve.clients, "Clients at once; a list gives one measurement each")
         ->check(in_range(1, 4096))
         ->delimiter(',')
         ->capture_default_str();
     count("--requests", o->serve.n_requests, 1, "Requests of each client, one after the other");
-    count("--words", o->serve.n_prompt, 1, "Words of a prompt");
-    count("--tokens", o->serve.n_decode, 2, "Tokens of an answer");
-    verb->add_option("--good-ttft", o->serve.good_ttft_ms, "ms to the first token of a good request")
+    count("--words", o->serve.n_prompt, 1, "Words in a prompt");
+    count("--tokens", o->serve.n_decode, 2, "Tokens in an answer");
+    verb->add_option("--good-ttft", o->serve.good_ttft_ms,
+                     "A request is good if its first token comes within this many ms")
         ->check(in_range(0.0, 1e9));
-    verb->add_option("--good-tpot", o->serve.good_tpot_ms, "ms per further token of a good request")
+    verb->add_option("--good-tpot", o->serve.good_tpot_ms, "... and each further token within this many ms")
         ->check(in_range(0.0, 1e9));
     group("Model and device");
     add_kv_option(*verb, o->kv);

@@ -69,7 +69,7 @@ inline void add_model_options(CLI::App& verb, DeviceOptions& o) {
                   "Let the CPU read weights as the file holds them: it starts sooner and takes less memory, "
                   "but is slower");
     verb.add_option("--tensor-parallel", o.tensor_parallel,
-                    "Partners of the same device that share the work on every weight that can be cut")
+                    "Split every weight that can be cut over this many partners of the same device")
         ->check(in_range(1, 32))
         ->capture_default_str();
     verb.add_option("--rope-scaling", o.rope_scaling,

@@ -172,7 +172,7 @@ Verb add_doctor(CLI::App& smelt) {
         "--check", o->check,
         "Compare every op, number format and architecture on the device with the scalar reference");
     verb->add_flag("--measure", o->measure,
-                   "Also measure what the processor can multiply, instruction set by instruction set");
+                   "Also measure how fast the processor multiplies with each instruction set");
     verb->add_flag("--json", o->json, "Print JSON");
     verb->footer(
         "Examples:\n  smelt doctor\n  smelt doctor --check --device cpu\n  smelt doctor --threads 1 --json | "

@@ -238,29 +238,28 @@ Verb add_eval(CLI::App& smelt) {
     const auto group = [verb](const char* name) { verb->option_defaults()->group(name); };
     group("What is measured");
     add_model_argument(*verb, o->model)->required();
-    verb->add_option("--text", o->texts, "File to predict; several: each is shown by itself too")
+    verb->add_option("--text", o->texts,
+                     "Text to predict; may be repeated, then each is also shown by itself")
         ->required()
         ->check(CLI::ExistingFile)
         ->type_name("FILE");
     verb->add_option("--reference", o->reference,
-                     "Model to compare with, of the same vocabulary: KL divergence, shared best tokens");
+                     "Model with the same vocabulary to compare with: KL divergence, shared best tokens");
     group("The text");
-    verb->add_option("--window", o->window,
-                     "Tokens that are read at a time; those of the second half are scored")
+    verb->add_option("--window", o->window, "Tokens read at a time; the second half is scored")
         ->check(in_range(4, 1 << 20))
         ->capture_default_str();
-    verb->add_option("--windows", o->n_windows, "Windows of each text, the first ones; 0: all")
+    verb->add_option("--windows", o->n_windows, "Only the first NUMBER windows of each text; 0: all")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
     verb->add_flag("--special,!--no-special", o->special,
-                   "Special tokens in the text become their id; default: text like any other");
+                   "Special tokens in the text become their ids; default: they are text like any other");
     group("Model and device");
     add_kv_option(*verb, o->kv);
     add_model_options(*verb, o->device);
     group("Output");
     verb->add_flag("--json", o->json, "Print the result as JSON");
-    verb->add_option("--report", o->report,
-                     "Folder of tables (CSV, Markdown) and plots to add this model to; one model a call")
+    verb->add_option("--report", o->report, "Add this model to the tables (CSV, Markdown) and plots in DIR")
         ->type_name("DIR")
         ->needs("--reference");
     group("Options");

@@ -263,7 +263,7 @@ Verb add_inspect(CLI::App& smelt) {
     CLI::App* verb = smelt.add_subcommand("inspect", "Show what a model file holds and what it lacks");
     verb->alias("show");
     CLI::Option* argument = add_model_argument(*verb, o->model);
-    verb->add_option("--family", o->family, "Print what is known of a family (its model_type) instead")
+    verb->add_option("--family", o->family, "Print what smelt knows of a family instead (its model_type)")
         ->excludes(argument);
     verb->add_flag("--tensors", o->tensors, "List every tensor");
     verb->add_flag("--json", o->json, "Print as JSON");

@@ -68,7 +68,7 @@ void add_template_options(CLI::App& verb, TemplateOptions& o) {
         [&o](const std::string& text) {
             o.source = as_usage("--chat-template", [&] { return read_template_option("Jinja", text); });
         },
-        "Jinja template in place of the model's own, a text or a file");
+        "Jinja template to use instead of the model's own, as text or a file");
     verb.add_option_function<std::string>(
         "--chat-template-kwargs",
         [&o](const std::string& text) {

@@ -315,7 +315,7 @@ Verb add_quantize(CLI::App& smelt) {
     group("Models");
     verb->add_option("in", o->job.in, "Model folder, .gguf, .bin or hub id")->required();
     verb->add_option("out", o->job.out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet");
-    verb->add_option("-o,--output", o->out_option, "The same as an option");
+    verb->add_option("-o,--output", o->out_option, "The same as OUT");
     group("Formats");
     verb->add_option_function<std::string>(
             "-f,--format",
@@ -324,30 +324,30 @@ Verb add_quantize(CLI::App& smelt) {
                 if (!name) throw CLI::ValidationError("--format", what_is_wrong_with(text));
                 o->format = *name;
             },
-            "Of the matrices: q4_k_m, q8_0, int4, ... in any spelling; norms and biases stay floats")
+            "Number format of the matrices, in any spelling: q4_k_m, q8_0, int4, ...; norms and biases stay "
+            "floats")
         ->type_name("FORMAT");
     verb->add_option("--auto", o->automatic,
-                     "Find a format for each tensor under a budget: 4.25 (bits a weight), 2.3GB or 14831136B "
-                     "(the file)")
+                     "Choose a format for each tensor so that all fit SIZE: 4.25 (bits a weight), 2.3GB or "
+                     "14831136B (the file)")
         ->type_name("SIZE")
         ->excludes("--format");
-    verb->add_option("--recipe", o->recipe, "Formats of the tensors from a file that --save-recipe wrote")
+    verb->add_option("--recipe", o->recipe, "Take the tensors' formats from a file that --save-recipe wrote")
         ->check(CLI::ExistingFile)
         ->excludes("--format")
         ->excludes("--auto");
-    verb->add_option("--save-recipe", o->save_recipe, "Write the formats of the tensors as TOML")
+    verb->add_option("--save-recipe", o->save_recipe, "Write the tensors' formats as TOML")
         ->type_name("FILE");
-    verb->add_option(
-            "--sensitivity", o->sensitivity,
-            "With --auto: what it measured of the tensors, written to FILE, or read where FILE is there")
+    verb->add_option("--sensitivity", o->sensitivity,
+                     "With --auto: keep its measurements in FILE and read them from there next time")
         ->type_name("FILE")
         ->needs("--auto");
     group("Rounding");
     verb->add_option("--calibration", o->calibration,
-                     "Round so that the products of this text come out right; default: a built-in text")
+                     "Calibrate the rounding on this text; --auto has a built-in one")
         ->type_name("FILE");
     verb->add_option("--imatrix", o->imatrix,
-                     "Round by an importance matrix of llama.cpp's (GGUF or .dat), instead of a text")
+                     "Calibrate on an importance matrix of llama.cpp (GGUF or .dat) instead of a text")
         ->check(CLI::ExistingFile)
         ->excludes("--calibration")
         ->excludes("--auto");
@@ -355,7 +355,7 @@ Verb add_quantize(CLI::App& smelt) {
                      "With --calibration: write the importance matrix of the text, NAME.gguf or NAME.dat")
         ->type_name("FILE")
         ->needs("--calibration");
-    verb->add_option("--calibration-windows", o->n_windows, "Windows of 512 tokens of it, at most")
+    verb->add_option("--calibration-windows", o->n_windows, "Most windows of 512 tokens to calibrate on")
         ->check(in_range(2, 100000))
         ->capture_default_str();
     group("Output");

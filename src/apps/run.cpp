@@ -98,12 +98,12 @@ Verb add_run(CLI::App& smelt) {
     group("What is asked");
     add_model_argument(*verb, o->model)->required();
     verb->add_option("prompt", o->asked,
-                     "Ask this and end, with the text of a pipe after it; without it: a conversation");
-    auto* prompt = verb->add_option("-p,--prompt", o->prompt, "The same, without the text of a pipe");
+                     "Answer this and exit; text from a pipe follows it. Without it: a conversation");
+    auto* prompt = verb->add_option("-p,--prompt", o->prompt, "The same, but a pipe is not read");
     prompt->excludes(verb->get_option("prompt"));
-    verb->add_option("-f,--file", o->file, "A file whose text comes after the prompt; -: standard input");
+    verb->add_option("-f,--file", o->file, "File whose text follows the prompt; - reads standard input");
     auto* system = verb->add_option("--system", o->run.system, "System message");
-    verb->add_flag("--raw", o->run.raw, "Go on from the prompt as it is, without the model's template")
+    verb->add_flag("--raw", o->run.raw, "Continue the prompt as it is, without the model's template")
         ->excludes(system);
     add_template_options(*verb, o->run.chat);
     verb->add_flag_function(
@@ -111,11 +111,11 @@ Verb add_run(CLI::App& smelt) {
         "Think before answering, or not; default: as the model's template does");
     group("The answer");
     verb->add_option("--thinking-budget,--reasoning-budget", generate.thinking_budget,
-                     "Tokens of thinking at most, then the answer; -1: no limit")
+                     "Most tokens of thinking before the answer; -1: no limit")
         ->check(in_range(-1, 1 << 30))
         ->capture_default_str();
     verb->add_option("-n,--max-tokens", generate.max_tokens,
-                     "Tokens of an answer at most; -1: no limit but the context")
+                     "Most tokens in an answer; -1: no limit but the context")
         ->check(in_range(-1, 1 << 30))
         ->capture_default_str();
     group("Sampling");
@@ -124,9 +124,9 @@ Verb add_run(CLI::App& smelt) {
                      "No repetition goes across this text; may be repeated; default: line break : \" *");
     group("Form of the answer");
     auto* schema = verb->add_option("--json-schema", o->json_schema,
-                                    "The answer is JSON of this schema, a text or a file");
+                                    "The answer is JSON that fits this schema, given as text or a file");
     auto* gbnf = verb->add_option("--grammar", o->grammar,
-                                  "The answer is a text of this GBNF grammar, a text or a file");
+                                  "The answer follows this GBNF grammar, given as text or a file");
     auto* regex = verb->add_option("--regex", o->regex, "The whole answer matches this regular expression");
     auto* object = verb->add_flag("--json-object", o->json_object, "The answer is a JSON object");
     const std::vector<CLI::Option*> kinds = {schema, gbnf, regex, object};
@@ -151,9 +151,9 @@ Verb add_run(CLI::App& smelt) {
     verb->add_option("--stop", generate.stop, "End the answer before this text; may be repeated")
         ->allow_extra_args(false);
     group("What is asked");
-    verb->add_option("--image", o->run.images,
-                     "A picture (PNG, JPEG, WebP, GIF, PPM) that the prompt shows, or the first message; may "
-                     "be repeated")
+    verb->add_option(
+            "--image", o->run.images,
+            "Picture for the prompt or the first message (PNG, JPEG, WebP, GIF, PPM); may be repeated")
         ->check(CLI::ExistingFile)
         ->type_name("FILE")
         ->allow_extra_args(false);
@@ -173,13 +173,12 @@ Verb add_run(CLI::App& smelt) {
     verb->add_flag("--json", o->json,
                    "With --prompt: print answer, thinking, token counts and times as JSON");
     verb->add_option("--batch", o->batch.input,
-                     "Answer each line of this file (JSON: a text, or an object with prompt or messages); "
-                     "answers are JSON lines")
+                     "Answer every line of FILE, each a JSON string or an object with prompt or messages; "
+                     "prints JSON lines")
         ->type_name("FILE")
         ->excludes(prompt, verb->get_option("prompt"));
-    verb->add_option(
-            "-o,--output", o->batch.output,
-            "--batch: write answers to the end of this file, and leave out lines that it has answers to")
+    verb->add_option("-o,--output", o->batch.output,
+                     "With --batch: append answers to FILE and skip the lines that it already answers")
         ->type_name("FILE")
         ->needs(verb->get_option("--batch"));
     verb->footer(

@@ -359,16 +359,15 @@ void run(Options& o, CLI::App& verb) {
 Verb add_serve(CLI::App& smelt) {
     auto o = std::make_shared<Options>();
     CLI::App* verb =
-        smelt.add_subcommand("serve", "Serve models over HTTP and WebSocket, as OpenAI's API and more");
+        smelt.add_subcommand("serve", "Serve models over HTTP and WebSocket: OpenAI's API and others");
     const auto group = [verb](const char* name) { verb->option_defaults()->group(name); };
     group("Models");
     verb->add_option("-m,--model,models", o->models,
-                     "Models: PATH or NAME=PATH, where an id of the Hugging Face hub stands for a path; "
-                     "requests choose one by "
-                     "name, or auto");
+                     "Models: PATH or NAME=PATH, or an id of the Hugging Face hub for PATH; requests choose "
+                     "one by name, or auto");
     verb->add_option("--name", o->names,
-                     "What requests call the models of the command line, in their order; NAME,ALIAS gives "
-                     "several names; may be repeated")
+                     "Names of the models in requests, in the order of the command line; NAME,ALIAS gives "
+                     "one several; may be repeated")
         ->allow_extra_args(false);
     verb->add_option(
             "--config", o->config,
@@ -376,17 +375,18 @@ Verb add_serve(CLI::App& smelt) {
         ->type_name("FILE");
     verb->add_flag(
         "--any-model-name", o->set.any_name,
-        "Answer requests for models that are not there too: the only model does, or as auto chooses");
+        "Answer requests for unknown models too, with the only model or the one that auto chooses");
     group("Where a request says nothing");
-    verb->add_option("--system", o->system, "System message of conversations that bring none");
+    verb->add_option("--system", o->system, "System message for conversations without one");
     add_template_options(*verb, o->chat);
-    verb->add_option("--pooling", o->pooling, "What an embedding is made of; default: as the model says")
+    verb->add_option("--pooling", o->pooling,
+                     "How token vectors become one embedding; default: as the model says")
         ->check(CLI::IsMember({"mean", "last"}));
     verb->add_option("-s,--seed", o->seed, "Same seed, same answer; -1: another each time")
         ->check(in_range(int64_t{-1}, std::numeric_limits<int64_t>::max()))
         ->capture_default_str();
     verb->add_option("-n,--max-tokens", o->max_tokens,
-                     "Tokens of an answer at most; -1: until the context is full")
+                     "Most tokens in an answer; -1: until the context is full")
         ->check(in_range(-1, std::numeric_limits<int>::max()))
         ->capture_default_str();
     add_sampling_options(*verb, o->sampling);
@@ -404,7 +404,7 @@ Verb add_serve(CLI::App& smelt) {
     const auto file = [&](const char* name, std::string& value, const char* what) {
         verb->add_option(name, value, what)->type_name("FILE")->check(named_file());
     };
-    file("--api-key-file", o->api_key_file, "File with a key a line");
+    file("--api-key-file", o->api_key_file, "File with one key a line");
     file("--admin-key-file", o->admin_key_file,
          "File with the keys of /admin routes; without it they are off");
     group("Address");
@@ -412,27 +412,26 @@ Verb add_serve(CLI::App& smelt) {
     file("--tls-key", o->http.tls.key, "Private key (PEM) of the certificate");
     group("Who may use it");
     verb->add_option("--allowed-hosts", o->access.allowed_hosts,
-                     "Host names that requests may use, beside addresses and localhost");
+                     "Host names that requests may use besides addresses and localhost");
     verb->add_option("--cors-origins", o->access.cors_origins,
                      "Origins of web pages that may use the server; localhost: all of this machine; *: all");
     verb->add_flag("--insecure", o->insecure, "Listen beyond loopback without a key");
     group("Requests");
-    verb->add_flag(
-        "--strict", o->strict,
-        "Refuse every unknown field; else those that are no slip of a known one are named in warnings");
+    verb->add_flag("--strict", o->strict,
+                   "Refuse every unknown field; otherwise only likely misspellings are refused, and the rest "
+                   "listed in warnings");
     verb->add_option("--response-store", o->response_store_mb,
-                     "MiB of answers of /v1/responses that requests ask to keep; 0: none is kept")
+                     "MiB for answers of /v1/responses that requests ask to keep; 0: keep none")
         ->check(in_range(0, 1 << 20))
         ->capture_default_str();
     verb->add_option("--response-dir", o->response_dir,
-                     "Folder that keeps them from one start to the next, with as much again at most")
+                     "Folder that keeps them across restarts, at most as many MiB again")
         ->type_name("DIR");
     group("Memory and speed");
     verb->add_flag("--shared-prefix-cache", o->shared_prefix_cache,
-                   "API keys share cached prefixes; else each has its own");
-    verb->add_option(
-            "--prefix-cache-dir", o->prefix_dir,
-            "Folder that keeps cached prefixes from one start to the next; made where it is not there")
+                   "Share cached prefixes among API keys; otherwise each key has its own");
+    verb->add_option("--prefix-cache-dir", o->prefix_dir,
+                     "Folder that keeps cached prefixes across restarts; created if missing")
         ->type_name("DIR");
     verb->add_option("-c,--ctx", o->n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(in_range(0, 1 << 30))
@@ -443,58 +442,58 @@ Verb add_serve(CLI::App& smelt) {
             "Most tokens of a picture; larger pictures are scaled down. 0: half the context, at most 1024")
         ->check(in_range(0, 1 << 20))
         ->capture_default_str();
-    verb->add_option("--kv-tokens", o->kv_tokens,
-                     "Tokens of the KV cache of a model, for all its conversations; at least the context")
+    verb->add_option(
+            "--kv-tokens", o->kv_tokens,
+            "Tokens in each model's KV cache, for all its conversations together; at least the context")
         ->check(in_range(0, 1 << 30))
         ->capture_default_str();
     add_kv_option(*verb, o->kv);
-    verb->add_option("--max-seqs", o->max_seqs, "Sequences in a batch at most")
+    verb->add_option("--max-seqs", o->max_seqs, "Most sequences in a batch")
         ->check(in_range(1, 1024))
         ->capture_default_str();
-    verb->add_option("--max-queue", o->max_queue, "Requests that wait at most; more get 503")
+    verb->add_option("--max-queue", o->max_queue, "Most requests that wait; further ones get 503")
         ->check(in_range(1, 1 << 20))
         ->capture_default_str();
     group("Models");
-    verb->add_option("--best", o->set.best,
-                     "Name of the model for priority quality; default: the one with most weights");
+    verb->add_option("--best", o->set.best, "Model for priority quality; default: the one with most weights");
     verb->add_option("--long-answer", o->set.long_answer,
                      "Tokens beyond which auto takes the most efficient model")
         ->check(in_range(0, 1 << 30))
         ->capture_default_str();
     group("Memory and speed");
     verb->add_option("--memory-budget", o->memory_budget_gb,
-                     "GB of weights and KV caches at most; 0: what the machine has")
+                     "Most GB for weights and KV caches; 0: what the machine has")
         ->check(in_range(0.0, 1e6))
         ->capture_default_str();
     verb->add_option("--request-memory", o->request_memory_mb,
-                     "MiB that requests and their answers may hold together; half of it for one client")
+                     "Most MiB that requests and answers may hold together; one client may hold half")
         ->check(in_range(1, 1 << 20))
         ->capture_default_str();
     group("Limits");
-    verb->add_option("--max-body", o->max_body_mb, "MiB of a request body at most")
+    verb->add_option("--max-body", o->max_body_mb, "Most MiB in a request body")
         ->check(in_range(1, 1024))
         ->capture_default_str();
-    verb->add_option("--max-connections", o->http.limits.max_connections, "Connections at most")
+    verb->add_option("--max-connections", o->http.limits.max_connections, "Most connections at once")
         ->check(in_range(1, 1 << 20))
         ->capture_default_str();
     const auto timeout = [&](const char* name, int& value, const char* what) {
         verb->add_option(name, value, what)->check(in_range(1, 86400))->capture_default_str();
     };
-    timeout("--header-timeout", o->header_timeout, "Seconds for a request's headers");
-    timeout("--body-timeout", o->body_timeout, "Seconds for a request's body");
-    timeout("--idle-timeout", o->idle_timeout, "Seconds that a connection may be idle");
-    timeout("--write-timeout", o->write_timeout, "Seconds that a client may not read");
+    timeout("--header-timeout", o->header_timeout, "Seconds for a request's headers to arrive");
+    timeout("--body-timeout", o->body_timeout, "Seconds for a request's body to arrive");
+    timeout("--idle-timeout", o->idle_timeout, "Seconds a connection may be idle");
+    timeout("--write-timeout", o->write_timeout, "Seconds a client may leave its answer unread");
     verb->add_option("--step-timeout", o->set.step_timeout,
-                     "Seconds of a step of the engine; after twice that it counts as hung")
+                     "Seconds a step of the engine may take; after twice that it counts as hung")
         ->check(in_range(0.001, 86400.0))
         ->capture_default_str();
-    timeout("--drain", o->drain, "Seconds for requests under way after SIGTERM");
+    timeout("--drain", o->drain, "Seconds to finish running requests after SIGTERM");
     group("Logs");
     verb->add_option("--access-log", o->access_log,
-                     "A line for each request: model and why it was chosen, tokens, times; never its text")
+                     "One line for each request: model and why it was chosen, tokens, times; never its text")
         ->check(CLI::IsMember({"text", "json", "off"}))
         ->capture_default_str();
-    verb->add_option("--access-log-file", o->access_log_file, "Where these lines go, in place of stderr")
+    verb->add_option("--access-log-file", o->access_log_file, "Write these lines to FILE instead of stderr")
         ->type_name("FILE")
         ->check(named_file());
     group("Memory and speed");

@@ -14,7 +14,7 @@ Verb add_stop(CLI::App& smelt) {
     };
     auto o = std::make_shared<Options>();
     CLI::App* verb =
-        smelt.add_subcommand("stop", "Unload a model of a running server until it is asked again");
+        smelt.add_subcommand("stop", "Unload a model of a running server until the next request for it");
     verb->add_option("model", o->model, "Its name, as smelt ps lists it")->required();
     add_server_options(*verb, o->server, "--admin-key", "SMELT_ADMIN_KEY");
     verb->footer(

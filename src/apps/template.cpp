@@ -81,7 +81,7 @@ Verb add_template(CLI::App& smelt) {
             "--input", o->input,
             "JSON object: messages, and tools, add_generation_prompt, enable_thinking, ...; - is stdin")
         ->capture_default_str();
-    verb->add_option("--now", o->now, "The time that strftime_now() shows, \"YYYY-MM-DD HH:MM:SS\"");
+    verb->add_option("--now", o->now, "The time that strftime_now() shows: \"YYYY-MM-DD HH:MM:SS\"");
     verb->footer(
         "Examples:\n"
         "  echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"add_generation_prompt\": "
