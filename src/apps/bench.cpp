@@ -10,9 +10,11 @@
 #include <optional>
 
 #include "apps/bench_batch.h"
+#include "apps/bench_drafts.h"
 #include "apps/bench_ops.h"
 #include "apps/bench_serve.h"
 #include "apps/device_options.h"
+#include "apps/draft_options.h"
 #include "apps/hub_model.h"
 #include "apps/kv_option.h"
 #include "apps/series.h"
@@ -24,6 +26,7 @@
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "chat/draft_file.h"
 #include "engine/forward.h"
 #include "files/writers.h"
 
@@ -38,7 +41,10 @@ struct BenchOptions {
     std::vector<int> batch = {};
     bool json = false, list_shapes = false, report = false, ops = false;
     DeviceOptions device;
+    DraftFlags drafts = {};
     ServeBenchOptions serve;
+
+    bool has_drafts() const { return drafts.speculate != "off" || !drafts.model.empty(); }
 };
 
 struct Result {
@@ -245,6 +251,22 @@ void report(BenchOptions o) {
     }
 }
 
+void measure_drafts(const BenchOptions& o, const std::string& name, const ModelFile& file, const Model& model,
+                    Backend& backend) {
+    DraftBenchOptions options{.drafts = o.drafts.options(), .n_runs = o.n_runs, .kv = o.kv, .json = o.json};
+    std::optional<Tokenizer> tokenizer;
+    if (o.shape.empty()) {
+        tokenizer.emplace(load_tokenizer(file));
+        options.encode = [&](const std::string& text) { return tokenizer->encode(text); };
+    }
+    OpenedDraft draft;
+    if (!o.drafts.model.empty()) {
+        draft = open_draft_model(local_model(o.drafts.model), tokenizer ? &*tokenizer : nullptr,
+                                 model.config(), backend);
+    }
+    bench_drafts(name, model, draft.model.get(), backend, options);
+}
+
 void run(const BenchOptions& o) {
     if (o.ops && (o.report || o.list_shapes || !o.serve.target.empty() || o.device.trace != nullptr))
         throw CLI::ValidationError("--ops", "is without --report, --list-shapes, --serve and --trace");
@@ -257,6 +279,8 @@ void run(const BenchOptions& o) {
     }
     if (!o.batch.empty() && (o.report || o.ops))
         throw CLI::ValidationError("--batch", "is without --report and --ops");
+    if (o.has_drafts() && (o.report || o.ops || !o.batch.empty()))
+        throw CLI::ValidationError("--speculate", "is without --report, --ops and --batch");
     if (!o.save.empty() && (o.shape.empty() || o.report))
         throw CLI::ValidationError("--save", "is for the random weights of a --shape");
     if (o.report && o.model.empty()) return report(o);
@@ -286,6 +310,7 @@ void run(const BenchOptions& o) {
                           .kv = o.kv,
                           .json = o.json});
     }
+    if (o.has_drafts()) return measure_drafts(o, name, *file, *model, *backend);
     if (!o.batch.empty()) {
         return bench_batch(name, *model, *backend,
                            {.n_seqs = o.batch,
@@ -356,6 +381,8 @@ Verb add_bench(CLI::App& smelt) {
     group("Model and device");
     add_kv_option(*verb, o->kv);
     add_model_options(*verb, o->device);
+    group("Drafts");
+    add_draft_options(*verb, o->drafts);
     group("Output");
     verb->add_flag("--json", o->json, "Print JSON");
     group("Options");
@@ -366,6 +393,7 @@ Verb add_bench(CLI::App& smelt) {
         "  smelt bench --shape gpt-oss-20b --format mxfp4 --layers 4\n"
         "  smelt bench --shape qwen3-0.6b --format q4_0 --ops\n"
         "  smelt bench --shape qwen3-0.6b --format q4_k --batch 1,4,16,64\n"
+        "  smelt bench models/demo-23m --speculate lookup --draft-model models/demo-5m\n"
         "  smelt bench --shape qwen3-4b --format q4_0 --save qwen3-4b-q4_0.gguf\n"
         "  smelt bench --report --device metal\n"
         "  smelt bench --serve models/demo-23m --clients 1,8,32 --good-ttft 200");

@@ -10,6 +10,8 @@
 #include <sstream>
 
 #include "apps/usage.h"
+#include "base/error.h"
+#include "base/json.h"
 
 namespace smelt {
 
@@ -27,7 +29,7 @@ constexpr const char* samplers =
     "the order is bias, penalties, DRY, temperature, top-n-sigma, top-k, typical-p, top-p, min-p, XTC; 0 or "
     "1 "
     "turns one off, as in --top-k 0";
-constexpr const char* no_drafts = "smelt does not draft tokens; answers are the same without it";
+constexpr const char* draft_place = "the draft model is on the device of the model that it drafts for";
 constexpr const char* no_shift = "the context is never shifted";
 constexpr const char* one_process = "one process uses one machine; replicas in --config share the load";
 constexpr const char* always_prefix =
@@ -107,8 +109,20 @@ const PeerFlag table[] = {
     {"serve", "--embeddings,--embedding",                    llama, flag,  none, "/v1/embeddings is always there"},
     {"serve", "--metrics,--slots,--no-slots,--props",        llama, flag,  none, "/metrics and /performance are always there"},
     {"serve", "--reasoning-format",                          llama, value, none, "thinking goes to reasoning_content", "auto,deepseek"},
-    {"run",   "-md,--model-draft,-hfd,--hf-repo-draft,--draft,--draft-n,--draft-max,--draft-min,--draft-p-min,-ngld", llama, value, none, no_drafts},
-    {"serve", "-md,--model-draft,-hfd,--hf-repo-draft,--draft,--draft-n,--draft-max,--draft-min,--draft-p-min,-ngld", llama, value, none, no_drafts},
+    {"run",   "-md,--model-draft",                          llama, value, same, "--draft-model"},
+    {"run",   "-hfd,--hf-repo-draft",                       llama, value, same, "--draft-model"},
+    {"run",   "--draft,--draft-n",                          llama, value, same, "--draft-max"},
+    {"run",   "--draft-n-min",                              llama, value, same, "--draft-min"},
+    {"run",   "--spec-type",                                llama, value, same, "--speculate"},
+    {"run",   "-ngld,--gpu-layers-draft,--n-gpu-layers-draft,-devd,--device-draft", llama, value, none, draft_place},
+    {"run",   "-cd,--ctx-size-draft",                       llama, value, none, "its context is the model's"},
+    {"serve", "-md,--model-draft",                          llama, value, same, "--draft-model"},
+    {"serve", "-hfd,--hf-repo-draft",                       llama, value, same, "--draft-model"},
+    {"serve", "--draft,--draft-n",                          llama, value, same, "--draft-max"},
+    {"serve", "--draft-n-min",                              llama, value, same, "--draft-min"},
+    {"serve", "--spec-type",                                llama, value, same, "--speculate"},
+    {"serve", "-ngld,--gpu-layers-draft,--n-gpu-layers-draft,-devd,--device-draft", llama, value, none, draft_place},
+    {"serve", "-cd,--ctx-size-draft",                       llama, value, none, "its context is the model's"},
     {"serve", "-lv,--verbosity,--log-verbosity",             llama, value, none, "-v and -q say how much is logged"},
     {"serve", "--gpu-memory-utilization,--cpu-offload-gb,--swap-space", vllm, value, none, "--memory-budget takes GB, --kv-tokens the size of the KV cache"},
     {"serve", "--enforce-eager",                             vllm,  flag,  none, "there are no graphs to capture"},
@@ -158,7 +172,7 @@ const PeerFlag table[] = {
     {"serve", "--tokenizer,--hf-config-path,--hf-overrides,--rope-theta", vllm, value, refused, "everything about a model comes from its folder or file"},
     {"serve", "--allowed-origins",                           vllm,  value, refused, "--cors-origins takes them, one after the other"},
     {"serve", "--enable-lora",                               vllm,  flag,  refused, "smelt has no adapters"},
-    {"serve", "--speculative-config",                        vllm,  value, none,    no_drafts},
+    {"serve", "--speculative-config,-sc",                    vllm,  value, same,    "--speculate"},
     {"serve", "--max-lora-rank,--max-loras",                 vllm,  value, refused, "smelt has no adapters"},
 };
 // clang-format on
@@ -279,6 +293,12 @@ class Translator {
             case same:
                 if (contains("-ctk,--cache-type-k", name)) return void(k_ = given);
                 if (contains("-ctv,--cache-type-v", name)) return void(v_ = given);
+                if (name == "--speculative-config" || name == "-sc")
+                    return add_vllm_drafts(name, *given, out);
+                if (name == "--spec-type") {
+                    out.arguments.push_back("--speculate=" + lookup_type(name, *given));
+                    return;
+                }
                 if (name == "--rope-scale") return void(scale_ = given);
                 if (name == "--yarn-orig-ctx") return void(original_ = given);
                 if (name.ends_with("-file") || name == "-jf") check_file(name, *given);
@@ -292,6 +312,40 @@ class Translator {
         }
     }
 
+    // Of llama.cpp's ways to look up all are the one that there is here.
+    static std::string lookup_type(const std::string& name, const std::string& given) {
+        if (given == "none") return "off";
+        if (given.starts_with("ngram")) return "lookup";
+        throw CLI::ValidationError(
+            name, given + ": expected none or ngram-simple; --draft-model drafts by a model");
+    }
+
+    // {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_min": 2}, or {"model": "..."}
+    static void add_vllm_drafts(const std::string& name, const std::string& given, Translation& out) {
+        Json json;
+        try {
+            json = parse_json(given, name);
+        } catch (const Error& e) {
+            throw CLI::ValidationError(name, e.what());
+        }
+        if (!json.is_object()) throw CLI::ValidationError(name, "expected a JSON object");
+        const std::string method =
+            json.contains("method") && json["method"].is_string() ? json["method"] : "";
+        const bool looks_up = method == "ngram" || json.value("model", Json()) == "ngram" ||
+                              json.value("model", Json()) == "[ngram]";
+        if (!method.empty() && method != "ngram" && method != "draft_model")
+            throw CLI::ValidationError(name, method + ": smelt drafts by ngram or by a draft model");
+        if (looks_up) out.arguments.push_back("--speculate=lookup");
+        const auto word = [](const Json& v) { return v.is_string() ? v.get<std::string>() : to_string(v); };
+        for (const auto& [key, v] : json.items()) {
+            if (key == "model" && !looks_up) out.arguments.push_back("--draft-model=" + word(v));
+            if (key == "num_speculative_tokens") out.arguments.push_back("--draft-max=" + word(v));
+            if (key == "prompt_lookup_min") out.arguments.push_back("--lookup-min=" + word(v));
+            if (!contains("method,model,num_speculative_tokens,prompt_lookup_min", key))
+                out.warnings.push_back(fmt::format("{}: {} has no effect", name, key));
+        }
+    }
+
     // What is no file would be taken for the text itself.
     static void check_file(const std::string& name, const std::string& path) {
         std::error_code none;
@@ -300,7 +354,9 @@ class Translator {
     }
 
     static std::string our_value(const PeerFlag& f, const std::string& given) {
-        if (contains(f.names, "--hf-repo") && !given.starts_with("hf:")) return "hf:" + given;
+        if ((contains(f.names, "--hf-repo") || contains(f.names, "--hf-repo-draft")) &&
+            !given.starts_with("hf:"))
+            return "hf:" + given;
         if (contains(f.names, "--kv-cache-dtype")) {
             if (given == "fp8_e4m3") return "fp8";
             if (given == "bfloat16") return "bf16";

@@ -169,6 +169,8 @@ Verb add_run(CLI::App& smelt) {
         ->capture_default_str();
     add_kv_option(*verb, o->run.kv);
     add_model_options(*verb, o->run.device);
+    group("Drafts");
+    add_draft_options(*verb, o->run.drafts);
     group("Output");
     verb->add_flag("--json", o->json,
                    "With --prompt: print answer, thinking, token counts and times as JSON");

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "apps/hub_model.h"
 #include "apps/memory_use.h"
 #include "apps/terminal.h"
 #include "base/atomic_file.h"
@@ -123,6 +124,8 @@ ChatModelOptions open_options(const RunOptions& o) {
             .kv_tokens = kv_tokens_for(o),
             .image_max_tokens = o.image_max_tokens,
             .kv = o.kv,
+            .engine = {.scheduler = {}, .drafts = o.drafts.options()},
+            .draft_model = o.drafts.model.empty() ? std::string() : local_model(o.drafts.model),
             .chat_template = o.chat.source,
             .template_kwargs = o.chat.kwargs};
 }
@@ -204,6 +207,8 @@ void RunSession::print_statistics(const Answer& a) const {
         "\n{}prompt {} tokens, {:.1f} tok/s; answer {} tokens, {:.1f} tok/s; first token after {:.3f} s\n",
         wants_style(stderr) ? dim : "", f.n_prompt, prefill_rate(f), f.n_generated, decode_rate(f),
         time_to_first_token(f));
+    if (f.n_drafted > 0)
+        fmt::print(stderr, "drafts {} of {} tokens accepted\n", f.n_draft_accepted, f.n_drafted);
     fmt::print(stderr, "memory {} on {}{}\n", memory.text(), model_->backend().description(),
                wants_style(stderr) ? plain : "");
 }
@@ -229,7 +234,9 @@ Json RunSession::answer_json(const std::string& prompt) {
              {{"time_to_first_token_s", time_to_first_token(f)},
               {"prompt_tokens_per_s", prefill_rate(f)},
               {"completion_tokens_per_s", decode_rate(f)},
-              {"grammar_s", f.grammar}}},
+              {"grammar_s", f.grammar},
+              {"draft_n", f.n_drafted},
+              {"draft_n_accepted", f.n_draft_accepted}}},
             {"memory", memory_use(*model_).json()}};
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/device_options.h"
+#include "apps/draft_options.h"
 #include "apps/model_text_options.h"
 #include "chat/chat_request.h"
 
@@ -20,6 +21,7 @@ struct RunOptions {
     int n_ctx = 0;
     int image_max_tokens = 0;
     KvFormats kv = {};
+    DraftFlags drafts = {};
     DeviceOptions device;
 };
 

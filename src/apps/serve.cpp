@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "apps/device_options.h"
+#include "apps/draft_options.h"
 #include "apps/hub_model.h"
 #include "apps/kv_option.h"
 #include "apps/model_text_options.h"
@@ -24,7 +25,6 @@
 #include "base/mapped_file.h"
 #include "base/memory_reserve.h"
 #include "base/truncation.h"
-#include "files/hub/fetch_url.h"
 #include "server/api_server.h"
 
 namespace smelt {
@@ -42,10 +42,10 @@ struct Options {
     std::string response_dir;
     size_t response_store_mb = 64;
     int image_max_tokens = 0;
-    bool allow_image_urls = false, allow_private_image_urls = false;
     int n_ctx = 0, max_seqs = 32, max_queue = 256;
     int64_t kv_tokens = 16384;
     KvFormats kv = {};
+    DraftFlags drafts = {};
     SamplingChanges sampling;
     TemplateOptions chat;
     std::string system, pooling;
@@ -78,10 +78,9 @@ std::optional<Pooling> pooling_of(const std::string& name) {
     return name == "last" ? Pooling::last : Pooling::mean;
 }
 
-ChatModelOptions::FetchPicture fetch_picture(const Options& o) {
-    if (!o.allow_image_urls && !o.allow_private_image_urls) return {};
-    const FetchRules rules{.private_addresses = o.allow_private_image_urls};
-    return [rules](const std::string& url, auto deadline) { return fetch_url(url, rules, deadline); };
+std::filesystem::path draft_path(const Options& o, const ConfigModel& m) {
+    const std::string name = m.draft_model.value_or(o.drafts.model);
+    return name.empty() ? std::filesystem::path() : std::filesystem::path(local_model(name));
 }
 
 ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
@@ -94,13 +93,15 @@ ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
                           .kv_tokens = m.kv_tokens.value_or(o.kv_tokens),
                           .image_max_tokens = o.image_max_tokens,
                           .kv = o.kv,
-                          .engine = {.scheduler = {.max_seqs = max_seqs}, .max_queue = o.max_queue},
+                          .engine = {.scheduler = {.max_seqs = max_seqs},
+                                     .max_queue = o.max_queue,
+                                     .drafts = o.drafts.options()},
+                          .draft_model = draft_path(o, m),
                           .chat_template = m.chat.source.empty() ? o.chat.source : m.chat.source,
                           .sampling = o.sampling,
                           .pooling = pooling_of(m.pooling.empty() ? o.pooling : m.pooling),
                           .system = m.system.value_or(o.system),
-                          .template_kwargs = m.chat.kwargs.is_object() ? m.chat.kwargs : o.chat.kwargs,
-                          .fetch_picture = fetch_picture(o)};
+                          .template_kwargs = m.chat.kwargs.is_object() ? m.chat.kwargs : o.chat.kwargs};
     open.sampling.update(m.sampling);
     open.backend.n_threads = m.threads.value_or(o.device.n_threads);
     open.engine.scheduler.max_batch_tokens = std::max(512, 2 * max_seqs);
@@ -318,6 +319,7 @@ void run(Options& o, CLI::App& verb) {
     limits.drain_timeout = seconds(o.drain);
     o.set.memory_budget = static_cast<size_t>(o.memory_budget_gb * 1e9);
     o.set.open = open_options(o, {});
+    o.set.open.draft_model.clear();  // theirs may be another vocabulary
     o.set.max_waiting = o.http.n_workers - 1;
 
     const CacheSalts salts = make_prefix_dir(o.prefix_dir);
@@ -425,12 +427,6 @@ Verb add_serve(CLI::App& smelt) {
     verb->add_option("--cors-origins", o->access.cors_origins,
                      "Origins of web pages that may use the server; localhost: all of this machine; *: all");
     verb->add_flag("--insecure", o->insecure, "Listen beyond loopback without a key");
-    verb->add_flag(
-        "--allow-image-urls", o->allow_image_urls,
-        "Pictures may be http and https addresses, which are fetched: 20 MiB and 3 redirects at most, "
-        "20 seconds a request, no private addresses");
-    verb->add_flag("--allow-private-image-urls", o->allow_private_image_urls,
-                   "The same, from loopback, private and link-local addresses too");
     group("Requests");
     verb->add_flag("--strict", o->strict,
                    "Refuse every unknown field; otherwise only likely misspellings are refused, and the rest "
@@ -513,6 +509,8 @@ Verb add_serve(CLI::App& smelt) {
         ->check(named_file());
     group("Memory and speed");
     add_model_options(*verb, o->device);
+    group("Drafts");
+    add_draft_options(*verb, o->drafts);
     verb->footer(
         "Examples:\n  smelt serve models/demo-23m\n"
         "  smelt serve small=models/demo-5m large=models/demo-23m --port 0\n"

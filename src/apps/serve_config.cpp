@@ -99,6 +99,10 @@ const ModelKey model_keys[] = {
     {"kv-tokens", [](const Value& v, ConfigModel& m) { m.kv_tokens = v.integer(0, 1 << 30); }},
     {"max-seqs", [](const Value& v, ConfigModel& m) { m.max_seqs = static_cast<int>(v.integer(1, 1024)); }},
     {"device", [](const Value& v, ConfigModel& m) { m.device = v.text(); }},
+    {"draft-model",
+     [](const Value& v, ConfigModel& m) {
+         m.draft_model = v.text().empty() || v.text().starts_with("hf:") ? v.text() : v.file();
+     }},
     {"threads", [](const Value& v, ConfigModel& m) { m.threads = static_cast<int>(v.integer(0, 1024)); }},
     {"role",
      [](const Value& v, ConfigModel& m) {

@@ -19,6 +19,7 @@ struct ConfigModel {
     std::optional<int> context = {}, threads = {}, max_seqs = {};
     std::optional<int64_t> kv_tokens = {};
     std::optional<std::string> device = {};
+    std::optional<std::string> draft_model = {};
     SamplingChanges sampling = {};
     TemplateOptions chat = {};
     std::optional<std::string> system = {};

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/truncation.h"
 #include "base/units.h"
+#include "chat/draft_file.h"
 #include "chat/template_forms.h"
 #include "chat/untrusted.h"
 #include "model/rope.h"
@@ -52,8 +53,6 @@ SamplingParams read_file_sampling(const Metadata& m) {
     };
     const bool any = m.find("generation.temperature") != nullptr || m.find("generation.top_p") != nullptr ||
                      m.find("generation.top_k") != nullptr;
-    // A file may say no more than that.
-    if (!any && m.get_bool("generation.do_sample") == false) return {.temperature = 0};
     if (!any) return {.temperature = 0.7f, .top_p = 0.95f, .min_p = 0.05f};
     SamplingParams s;
     s.temperature = real("generation.temperature", 1);
@@ -119,9 +118,19 @@ std::shared_ptr<const TokenTrie> make_trie(const Tokenizer& tokenizer, const std
     return make_token_trie(tokens);
 }
 
+// A draft model has its cache in the formats of the large one, where it can.
+KvFormats draft_kv(const ModelConfig& draft, const ChatModelOptions& options) {
+    try {
+        check_kv_formats(draft, options.kv);
+        return options.kv;
+    } catch (const Error&) {
+        return {};
+    }
+}
+
 // Tokens of context for which the KV cache fits into half of what memory is left once the weights are in.
-int choose_context(const ModelConfig& config, const ChatModelOptions& options, const Backend& backend,
-                   size_t weight_bytes) {
+int choose_context(const ModelConfig& config, const ModelConfig* draft, const ChatModelOptions& options,
+                   const Backend& backend, size_t weight_bytes) {
     if (options.n_ctx > config.n_ctx_train) {
         spdlog::warn(
             "context: {} tokens, more than the {} that the model was trained with: expect worse answers "
@@ -139,6 +148,8 @@ int choose_context(const ModelConfig& config, const ChatModelOptions& options, c
         budget -= windows;
         per_block = std::max<size_t>(bytes.full, 1);
     }
+    if (draft != nullptr)
+        per_block += kv_block_bytes(*draft, default_block_len, draft_kv(*draft, options)).all();
     const auto fits = static_cast<int64_t>(budget / per_block) * default_block_len;
     // An unusably small context is refused by the allocation, with its numbers, rather than chosen here.
     const int64_t n = std::min(config.n_ctx_train, std::max<int64_t>(fits, 512));
@@ -254,7 +265,9 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
       grammars_([this] { return make_trie(tokenizer_, stop_ids_); }),
       backend_(make_backend(options.device, options.backend)),
       model_(load_model(file_, *backend_)) {
-    const int n_ctx = choose_context(model_->config(), options, *backend_, model_->weight_bytes());
+    open_draft_model(options);
+    const int n_ctx = choose_context(model_->config(), draft_model_ ? &draft_model_->config() : nullptr,
+                                     options, *backend_, weight_bytes());
     const int64_t n_blocks =
         (std::max<int64_t>(options.kv_tokens, n_ctx) + default_block_len - 1) / default_block_len;
     auto device = std::make_unique<DeviceRunner>(
@@ -277,10 +290,43 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
         patch_rules_.max_pixels = std::min(patch_rules_.max_pixels, n_tokens * side * side);
         patch_rules_.min_pixels = std::min(patch_rules_.min_pixels, patch_rules_.max_pixels);
     }
-    fetch_picture_ = options.fetch_picture;
     EngineOptions engine = options.engine;
     engine.prefixes.owner = describe_owner(*file_, options, *backend_);
-    engine_ = std::make_unique<Engine>(std::move(runner), engine);
+    const int draft_blocks = static_cast<int>(std::min<int64_t>(n_blocks, 1 << 24));
+    engine_ =
+        std::make_unique<Engine>(std::move(runner), engine, make_draft_runner(options, n_ctx, draft_blocks));
+}
+
+void ChatModel::open_draft_model(const ChatModelOptions& options) {
+    if (model_->config().recurrent && (!options.draft_model.empty() || options.engine.drafts.lookup)) {
+        throw Error(
+            "{}: the layers of {} carry a state that a wrong guess would change, so tokens cannot be drafted",
+            file_->path.string(), model_->config().architecture);
+    }
+    if (options.draft_model.empty()) return;
+    OpenedDraft draft =
+        smelt::open_draft_model(options.draft_model, &tokenizer_, model_->config(), *backend_);
+    draft_file_ = std::move(draft.file);
+    draft_model_ = std::move(draft.model);
+}
+
+// On the same device, with a cache for as many tokens.
+std::unique_ptr<ModelRunner> ChatModel::make_draft_runner(const ChatModelOptions& options, int n_ctx,
+                                                          int n_blocks) {
+    if (!draft_model_) return nullptr;
+    const ModelConfig& config = draft_model_->config();
+    auto device = std::make_unique<DeviceRunner>(
+        *draft_model_, *backend_,
+        DeviceRunnerOptions{.n_ctx = static_cast<int>(std::min<int64_t>(n_ctx, config.n_ctx_train)),
+                            .n_blocks = n_blocks,
+                            .kv = draft_kv(config, options),
+                            .n_window_parts = window_parts(config, options.engine.scheduler, *backend_)});
+    draft_kv_bytes_ = device->kv_bytes();
+    return std::make_unique<IntactFileRunner>(std::move(device), *draft_file_);
+}
+
+size_t ChatModel::weight_bytes() const {
+    return model_->weight_bytes() + (draft_model_ ? draft_model_->weight_bytes() : 0);
 }
 
 ChatModel::~ChatModel() = default;

@@ -33,6 +33,8 @@ struct ChatModelOptions {
     int image_max_tokens = 0;  // of a picture; larger ones are scaled down; 0: half the context, at most 1024
     KvFormats kv = {};
     EngineOptions engine = {};
+    // A smaller model of the same vocabulary that drafts tokens for this one; empty: none.
+    std::filesystem::path draft_model = {};
     // Between engine and device, where tests put what can go wrong with one.
     std::function<std::unique_ptr<ModelRunner>(std::unique_ptr<ModelRunner>)> wrap_runner = {};
 
@@ -43,10 +45,6 @@ struct ChatModelOptions {
     // For requests that do not say otherwise.
     std::string system = {};    // message of conversations that bring none
     Json template_kwargs = {};  // object of template variables, or null
-    // Fetches a picture's file, or throws Error; empty: nothing is fetched.
-    using FetchPicture =
-        std::function<std::string(const std::string& url, std::chrono::steady_clock::time_point deadline)>;
-    FetchPicture fetch_picture = {};
 };
 
 // What the template is asked for.
@@ -146,7 +144,6 @@ class ChatModel {
     Prompt make_prompt(const Json& messages, const PromptOptions& options = {}) const;
     // Whether messages may have pictures.
     bool takes_pictures() const { return image_token_ >= 0; }
-    const ChatModelOptions::FetchPicture& fetch_picture() const { return fetch_picture_; }
     // A picture as the model takes it. A file of a few KB may hold millions of pixels: files take theirs from
     // `pixels_left`, and are read one at a time. Throws Error where the file is no picture or too large.
     static constexpr int64_t max_pixels = 256'000'000;  // of one request's pictures together
@@ -193,14 +190,20 @@ class ChatModel {
     bool has_template() const { return template_.has_value(); }
     const std::string& template_source() const { return template_->source(); }  // where there is one
     const Model& model() const { return *model_; }
+    const Model* draft_model() const { return draft_model_.get(); }  // null: none
     const Backend& backend() const { return *backend_; }
     const DeviceRunner& runner() const { return *runner_; }
+    // Of the model and of the one that drafts for it.
+    size_t kv_bytes() const { return runner_->kv_bytes() + draft_kv_bytes_; }
+    size_t weight_bytes() const;
     Engine& engine() { return *engine_; }
     const Engine& engine() const { return *engine_; }
     int n_ctx() const { return runner_->shape().n_ctx; }
 
  private:
     ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptions& options);
+    void open_draft_model(const ChatModelOptions& options);
+    std::unique_ptr<ModelRunner> make_draft_runner(const ChatModelOptions& options, int n_ctx, int n_blocks);
     Prompt render_prompt(Json messages, const PromptOptions& options) const;
     void place_pictures(Prompt& prompt, const PromptOptions& options) const;
 
@@ -217,9 +220,11 @@ class ChatModel {
     mutable GrammarCache grammars_;
     std::unique_ptr<Backend> backend_;
     std::unique_ptr<Model> model_;
+    std::shared_ptr<const ModelFile> draft_file_;
+    std::unique_ptr<Model> draft_model_;  // null: none
     std::unique_ptr<Engine> engine_;
     const DeviceRunner* runner_ = nullptr;  // the engine's
-    ChatModelOptions::FetchPicture fetch_picture_;
+    size_t draft_kv_bytes_ = 0;
     int32_t image_token_ = -1;  // -1: no pictures
     PatchRules patch_rules_ = {};
 };

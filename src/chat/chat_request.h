@@ -36,6 +36,7 @@ struct ChatRequest {
     std::optional<std::vector<std::string>> dry_breakers = {};
     GenerateOptions options = {};  // the rest; of its sampling the seed and the biases count
     std::string cache_salt = {};
+    std::string prediction = {};  // how the answer may go
 
     std::vector<std::string> warnings = {};  // what was asked for and left out
 };

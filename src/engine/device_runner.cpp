@@ -112,6 +112,7 @@ DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRun
     : model_(model), backend_(backend), shape_(shape_of(model.config(), options)), fuse_(options.fuse) {
     shape_.max_steps = max_steps_of(backend);
     shape_.two_classes = backend.describe().two_classes;
+    shape_.keeps_states = model.config().recurrent.has_value();
     inputs_.resize(static_cast<size_t>(shape_.max_steps));
     const ModelConfig& config = model.config();
     std::vector<KvShape> shapes;

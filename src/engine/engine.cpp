@@ -33,14 +33,19 @@ void EngineStats::add(const EngineStats& s) {
     n_preemptions += s.n_preemptions;
     n_failed_steps += s.n_failed_steps;
     n_constrained += s.n_constrained;
+    n_drafts += s.n_drafts;
+    n_drafted += s.n_drafted;
+    n_draft_accepted += s.n_draft_accepted;
     if (s.n_running > 0) tokens_per_second += s.tokens_per_second;
     draining = draining || s.draining;
     step_seconds = std::max(step_seconds, s.step_seconds);
 }
 
-Engine::Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options)
+Engine::Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options,
+               std::unique_ptr<ModelRunner> draft)
     : runner_(std::move(runner)),
-      loop_(*runner_, options.scheduler),
+      draft_(std::move(draft)),
+      loop_(*runner_, options.scheduler, options.drafts, draft_.get()),
       limits_(loop_.limits()),
       max_queue_(options.max_queue),
       prefixes_(options.prefixes),

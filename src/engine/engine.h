@@ -19,6 +19,7 @@ struct EngineOptions {
     // it, a client three quarters.
     int max_queue = 256;
     PrefixFile prefixes = {};  // read at the beginning, written by stop()
+    DraftOptions drafts = {};
 };
 
 // Why a request was not taken.
@@ -44,8 +45,10 @@ struct EngineStats : StepLoopStats {
 // All functions may be called from any thread, but drain(), stop() and the destructor not from a sink.
 class Engine {
  public:
-    // Throws Error when the options contradict each other.
-    explicit Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options = {});
+    // Throws Error when the options contradict each other. `draft` is of a smaller model with the same
+    // vocabulary, whose tokens the large one verifies; null: none.
+    explicit Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options = {},
+                    std::unique_ptr<ModelRunner> draft = nullptr);
     ~Engine();
 
     std::variant<RequestId, Refusal> submit(Request request);
@@ -85,7 +88,7 @@ class Engine {
     void publish();
     int n_queued_of(uint64_t client) const;
 
-    std::unique_ptr<ModelRunner> runner_;
+    std::unique_ptr<ModelRunner> runner_, draft_;
     StepLoop loop_;  // of the thread alone
     const RequestLimits limits_;
     const int max_queue_;

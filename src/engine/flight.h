@@ -17,11 +17,18 @@ struct Flight {
         bool last = false;  // it reached the end of what the sequence has: a token may follow
         // Its rows of logits, and its first of hidden states, in the step's results.
         int first_row = 0, last_row = -1, first_hidden = 0;
+        int n_drafts = 0;  // last tokens that are guesses, each with a row of logits
     };
     std::vector<Part> parts;
     Batch batch;
+    bool answers_only = false;  // no token of a prompt, none that is computed again
+    double draft_seconds = 0;   // of the draft model before it
+    int n_draft_steps = 0;
 
     void clear() {
+        answers_only = false;
+        draft_seconds = 0;
+        n_draft_steps = 0;
         parts.clear();
         batch.clear();
     }

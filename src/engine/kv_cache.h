@@ -76,6 +76,9 @@ class KvCache {
     // cached one. Nothing happens where the sequence was released since.
     void commit(KvSequence& s, std::span<const int32_t> ids, int n);
 
+    // What steps that are done wrote beyond the tokens that were committed is forgotten; none is under way.
+    void rewind(KvSequence& s) { s.n_tokens = s.n_done; }
+
     // A second sequence with the same content; both may grow. No step of s is under way.
     KvSequence fork(const KvSequence& s);
 

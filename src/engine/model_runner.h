@@ -21,6 +21,8 @@ struct RunnerShape {
     WindowPool windows = {};  // of windowed layers
     int dim = 0;              // of a hidden state
     int max_steps = 1;        // that may be under way at once: 1 or 2
+    // Layers keep a state in place of K and V: what was computed cannot be taken back but by a copy.
+    bool keeps_states = false;
     // Prompts and answers are computed with different bits; see StepCounts::n_generated.
     bool two_classes = false;
 };

@@ -82,6 +82,7 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
          {IntRange{"max_tokens", r.max_tokens, -1, max_int}, IntRange{"min_tokens", r.min_tokens, 0, max_int},
           IntRange{"n_logprobs", r.n_logprobs, -1, max_logprobs},
           IntRange{"n_prompt_logprobs", r.n_prompt_logprobs, -1, max_logprobs},
+          IntRange{"max_drafts", r.max_drafts, -1, max_int},
           IntRange{"priority", r.priority, -max_priority, max_priority},
           IntRange{"n", r.n, 1, limits.max_seqs}, IntRange{"best_of", r.best_of, 0, limits.max_seqs},
           IntRange{"beam width", r.beams.width, 0, limits.max_seqs}}) {
@@ -134,6 +135,7 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
         for (const Picture& p : r.pictures) std::fill(words.begin() + p.first, words.begin() + p.end(), 0);
         problem = check_ids("tokens", words, limits.vocab_size);
     }
+    if (problem.empty()) problem = check_ids("prediction", r.prediction, limits.vocab_size);
     if (problem.empty()) problem = check_ids("stop_ids", r.stop_ids, limits.vocab_size);
     if (problem.empty()) problem = check_sampling(r.sampling, limits.vocab_size);
     return problem;

@@ -53,10 +53,12 @@ struct FinishEvent {
     std::string error = {};
     Failure failure = Failure::none;
 
-    int n_prompt = 0;               // tokens
-    int n_cached_prompt = 0;        // of them, those whose K and V were in the cache already
-    int n_generated = 0;            // tokens drawn, with the stop id
-    int n_preemptions = 0;          // how often it made room for others and was computed again
+    int n_prompt = 0;                         // tokens
+    int n_cached_prompt = 0;                  // of them, those whose K and V were in the cache already
+    int n_generated = 0;                      // tokens drawn, with the stop id
+    int n_preemptions = 0;                    // how often it made room for others and was computed again
+    int n_drafted = 0, n_draft_accepted = 0;  // tokens that were guessed, and those that were right
+    bool has_prediction = false;
     double grammar = 0;             // seconds spent on which tokens the grammar allows
     double cumulative_logprob = 0;  // of all tokens drawn, where n_logprobs >= 0; of beams always
     // Seconds: from submit() to the first step, to the first token, to the end.
@@ -111,6 +113,10 @@ struct Request {
     BeamSearch beams = {};                       // the n best of `width` texts, at the end
     std::shared_ptr<TokenGrammar> grammar = {};  // every answer is a text of it; null: any
     ThinkingLimit thinking = {};
+    int max_drafts = -1;  // tokens that are drafted for a step at most; 0: none; -1: as the engine does
+    // How the answer may go, in the client's opinion: what of it comes is drafted from it, also where the
+    // engine drafts nothing else.
+    std::vector<int32_t> prediction = {};
     // An embedding of the prompt in place of an answer; needs max_tokens 0. For a mean the whole prompt is
     // computed, whatever the cache holds.
     Pooling pooling = Pooling::none;

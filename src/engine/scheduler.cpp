@@ -229,7 +229,9 @@ bool Scheduler::has_seat(const Sequence& s) const {
 }
 
 int Scheduler::n_missing_blocks(const Sequence& s) const {
-    return kv_.n_blocks_for(static_cast<int>(s.ids.size())) - static_cast<int>(s.kv.blocks.size());
+    // A sequence may hold blocks that were for drafts.
+    return std::max(kv_.n_blocks_for(static_cast<int>(s.ids.size())) - static_cast<int>(s.kv.blocks.size()),
+                    0);
 }
 
 // Admission: with the cached prefix, are there blocks for all of its tokens, what the running ones have yet
@@ -260,6 +262,19 @@ bool Scheduler::reclaim_idle(const Sequence* keep) {
     ++last->n_preemptions;
     ++n_preemptions_;
     return true;
+}
+
+int Scheduler::lengthen(Sequence* s, int n) {
+    const auto part = std::ranges::find(plan_.parts, s, &StepPlan::Part::sequence);
+    if (part == plan_.parts.end()) return 0;
+    n = std::min(n, budget_);
+    while (n > 0 && !kv_.reserve(s->kv, part->n_tokens + n, plan_.copies)) n /= 2;
+    if (n <= 0) return 0;
+    part->n_tokens += n;
+    budget_ -= n;
+    n_tokens_ += n;
+    s->flow->n_served += int64_t{n} * s->flow->weight;
+    return n;
 }
 
 void Scheduler::put_off(Sequence* s) {

@@ -64,6 +64,9 @@ class Scheduler {
     // that holds most seats or blocks, where another has less and waits for them. Every sequence added must
     // fit into the cache alone. Valid until the next call.
     const StepPlan& plan();
+    // The sequence gets room for n more tokens in the step that was planned, without taking it from others:
+    // how many it got.
+    int lengthen(Sequence* s, int n);
     // It is not in the step that was planned after all.
     void put_off(Sequence* s);
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/beam_group.h"
+#include "engine/drafting.h"
 #include "engine/kv_cache.h"
 #include "engine/request.h"
 
@@ -32,6 +33,7 @@ struct Sequence {
     std::vector<std::shared_ptr<const Features>> features = {};
     RopePositions rope_positions = {};
     int n_under_way = 0;  // steps that compute tokens of it
+    Drafting drafting = {};
     TokenCounts counts;
     std::optional<GrammarMatcher> grammar;
     std::optional<ThinkingCount> thinking;

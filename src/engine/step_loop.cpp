@@ -26,11 +26,14 @@ StepLoop::~StepLoop() {
     drain();
 }
 
-StepLoop::StepLoop(ModelRunner& runner, const SchedulerOptions& options)
+StepLoop::StepLoop(ModelRunner& runner, const SchedulerOptions& options, const DraftOptions& drafts,
+                   ModelRunner* draft)
     : runner_(runner),
       kv_(runner.shape().n_blocks, runner.shape().block_len, runner.shape().windows),
       scheduler_(options, kv_),
-      sampler_(runner.shape().vocab_size) {
+      sampler_(runner.shape().vocab_size),
+      policy_(drafts) {
+    if (draft != nullptr) draft_model_.emplace(*draft, options);
     const int max_steps = runner.shape().max_steps;
     CHECK(max_steps == 1 || max_steps == 2, "{} steps", max_steps);
     // The largest step, because a vector that is refilled grows to just what it holds, every time.
@@ -151,6 +154,7 @@ void StepLoop::step() {
         flush();
         collect();
     }
+    if (!can_step()) last_end_ = {};
     const bool can_plan = !scheduler_.running().empty() || !scheduler_.waiting().empty();
     if (!runs || !can_plan) flush();
     if (!can_plan && n_under_way_ > 0 && first().forsaken()) collect();
@@ -221,6 +225,9 @@ void StepLoop::launch() {
     if (plan.parts.empty()) return;
     make_masks(plan);
     Flight& f = flights_[(first_ + n_under_way_) % 2];
+    f.clear();
+    if (last_end_ == Sequence::Clock::time_point()) last_end_ = Sequence::Clock::now();
+    add_drafts(plan, f);
     build_batch(plan, f);
     const auto start = [&] {
         if (!plan.copies.empty()) runner_.copy_blocks(plan.copies);
@@ -246,7 +253,9 @@ void StepLoop::collect() {
     if (!try_step(f, [&] { result_ = runner_.collect(); })) return;
     ++totals_.n_steps;
     batch_ = &f.batch;
+    const int64_t n_generated = totals_.n_generated;
     advance_all(f);
+    judge_drafts(f, totals_.n_generated - n_generated);
 }
 
 // What is under way when nobody waits for it any more.
@@ -265,13 +274,18 @@ void StepLoop::advance_all(Flight& f) {
     for (const Flight::Part& part : f.parts) {
         if (part.sequence == nullptr) continue;
         Sequence& s = *part.sequence;
-        if (part.n_tokens > 1 || part.first < s.n_prompt()) totals_.n_prefilled += part.n_tokens;
-        kv_.commit(s.kv, s.ids, part.n_tokens);
+        const int n = part.n_tokens - part.n_drafts;
+        if (n > 1 || part.first < s.n_prompt()) totals_.n_prefilled += n;
+        kv_.commit(s.kv, s.ids, n);
         tell_progress(s, part.first + part.n_tokens);
     }
     const auto dim = static_cast<size_t>(runner_.shape().dim);
-    for (const Flight::Part& part : f.parts) {
+    for (Flight::Part& part : f.parts) {
         if (part.sequence == nullptr) continue;
+        if (part.n_drafts > 0) {
+            advance_drafted(part);
+            continue;
+        }
         Sequence& s = *part.sequence;
         // The place that was kept for the token.
         if (s.ids.back() < 0) s.ids.pop_back();
@@ -311,6 +325,7 @@ void StepLoop::tell_progress(const Sequence& s, int n_done) const {
 Sequence& StepLoop::fork(const Sequence& s, int index) {
     auto owned = std::make_unique<Sequence>(s);
     owned->kv = {};  // whatever throws from here on, it holds no block that is not counted
+    owned->drafting.model_kv = {};
     sequences_.push_back(std::move(owned));
     Sequence& copy = *sequences_.back();
     copy.index = index;
@@ -395,9 +410,15 @@ void StepLoop::advance(Sequence& s, size_t row) {
         return finish(s, FinishReason::error, "the grammar takes too much work", Failure::grammar);
     }
     Drawn drawn = draw(s, row);
+    if (s.grammar && batch_->draws[row].masked != 0) ++totals_.n_constrained;
     if (drawn.id < 0) return finish(s, FinishReason::error, drawn.problem, Failure::numbers);
 
     s.ids.push_back(drawn.id);
+    if (!s.drafting.proposed.empty()) {
+        policy_.see(s.drafting.proposed[0].kind, s.drafting.proposed[0].id == drawn.id,
+                    s.drafting.acceptances);
+        s.drafting.proposed.clear();
+    }
     if (s.thinking) s.thinking->accept(r.thinking, drawn.id);
     s.cumulative_logprob += static_cast<double>(drawn.logprob);
     ++totals_.n_generated;
@@ -428,6 +449,9 @@ FinishEvent StepLoop::finish_event(const Sequence& s, FinishReason reason) const
             .n_cached_prompt = s.n_cached_prompt,
             .n_generated = s.n_generated(),
             .n_preemptions = s.n_preemptions,
+            .n_drafted = s.drafting.n_drafted,
+            .n_draft_accepted = s.drafting.n_accepted,
+            .has_prediction = !s.request->prediction.empty(),
             .grammar = s.grammar_seconds,
             .cumulative_logprob = s.cumulative_logprob,
             .queued = seconds(admitted - s.submitted),
@@ -451,6 +475,7 @@ void StepLoop::finish(Sequence& s, FinishReason reason, const std::string& error
 }
 
 void StepLoop::drop(Sequence& s) {
+    if (draft_model_) draft_model_->release(s);
     scheduler_.remove(&s);
     for (Flight& f : flights_) f.forget(s);
     std::erase_if(sequences_, [&](const auto& owned) { return owned.get() == &s; });

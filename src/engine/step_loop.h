@@ -5,8 +5,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "engine/draft_model.h"
 #include "engine/flight.h"
 #include "engine/kv_cache.h"
 #include "engine/model_runner.h"
@@ -27,14 +29,17 @@ struct StepLoopStats {
     int64_t n_cached_prompt = 0;  // tokens of prompts that were in the cache
     int64_t n_generated = 0;
     int64_t n_preemptions = 0;
-    int64_t n_failed_steps = 0;  // ended by an exception of the device
-    int64_t n_constrained = 0;   // tokens drawn under a grammar
+    int64_t n_failed_steps = 0;                   // ended by an exception of the device
+    int64_t n_constrained = 0;                    // tokens drawn under a grammar
+    int64_t n_drafts = 0;                         // answers' steps that had drafts
+    int64_t n_drafted = 0, n_draft_accepted = 0;  // tokens that were guessed, and those that were right
 };
 
 class StepLoop {
  public:
-    // Borrows the runner.
-    StepLoop(ModelRunner& runner, const SchedulerOptions& options);
+    // Borrows the runners. `draft` is of a smaller model with the same vocabulary; null: none.
+    StepLoop(ModelRunner& runner, const SchedulerOptions& options, const DraftOptions& drafts = {},
+             ModelRunner* draft = nullptr);
     ~StepLoop();
 
     RequestLimits limits() const;
@@ -78,6 +83,19 @@ class StepLoop {
     void build_batch(const StepPlan& plan, Flight& f);
     void add_draw(Batch& b, Sequence& s);
     void add_mask(Batch& b, Sequence& s, bool may_stop);
+    bool may_have_drafts(const Sequence& s) const;
+    int most_drafts(const Sequence& s) const;
+    void look_up(Sequence& s);
+    void add_drafts(const StepPlan& plan, Flight& f);
+    bool is_lookup_better(const Sequence& s, double chance_of_model) const;
+    void draft_by_model(int n_seqs, Flight& f);
+    void choose_drafts(int n_seqs);
+    void add_drafted(Batch& b, Flight::Part& part);
+    void add_tokens(Batch& b, const Flight::Part& part);
+    void add_rows(Batch& b, const Flight::Part& part);
+    bool expects_drafts(Sequence& s, int n_seqs);
+    void advance_drafted(Flight::Part& part);
+    void judge_drafts(const Flight& f, int64_t n_generated);
     bool draws_on_host(const Sequence& s) const;
     bool needs_token(const Sequence& s) const;
     bool ends_anyway(const Sequence& s) const;
@@ -124,6 +142,11 @@ class StepLoop {
     std::vector<Pending> pending_;
     std::vector<std::pair<RequestId, int>> unheard_;
 
+    DraftPolicy policy_;
+    std::optional<DraftModel> draft_model_;
+    Sequence::Clock::time_point last_end_ = {};  // of the step before; the epoch: nothing ran
+    double grammar_spent_ = 0;                   // seconds of this step
+
     Flight flights_[2];
     int first_ = 0;  // of those under way
     int n_under_way_ = 0;
@@ -134,6 +157,12 @@ class StepLoop {
     // Reused from step to step.
     std::vector<int32_t> window_blocks_;  // of the sequence that is added
     std::vector<Sequence*> masked_;       // whose grammars are asked
+    std::vector<Draft> drafts_;           // of the sequence that goes on
+    std::vector<int32_t> found_;
+    std::vector<std::vector<double>> chances_;
+    std::vector<std::span<const double>> chance_spans_;
+    std::vector<Sequence*> with_drafts_;
+    std::vector<int> n_chosen_;
 };
 
 }  // namespace smelt

@@ -42,7 +42,8 @@ void StepLoop::make_masks(const StepPlan& plan) {
     std::ranges::sort(masked_, [](const Sequence* a, const Sequence* b) {
         return std::tie(a->mask_since, a->id, a->index) < std::tie(b->mask_since, b->id, b->index);
     });
-    double spent = 0;
+    double& spent = grammar_spent_;
+    spent = 0;
     for (Sequence* s : masked_) {
         if (spent > scheduler_.options().max_grammar) {
             scheduler_.put_off(s);
@@ -78,7 +79,8 @@ bool StepLoop::expect_tokens(const Flight& f) {
         return p.sequence != nullptr && p.last && !ends_anyway(*p.sequence);
     };
     for (const Flight::Part& p : f.parts) {
-        if (goes_on(p) && needs_token(*p.sequence)) return false;
+        if (goes_on(p) && (needs_token(*p.sequence) || p.n_drafts > 0 || p.sequence->drafting.expects))
+            return false;
     }
     for (const Flight::Part& p : f.parts) {
         if (goes_on(p)) p.sequence->ids.push_back(-1 - p.last_row);
@@ -87,36 +89,51 @@ bool StepLoop::expect_tokens(const Flight& f) {
 }
 
 void StepLoop::build_batch(const StepPlan& plan, Flight& f) {
-    f.clear();
     Batch& b = f.batch;
     b.mask_words = (runner_.shape().vocab_size + 63) / 64;
     for (const StepPlan::Part& part : plan.parts) {
         Sequence& s = *part.sequence;
-        const int first = s.kv.n_tokens, end = first + part.n_tokens, first_token = b.n_tokens();
         f.parts.push_back({.sequence = &s,
-                           .first = first,
+                           .first = s.kv.n_tokens,
                            .n_tokens = part.n_tokens,
-                           .last = end == static_cast<int>(s.ids.size()),
+                           .last = s.kv.n_tokens + part.n_tokens >= static_cast<int>(s.ids.size()),
                            .first_row = static_cast<int>(b.logits_rows.size()),
                            .first_hidden = static_cast<int>(b.hidden_rows.size())});
-        window_blocks_.clear();
-        for (size_t i = 0; kv_.has_windows() && i < s.kv.blocks.size(); ++i) {
-            window_blocks_.push_back(kv_.part_of(s.kv, i));
-        }
-        b.add_sequence(
-            std::span(s.ids).subspan(static_cast<size_t>(first), static_cast<size_t>(part.n_tokens)), first,
-            s.kv.blocks, kv_.block_len(), window_blocks_);
-        if (!s.rope_positions.empty()) add_pictures(b, s, first, end);
-        if (first >= s.n_prompt()) b.n_generated = b.n_tokens();
-        for (int pos = first; pos < end; ++pos) {
-            if (s.pools(pos)) b.hidden_rows.push_back(first_token + pos - first);
-            if (!s.wants_logits(pos)) continue;
-            b.logits_rows.push_back(first_token + pos - first);
-            b.all_logits = b.all_logits || s.scores(pos);
-            b.draws.emplace_back();
-            if (pos + 1 == static_cast<int>(s.ids.size())) add_draw(b, s);
+        if (s.drafting.drafts.empty()) {
+            add_tokens(b, f.parts.back());
+            add_rows(b, f.parts.back());
+        } else {
+            add_drafted(b, f.parts.back());
         }
         f.parts.back().last_row = static_cast<int>(b.logits_rows.size()) - 1;
+    }
+}
+
+// The part's tokens and their places in the cache.
+void StepLoop::add_tokens(Batch& b, const Flight::Part& part) {
+    Sequence& s = *part.sequence;
+    window_blocks_.clear();
+    for (size_t i = 0; kv_.has_windows() && i < s.kv.blocks.size(); ++i) {
+        window_blocks_.push_back(kv_.part_of(s.kv, i));
+    }
+    b.add_sequence(
+        std::span(s.ids).subspan(static_cast<size_t>(part.first), static_cast<size_t>(part.n_tokens)),
+        part.first, s.kv.blocks, kv_.block_len(), window_blocks_);
+    if (!s.rope_positions.empty()) add_pictures(b, s, part.first, part.first + part.n_tokens);
+    if (part.first >= s.n_prompt()) b.n_generated = b.n_tokens();
+}
+
+// The rows that are wanted of them.
+void StepLoop::add_rows(Batch& b, const Flight::Part& part) {
+    Sequence& s = *part.sequence;
+    const int first_token = b.n_tokens() - part.n_tokens;
+    for (int pos = part.first; pos < part.first + part.n_tokens; ++pos) {
+        if (s.pools(pos)) b.hidden_rows.push_back(first_token + pos - part.first);
+        if (!s.wants_logits(pos)) continue;
+        b.logits_rows.push_back(first_token + pos - part.first);
+        b.all_logits = b.all_logits || s.scores(pos);
+        b.draws.emplace_back();
+        if (pos + 1 == static_cast<int>(s.ids.size())) add_draw(b, s);
     }
 }
 
@@ -197,7 +214,6 @@ void StepLoop::add_mask(Batch& b, Sequence& s, bool may_stop) {
         const uint64_t bit = uint64_t{1} << (id % 64);
         word = ends ? word | bit : word & ~bit;
     }
-    ++totals_.n_constrained;
 }
 
 }  // namespace smelt

@@ -179,13 +179,18 @@ std::span<const uint64_t> GrammarMatcher::compute() {
     return kept.bits;
 }
 
-bool GrammarMatcher::accept(int32_t id) {
+bool GrammarMatcher::look_ahead(int32_t id) {
     if (id < 0 || id >= grammar_->n_tokens() || grammar_->trie_->bytes(id).empty()) return false;
     machine_->begin_step();
     int32_t state = state_;
     for (const char c : grammar_->trie_->bytes(id)) state = machine_->next(state, static_cast<uint8_t>(c));
     if (state == Machine::dead || machine_->exhausted()) return false;
     state_ = state;
+    return true;
+}
+
+bool GrammarMatcher::accept(int32_t id) {
+    if (!look_ahead(id)) return false;
     if (machine_->n_states() > max_states) {
         state_ = machine_->compact(state_);
         kept_.clear();

@@ -68,8 +68,12 @@ class GrammarMatcher {
     std::span<const uint64_t> allowed();
     // False, and nothing changed: the token may not come. Tokens without text are not accepted.
     bool accept(int32_t id);
-    bool may_end() const;   // the text so far is complete
-    bool must_end() const;  // and nothing can follow
+    // The same for a token that may not come after all: go_back() returns to where it was.
+    bool look_ahead(int32_t id);
+    int32_t place() const { return state_; }
+    void go_back(int32_t place) { state_ = place; }  // before the next accept()
+    bool may_end() const;                            // the text so far is complete
+    bool must_end() const;                           // and nothing can follow
 
  private:
     std::span<const uint64_t> compute();

@@ -106,6 +106,15 @@ void TokenCounts::update(std::span<const int32_t> ids, int n_prompt, int last_n)
     for (; end_ - first_ > window; ++first_) add(ids, first_, n_prompt, -1);
 }
 
+void TokenCounts::rewind(std::span<const int32_t> ids, size_t n, int n_prompt, int last_n) {
+    if (end_ <= n) return;
+    for (; end_ > std::max(n, first_); --end_) add(ids, end_ - 1, n_prompt, -1);
+    first_ = std::min(first_, n);
+    end_ = n;
+    const size_t window = last_n < 0 ? n : std::min(n, static_cast<size_t>(last_n));
+    for (; first_ > n - window; --first_) add(ids, first_ - 1, n_prompt, 1);
+}
+
 // Looks at the raw row: a problem ends all; else log_sum_ is known where it is wanted.
 DrawProblem Sampler::begin(std::span<const float> logits, bool wants_log_sum) {
     scan_.scan(logits);

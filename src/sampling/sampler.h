@@ -40,6 +40,8 @@ class TokenCounts {
 
     // `ids` are the whole sequence, of which the first n_prompt were given.
     void update(std::span<const int32_t> ids, int n_prompt, int last_n);
+    // As it was when the sequence had n tokens, of those that it has now.
+    void rewind(std::span<const int32_t> ids, size_t n, int n_prompt, int last_n);
     const std::unordered_map<int32_t, Count>& counts() const { return counts_; }
 
  private:

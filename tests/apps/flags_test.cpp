@@ -33,6 +33,8 @@ TEST(PeerFlags, EachDoesWhatTheTableSays) {
                                 : f.value == PeerValue::maybe              ? " off"
                                 : f.value == PeerValue::many               ? " 7 8 --port 0"
                                 : std::string(f.text) == "--kv"            ? " q8_0"
+                                : name == "--spec-type"                    ? " ngram-simple"
+                                : std::string(f.text) == "--speculate"     ? " '{\"method\": \"ngram\"}'"
                                 : std::string(f.text) == "--chat-template" ? " " SMELT_DOCS "/SERVER.md"
                                 : std::string(f.text) == "--chat-template-kwargs" ? " '{\"a\": 1}'"
                                 : name.ends_with("-file") || name == "-jf" ? " " SMELT_DOCS "/SERVER.md"
@@ -104,11 +106,15 @@ TEST(PeerFlags, EachActsOrSaysTheWayOut) {
     EXPECT_NE(answer("-no-cnv -n 4"), plain) << "no template";
     EXPECT_EQ(answer("-r 30"), "12 + \n");
     EXPECT_EQ(answer("--keep -1"), plain);
+    EXPECT_EQ(answer("-md " SMELT_MODELS "/demo-5m --draft-max 4 --draft-n-min 1"), plain);
+    EXPECT_EQ(answer("--spec-type ngram-simple --lookup-min 1"), plain);
 
     const std::pair<const char*, const char*> texts[] = {
         {"--samplers 'top_k;temperature'", "the order is bias, penalties"},
         {"--keep 5", "--keep has no effect: the context is never shifted"},
-        {"-md draft.gguf", "-md has no effect: smelt does not draft tokens"},
+        {"-md /nonexistent/draft.gguf", "/nonexistent/draft.gguf"},
+        {"--spec-type eagle3", "eagle3: expected none or ngram-simple"},
+        {"--speculate eagle", "eagle"},
         {"--grammar-file /nonexistent", "/nonexistent: no such file"},
         {"--chat-template chatml", "expected a Jinja template or the file of one, found \"chatml\""},
         {"--chat-template-kwargs 5", "expected a JSON object"},

@@ -50,7 +50,9 @@ class FakeRunner : public ModelRunner {
                 id = drawn_[static_cast<size_t>(-1 - id)];
                 ASSERT_GT(id, -100) << "no token was drawn for the row";
             }
-            slots_[static_cast<size_t>(batch.slots[t])] = id;
+            // Other bits for answers, which whatever reads them tells apart.
+            const bool as_answer = shape_.two_classes && static_cast<int>(t) < batch.n_generated;
+            slots_[static_cast<size_t>(batch.slots[t])] = as_answer ? id + 1000 : id;
             if (has_windows()) window_slots_[static_cast<size_t>(batch.window_slots[t])] = id;
         }
         logits_.clear();
@@ -102,6 +104,8 @@ class FakeRunner : public ModelRunner {
     std::atomic<int> fail_at_run = -1;  // this launch() throws, or its collect()
     bool fails_late = false;
     int32_t nan_id = -1;  // a context that ends with it gives NaN
+    // One context in so many gives other logits than another runner's, as those of a draft model; 0: none.
+    uint64_t differs_every = 0;
 
  private:
     struct Step {
@@ -201,6 +205,7 @@ class FakeRunner : public ModelRunner {
             const int32_t seen = window_slots_[slot(part, pos % shape_.block_len)];
             context = random_bits(context, static_cast<uint64_t>(seen), static_cast<uint64_t>(pos));
         }
+        if (differs_every > 0 && context % differs_every == 0) ++context;
         for (int v = 0; v < shape_.vocab_size; ++v) {
             const uint64_t bits = random_bits(context, 1, static_cast<uint64_t>(v));
             logits.push_back(static_cast<float>(bits >> 40) * 0x1p-21f - 4);  // -4 to 4

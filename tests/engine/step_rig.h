@@ -31,8 +31,9 @@ struct Rig {
     RequestId last_id = 0;
     int n_steps = 0;
 
-    Rig(const RunnerShape& shape, const SchedulerOptions& options)
-        : runner(with_max_steps(shape), options.max_batch_tokens), loop(runner, options) {}
+    Rig(const RunnerShape& shape, const SchedulerOptions& options, const DraftOptions& drafts = {},
+        ModelRunner* draft = nullptr)
+        : runner(with_max_steps(shape), options.max_batch_tokens), loop(runner, options, drafts, draft) {}
 
     RequestId add(Request r, RequestId id = 0) {
         if (id == 0) id = ++last_id;

@@ -157,6 +157,8 @@ struct TestServerOptions {
     bool any_name = false;
     ResponseStore::Options responses = {};
     std::function<void(const AccessRecord&)> access_log = {};
+    DraftOptions drafts = {};
+    std::string draft_model = {};
 };
 
 inline std::string bundled(const std::string& name) {
@@ -169,6 +171,8 @@ inline ModelSet::Options set_options(const TestServerOptions& o) {
     set.open.engine.scheduler.max_seqs = o.max_seqs;
     set.open.engine.max_queue = o.max_queue;
     set.open.wrap_runner = o.wrap_runner;
+    set.open.engine.drafts = o.drafts;
+    if (!o.draft_model.empty()) set.open.draft_model = bundled(o.draft_model);
     set.step_timeout = o.step_timeout;
     set.any_name = o.any_name;
     return set;

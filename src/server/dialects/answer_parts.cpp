@@ -48,34 +48,44 @@ void Usage::add(const AnswerEnd& end) {
         n_cached += f.n_cached_prompt;
     }
     n_answer += f.n_generated;
+    has_prediction |= f.has_prediction;
+    n_drafted += f.n_drafted;
+    n_draft_accepted += f.n_draft_accepted;
     queued = std::max(queued, f.queued);
     prefill = std::max(prefill, f.prefill);
     decode = std::max(decode, f.decode);
 }
 
 Json Usage::usage_json() const {
+    Json details = {{"reasoning_tokens", n_thinking}};
+    if (has_prediction) {
+        details["accepted_prediction_tokens"] = n_draft_accepted;
+        details["rejected_prediction_tokens"] = n_drafted - n_draft_accepted;
+    }
     return {{"prompt_tokens", n_prompt},
             {"completion_tokens", n_answer},
             {"total_tokens", n_prompt + n_answer},
             {"prompt_tokens_details", {{"cached_tokens", n_cached}}},
-            {"completion_tokens_details", {{"reasoning_tokens", n_thinking}}}};
+            {"completion_tokens_details", std::move(details)}};
 }
 
 Json Usage::timings_json() const {
     const auto rate = [](int n, double seconds) { return seconds > 0 ? n / seconds : 0; };
     const ProcessUse process = read_process_use();
-    return {{"cache_n", n_cached},
-            {"prompt_n", n_prompt - n_cached},
-            {"queued_ms", 1e3 * queued},
-            {"prompt_ms", 1e3 * prefill},
-            {"prompt_per_second", rate(n_prompt - n_cached, prefill)},
-            {"predicted_n", n_answer},
-            {"predicted_ms", 1e3 * decode},
-            // The first token belongs to the prompt's time.
-            {"predicted_per_second", rate(n_answer - 1, decode)},
-            // Of the whole process, whoever else it worked for meanwhile.
-            {"process_cpu_ms", 1e3 * (process.cpu_seconds - cpu_at_start)},
-            {"resident_bytes", process.resident}};
+    Json timings = {{"cache_n", n_cached},
+                    {"prompt_n", n_prompt - n_cached},
+                    {"queued_ms", 1e3 * queued},
+                    {"prompt_ms", 1e3 * prefill},
+                    {"prompt_per_second", rate(n_prompt - n_cached, prefill)},
+                    {"predicted_n", n_answer},
+                    {"predicted_ms", 1e3 * decode},
+                    // The first token belongs to the prompt's time.
+                    {"predicted_per_second", rate(n_answer - 1, decode)},
+                    // Of the whole process, whoever else it worked for meanwhile.
+                    {"process_cpu_ms", 1e3 * (process.cpu_seconds - cpu_at_start)},
+                    {"resident_bytes", process.resident}};
+    if (n_drafted > 0) timings.update({{"draft_n", n_drafted}, {"draft_n_accepted", n_draft_accepted}});
+    return timings;
 }
 
 Json progress_json(const PromptProgress& p) {

@@ -32,6 +32,8 @@ class ToolCallTexts {
 struct Usage {
     int n_prompt = 0, n_cached = 0, n_answer = 0;
     int n_thinking = 0;  // of the answers' tokens
+    int n_drafted = 0, n_draft_accepted = 0;
+    bool has_prediction = false;  // which the drafts were of
     double queued = 0, prefill = 0, decode = 0;
     double cpu_at_start = read_process_use().cpu_seconds;  // of the process
 

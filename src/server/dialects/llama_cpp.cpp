@@ -243,7 +243,7 @@ void native_slots(Call& call) {
         slots.push_back({{"id", i},
                          {"id_task", -1},
                          {"n_ctx", limits.max_tokens()},
-                         {"speculative", false},
+                         {"speculative", model.chat().draft_model() != nullptr},
                          {"is_processing", i < stats.n_running}});
     }
     call.exchange->send({.body = to_string(slots)});
@@ -264,7 +264,7 @@ void native_props(Call& call) {
                                 {"total_slots", limits.max_seqs * model.loaded->n_replicas()},
                                 {"model_alias", model.name()},
                                 {"model_path", model.served->spec.path.string()},
-                                {"modalities", {{"vision", chat.takes_pictures()}, {"audio", false}}},
+                                {"modalities", {{"vision", false}, {"audio", false}}},
                                 {"chat_template", chat.has_template() ? chat.template_source() : ""},
                                 {"bos_token", token(t.bos())},
                                 {"eos_token", token(t.eos())},

@@ -192,6 +192,7 @@ std::vector<Field> native_fields() {
          .type = unsupported,
          .doc = "each stage keeps at least one.",
          .choices = {"0", "1"}},
+        max_drafts_field(),
         {.name = "lora", .type = unsupported, .doc = "there are no adapters."},
         {.name = "cache_salt",
          .type = string,

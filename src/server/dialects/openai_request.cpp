@@ -3,6 +3,7 @@
 
 #include "server/dialects/constraints.h"
 #include "server/dialects/openai_messages.h"
+#include "server/dialects/prediction.h"
 #include "server/dialects/schema_checks.h"
 
 namespace smelt {
@@ -158,6 +159,7 @@ void read_sampling(const Json& body, ChatRequest& to) {
     read_stop_ids(body, o);
     if (const auto breakers = get<Json>(body, "dry_sequence_breakers")) to.dry_breakers = texts_of(*breakers);
     read_number_of_answers(body, o);
+    o.max_drafts = get<int>(body, "speculative.n_max").value_or(-1);
     o.priority = read_priority(body);
     read_cache_salt(body, to);
 }
@@ -185,6 +187,7 @@ ChatRequest read_chat_request(const Json& body) {
         throw bad_request("invalid_value", "top_logprobs", "top_logprobs: only with logprobs: true");
     }
     r.options.n_prompt_logprobs = get<int>(body, "prompt_logprobs").value_or(-1);
+    r.prediction = read_prediction(body);
     return r;
 }
 

@@ -1,6 +1,7 @@
 // The fields of every request. A field that is not here does not reach the engine.
 #include "server/dialects/constraints.h"
 #include "server/dialects/openai_messages.h"
+#include "server/dialects/prediction.h"
 #include "server/dialects/sampling_fields.h"
 
 namespace smelt {
@@ -98,6 +99,7 @@ std::vector<Field> sampling_fields() {
          .type = string,
          .doc = "Cached prefixes are shared with requests of the same key and salt alone.",
          .max_length = 256},
+        max_drafts_field(),
         {.name = "user", .type = string, .doc = "Accepted and not used.", .max_length = 512},
     };
     fields.insert(fields.end(), std::begin(others), std::end(others));
@@ -203,6 +205,11 @@ const RequestSchema chat_schema = {
                .min = 0,
                .max = 20},
               prompt_logprobs_field,
+              {.name = "prediction",
+               .type = compound,
+               .doc = "How the answer may go, such as a file that it changes in a few places: what comes of "
+                      "it is computed several tokens at once. The answer is the same.",
+               .compound = &prediction_type},
               template_kwargs_field,
               enable_thinking_field,
               effort_field,

@@ -39,4 +39,14 @@ std::vector<Field> table_fields(std::string_view (*spelling)(const SamplingParam
     return fields;
 }
 
+Field max_drafts_field() {
+    return {.name = "speculative.n_max",
+            .type = FieldType::integer,
+            .doc =
+                "Tokens that are drafted for a step at most, where the server drafts; 0: none. The answer is "
+                "the same.",
+            .min = 0,
+            .max = 64};
+}
+
 }  // namespace smelt

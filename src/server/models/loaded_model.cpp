@@ -42,7 +42,7 @@ EngineStats LoadedModel::stats() const {
 
 size_t LoadedModel::kv_bytes() const {
     size_t n = 0;
-    for (const auto& replica : replicas_) n += replica->chat->runner().kv_bytes();
+    for (const auto& replica : replicas_) n += replica->chat->kv_bytes();
     return n;
 }
 

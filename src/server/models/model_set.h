@@ -41,7 +41,7 @@ class LoadedModel {
     int n_replicas() const { return static_cast<int>(replicas_.size()); }
 
     EngineStats stats() const;  // of all replicas together
-    size_t weight_bytes() const { return chat().model().weight_bytes(); }
+    size_t weight_bytes() const { return chat().weight_bytes(); }
     size_t kv_bytes() const;
 
     // A device that failed, or a file that was cut short, answers nothing any more.
@@ -70,7 +70,6 @@ struct ServedModel {
     std::atomic<int> outstanding = 0;           // requests under way
     std::atomic<double> tokens_per_second = 0;  // of one answer: measured when loaded, then by every answer
     std::atomic<int64_t> step_bytes = 0, weight_bytes = 0;
-    std::atomic<bool> takes_pictures = false;
     std::atomic<std::chrono::steady_clock::rep> last_used = 0;
 
     std::shared_ptr<LoadedModel> loaded() const;  // null: idle, and loaded again by the next request
@@ -96,8 +95,7 @@ struct ModelChoice {
     std::string name = {};      // empty: the only model, or auto
     std::string priority = {};  // speed, quality, balanced or empty
     int max_tokens = -1;
-    std::string key = {};       // of who asks
-    bool has_pictures = false;  // auto takes a model that sees them, where one is served
+    std::string key = {};  // of who asks
 };
 
 class ModelSet {

@@ -10,17 +10,13 @@ double seconds_since(std::chrono::steady_clock::time_point t) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
 }
 
-// context_length and input_modalities as OpenRouter's clients read them, max_model_len as vLLM's do; root is
-// the model of an alias.
+// context_length as OpenRouter's clients read it, max_model_len as vLLM's do; root is the model of an alias.
 Json openai_model(const ServedModel& m, const std::string& name) {
     Json model = {{"id", name},
                   {"object", "model"},
                   {"created", static_cast<int64_t>(m.load_time)},
                   {"owned_by", "smelt"},
                   {"root", m.name}};
-    Json inputs = {"text"};
-    if (m.takes_pictures) inputs.push_back("image");
-    model["architecture"] = {{"input_modalities", std::move(inputs)}, {"output_modalities", {"text"}}};
     if (const auto loaded = m.loaded()) {
         model["context_length"] = model["max_model_len"] = loaded->chat().engine().limits().max_tokens();
     }
@@ -42,7 +38,6 @@ Json model_details(const ServedModel& m, const char* state) {
                     {"replicas", m.spec.replicas},
                     {"weight_bytes", m.weight_bytes.load()},
                     {"tokens_per_second_alone", m.tokens_per_second.load()},
-                    {"takes_pictures", m.takes_pictures.load()},
                     {"loaded", static_cast<int64_t>(m.load_time)}};
     const auto loaded = m.loaded();
     if (loaded == nullptr) return details;
@@ -99,6 +94,7 @@ Json model_performance(const ServedModel& m, const char* state, double uptime) {
               {"under_way", under_way}}},
             {"tokens",
              {{"prompt", n.prompt_tokens}, {"cached", n.cached_tokens}, {"generated", n.generated_tokens}}},
+            {"drafts", {{"tokens", s.n_drafted}, {"accepted", s.n_draft_accepted}}},
             {"tokens_per_second",
              {{"now", s.n_running > 0 ? s.tokens_per_second : 0.0},
               {"mean", uptime > 0 ? static_cast<double>(n.generated_tokens) / uptime : 0.0},
@@ -253,6 +249,12 @@ void metrics_text(Call& call) {
               [](M m, S) { return m.cached_tokens; });
     of_models("smelt_generation_tokens_total", "counter", "Tokens generated.",
               [](M m, S) { return m.generated_tokens; });
+    of_models("smelt_spec_decode_num_drafts_total", "counter", "Steps of answers that had drafted tokens.",
+              [](M, S e) { return e.n_drafts; });
+    of_models("smelt_spec_decode_num_draft_tokens_total", "counter", "Tokens that were drafted.",
+              [](M, S e) { return e.n_drafted; });
+    of_models("smelt_spec_decode_num_accepted_tokens_total", "counter",
+              "Of them, those that were what was drawn.", [](M, S e) { return e.n_draft_accepted; });
     grammars("smelt_grammar_cache_hits_total", "counter", "Forms of answers that were known.",
              &GrammarCacheStats::n_hits);
     grammars("smelt_grammar_cache_misses_total", "counter", "Forms of answers that had to be compiled.",

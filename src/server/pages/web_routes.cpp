@@ -8,10 +8,9 @@ namespace smelt {
 
 namespace {
 
-// Nothing from elsewhere, no script in the page, and no text that becomes HTML. Pictures that a person shows
-// are data: addresses.
+// Nothing from elsewhere, no script in the page, and no text that becomes HTML.
 constexpr const char* policy =
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
     "trusted-types 'none'";
 

@@ -1,0 +1,48 @@
+// The options of speculative decoding, of every verb that generates.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "apps/values.h"
+#include "engine/draft_policy.h"
+
+namespace smelt {
+
+struct DraftFlags {
+    std::string speculate = "off";
+    std::string model = {};  // not yet local_model()
+    DraftOptions drafts = {};
+
+    DraftOptions options() const {
+        DraftOptions o = drafts;
+        o.lookup = speculate == "lookup";
+        return o;
+    }
+};
+
+inline void add_draft_options(CLI::App& verb, DraftFlags& o) {
+    verb.add_option(
+            "--speculate", o.speculate,
+            "Guess tokens and verify several in one step, where that is faster; answers stay the same. "
+            "lookup: what followed the same words before, in prompt and answer")
+        ->check(CLI::IsMember({"off", "lookup"}))
+        ->capture_default_str();
+    verb.add_option("--draft-model", o.model,
+                    "A smaller model with the same vocabulary that guesses tokens, beside lookup or alone");
+    verb.add_option("--draft-max", o.drafts.max, "Tokens that are guessed of an answer in a step at most")
+        ->check(in_range(0, 64))
+        ->capture_default_str();
+    verb.add_option("--draft-min", o.drafts.min, "Fewer than this are not tried")
+        ->check(in_range(0, 64))
+        ->capture_default_str();
+    verb.add_option("--draft-p-min", o.drafts.p_min,
+                    "A draft model stops where its token is less likely than this")
+        ->check(in_range(0.0, 1.0))
+        ->capture_default_str();
+    verb.add_option("--lookup-min", o.drafts.min_match, "Tokens that must have stood before, for lookup")
+        ->check(in_range(1, 32))
+        ->capture_default_str();
+}
+
+}  // namespace smelt
