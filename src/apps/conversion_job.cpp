@@ -81,6 +81,14 @@ Qwen3cTexts qwen3c_texts(const ModelFile& model) {
     return texts;
 }
 
+void write_tower(const ModelFile& model, const ConversionJob& job) {
+    if (target_container(job.out) != Container::gguf)
+        throw Error("--mmproj: expected a model that goes into GGUF, found {}", job.out);
+    if (!job.force && fs::exists(job.mmproj))
+        throw Error("{}: exists already; --force writes over it", job.mmproj);
+    write_mmproj(model, job.mmproj);
+}
+
 }  // namespace
 
 Container target_container(const std::string& out) {
@@ -135,7 +143,11 @@ uint64_t gguf_size(const ModelFile& model, const ConversionJob& job) {
 void run_conversion(const ConversionJob& job) {
     const auto started = std::chrono::steady_clock::now();
     check_target(job);
-    const uint64_t n_bytes = write_model(*open_model(job.in), job);
+    const auto model = open_model(job.in);
+    if (!job.mmproj.empty()) write_tower(*model, job);
+    const uint64_t n_bytes = write_model(*model, job);
+    if (model->vision != nullptr && job.mmproj.empty())
+        spdlog::warn("{}: the vision tower is left out; --mmproj FILE writes it", job.in);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
     const std::string container = open_model(job.out)->container_version;
     if (job.json) {

@@ -20,6 +20,7 @@ struct ConversionJob {
     std::shared_ptr<const Importance> importance = {};  // of columns; to GGUF alone
     std::optional<PackedOptions> packed = {};  // GPTQ's or AWQ's layout, to Hugging Face folders alone
     int n_threads = 0;                         // 0: one per processor
+    std::string mmproj = {};                   // where the vision tower goes, as GGUF; empty: nowhere
     bool json = false;
     bool force = false;  // a file that is there is written over
 };

@@ -14,6 +14,8 @@ Verb add_convert(CLI::App& smelt) {
     verb->add_option("out", job->out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet")
         ->required();
     verb->add_option("-t,--threads", job->n_threads, "0: one per processor")->check(in_range(0, 1024));
+    verb->add_option("--mmproj", job->mmproj, "Where the vision tower of the model goes, as a GGUF file")
+        ->type_name("FILE");
     verb->add_flag("--force", job->force, "Write over a file that is there");
     verb->add_flag("--json", job->json, "Print the result as JSON");
     verb->footer(
@@ -23,6 +25,7 @@ Verb add_convert(CLI::App& smelt) {
         "Examples:\n"
         "  smelt convert models/demo-5m demo-5m.gguf\n"
         "  smelt convert demo-5m.gguf demo-5m-folder\n"
+        "  smelt convert models/demo-vl demo-vl.gguf --mmproj mmproj-demo-vl.gguf\n"
         "  smelt convert models/demo-5m demo-5m.bin     writes demo-5m.bin.tokenizer and .template files "
         "too");
     return {verb, [job] {

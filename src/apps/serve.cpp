@@ -25,6 +25,7 @@
 #include "base/mapped_file.h"
 #include "base/memory_reserve.h"
 #include "base/truncation.h"
+#include "files/hub/fetch_url.h"
 #include "server/api_server.h"
 
 namespace smelt {
@@ -42,6 +43,7 @@ struct Options {
     std::string response_dir;
     size_t response_store_mb = 64;
     int image_max_tokens = 0;
+    bool allow_image_urls = false, allow_private_image_urls = false;
     int n_ctx = 0, max_seqs = 32, max_queue = 256;
     int64_t kv_tokens = 16384;
     KvFormats kv = {};
@@ -78,6 +80,12 @@ std::optional<Pooling> pooling_of(const std::string& name) {
     return name == "last" ? Pooling::last : Pooling::mean;
 }
 
+ChatModelOptions::FetchPicture fetch_picture(const Options& o) {
+    if (!o.allow_image_urls && !o.allow_private_image_urls) return {};
+    const FetchRules rules{.private_addresses = o.allow_private_image_urls};
+    return [rules](const std::string& url, auto deadline) { return fetch_url(url, rules, deadline); };
+}
+
 std::filesystem::path draft_path(const Options& o, const ConfigModel& m) {
     const std::string name = m.draft_model.value_or(o.drafts.model);
     return name.empty() ? std::filesystem::path() : std::filesystem::path(local_model(name));
@@ -101,7 +109,8 @@ ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
                           .sampling = o.sampling,
                           .pooling = pooling_of(m.pooling.empty() ? o.pooling : m.pooling),
                           .system = m.system.value_or(o.system),
-                          .template_kwargs = m.chat.kwargs.is_object() ? m.chat.kwargs : o.chat.kwargs};
+                          .template_kwargs = m.chat.kwargs.is_object() ? m.chat.kwargs : o.chat.kwargs,
+                          .fetch_picture = fetch_picture(o)};
     open.sampling.update(m.sampling);
     open.backend.n_threads = m.threads.value_or(o.device.n_threads);
     open.engine.scheduler.max_batch_tokens = std::max(512, 2 * max_seqs);
@@ -427,6 +436,12 @@ Verb add_serve(CLI::App& smelt) {
     verb->add_option("--cors-origins", o->access.cors_origins,
                      "Origins of web pages that may use the server; localhost: all of this machine; *: all");
     verb->add_flag("--insecure", o->insecure, "Listen beyond loopback without a key");
+    verb->add_flag(
+        "--allow-image-urls", o->allow_image_urls,
+        "Pictures may be http and https addresses, which are fetched: 20 MiB and 3 redirects at most, "
+        "20 seconds a request, no private addresses");
+    verb->add_flag("--allow-private-image-urls", o->allow_private_image_urls,
+                   "The same, from loopback, private and link-local addresses too");
     group("Requests");
     verb->add_flag("--strict", o->strict,
                    "Refuse every unknown field; otherwise only likely misspellings are refused, and the rest "

@@ -53,6 +53,8 @@ SamplingParams read_file_sampling(const Metadata& m) {
     };
     const bool any = m.find("generation.temperature") != nullptr || m.find("generation.top_p") != nullptr ||
                      m.find("generation.top_k") != nullptr;
+    // A file may say no more than that.
+    if (!any && m.get_bool("generation.do_sample") == false) return {.temperature = 0};
     if (!any) return {.temperature = 0.7f, .top_p = 0.95f, .min_p = 0.05f};
     SamplingParams s;
     s.temperature = real("generation.temperature", 1);
@@ -290,6 +292,7 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
         patch_rules_.max_pixels = std::min(patch_rules_.max_pixels, n_tokens * side * side);
         patch_rules_.min_pixels = std::min(patch_rules_.min_pixels, patch_rules_.max_pixels);
     }
+    fetch_picture_ = options.fetch_picture;
     EngineOptions engine = options.engine;
     engine.prefixes.owner = describe_owner(*file_, options, *backend_);
     const int draft_blocks = static_cast<int>(std::min<int64_t>(n_blocks, 1 << 24));

@@ -45,6 +45,10 @@ struct ChatModelOptions {
     // For requests that do not say otherwise.
     std::string system = {};    // message of conversations that bring none
     Json template_kwargs = {};  // object of template variables, or null
+    // Fetches a picture's file, or throws Error; empty: nothing is fetched.
+    using FetchPicture =
+        std::function<std::string(const std::string& url, std::chrono::steady_clock::time_point deadline)>;
+    FetchPicture fetch_picture = {};
 };
 
 // What the template is asked for.
@@ -144,6 +148,7 @@ class ChatModel {
     Prompt make_prompt(const Json& messages, const PromptOptions& options = {}) const;
     // Whether messages may have pictures.
     bool takes_pictures() const { return image_token_ >= 0; }
+    const ChatModelOptions::FetchPicture& fetch_picture() const { return fetch_picture_; }
     // A picture as the model takes it. A file of a few KB may hold millions of pixels: files take theirs from
     // `pixels_left`, and are read one at a time. Throws Error where the file is no picture or too large.
     static constexpr int64_t max_pixels = 256'000'000;  // of one request's pictures together
@@ -224,6 +229,7 @@ class ChatModel {
     std::unique_ptr<Model> draft_model_;  // null: none
     std::unique_ptr<Engine> engine_;
     const DeviceRunner* runner_ = nullptr;  // the engine's
+    ChatModelOptions::FetchPicture fetch_picture_;
     size_t draft_kv_bytes_ = 0;
     int32_t image_token_ = -1;  // -1: no pictures
     PatchRules patch_rules_ = {};

@@ -34,10 +34,11 @@ struct ResultPart {
     size_t call = 0;  // the call that it answers
     std::string text;
 };
-// A picture, as the bytes of its file.
+// A picture, as the bytes of its file, or the address that they are fetched from.
 struct ImagePart {
-    std::shared_ptr<const std::string> file;
-    std::string name;  // where it came from, for errors
+    std::shared_ptr<const std::string> file;  // null: url
+    std::string name;                         // where it came from, for errors
+    std::string url = {};
 };
 using Part = std::variant<TextPart, ReasoningPart, RefusalPart, CallPart, ResultPart, ImagePart>;
 

@@ -38,6 +38,9 @@ uint64_t gguf_bytes(const ModelFile& model, const Metadata& vocabulary, const Wr
 void write_gguf_tensors(const std::vector<TensorView>& tensors, const Metadata& metadata,
                         const std::filesystem::path& path);
 
+// The model's vision tower, as llama.cpp's converter writes one. Throws Error where it has none.
+void write_mmproj(const ModelFile& model, const std::filesystem::path& path);
+
 // The folder must not exist, or be empty. Texts may be empty: then there is no such file.
 struct HuggingFaceTexts {
     std::string tokenizer_json = {}, tokenizer_config_json = {};

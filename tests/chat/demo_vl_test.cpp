@@ -59,6 +59,11 @@ std::string answer(ChatModel& model, const std::string& picture, const std::stri
     return text;
 }
 
+TEST(DemoVl, AnswersAreNotDrawn) {
+    // generation_config.json says do_sample: false, and nothing else.
+    EXPECT_EQ(ChatModel::open(folder, {.backend = {.n_threads = 1}})->default_sampling().temperature, 0);
+}
+
 // models/demo-vl/README.md says how good it is; here is less than that, so that chance cannot fail it.
 TEST(DemoVl, AnswersQuestionsAboutScenes) {
     const auto model = ChatModel::open(folder, {.backend = {.n_threads = 2}});

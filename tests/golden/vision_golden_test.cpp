@@ -198,6 +198,38 @@ std::string mmproj_of(const ModelFile& vision) {
     return g.bytes();
 }
 
+TEST_P(VisionGolden, TheTowerIsWrittenAsLlamaCppWritesIt) {
+    if (GetParam().backend != "cpu") GTEST_SKIP() << "files are the same for all";
+    const std::filesystem::path folder =
+        std::filesystem::path(testing::TempDir()) / ("smelt-tower-" + GetParam().model);
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directories(folder);
+    const auto original = open_model(folder_);
+    write_gguf(*original, folder / "m.gguf", {}, {.n_threads = 2});
+    write_mmproj(*original, folder / "mmproj.gguf");
+    std::ofstream(folder / "theirs.gguf", std::ios::binary) << mmproj_of(*original->vision);
+    // Keys and tensors have the names and shapes of the file that the test writes by itself.
+    const auto ours = open_model(folder / "mmproj.gguf"), theirs = open_model(folder / "theirs.gguf");
+    for (const auto& [key, value] : theirs->metadata.values()) {
+        EXPECT_NE(ours->metadata.find(key), nullptr) << key;
+    }
+    EXPECT_EQ(*ours->metadata.get_ints("clip.vision.is_deepstack_layers"),
+              GetParam().model == "qwen3-vl" ? std::vector<int64_t>({0, 1, 1, 0})
+                                             : std::vector<int64_t>({0, 0, 0, 0}));
+    ASSERT_EQ(ours->tensors.size(), theirs->tensors.size());
+    for (const TensorView& t : theirs->tensors) EXPECT_EQ(ours->require(t.name).shape, t.shape) << t.name;
+    const auto model =
+        load_model(with_mmproj(open_model(folder / "m.gguf"), folder / "mmproj.gguf"), *backend_);
+    for (const std::string k : pictures) {
+        SCOPED_TRACE("picture " + k);
+        EXPECT_TRUE(logits_.near(forward_logits(*model, *backend_, golden_.ints("ids_" + k), 0,
+                                                {Format::F32, Format::F32}, places(k)),
+                                 std::stoul(k)));
+    }
+    EXPECT_THROW(write_mmproj(*open_model(SMELT_TEST_DATA "/goldens/qwen3"), folder / "none.gguf"), Error);
+    std::filesystem::remove_all(folder);
+}
+
 TEST_P(VisionGolden, LogitsAgreeFromGguf) {
     if (GetParam().backend != "cpu") GTEST_SKIP() << "files are the same for all";
     const std::filesystem::path folder =

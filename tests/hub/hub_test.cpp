@@ -73,6 +73,9 @@ TEST_F(HubTest, KindsOfAddresses) {
     EXPECT_EQ(v4(192, 168), private_net);
     EXPECT_EQ(v4(100, 64), private_net);
     EXPECT_EQ(v4(169, 254), link_local);
+    EXPECT_EQ(v4(198, 18), private_net);
+    EXPECT_EQ(v4(224, 0), private_net);
+    EXPECT_EQ(v4(255, 255), private_net);
     AddressBytes v6{.is_v6 = true};
     EXPECT_EQ(kind_of(v6), loopback);
     v6.bytes[15] = 1;
@@ -86,6 +89,10 @@ TEST_F(HubTest, KindsOfAddresses) {
     EXPECT_EQ(kind_of(v6), link_local);
     EXPECT_EQ(kind_of({.is_v6 = true, .bytes = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 168, 0, 1}}),
               private_net);
+    // Gateways to IPv4.
+    EXPECT_EQ(kind_of({.is_v6 = true, .bytes = {0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, 127, 0, 0, 1}}),
+              loopback);
+    EXPECT_EQ(kind_of({.is_v6 = true, .bytes = {0x20, 0x02, 10, 0, 0, 1}}), private_net);
 }
 
 TEST_F(HubTest, NamesThatWouldLeaveTheCache) {

@@ -7,6 +7,7 @@ import test, { after, before } from 'node:test';
 import { launch } from './browser.mjs';
 
 const [address, locked] = process.argv.slice(2);
+const scene = process.env.SCENE;  // a picture with 3 red circles
 const question = 'What is 12 + 30?', answer = '12 + 30 = 42';
 const patience = 60_000;  // ms; a busy machine is slow
 let browser;
@@ -47,6 +48,23 @@ async function ask(page, text) {
     await page.getByLabel('Message', { exact: true }).fill(text);
     await page.keyboard.press('Enter');
     await isDone(page);
+}
+
+// A picture of the next message: a path, or a file as Playwright takes it.
+function showFile(page, file) {
+    return page.getByLabel('Files', { exact: true }).setInputFiles(file);
+}
+
+// Pastes or drops a file where the person writes.
+function give(page, how, path) {
+    return page.getByLabel('Message', { exact: true }).evaluate((field, [type, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], 'a.png', { type: 'image/png' }));
+        const event = type === 'paste'
+            ? new ClipboardEvent(type, { clipboardData: data, bubbles: true, cancelable: true })
+            : new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true });
+        field.dispatchEvent(event);
+    }, [how, [...readFileSync(path)]]);
 }
 
 async function sampling(page, values) {
@@ -313,6 +331,12 @@ test('all pages: nothing serious for axe, on a desktop and on a phone', async ()
                 if (path === '/chat') {
                     await answerWith(page, '# A\n\n```py\nx = "1"  # one\n```\n\n$x^2$ **b** `c` [d](https://a.example)\n\n| a |\n|---|\n| b |\n\n> c');
                     await ask(page, question);
+                    for (const model of ['sees', 'large']) {  // sent, and waiting where it cannot be sent
+                        await page.getByLabel('Model', { exact: true }).selectOption(model);
+                        await showFile(page, scene);
+                        if (model === 'sees') await ask(page, '');
+                    }
+                    await page.locator('#blind', { hasText: 'text alone' }).waitFor();
                     await page.getByRole('button', { name: 'Sampling' }).click();
                 }
                 if (path === '/dashboard') await page.locator('section').first().waitFor();
@@ -493,14 +517,105 @@ test(`chat: text files are attached, others are refused, on a ${size}`, () =>
             route.fulfill({ contentType: 'text/event-stream', body: 'data: [DONE]\n\n' });
         });
         await page.getByLabel('Message', { exact: true }).fill('What is this?');
-        await page.getByLabel('Text files', { exact: true }).setInputFiles({ name: 'a.py', mimeType: 'text/plain', buffer: Buffer.from('print("```")\n') });
+        await page.getByLabel('Files', { exact: true }).setInputFiles({ name: 'a.py', mimeType: 'text/plain', buffer: Buffer.from('print("```")\n') });
         await page.waitForFunction(() => document.getElementById('message').value.includes('a.py'));
         const said = page.waitForEvent('dialog').then(async (d) => (await d.accept(), d.message()));
-        await page.getByLabel('Text files', { exact: true }).setInputFiles({ name: 'b.png', mimeType: 'image/png', buffer: Buffer.from([0x89, 0x50, 0xff, 0]) });
-        assert.match(await said, /b\.png: not a text in UTF-8/);
+        await page.getByLabel('Files', { exact: true }).setInputFiles({ name: 'b.bin', mimeType: 'application/octet-stream', buffer: Buffer.from([0x89, 0x50, 0xff, 0]) });
+        assert.match(await said, /b\.bin: not a text in UTF-8/);
         await page.getByLabel('Message', { exact: true }).press('Enter');
         await isDone(page);
         assert.equal(sent.messages.at(-1).content, 'What is this?\n\na.py:\n````\nprint("```")\n````\n');
+    }, options));
+
+test(`chat: pictures by file, paste and drop are sent, shown, kept and exported, on a ${size}`, () =>
+    onPage('/chat', async (page, context) => {
+        await page.getByLabel('Model', { exact: true }).selectOption('sees');
+        const shown = page.locator('#pictures img');
+        await showFile(page, scene);
+        await shown.waitFor();
+        const sent = page.waitForRequest('**/v1/chat/completions');
+        await ask(page, 'How many red circles are there?');
+        const [message] = (await sent).postDataJSON().messages;
+        assert.deepEqual(message.content, [
+            { type: 'image_url', image_url: { url: `data:image/png;base64,${readFileSync(scene).toString('base64')}` } },
+            { type: 'text', text: 'How many red circles are there?' },
+        ]);
+        assert.equal(await lastAnswer(page).locator('.text').innerText(), 'There are 3 red circles.');
+        assert.equal(await page.locator('article.user img').count(), 1);
+        assert.equal(await shown.count(), 0);
+        await page.screenshot({ path: `pictures-${size}.png` });
+
+        // Pasted and dropped, one taken away again; a picture alone is a message.
+        await give(page, 'paste', scene);
+        await give(page, 'drop', scene);
+        await page.waitForFunction(() => document.querySelectorAll('#pictures img').length === 2);
+        await page.screenshot({ path: `pictures-waiting-${size}.png` });
+        await page.getByRole('button', { name: 'Remove picture 2' }).click();
+        assert.equal(await shown.count(), 1);
+        await ask(page, '');
+        await page.locator('article.user').last().locator('img').waitFor();
+        assert.equal(await lastAnswer(page).locator('.error').isVisible(), false);
+
+        // Kept, and in the file of exports; the question is asked again with its picture.
+        await showSide(page);
+        const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Export' }).click()]);
+        const path = await download.path();
+        const fresh = await context.newPage();
+        await fresh.goto(`${address}/chat`);
+        await fresh.evaluate(() => localStorage.clear());
+        await fresh.reload();
+        await showSide(fresh);
+        await fresh.getByLabel('Conversations to import').setInputFiles(path);
+        await fresh.getByRole('button', { name: 'How many red circles are there?', exact: true }).click();
+        await fresh.waitForFunction(() => [...document.querySelectorAll('article.user img')].every((i) => i.naturalWidth === 384));
+        await fresh.getByLabel('Model', { exact: true }).selectOption('sees');
+        await fresh.locator('article.assistant').first().getByRole('button', { name: 'Regenerate' }).click();
+        await isDone(fresh);
+        assert.equal(await lastAnswer(fresh).locator('.text').innerText(), 'There are 3 red circles.');
+
+        // A file whose picture is elsewhere is none of the page's.
+        const chats = JSON.parse(readFileSync(path, 'utf8'));
+        chats.chats[0].messages[0].pictures = ['https://evil.example/pixel.png'];
+        const said = fresh.waitForEvent('dialog').then(async (d) => (await d.accept(), d.message()));
+        await showSide(fresh);
+        await fresh.getByLabel('Conversations to import').setInputFiles({ name: 'x.json', mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(chats)) });
+        assert.match(await said, /expected a file that this page exported/);
+    }, { acceptDownloads: true, ...options }));
+
+test(`chat: what cannot be seen is said, and pictures are bounded, on a ${size}`, () =>
+    onPage('/chat', async (page) => {
+        await page.getByLabel('Model', { exact: true }).selectOption('small');
+        await showFile(page, scene);
+        const blind = page.locator('#blind');
+        await blind.getByText('The model small sees text alone').waitFor();
+        await page.getByLabel('Message', { exact: true }).press('Enter');
+        assert.equal(await page.locator('article').count(), 0);
+        for (const model of ['sees', 'auto']) {
+            await page.getByLabel('Model', { exact: true }).selectOption(model);
+            assert.equal(await blind.textContent(), '');
+        }
+        await ask(page, 'How many red circles are there?');  // of auto one that sees is chosen
+        assert.equal(await lastAnswer(page).locator('.text').innerText(), 'There are 3 red circles.');
+
+        const refused = async (file, why) => {
+            const said = page.waitForEvent('dialog').then(async (d) => (await d.accept(), d.message()));
+            await showFile(page, file);
+            assert.match(await said, why);
+        };
+        await refused({ name: 'b.png', mimeType: 'image/png', buffer: Buffer.from([0x89, 0x50, 0xff, 0]) }, /b\.png: not a picture that this browser can show/);
+        // Noise is what compresses worst: it is drawn smaller until it fits.
+        const noise = await page.evaluate(async () => {
+            const canvas = new OffscreenCanvas(1500, 1000), context = canvas.getContext('2d'), image = context.createImageData(1500, 1000);
+            for (let i = 0, seed = 1; i < image.data.length; ++i) image.data[i] = (seed = seed * 48271 % 0x7fffffff);
+            context.putImageData(image, 0, 0);
+            return [...new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer())];
+        });
+        for (let i = 0; i < 8; ++i) await showFile(page, { name: 'noise.png', mimeType: 'image/png', buffer: Buffer.from(noise) });
+        await page.waitForFunction(() => document.querySelectorAll('#pictures img').length === 8);
+        const lengths = await page.locator('#pictures img').evaluateAll((all) => all.map((i) => i.src.length));
+        assert.ok(Math.max(...lengths) <= 300_000, `${lengths}`);
+        await refused(scene, /at most 8 pictures/);
+        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
     }, options));
 
 test(`chat: each conversation has its system message, and the model its details, on a ${size}`, () =>
@@ -611,7 +726,7 @@ test('dashboard: charts of what the server does', () =>
     onPage('/dashboard', async (page) => {
         const section = page.locator('section[aria-label=large]');
         await section.waitFor();
-        assert.equal(await page.locator('section').count(), 3);
+        assert.equal(await page.locator('section').count(), 4);
         for (let i = 0; i < 4; ++i) {
             const r = await fetch(`${address}/v1/completions`, {
                 method: 'POST', body: JSON.stringify({ model: 'large', prompt: question, max_tokens: 300, ignore_eos: true }),

@@ -34,15 +34,16 @@ export CHROMIUM="$chromium"
 mkfifo address.$$ locked.$$
 trap 'rm -f address.$$ locked.$$; kill ${servers:-} 2>/dev/null || true' EXIT
 cd "$source"
-"$smelt" serve large=models/demo-23m small=models/demo-5m --port 0 -q >"$work/address.$$" &
+"$smelt" serve large=models/demo-23m small=models/demo-5m sees=models/demo-vl --port 0 -q >"$work/address.$$" &
 servers=$!
 "$smelt" serve models/demo-5m --port 0 --api-key secret-key -q >"$work/locked.$$" &
 servers="$servers $!"
+export SCENE="$source/models/demo-vl/scene.png"
 cd "$work"
 read -r address <address.$$
 read -r locked <locked.$$
 if [ -n "$screenshots" ]; then
     node screenshots.mjs "$address" "$screenshots"
 else
-    node --test-reporter=spec pages.mjs "$address" "$locked"
+    node --test-reporter=spec ${ONLY:+--test-name-pattern="$ONLY"} pages.mjs "$address" "$locked"
 fi

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "server/api_fixture.h"
+#include "server/base64_of.h"
 
 namespace smelt {
 namespace {
@@ -15,25 +16,13 @@ std::string read(const std::string& path) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-std::string base64(const std::string& bytes) {
-    constexpr char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string text;
-    for (size_t i = 0; i < bytes.size(); i += 3) {
-        uint32_t group = 0;
-        for (size_t j = 0; j < 3; ++j)
-            group = group << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0u);
-        for (size_t j = 0; j < 4; ++j)
-            text += i + j > bytes.size() ? '=' : letters[group >> (18 - 6 * j) & 63];
-    }
-    return text;
-}
-
 class PicturesTest : public ::testing::Test {
  protected:
     static void SetUpTestSuite() {
         server_ =
             new TestServer({.models = {"demo-5m"}, .specs = {{.name = "qwen3-vl", .path = vision_model}}});
-        for (int i = 0; i < 3; ++i) files_[i] = base64(read(fmt::format("{}/image_{}.ppm", vision_model, i)));
+        for (int i = 0; i < 3; ++i)
+            files_[i] = base64_of(read(fmt::format("{}/image_{}.ppm", vision_model, i)));
     }
     static void TearDownTestSuite() {
         delete server_;
@@ -83,7 +72,7 @@ TEST_F(PicturesTest, AnswersDependOnThePictureAndPrefixesAreSharedByIt) {
     // As many tokens, another picture: nothing but what stands before it may be shared.
     std::string other = read(vision_model + "/image_1.ppm");
     for (size_t i = 100; i < other.size(); i += 3) other[i] = static_cast<char>(~other[i]);
-    const Json changed = answer(asking({part("data:;base64," + base64(other)), text(question)}));
+    const Json changed = answer(asking({part("data:;base64," + base64_of(other)), text(question)}));
     EXPECT_EQ(changed["usage"]["prompt_tokens"], first["usage"]["prompt_tokens"]);
     EXPECT_EQ(changed["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
     EXPECT_NE(changed["choices"], first["choices"]);
@@ -172,7 +161,7 @@ std::string large_png() {
 }
 
 TEST_F(PicturesTest, SmallFilesOfLargePicturesAreBounded) {
-    const std::string large = "data:image/png;base64," + base64(large_png());
+    const std::string large = "data:image/png;base64," + base64_of(large_png());
     ASSERT_LT(large.size(), 500'000u);
     expect_refused("/v1/chat/completions",
                    asking(Json::array({part(large), part(large), part(large), part(large), part(large)})),
@@ -194,17 +183,33 @@ TEST_F(PicturesTest, SmallFilesOfLargePicturesAreBounded) {
     EXPECT_LT(peak() - before, 300) << "MB";
 }
 
+TEST_F(PicturesTest, ModelsSayWhetherTheySee) {
+    Client client(server_->port());
+    const auto get = [&](const std::string& path) { return client.ask("GET", path, "").json(); };
+    EXPECT_EQ(get("/v1/models/qwen3-vl")["architecture"]["input_modalities"], Json({"text", "image"}));
+    EXPECT_EQ(get("/v1/models/demo-5m")["architecture"]["input_modalities"], Json({"text"}));
+    for (const Json& m : get("/models")["models"]) EXPECT_EQ(m["takes_pictures"], m["name"] == "qwen3-vl");
+    const auto capabilities = [&](const std::string& model) {
+        return to_string(post("/api/show", {{"model", model}}).json()["capabilities"]);
+    };
+    EXPECT_NE(capabilities("qwen3-vl").find("vision"), std::string::npos);
+    EXPECT_EQ(capabilities("demo-5m").find("vision"), std::string::npos);
+    // Of several, auto takes one that sees.
+    EXPECT_EQ(answer(asking({part(url(0)), text("What is this?")}, "auto"))["model"], "qwen3-vl");
+}
+
 TEST_F(PicturesTest, WhatIsNoPictureIsRefused) {
     const std::string chat = "/v1/chat/completions";
     expect_refused(chat, asking(Json::array({part(url(0))}), "demo-5m"), "text alone");
     expect_refused(chat, asking(Json::array({part("https://example.com/a.png")})), "nothing is fetched");
     expect_refused(chat, asking(Json::array({part("file:///etc/passwd")})), "nothing is fetched");
     expect_refused(chat, asking(Json::array({part("data:image/png;base64,!!!!")})), "base64");
-    expect_refused(chat, asking(Json::array({part("data:image/png;base64," + base64("no picture"))})),
+    expect_refused(chat, asking(Json::array({part("data:image/png;base64," + base64_of("no picture"))})),
                    "another kind of file");
-    expect_refused(
-        chat, asking(Json::array({part("data:image/png;base64," + base64("\x89PNG\r\n\x1a\nxx"))})), "PNG");
-    expect_refused(chat, asking(Json::array({part("data:;base64," + base64("P6 100000 100000 255\n"))})),
+    expect_refused(chat,
+                   asking(Json::array({part("data:image/png;base64," + base64_of("\x89PNG\r\n\x1a\nxx"))})),
+                   "PNG");
+    expect_refused(chat, asking(Json::array({part("data:;base64," + base64_of("P6 100000 100000 255\n"))})),
                    "16384 pixels");
     Json many = Json::array();
     for (int i = 0; i < 65; ++i) many.push_back(part(url(0)));

@@ -167,6 +167,12 @@ std::string gguf_header(const Metadata& metadata, const std::vector<OutputTensor
     put(out, static_cast<uint64_t>(metadata.values().size()));
     for (const auto& [key, value] : metadata.values()) {
         put_string(out, key);
+        if (key == "clip.vision.is_deepstack_layers") {  // numbers here, flags there
+            const auto& flags = std::get<std::vector<int64_t>>(value);
+            put_list(out, GgufValue::boolean, flags.size());
+            for (const int64_t flag : flags) put(out, static_cast<uint8_t>(flag != 0));
+            continue;
+        }
         std::visit(ValueWriter{out, key == "general.sampling.top_k"}, value);
     }
     uint64_t offset = 0;

@@ -27,20 +27,33 @@ std::string url_part(CURLU* url, CURLUPart part, unsigned flags = 0) {
     return CurlString(text, curl_free).get();
 }
 
-struct Url {
-    std::string text, scheme, origin;
-};
+std::string lower(std::string text) {
+    std::ranges::transform(text, text.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    return text;
+}
 
-// `location` may be relative to `base`.
-Url parse_url(const std::string& location, const std::string& base = "") {
+std::chrono::seconds retry_after(const HttpHead& head) {
+    const std::string text = head.field("retry-after");
+    return std::chrono::seconds(text.size() < 6 ? parse_integer<unsigned>(text).value_or(0) : 0);
+}
+
+}  // namespace
+
+void init_curl() {
+    static std::once_flag once;
+    std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
+}
+
+HttpUrl parse_http_url(const std::string& location, const std::string& base) {
     const CurlUrl url(curl_url(), curl_url_cleanup);
     if (!base.empty()) curl_url_set(url.get(), CURLUPART_URL, base.c_str(), 0);
     if (curl_url_set(url.get(), CURLUPART_URL, location.c_str(), CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK) {
         throw Error("{}: expected an address such as https://huggingface.co", location.substr(0, 200));
     }
-    Url u{.text = url_part(url.get(), CURLUPART_URL),
-          .scheme = url_part(url.get(), CURLUPART_SCHEME),
-          .origin = {}};
+    HttpUrl u{.text = url_part(url.get(), CURLUPART_URL),
+              .scheme = url_part(url.get(), CURLUPART_SCHEME),
+              .origin = {}};
     if (u.scheme != "http" && u.scheme != "https") {
         throw Error("{}: expected http or https, found {}", location.substr(0, 200), u.scheme);
     }
@@ -49,13 +62,7 @@ Url parse_url(const std::string& location, const std::string& base = "") {
     return u;
 }
 
-std::string lower(std::string text) {
-    std::ranges::transform(text, text.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    return text;
-}
-
-AddressKind kind_of_socket(const sockaddr& address) {
+AddressKind kind_of(const sockaddr& address) {
     AddressBytes a;
     if (address.sa_family == AF_INET) {
         std::memcpy(a.bytes.data(), &reinterpret_cast<const sockaddr_in&>(address).sin_addr, 4);
@@ -66,30 +73,28 @@ AddressKind kind_of_socket(const sockaddr& address) {
     return kind_of(a);
 }
 
-std::chrono::seconds retry_after(const HttpHead& head) {
-    const std::string text = head.field("retry-after");
-    return std::chrono::seconds(text.size() < 6 ? parse_integer<unsigned>(text).value_or(0) : 0);
-}
-
-}  // namespace
-
 AddressKind kind_of(const AddressBytes& a) {
     const auto& b = a.bytes;
     if (a.is_v6) {
         const bool starts_with_zeros =
             std::all_of(b.begin(), b.begin() + 10, [](uint8_t x) { return x == 0; });
         const bool mapped = starts_with_zeros && b[10] == 0xff && b[11] == 0xff;
-        if (mapped) return kind_of(AddressBytes{.bytes = {b[12], b[13], b[14], b[15]}});
+        // 64:ff9b::/96 and 2002::/16 are gateways to IPv4.
+        const bool translated = b[0] == 0 && b[1] == 0x64 && b[2] == 0xff && b[3] == 0x9b;
+        if (mapped || translated) return kind_of(AddressBytes{.bytes = {b[12], b[13], b[14], b[15]}});
+        if (b[0] == 0x20 && b[1] == 0x02) return kind_of(AddressBytes{.bytes = {b[2], b[3], b[4], b[5]}});
         const bool is_low =
             starts_with_zeros && b[10] == 0 && b[11] == 0 && b[12] == 0 && b[13] == 0 && b[14] == 0;
         if (is_low) return AddressKind::loopback;  // :: and ::1
         if (b[0] == 0xfe && (b[1] & 0xc0) == 0x80) return AddressKind::link_local;
-        return (b[0] & 0xfe) == 0xfc ? AddressKind::private_net : AddressKind::open;
+        const bool is_private = (b[0] & 0xfe) == 0xfc || b[0] == 0xff;
+        return is_private ? AddressKind::private_net : AddressKind::open;
     }
     if (b[0] == 127 || b[0] == 0) return AddressKind::loopback;
     if (b[0] == 169 && b[1] == 254) return AddressKind::link_local;
     const bool is_private = b[0] == 10 || (b[0] == 172 && b[1] / 16 == 1) || (b[0] == 192 && b[1] == 168) ||
-                            (b[0] == 100 && b[1] / 64 == 1);
+                            (b[0] == 100 && b[1] / 64 == 1) || (b[0] == 198 && b[1] / 2 == 9) ||
+                            (b[0] == 192 && b[1] == 0 && b[2] == 0) || b[0] >= 224;
     return is_private ? AddressKind::private_net : AddressKind::open;
 }
 
@@ -100,9 +105,9 @@ std::string HttpHead::field(const std::string& name) const {
 
 // The state of one hop is in here, because libcurl's callbacks get one pointer.
 struct HubHttp::Impl {
-    Impl(const HubOptions& o, const std::atomic<bool>& s) : options(o), stop(s), home(parse_url(o.endpoint)) {
-        static std::once_flag once;
-        std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
+    Impl(const HubOptions& o, const std::atomic<bool>& s)
+        : options(o), stop(s), home(parse_http_url(o.endpoint)) {
+        init_curl();
         curl = curl_easy_init();
         if (curl == nullptr) throw Error("libcurl does not start");
     }
@@ -113,11 +118,11 @@ struct HubHttp::Impl {
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
 
-    void set_up(const Url& url, const HttpGet& r);
+    void set_up(const HttpUrl& url, const HttpGet& r);
     void add_header(const std::string& line) { headers = curl_slist_append(headers, line.c_str()); }
     // Performs one hop; throws what a callback threw, or HttpTrouble.
-    void perform(const Url& url);
-    [[noreturn]] void refuse(const Url& url) const;
+    void perform(const HttpUrl& url);
+    [[noreturn]] void refuse(const HttpUrl& url) const;
 
     // Exceptions must not fly through libcurl.
     template <class F>
@@ -140,7 +145,7 @@ struct HubHttp::Impl {
 
     const HubOptions& options;
     const std::atomic<bool>& stop;
-    Url home;
+    HttpUrl home;
     AddressKind home_kind = AddressKind::open;
     CURL* curl = nullptr;
     curl_slist* headers = nullptr;
@@ -194,7 +199,7 @@ size_t HubHttp::Impl::on_data(char* text, size_t, size_t n, void* self) {
 
 curl_socket_t HubHttp::Impl::open_socket(void* self, curlsocktype, curl_sockaddr* address) {
     Impl& h = *static_cast<Impl*>(self);
-    const AddressKind kind = kind_of_socket(address->addr);
+    const AddressKind kind = kind_of(address->addr);
     if (h.first_hop) {
         h.home_kind = kind;
     } else if (kind != AddressKind::open && kind != h.home_kind) {
@@ -204,7 +209,7 @@ curl_socket_t HubHttp::Impl::open_socket(void* self, curlsocktype, curl_sockaddr
     return ::socket(address->family, address->socktype, address->protocol);
 }
 
-void HubHttp::Impl::set_up(const Url& url, const HttpGet& r) {
+void HubHttp::Impl::set_up(const HttpUrl& url, const HttpGet& r) {
     request = &r;
     forbidden_address = false;
     header_bytes = 0;
@@ -243,7 +248,7 @@ void HubHttp::Impl::set_up(const Url& url, const HttpGet& r) {
     if (!options.ca_bundle.empty()) curl_easy_setopt(curl, CURLOPT_CAINFO, options.ca_bundle.c_str());
 }
 
-void HubHttp::Impl::perform(const Url& url) {
+void HubHttp::Impl::perform(const HttpUrl& url) {
     const CURLcode code = curl_easy_perform(curl);
     if (thrown) std::rethrow_exception(thrown);
     if (stop) throw Error("stopped");
@@ -257,7 +262,7 @@ void HubHttp::Impl::perform(const Url& url) {
     throw trouble;
 }
 
-void HubHttp::Impl::refuse(const Url& url) const {
+void HubHttp::Impl::refuse(const HttpUrl& url) const {
     const std::string code = head.field("x-error-code"), said = head.field("x-error-message");
     const std::string what = said.empty() ? fmt::format("the server answered {}", head.status) : said;
     if (head.status == 408 || head.status == 429 || head.status >= 500) {
@@ -280,7 +285,7 @@ void HubHttp::Impl::refuse(const Url& url) const {
 
 void HubHttp::get(const HttpGet& request) {
     Impl& h = *impl_;
-    Url url = parse_url(request.url);
+    HttpUrl url = parse_http_url(request.url);
     h.head = {};
     for (int hop = 0; hop < max_hops; ++hop) {
         h.first_hop = hop == 0;
@@ -290,7 +295,7 @@ void HubHttp::get(const HttpGet& request) {
         if (status >= 200 && status < 300) return;
         const std::string location = h.head.field("location");
         if (status < 300 || status >= 400 || location.empty()) h.refuse(url);
-        const Url next = parse_url(location, url.text);
+        const HttpUrl next = parse_http_url(location, url.text);
         if (url.scheme == "https" && next.scheme == "http") {
             throw Error("{}: leads from https to http, which is refused", url.text);
         }

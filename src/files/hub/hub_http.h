@@ -1,6 +1,8 @@
 // HTTP for the hub, with libcurl: GET, redirects, and what may go wrong with them. Knows no models.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <atomic>
 #include <map>
@@ -61,11 +63,24 @@ class HubHttp {
 void with_retries(const HubOptions& options, const std::atomic<bool>& stop,
                   const std::function<bool()>& progress, const std::function<void()>& attempt);
 
+// Once in a process, before libcurl is used.
+void init_curl();
+
+struct HttpUrl {
+    std::string text, scheme, origin;
+
+    std::string shown() const { return text.substr(0, 200); }  // in errors
+};
+// `location` may be relative to `base`. Throws Error where it is neither http nor https.
+HttpUrl parse_http_url(const std::string& location, const std::string& base = "");
+
+// What lies nowhere in the internet, as multicast, counts as private.
 enum class AddressKind { open, loopback, link_local, private_net };
 struct AddressBytes {
     bool is_v6 = false;
     std::array<uint8_t, 16> bytes = {};  // network order; of IPv4 the first four
 };
 AddressKind kind_of(const AddressBytes& address);
+AddressKind kind_of(const sockaddr& address);
 
 }  // namespace smelt

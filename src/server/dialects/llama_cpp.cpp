@@ -264,7 +264,7 @@ void native_props(Call& call) {
                                 {"total_slots", limits.max_seqs * model.loaded->n_replicas()},
                                 {"model_alias", model.name()},
                                 {"model_path", model.served->spec.path.string()},
-                                {"modalities", {{"vision", false}, {"audio", false}}},
+                                {"modalities", {{"vision", chat.takes_pictures()}, {"audio", false}}},
                                 {"chat_template", chat.has_template() ? chat.template_source() : ""},
                                 {"bos_token", token(t.bos())},
                                 {"eos_token", token(t.eos())},

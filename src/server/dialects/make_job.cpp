@@ -67,8 +67,11 @@ void check_n_logprobs(const std::vector<JobSpec>& jobs) {
 }  // namespace
 
 ModelUse choose_model(ServerContext& server, const ChatRequest& r, const std::string& key) {
-    return server.models.choose(
-        {.name = r.model, .priority = r.priority, .max_tokens = r.options.max_tokens, .key = key});
+    return server.models.choose({.name = r.model,
+                                 .priority = r.priority,
+                                 .max_tokens = r.options.max_tokens,
+                                 .key = key,
+                                 .has_pictures = has_pictures(r)});
 }
 
 Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request, const WorkerTurn& turn) {
@@ -80,6 +83,18 @@ Prompt make_request_prompt(const ChatModel& model, const ChatRequest& request, c
         if (!model.takes_pictures()) {
             throw bad_request("unsupported_content", request.param,
                               "{}: the model sees text alone, no pictures", request.param);
+        }
+        const auto is_address = [](const Part& part) {
+            const auto* image = std::get_if<ImagePart>(&part);
+            return image != nullptr && image->file == nullptr;
+        };
+        for (const Message& m : request.messages) {
+            if (model.fetch_picture() || std::ranges::none_of(m.parts, is_address)) continue;
+            throw bad_request(
+                "unsupported_content", request.param,
+                "{}: expected pictures as data: URLs with base64; nothing is fetched from other "
+                "places without --allow-image-urls",
+                request.param);
         }
         if (!turn.may_take_long) throw TakesLong{};
     }

@@ -125,6 +125,7 @@ void ollama_show(Call& call) {
     const std::string source = chat.has_template() ? chat.template_source() : "";
     const auto mentions = [&](const char* word) { return source.find(word) != std::string::npos; };
     Json capabilities = {"completion", "embedding"};
+    if (chat.takes_pictures()) capabilities.push_back("vision");
     if (mentions("tools")) capabilities.push_back("tools");
     if (mentions("enable_thinking") || mentions("reasoning_effort")) capabilities.push_back("thinking");
     const auto key = [&](const char* name) { return fmt::format("{}.{}", config.architecture, name); };

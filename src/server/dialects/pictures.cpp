@@ -23,10 +23,16 @@ ImagePart decoded(const std::string& param, std::string_view text) {
 ImagePart read_picture_url(const std::string& param, const Json& v) {
     check_string(param, v, max_text);
     const std::string_view url = v.get_ref<const std::string&>();
+    if (url.starts_with("http://") || url.starts_with("https://")) {
+        constexpr size_t max_url = 8192;
+        check_string(param, v, max_url);
+        return {nullptr, param, std::string(url)};
+    }
     if (!url.starts_with("data:")) {
-        throw bad_request("unsupported_content", param,
-                          "{}: expected a data: URL with base64; nothing is fetched from other places",
-                          param);
+        throw bad_request(
+            "unsupported_content", param,
+            "{}: expected a data: URL with base64, http or https; nothing is fetched from other places",
+            param);
     }
     constexpr std::string_view mark = ";base64,";
     const size_t at = url.substr(0, 200).find(mark);

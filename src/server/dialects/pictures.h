@@ -1,4 +1,5 @@
-// Pictures in requests: what each dialect calls them, as the bytes of a file. Nothing is fetched.
+// Pictures in requests: what each dialect calls them, as the bytes of a file. Of addresses the
+// rest is done where it may take long (chat/chat_request.cpp).
 #pragma once
 
 #include "chat/conversation.h"
@@ -6,7 +7,7 @@
 
 namespace smelt {
 
-// "data:image/png;base64,...". Throws RequestError naming the field.
+// "data:image/png;base64,...", or an address of http or https. Throws RequestError naming the field.
 ImagePart read_picture_url(const std::string& param, const Json& v);
 // The base64 text alone.
 ImagePart read_picture_base64(const std::string& param, const Json& v);

@@ -105,6 +105,7 @@ std::shared_ptr<LoadedModel> ModelSet::open(ServedModel& m) {
     m.tokens_per_second = measure_speed(loaded->chat());
     m.step_bytes = static_cast<int64_t>(loaded->chat().model().step_bytes());
     m.weight_bytes = static_cast<int64_t>(loaded->weight_bytes());
+    m.takes_pictures = loaded->chat().takes_pictures();
     m.load_time = std::time(nullptr);
     m.touch();
     spdlog::info("{}: {}, context {} tokens, {:.0f} tok/s alone", m.name, spec.path.string(),
@@ -247,11 +248,12 @@ ModelSet::Pick ModelSet::pick(const ModelChoice& choice) const {
     if (std::ranges::any_of(models, [&](const auto& m) { return *state(*m) != 'f'; })) {
         std::erase_if(models, [&](const auto& m) { return *state(*m) == 'f'; });
     }
-    if (models.size() == 1) return {models.front(), "the only one"};
     const auto least = [&](auto cost) { return *std::ranges::min_element(models, {}, cost); };
     const auto prefer = [&](auto has) {
         if (std::ranges::any_of(models, has)) std::erase_if(models, [&](const auto& m) { return !has(m); });
     };
+    if (choice.has_pictures) prefer([](const auto& m) { return m->takes_pictures.load(); });
+    if (models.size() == 1) return {models.front(), "the only one"};
     if (choice.priority == "speed") {
         prefer([](const auto& m) { return m->spec.fast; });
         return {least([](const auto& m) { return -m->tokens_per_second.load(); }), "priority speed"};

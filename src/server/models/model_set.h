@@ -70,6 +70,7 @@ struct ServedModel {
     std::atomic<int> outstanding = 0;           // requests under way
     std::atomic<double> tokens_per_second = 0;  // of one answer: measured when loaded, then by every answer
     std::atomic<int64_t> step_bytes = 0, weight_bytes = 0;
+    std::atomic<bool> takes_pictures = false;
     std::atomic<std::chrono::steady_clock::rep> last_used = 0;
 
     std::shared_ptr<LoadedModel> loaded() const;  // null: idle, and loaded again by the next request
@@ -95,7 +96,8 @@ struct ModelChoice {
     std::string name = {};      // empty: the only model, or auto
     std::string priority = {};  // speed, quality, balanced or empty
     int max_tokens = -1;
-    std::string key = {};  // of who asks
+    std::string key = {};       // of who asks
+    bool has_pictures = false;  // auto takes a model that sees them, where one is served
 };
 
 class ModelSet {

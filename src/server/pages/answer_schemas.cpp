@@ -85,7 +85,9 @@ constexpr AnswerSchema table[] = {
         "required": ["id", "object", "created", "owned_by"], "properties": {"id": {"type": "string"},
         "object": {"type": "string", "enum": ["model"]}, "created": {"type": "integer"},
         "owned_by": {"type": "string"}, "context_length": {"type": "integer"},
-        "max_model_len": {"type": "integer"}}})"},
+        "max_model_len": {"type": "integer"}, "architecture": {"type": "object", "properties": {
+            "input_modalities": {"type": "array", "items": {"type": "string", "enum": ["text", "image"]}},
+            "output_modalities": {"type": "array", "items": {"type": "string"}}}}}})"},
     {.path = "/v1/rerank", .name = "Ranking", .schema = R"({"type": ["object", "array"], "properties": {
         "model": {"type": "string"}, "results": {"type": "array", "items": {"type": "object",
             "required": ["index", "relevance_score"], "properties": {"index": {"type": "integer"},
@@ -108,7 +110,8 @@ constexpr AnswerSchema table[] = {
     {.path = "/props", .name = "LlamaProperties", .schema = R"({"type": "object",
         "required": ["default_generation_settings", "total_slots", "model_path", "chat_template"], "properties": {
         "default_generation_settings": {"type": "object"}, "total_slots": {"type": "integer"},
-        "model_alias": {"type": "string"}, "model_path": {"type": "string"}, "chat_template": {"type": "string"}}})"},
+        "model_alias": {"type": "string"}, "model_path": {"type": "string"}, "chat_template": {"type": "string"},
+        "modalities": {"type": "object", "properties": {"vision": {"type": "boolean"}, "audio": {"type": "boolean"}}}}})"},
     {.path = "/slots", .name = "LlamaSlots", .schema = R"({"type": "array", "items": {"type": "object",
         "required": ["id", "n_ctx", "is_processing"], "properties": {"id": {"type": "integer"},
         "n_ctx": {"type": "integer"}, "is_processing": {"type": "boolean"}}}})"},
@@ -208,7 +211,8 @@ constexpr AnswerSchema table[] = {
     {.path = "/admin/load", .name = "ModelDetails", .schema = R"({"type": "object",
         "required": ["name", "state", "replicas", "weight_bytes"], "properties": {"name": {"type": "string"},
         "state": {"type": "string", "enum": ["ok", "idle", "failed", "hung"]}, "replicas": {"type": "integer"},
-        "weight_bytes": {"type": "integer"}, "context": {"type": "integer"}, "device": {"type": "string"}}})"},
+        "weight_bytes": {"type": "integer"}, "takes_pictures": {"type": "boolean"}, "context": {"type": "integer"},
+        "device": {"type": "string"}}})"},
     {.path = "/admin/unload", .name = "Unloaded", .schema = R"({"type": "object", "required": ["unloaded"],
         "properties": {"unloaded": {"type": "string"}}})"},
     {.path = "/chat", .name = "", .schema = "", .type = "text/html"},

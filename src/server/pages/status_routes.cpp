@@ -10,13 +10,17 @@ double seconds_since(std::chrono::steady_clock::time_point t) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count();
 }
 
-// context_length as OpenRouter's clients read it, max_model_len as vLLM's do; root is the model of an alias.
+// context_length and input_modalities as OpenRouter's clients read them, max_model_len as vLLM's do; root is
+// the model of an alias.
 Json openai_model(const ServedModel& m, const std::string& name) {
     Json model = {{"id", name},
                   {"object", "model"},
                   {"created", static_cast<int64_t>(m.load_time)},
                   {"owned_by", "smelt"},
                   {"root", m.name}};
+    Json inputs = {"text"};
+    if (m.takes_pictures) inputs.push_back("image");
+    model["architecture"] = {{"input_modalities", std::move(inputs)}, {"output_modalities", {"text"}}};
     if (const auto loaded = m.loaded()) {
         model["context_length"] = model["max_model_len"] = loaded->chat().engine().limits().max_tokens();
     }
@@ -38,6 +42,7 @@ Json model_details(const ServedModel& m, const char* state) {
                     {"replicas", m.spec.replicas},
                     {"weight_bytes", m.weight_bytes.load()},
                     {"tokens_per_second_alone", m.tokens_per_second.load()},
+                    {"takes_pictures", m.takes_pictures.load()},
                     {"loaded", static_cast<int64_t>(m.load_time)}};
     const auto loaded = m.loaded();
     if (loaded == nullptr) return details;

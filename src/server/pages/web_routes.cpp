@@ -8,9 +8,10 @@ namespace smelt {
 
 namespace {
 
-// Nothing from elsewhere, no script in the page, and no text that becomes HTML.
+// Nothing from elsewhere, no script in the page, and no text that becomes HTML. Pictures that a person shows
+// are data: addresses.
 constexpr const char* policy =
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
     "trusted-types 'none'";
 

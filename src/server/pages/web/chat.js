@@ -1,6 +1,7 @@
 // The chat page: which conversation is shown, what is sent, what the buttons do. Messages draw themselves (message.js).
 import { dropChat, exportChats, findChats, importChats, keepChat, newChat, onOtherTab } from './history.js';
-import { MessageView } from './message.js';
+import { contentParts, MessageView } from './message.js';
+import { isPicture, maxPictures, readPicture } from './pictures.js';
 import { askForKey, download, element, load, requestJson, save, ServerError, startTheme } from './server.js';
 import { streamAnswer } from './stream.js';
 
@@ -38,7 +39,7 @@ function requestBody(messages) {
     }
     if (values.get('thinking')) body.chat_template_kwargs = { enable_thinking: values.get('thinking') === 'on' };
     if (values.get('system').trim()) body.messages.push({ role: 'system', content: values.get('system') });
-    for (const { role, content } of messages) body.messages.push({ role, content });
+    for (const message of messages) body.messages.push({ role: message.role, content: contentParts(message) });
     return body;
 }
 
@@ -194,10 +195,11 @@ async function answer() {
 
 function send() {
     const content = field.value;
-    if (running || content.trim() === '') return;
+    if (running || (content.trim() === '' && pictures.length === 0) || $('blind').textContent) return;
     field.value = '';
     grow();
-    chat.messages.push({ role: 'user', content });
+    chat.messages.push({ role: 'user', content, ...(pictures.length > 0 && { pictures }) });
+    showPictures([]);
     keep(chat);
     answer();
 }
@@ -220,11 +222,43 @@ function regenerate(message) {
     answer();
 }
 
-// Text files become part of the message, each under its name.
+let pictures = [];  // of the next message
+
+function showPictures(list) {
+    pictures = list;
+    $('shown').hidden = list.length === 0;
+    $('pictures').replaceChildren(...list.map((url, i) => element('li', {},
+        element('img', { src: url, alt: `Picture ${i + 1}` }),
+        element('button', {
+            type: 'button', 'aria-label': `Remove picture ${i + 1}`,
+            click: () => {
+                showPictures(pictures.filter((_, j) => j !== i));
+                field.focus();
+            },
+        }, '✕'))));
+    showBlindness();
+}
+
+// Which of the chosen model's kind cannot be sent pictures. Of auto the server chooses one that sees.
+function showBlindness() {
+    const name = $('model').value, m = models.find((x) => x.name === name);
+    const sees = m ? m.takes_pictures !== false : models.length === 0 || models.some((x) => x.takes_pictures !== false);
+    $('blind').textContent = pictures.length > 0 && !sees
+        ? `${m ? `The model ${name} sees` : 'The models here see'} text alone: remove the pictures, or choose a model that sees them.`
+        : '';
+}
+
+// Pictures go with the message; text files become part of it, each under its name.
 async function attach(files) {
     const maxBytes = 1 << 20;
     for (const file of files) {
         try {
+            if (isPicture(file)) {
+                if (pictures.length >= maxPictures) throw new Error(`a message has at most ${maxPictures} pictures`);
+                const url = await readPicture(file);
+                if (pictures.length < maxPictures) showPictures([...pictures, url]);
+                continue;
+            }
             if (file.size > maxBytes) throw new Error('larger than 1 MB');
             const text = new TextDecoder('utf-8', { fatal: true }).decode(await file.arrayBuffer());
             if (text.includes('\0')) throw new Error('no text');
@@ -259,6 +293,7 @@ async function showModels() {
     $('model').replaceChildren(...names.map((name) => element('option', { selected: name === wanted }, name)));
     models = (await requestJson('models')).models;
     showDetails();
+    showBlindness();
 }
 
 async function needKey(why) {
@@ -316,6 +351,7 @@ panel.addEventListener('submit', (event) => event.preventDefault());
 panel.addEventListener('reset', () => setTimeout(keepSettings));
 $('model').addEventListener('change', keepSettings);
 $('model').addEventListener('change', showDetails);
+$('model').addEventListener('change', showBlindness);
 $('search').addEventListener('input', showChats);
 $('export').addEventListener('click', () => download('smelt-conversations.json', exportChats()));
 $('import').addEventListener('click', () => $('import-file').click());
@@ -334,6 +370,29 @@ $('files').addEventListener('change', async (event) => {
     const files = [...event.target.files];
     event.target.value = '';
     await attach(files);
+});
+// What is pasted as text as well, as from a table or a page, is text.
+addEventListener('paste', (event) => {
+    const files = [...event.clipboardData.files];
+    if (files.length === 0 || event.clipboardData.types.includes('text/plain')) return;
+    event.preventDefault();
+    attach(files);
+});
+const hasFiles = (event) => event.dataTransfer?.types.includes('Files');
+addEventListener('dragover', (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    document.body.classList.add('dropping');
+});
+for (const name of ['dragleave', 'dragend', 'drop']) {
+    addEventListener(name, (event) => {
+        if (name !== 'dragleave' || event.relatedTarget === null) document.body.classList.remove('dropping');
+    });
+}
+addEventListener('drop', (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    attach([...event.dataTransfer.files]);
 });
 // On a phone the list covers the page; a touch beside it closes it.
 document.querySelector('main').addEventListener('pointerdown', (event) => {

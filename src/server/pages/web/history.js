@@ -1,4 +1,5 @@
 // Conversations, kept in this browser alone: one localStorage entry each, so that two tabs do not overwrite each other.
+import { isPictureList } from './pictures.js';
 import { load, save } from './server.js';
 
 const prefix = 'smelt.chat.';
@@ -25,7 +26,8 @@ export function listChats() {
 // Where the browser has no room left, the oldest go, if `mayDrop(chat)` says so. False: it could not be kept.
 export function keepChat(chat, mayDrop) {
     chat.changed = Date.now();
-    chat.title = chat.name || (chat.messages.find((m) => m.role === 'user')?.content.trim().slice(0, 80) ?? '');
+    const first = chat.messages.find((m) => m.role === 'user');
+    chat.title = chat.name || first?.content.trim().slice(0, 80) || (first?.pictures ? 'Picture' : '');
     while (!save(prefix + chat.id, chat)) {
         const oldest = listChats().filter((c) => c.id !== chat.id).at(-1);
         if (!oldest || !mayDrop(oldest)) return false;
@@ -45,7 +47,8 @@ export function importChats(text) {
     } catch {
         // said below
     }
-    const isMessage = (m) => ['user', 'assistant'].includes(m?.role) && typeof m.content === 'string';
+    const isMessage = (m) => ['user', 'assistant'].includes(m?.role) && typeof m.content === 'string' &&
+        (m.pictures === undefined || isPictureList(m.pictures));
     const isChat = (c) => typeof c?.id === 'string' && /^[\w-]{1,64}$/.test(c.id) && Array.isArray(c.messages) &&
         c.messages.every(isMessage);
     if (file?.smelt !== 'conversations' || !Array.isArray(file.chats) || !file.chats.every(isChat)) {

@@ -7,12 +7,22 @@ const endings = {
     tool_calls: 'ended with a call of a tool', content_filter: 'ended by a filter',
 };
 
+// As the server takes it: text, or pictures with the text after them.
+export function contentParts({ content, pictures }) {
+    if (!pictures?.length) return content;
+    const parts = pictures.map((url) => ({ type: 'image_url', image_url: { url } }));
+    return content.trim() === '' ? parts : [...parts, { type: 'text', text: content }];
+}
+
 export class MessageView {
     // `on` has edit(message, text) and regenerate(message).
     constructor(message, on) {
         this.message = message;
         this.on = on;
         this.text = element('div', { class: 'text' });
+        this.pictures = element('div', { class: 'pictures' },
+            ...(message.pictures ?? []).map((url, i) => element('img', { src: url, alt: `Picture ${i + 1}` })));
+        this.pictures.hidden = !message.pictures?.length;
         this.error = element('p', { class: 'error', role: 'alert' });
         this.facts = element('small', { class: 'facts' });
         this.thought = element('div');
@@ -25,7 +35,7 @@ export class MessageView {
         ];
         const who = message.role === 'user' ? 'You' : message.model || 'Model';
         this.node = element('article', { class: message.role, 'aria-label': who },
-            this.thinking, this.text, this.error, element('footer', {}, ...this.buttons, this.facts));
+            this.thinking, this.pictures, this.text, this.error, element('footer', {}, ...this.buttons, this.facts));
     }
 
     // Shows what the message is now. `streams`: it still grows; `busy`: some answer does.
@@ -33,6 +43,7 @@ export class MessageView {
         const { role, content, thinking, error } = this.message;
         if (role === 'user') this.text.textContent = content;
         else renderMarkdown(this.text, content);
+        this.text.hidden = role === 'user' && content.trim() === '';
         this.thinking.hidden = !thinking;
         this.summary.textContent = streams && !content ? 'Thinking …' : 'Thoughts';
         if (this.thought.textContent !== thinking) this.thought.textContent = thinking ?? '';
