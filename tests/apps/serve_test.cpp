@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "apps/serve_process.h"
+#include "hub/hub_server.h"
 
 namespace smelt {
 namespace {
@@ -90,6 +91,29 @@ TEST(Serve, CachedPrefixesSurviveARestart) {
     Process p(arguments);
     EXPECT_EQ(n_cached(ask(p, "one")), 0);
     fs::remove_all(dir);
+}
+
+TEST(Serve, PicturesAreFetchedWhereAnOptionSaysSo) {
+    const std::string folder = SMELT_MODELS "/demo-vl";
+    HubServer elsewhere;
+    std::ifstream in(folder + "/scene.png", std::ios::binary);
+    const std::string scene(std::istreambuf_iterator<char>(in), {});
+    elsewhere.fault = [&](const HubRequest&, HubAnswer& a) { a = {.body = scene}; };
+    const Json body = {{"messages",
+                        {{{"role", "user"},
+                          {"content",
+                           {{{"type", "image_url"}, {"image_url", {{"url", elsewhere.address() + "/a.png"}}}},
+                            {{"type", "text"}, {"text", "How many red circles are there?"}}}}}}}};
+    const auto ask = [&](const std::string& option) {
+        std::vector<std::string> arguments = {folder, "--port", "0", "-q"};
+        if (!option.empty()) arguments.push_back(option);
+        Process p(arguments);
+        return Client(p.port()).ask("POST", "/v1/chat/completions", to_string(body)).body;
+    };
+    EXPECT_NE(ask("").find("nothing is fetched"), std::string::npos);
+    EXPECT_NE(ask("--allow-image-urls").find("private address"), std::string::npos);
+    EXPECT_TRUE(elsewhere.requests().empty());
+    EXPECT_NE(ask("--allow-private-image-urls").find("There are 3 red circles."), std::string::npos);
 }
 
 TEST(Serve, RefusesWhatItCannotDo) {
