@@ -171,6 +171,17 @@ TEST(PicturesDemo, PreemptionChangesNothing) {
     EXPECT_GT(server.model().loaded()->stats().n_preemptions, 0);
 }
 
+// Descriptions repeat themselves: what is guessed must not be a picture's place, nor stand where one is.
+TEST(PicturesDemo, GuessedTokensChangeNothing) {
+    ChatModelOptions open;
+    open.engine.drafts.lookup = true;
+    TestServer plain(only(demo_vl())), guessing(only(demo_vl(open)));
+    for (const Question& q : questions("describe", 4)) {
+        const Json answer = ask(guessing, asking(q));
+        EXPECT_EQ(told(answer), told(ask(plain, asking(q)))) << q.text;
+    }
+}
+
 TEST(PicturesDemo, PartnersSeeTheSame) {
     TestServer server(only(demo_vl({.backend = {.n_threads = 2, .tensor_parallel = 2}})));
     for (const Question& q : questions("count", 3))
