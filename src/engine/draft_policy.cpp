@@ -10,7 +10,7 @@ namespace smelt {
 namespace {
 
 // In steps without drafts: what may be lost at first, what every step earns, and what is kept at most.
-constexpr double first_credit = 2, earned = 0.015, most_credit = 16;
+constexpr double first_credit = 2, earned = 0.01, most_credit = 16;
 constexpr double least_gain = 1.03;       // of the rate, or it is not worth the trouble
 constexpr int plain_every = 64;           // the time without drafts is measured again
 constexpr int model_every = 64;           // a draft model that did not pay is tried again
@@ -28,7 +28,10 @@ constexpr size_t exact_rows = 16;
 }  // namespace
 
 DraftPolicy::DraftPolicy(const DraftOptions& options)
-    : options_(options), times_(class_of(1 << 20) + 1), account_(first_credit) {}
+    : options_(options),
+      times_(class_of(1 << 20) + 1),
+      account_(first_credit),
+      model_account_(first_credit) {}
 
 // Each number of rows up to 16, then four classes for each power of two.
 size_t DraftPolicy::class_of(int n_rows) {
@@ -124,7 +127,7 @@ void DraftPolicy::saw_step(int n_seqs, int n_rows, int n_tokens, double seconds,
     const bool known = times_[class_of(n_rows)].n_seen > 0;
     const double guess = step_time(n_rows);
     see_time(n_rows, seconds);
-    account_ = std::min(account_ + earned, most_credit);
+    for (double* account : {&account_, &model_account_}) *account = std::min(*account + earned, most_credit);
     if (n_rows == n_seqs && n_drafting == 0) {
         n_since_plain_ = 0;
         ++n_since_drafted_;
@@ -141,14 +144,15 @@ void DraftPolicy::saw_step(int n_seqs, int n_rows, int n_tokens, double seconds,
     if (plain <= 0) return;
     // A step that is compiled first is slow once.
     const double spent = known ? seconds : std::min(seconds, 2 * guess);
-    account_ += static_cast<double>(n_tokens) / n_seqs - (spent + drafting) / plain;
-    account_ = std::min(account_, most_credit);
+    double& account = n_drafting > 0 ? model_account_ : account_;
+    account += static_cast<double>(n_tokens) / n_seqs - (spent + drafting) / plain;
+    account = std::min(account, most_credit);
 }
 
 bool DraftPolicy::may_draft(int n_seqs) const {
     if (options_.max <= 0) return false;
     if (!options_.adaptive) return true;
-    return account_ > 0 && n_since_plain_ < plain_every && step_time(n_seqs) > 0 &&
+    return (account_ > 0 || model_account_ > 0) && n_since_plain_ < plain_every && step_time(n_seqs) > 0 &&
            times_[class_of(n_seqs)].seconds > 0;
 }
 

@@ -56,8 +56,10 @@ class DraftPolicy {
     // Of a step of answers alone with as many tokens; 0: nothing is known.
     double step_time(int n_rows) const;
 
-    // Whether a step of n_seqs answers may have drafts at all.
+    // Whether a step of n_seqs answers may have drafts at all, and whose.
     bool may_draft(int n_seqs) const;
+    bool may_look_up() const { return !options_.adaptive || account_ > 0; }
+    bool may_use_model() const { return !options_.adaptive || model_account_ > 0; }
     // How many tokens a draft model is asked for, of each of so many sequences with these chances.
     int length_of_model_drafts(int n_seqs, std::span<const double> chances) const;
     // A draft that is reached with less than this chance costs a draft model more than it brings.
@@ -84,9 +86,10 @@ class DraftPolicy {
     int64_t n_steps_ = 0;
     int n_since_plain_ = 0;    // steps with drafts since one without
     int n_since_drafted_ = 0;  // steps without drafts since one with
-    // Steps that were saved, less those that were lost: below 0, nothing is drafted. Every step earns a
-    // little, so that what does not pay is tried again now and then.
-    double account_;
+    // Steps that were saved, less those that were lost, by looking up and by the draft model: below 0,
+    // nothing is drafted so. Every step earns a little, so that what does not pay is tried again now and
+    // then.
+    double account_, model_account_;
     struct Candidate {
         double chance;
         int sequence;

@@ -72,14 +72,15 @@ void StepLoop::add_drafts(const StepPlan& plan, Flight& f) {
     }
     const auto n_seqs = static_cast<int>(plan.parts.size());
     if (with_drafts_.empty() || n_under_way_ > 0 || !f.answers_only || !policy_.may_draft(n_seqs)) return;
-    if (draft_model_) draft_by_model(n_seqs, f);
-    choose_drafts(n_seqs);
+    if (draft_model_ && policy_.may_use_model()) draft_by_model(n_seqs, f);
+    if (f.n_draft_steps > 0 || policy_.may_look_up()) choose_drafts(n_seqs);
 }
 
 bool StepLoop::is_lookup_better(const Sequence& s, double chance_of_model) const {
     const Drafting& d = s.drafting;
-    return !d.proposed.empty() && (!policy_.options().adaptive ||
-                                   policy_.chance(d.proposed[0].kind, d.acceptances) >= chance_of_model);
+    return !d.proposed.empty() && policy_.may_look_up() &&
+           (!policy_.options().adaptive ||
+            policy_.chance(d.proposed[0].kind, d.acceptances) >= chance_of_model);
 }
 
 // Where looking up found nothing, or what seems less likely.
@@ -222,8 +223,10 @@ bool StepLoop::expects_drafts(Sequence& s, int n_seqs) {
     for (const Draft& draft : d.proposed) chances.push_back(policy_.chance(draft.kind, d.acceptances));
     if (chances.empty()) {
         const double chance = policy_.chance_of_model(d.acceptances);
-        return draft_model_ && policy_.length_of_model_drafts(n_seqs, {&chance, 1}) > 0;
+        return draft_model_ && policy_.may_use_model() &&
+               policy_.length_of_model_drafts(n_seqs, {&chance, 1}) > 0;
     }
+    if (!policy_.may_look_up()) return false;
     const std::span<const double> all = chances;
     policy_.choose(n_seqs, {&all, 1}, n_chosen_);
     return n_chosen_[0] > 0;

@@ -46,7 +46,7 @@ class Simulation {
         const bool by_model = w_.model_step > 0;
         const DraftKind kind = by_model ? DraftKind::sure : DraftKind::match;
         int n_proposed = 0, k = 0;
-        if (policy_.may_draft(1)) {
+        if (policy_.may_draft(1) && (by_model ? policy_.may_use_model() : policy_.may_look_up())) {
             const double chance = policy_.chance_of_model(own_);
             n_proposed = by_model ? policy_.length_of_model_drafts(1, {&chance, 1}) : 16;
             const std::vector<double> chances(static_cast<size_t>(n_proposed), policy_.chance(kind, own_));
@@ -108,6 +108,16 @@ TEST(DraftPolicy, AShortTextLosesLittle) {
             EXPECT_GT(s.rate(), 0.95) << right << " right, row " << row;
         }
     }
+}
+
+// A draft model that never pays takes nothing from looking up.
+TEST(DraftPolicy, ABadModelLeavesLookingUpAlone) {
+    DraftPolicy policy({.lookup = true});
+    for (int i = 0; i < 5; ++i) policy.saw_step(1, 1, 1, 1e-3, 0, 0);
+    for (int i = 0; i < 3; ++i) policy.saw_step(1, 3, 1, 1.2e-3, 4e-3, 2);
+    EXPECT_FALSE(policy.may_use_model());
+    EXPECT_TRUE(policy.may_look_up());
+    EXPECT_TRUE(policy.may_draft(1));
 }
 
 // The likeliest drafts of all answers are chosen, and where rows are dear none.
