@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from scenes import KINDS, ask, draw_scene, make_scene
 
-url, n, seed = [*sys.argv[1:], *["http://127.0.0.1:8080", "100", "evaluate"][len(sys.argv) - 1:]]
+url, n, seed = [*sys.argv[1:], *["http://127.0.0.1:8080", "100", "evaluate"][len(sys.argv) - 1 :]]
 
 
 def is_right(kind, i):
@@ -20,8 +20,16 @@ def is_right(kind, i):
     file = io.BytesIO()
     Image.fromarray(draw_scene(scene, rng, rng.choice([1, 2]))).save(file, "png")
     picture = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    body = dict(temperature=0, max_tokens=120, messages=[dict(role="user", content=[dict(type="image_url", image_url=dict(url=picture)), dict(type="text", text=pair[0])])])
-    request = urllib.request.Request(url + "/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"})
+    body = dict(
+        temperature=0,
+        max_tokens=120,
+        messages=[
+            dict(role="user", content=[dict(type="image_url", image_url=dict(url=picture)), dict(type="text", text=pair[0])])
+        ],
+    )
+    request = urllib.request.Request(
+        url + "/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
     return json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"] == pair[1]
 
 

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "apps/bench_batch.h"
+#include "apps/bench_compare.h"
 #include "apps/bench_drafts.h"
 #include "apps/bench_ops.h"
 #include "apps/bench_serve.h"
@@ -19,6 +20,7 @@
 #include "apps/kv_option.h"
 #include "apps/series.h"
 #include "apps/shapes.h"
+#include "apps/suite.h"
 #include "apps/trace_file.h"
 #include "apps/values.h"
 #include "apps/verbs.h"
@@ -43,6 +45,8 @@ struct BenchOptions {
     DeviceOptions device;
     DraftFlags drafts = {};
     ServeBenchOptions serve;
+    SuiteOptions suite;
+    CompareOptions compare;
 
     bool has_drafts() const { return drafts.speculate != "off" || !drafts.model.empty(); }
 };
@@ -87,18 +91,20 @@ void feed_in_chunks(SequenceRunner& sequence, std::span<const int32_t> ids, int 
 }
 
 Result measure(const BenchOptions& o, const Model& model, Backend& backend) {
-    SequenceRunner sequence(model, backend, std::max({1, o.n_prompt, o.depth + o.n_decode}), o.kv);
+    SequenceRunner sequence(model, backend, std::max(o.n_prompt, o.depth + o.n_decode + 1), o.kv);
     const int64_t vocab = model.config().vocab_size;
     const std::vector<int32_t> prompt = some_ids(o.n_prompt, vocab), context = some_ids(o.depth, vocab),
-                               answer = some_ids(o.n_decode, vocab);
+                               first = some_ids(1, vocab);
     const auto prefill = [&] { feed_in_chunks(sequence, prompt, o.chunk); };
     BandwidthProbe probe(o.device.n_threads > 0 ? o.device.n_threads : read_cpu_info().physical_cores);
     probe.measure();
     Result result;
-    const auto decode = [&] {
-        for (const int32_t& id : answer) {
-            result.logits_hash = hash(sequence.feed({&id, 1}, SequenceRunner::Logits::last));
-        }
+    const auto decode = [&] { sequence.continue_with(first[0], o.n_decode); };
+    const auto fill_context = [&] {
+        // Prompt and context begin alike, so the prompt's KV serves as context as far as it goes.
+        sequence.rewind(std::min(sequence.position(), o.depth));
+        feed_in_chunks(sequence, std::span(context).subspan(static_cast<size_t>(sequence.position())),
+                       o.chunk);
     };
 
     // The first run of each brings weights and activations into memory and is not counted. Bandwidth is
@@ -110,15 +116,15 @@ Result measure(const BenchOptions& o, const Model& model, Backend& backend) {
             if (run > 0) result.prefill.values.push_back(o.n_prompt / t);
         }
         if (o.n_decode > 0) {
-            // Prompt and context begin alike, so the prompt's KV serves as context as far as it goes.
-            sequence.rewind(std::min(sequence.position(), o.depth));
-            feed_in_chunks(sequence, std::span(context).subspan(static_cast<size_t>(sequence.position())),
-                           o.chunk);
+            fill_context();
             const double t = seconds(decode);
             if (run > 0) result.decode.values.push_back(o.n_decode / t);
         }
         if (run > 0) result.bandwidth.values.push_back(probe.measure());
     }
+    if (o.n_decode == 0) return result;
+    // Of one step more, behind all that was drawn.
+    result.logits_hash = hash(sequence.feed(first, SequenceRunner::Logits::last));
     return result;
 }
 
@@ -267,16 +273,51 @@ void measure_drafts(const BenchOptions& o, const std::string& name, const ModelF
     bench_drafts(name, model, draft.model.get(), backend, options);
 }
 
+void run_suite(const BenchOptions& o) {
+    if (o.report || o.ops || !o.batch.empty() || o.has_drafts() || !o.save.empty() ||
+        o.device.trace != nullptr)
+        throw CLI::ValidationError("--suite",
+                                   "is without --report, --ops, --batch, --speculate, --save and --trace");
+    if (o.model.empty() == o.shape.empty())
+        throw CLI::ValidationError("--suite", "give models or one --shape");
+    SuiteOptions suite = o.suite;
+    if (!o.model.empty()) suite.models.insert(suite.models.begin(), o.model);
+    suite.shape = o.shape;
+    suite.format = o.format;
+    suite.n_layers = o.n_layers;
+    suite.json = o.json;
+    suite.n_runs = o.n_runs;
+    suite.kv = o.kv;
+    suite.device = o.device;
+    bench_suite(suite);
+}
+
+void run_comparison(const BenchOptions& o) {
+    if (!o.shape.empty() || o.suite.wanted || !o.serve.target.empty() || o.device.trace != nullptr)
+        throw CLI::ValidationError("--compare", "is without --shape, --suite, --serve and --trace");
+    CompareOptions compare = o.compare;
+    compare.model = o.model;
+    compare.served_model = o.serve.model;
+    compare.n_tokens = o.serve.n_decode;
+    compare.n_rounds = o.n_runs;
+    compare.json = o.json;
+    bench_compare(compare);
+}
+
 void run(const BenchOptions& o) {
     if (o.ops && (o.report || o.list_shapes || !o.serve.target.empty() || o.device.trace != nullptr))
         throw CLI::ValidationError("--ops", "is without --report, --list-shapes, --serve and --trace");
     if (o.list_shapes) return print_shapes(o.json);
+    if (!o.compare.servers.empty()) return run_comparison(o);
     if (!o.serve.target.empty()) {
         ServeBenchOptions serve = o.serve;
         serve.json = o.json;
         serve.device = o.device;
         return bench_serve(serve);
     }
+    if (o.suite.wanted) return run_suite(o);
+    if (!o.suite.models.empty())
+        throw CLI::ValidationError("bench", "expected one model; several are for --suite");
     if (!o.batch.empty() && (o.report || o.ops))
         throw CLI::ValidationError("--batch", "is without --report and --ops");
     if (o.has_drafts() && (o.report || o.ops || !o.batch.empty()))
@@ -354,6 +395,8 @@ Verb add_bench(CLI::App& smelt) {
     verb->add_flag("--list-shapes", o->list_shapes, "Only print the shapes and their sizes");
     verb->add_option("--save", o->save, "Only write the random weights of --shape, for other programs")
         ->type_name("FILE.gguf");
+    group("A suite of measurements");
+    add_suite_options(*verb, o->suite);
     group("How much");
     count("-p,--prompt", o->n_prompt, 0, "Tokens of prefill; 0: none");
     count("-n,--decode", o->n_decode, 0, "Tokens of decode; 0: none");
@@ -378,6 +421,8 @@ Verb add_bench(CLI::App& smelt) {
         ->check(in_range(0.0, 1e9));
     verb->add_option("--good-tpot", o->serve.good_tpot_ms, "... and each further token within this many ms")
         ->check(in_range(0.0, 1e9));
+    group("Or several servers");
+    add_compare_options(*verb, o->compare);
     group("Model and device");
     add_kv_option(*verb, o->kv);
     add_model_options(*verb, o->device);
@@ -396,6 +441,9 @@ Verb add_bench(CLI::App& smelt) {
         "  smelt bench models/demo-23m --speculate lookup --draft-model models/demo-5m\n"
         "  smelt bench --shape qwen3-4b --format q4_0 --save qwen3-4b-q4_0.gguf\n"
         "  smelt bench --report --device metal\n"
+        "  smelt bench models/demo-5m models/demo-23m --suite --quick\n"
+        "  smelt bench --shape qwen3-4b --format q4_0 --suite --device cpu,cuda --resume result.json\n"
+        "  smelt bench models/demo-23m --compare smelt=http://127.0.0.1:8080 other=http://127.0.0.1:8081\n"
         "  smelt bench --serve models/demo-23m --clients 1,8,32 --good-ttft 200");
     return {verb, [o] { run_traced(o->device, [&] { run(*o); }); }};
 }

@@ -159,25 +159,31 @@ Json json_of(const Phase& p) {
             {"ops", std::move(ops)}};
 }
 
+Json json_of(const std::string& name, const Model& model, const Backend& backend, const OpsBenchOptions& o,
+             const std::vector<Phase>& phases) {
+    Json list = Json::array();
+    for (const Phase& p : phases) list.push_back(json_of(p));
+    return {{"model", name},
+            {"architecture", model.config().architecture},
+            {"device", backend.name()},
+            {"device_description", backend.description()},
+            {"kv", to_string(o.kv)},
+            {"depth", o.depth},
+            {"runs", o.n_runs},
+            {"phases", std::move(list)}};
+}
+
 }  // namespace
+
+Json ops_json(const std::string& name, const Model& model, Backend& backend, Trace& trace,
+              const OpsBenchOptions& o) {
+    return json_of(name, model, backend, o, OpsBench(model, backend, trace, o).measure());
+}
 
 void bench_ops(const std::string& name, const Model& model, Backend& backend, Trace& trace,
                const OpsBenchOptions& o) {
     const std::vector<Phase> phases = OpsBench(model, backend, trace, o).measure();
-    if (o.json) {
-        Json list = Json::array();
-        for (const Phase& p : phases) list.push_back(json_of(p));
-        fmt::print("{}\n", Json{{"model", name},
-                                {"architecture", model.config().architecture},
-                                {"device", backend.name()},
-                                {"device_description", backend.description()},
-                                {"kv", to_string(o.kv)},
-                                {"depth", o.depth},
-                                {"runs", o.n_runs},
-                                {"phases", std::move(list)}}
-                               .dump(2));
-        return;
-    }
+    if (o.json) return fmt::print("{}\n", json_of(name, model, backend, o, phases).dump(2));
     fmt::print("model      {}\ndevice     {}: {}\n", name, backend.name(), backend.description());
     for (const Phase& p : phases) print_phase(p);
     fmt::print("\ntimes are medians, of {} run{}; rates are of all the time of an op\n", o.n_runs,

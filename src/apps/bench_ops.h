@@ -4,6 +4,7 @@
 #include <string>
 
 #include "backend/trace.h"
+#include "base/json.h"
 #include "engine/forward.h"
 
 namespace smelt {
@@ -14,8 +15,10 @@ struct OpsBenchOptions {
     bool json = false;
 };
 
-// `trace` is that of the backend. Prints a table for prefill and one for decode. Throws Error when the device
-// does not time its ops.
+// `trace` is that of the backend. Throws Error when the device does not time its ops.
+Json ops_json(const std::string& name, const Model& model, Backend& backend, Trace& trace,
+              const OpsBenchOptions& options);
+// The same, printed: a table for prefill and one for decode, or JSON.
 void bench_ops(const std::string& name, const Model& model, Backend& backend, Trace& trace,
                const OpsBenchOptions& options);
 

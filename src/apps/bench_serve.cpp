@@ -16,8 +16,8 @@
 #include <random>
 #include <thread>
 
-#include "apps/connection.h"
 #include "apps/hub_model.h"
+#include "apps/streamed_answer.h"
 #include "apps/version.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -33,15 +33,6 @@ double ms_between(Clock::time_point a, Clock::time_point b) {
     return std::chrono::duration<double, std::milli>(b - a).count();
 }
 
-struct Sample {
-    double ttft = 0, whole = 0;  // ms
-    std::vector<double> itl;     // ms
-    int n_tokens = 0;
-    double engine_ttft = -1, engine_decode = -1;  // ms, where the server says
-
-    double tpot() const { return n_tokens > 1 ? (whole - ttft) / (n_tokens - 1) : 0; }
-};
-
 std::string random_prompt(int n_words, uint64_t seed) {
     static constexpr const char* words[] = {"time",  "house", "water", "number",
                                             "light", "story", "river", "music"};
@@ -51,48 +42,16 @@ std::string random_prompt(int n_words, uint64_t seed) {
     return text;
 }
 
-Sample run_one(const ServeBenchOptions& o, const ServerAddress& address, const std::string& model,
-               uint64_t seed) {
-    const Json body = {{"model", model},
-                       {"prompt", random_prompt(o.n_prompt, seed)},
-                       {"max_tokens", o.n_decode},
-                       {"ignore_eos", true},
-                       {"temperature", 0},
-                       {"stream", true},
-                       {"stream_options", {{"include_usage", true}}}};
-    Connection connection(address);
-    const std::string request = request_text(address, "POST", "/v1/completions", to_string(body));
-    const auto start = Clock::now();
-    connection.send(request);
-    std::string line;
-    if (!connection.read_line(line) || line.find(" 200") == std::string::npos) {
-        throw Error("the server answered {}: {}", line, connection.read_rest());
-    }
-    Sample s;
-    auto last = start;
-    while (connection.read_line(line) && line != "data: [DONE]") {
-        if (!line.starts_with("data: ")) continue;
-        const auto now = Clock::now();
-        const Json event = Json::parse(line.substr(6));
-        if (event.contains("error")) throw Error("the server ended an answer: {}", to_string(event["error"]));
-        if (const auto usage = event.find("usage"); usage != event.end() && usage->is_object()) {
-            s.n_tokens = usage->at("completion_tokens");
-        }
-        if (const auto t = event.find("timings"); t != event.end() && t->is_object()) {
-            s.engine_ttft = t->value("queued_ms", 0.0) + t->value("prompt_ms", 0.0);
-            s.engine_decode = t->value("predicted_ms", -1.0);
-        }
-        const Json& choices = event["choices"];
-        if (choices.empty() || choices[0].value("text", "").empty()) continue;
-        if (s.ttft == 0) {
-            s.ttft = ms_between(start, now);
-        } else {
-            s.itl.push_back(ms_between(last, now));
-        }
-        last = now;
-        s.whole = ms_between(start, now);
-    }
-    return s;
+StreamedAnswer run_one(const ServeBenchOptions& o, const ServerAddress& address, const std::string& model,
+                       uint64_t seed) {
+    return stream_answer(address, "/v1/completions",
+                         {{"model", model},
+                          {"prompt", random_prompt(o.n_prompt, seed)},
+                          {"max_tokens", o.n_decode},
+                          {"ignore_eos", true},
+                          {"temperature", 0},
+                          {"stream", true},
+                          {"stream_options", {{"include_usage", true}}}});
 }
 
 Json summary(std::vector<double> values) {
@@ -109,7 +68,7 @@ Json summary(std::vector<double> values) {
 }
 
 struct Load {
-    std::vector<Sample> samples;
+    std::vector<StreamedAnswer> samples;
     double seconds = 0;
 };
 
@@ -127,7 +86,7 @@ Load run_clients(const ServeBenchOptions& o, const ServerAddress& address, const
         threads.emplace_back([&, c] {
             try {
                 for (int i = 0; i < o.n_requests; ++i) {
-                    Sample s =
+                    StreamedAnswer s =
                         run_one(o, address, model, first + static_cast<uint64_t>(c * o.n_requests + i));
                     const std::lock_guard lock(mutex);
                     load.samples.push_back(std::move(s));
@@ -148,7 +107,7 @@ Json evaluate(const ServeBenchOptions& o, const Load& load, int n_clients) {
     std::vector<double> ttft, tpot, itl, whole, added_ttft, added_decode;
     int64_t n_tokens = 0;
     int n_good = 0;
-    for (const Sample& s : load.samples) {
+    for (const StreamedAnswer& s : load.samples) {
         ttft.push_back(s.ttft);
         tpot.push_back(s.tpot());
         whole.push_back(s.whole);
@@ -190,13 +149,7 @@ void print_row(const Json& r) {
 }
 
 void measure(const ServeBenchOptions& o, const ServerAddress& address) {
-    Connection probe(address);
-    probe.send(request_text(address, "GET", "/v1/models", ""));
-    std::string line;
-    while (probe.read_line(line) && !line.empty()) {
-    }
-    const Json list = Json::parse(probe.read_rest());
-    const std::string model = o.model.empty() ? list.at("data").at(0).at("id").get<std::string>() : o.model;
+    const std::string model = o.model.empty() ? first_model(address) : o.model;
     run_clients(o, address, model, 1);  // not counted
     if (!o.json) {
         fmt::print("model {}, {} words of prompt, {} tokens of answer, {} requests a client; times in ms\n",

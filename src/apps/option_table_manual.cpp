@@ -108,14 +108,17 @@ std::string markdown_rows(const std::vector<OptionRow>& options) {
 std::string peer_rows() {
     std::string text = "| verb | flag | of | here |\n|---|---|---|---|\n";
     for (const PeerFlag& f : peer_flags()) {
-        std::string names;
-        for (const char c : std::string(f.names)) names += c == ',' ? "`, `" : std::string(1, c);
+        const auto listed = [](std::string_view list, const char* between) {
+            std::string text;
+            for (const char c : list) text += c == ',' ? between : std::string(1, c);
+            return text;
+        };
         const char* effect = f.effect == PeerEffect::same   ? "the same as `"
                              : f.effect == PeerEffect::none ? "no effect: "
                                                             : "refused: ";
         const std::string silent = *f.silent == '\0' ? "" : fmt::format(" (accepted with {})", f.silent);
-        text += fmt::format("| {} | `{}` | {} | {}{}{}{} |\n", f.verb, names, f.of, effect, cell(f.text),
-                            f.effect == PeerEffect::same ? "`" : "", silent);
+        text += fmt::format("| {} | `{}` | {} | {}{}{}{} |\n", listed(f.verbs, ", "), listed(f.names, "`, `"),
+                            f.of, effect, cell(f.text), f.effect == PeerEffect::same ? "`" : "", silent);
     }
     return text;
 }

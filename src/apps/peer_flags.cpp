@@ -20,6 +20,7 @@ namespace {
 using enum PeerEffect;
 constexpr PeerValue flag = PeerValue::no, value = PeerValue::yes, maybe = PeerValue::maybe,
                     many = PeerValue::many;
+constexpr const char* both = "run,serve";
 constexpr const char* llama = "llama.cpp";
 constexpr const char* vllm = "vLLM";
 
@@ -27,8 +28,7 @@ constexpr const char* devices = "--device and --device-map say where layers are"
 constexpr const char* templates = "templates are always Jinja; --chat-template gives another";
 constexpr const char* samplers =
     "the order is bias, penalties, DRY, temperature, top-n-sigma, top-k, typical-p, top-p, min-p, XTC; 0 or "
-    "1 "
-    "turns one off, as in --top-k 0";
+    "1 turns one off, as in --top-k 0";
 constexpr const char* draft_place = "the draft model is on the device of the model that it drafts for";
 constexpr const char* no_shift = "the context is never shifted";
 constexpr const char* one_process = "one process uses one machine; replicas in --config share the load";
@@ -40,89 +40,61 @@ constexpr const char* parsers = "the parser follows from the model's template";
 
 // clang-format off
 const PeerFlag table[] = {
-    {"run",   "-hf,-hfr,--hf-repo",                          llama, value, same, "--model"},
-    {"serve", "-hf,-hfr,--hf-repo",                          llama, value, same, "--model"},
-    {"run",   "--ctx-size",                                  llama, value, same, "--ctx"},
-    {"serve", "--ctx-size",                                  llama, value, same, "--ctx"},
+    {both,    "-hf,-hfr,--hf-repo",                          llama, value, same, "--model"},
+    {both,    "--ctx-size",                                  llama, value, same, "--ctx"},
     {"serve", "--max-model-len",                             vllm,  value, same, "--ctx"},
-    {"run",   "--predict,--n-predict",                       llama, value, same, "--max-tokens"},
-    {"run",   "-sys,--system-prompt",                        llama, value, same, "--system"},
-    {"run",   "-ctk,--cache-type-k",                         llama, value, same, "--kv"},
-    {"serve", "-ctk,--cache-type-k",                         llama, value, same, "--kv"},
-    {"run",   "-ctv,--cache-type-v",                         llama, value, same, "--kv"},
-    {"serve", "-ctv,--cache-type-v",                         llama, value, same, "--kv"},
+    {both,    "--predict,--n-predict",                       llama, value, same, "--max-tokens"},
+    {both,    "-sys,--system-prompt",                        llama, value, same, "--system"},
+    {both,    "-ctk,--cache-type-k",                         llama, value, same, "--kv"},
+    {both,    "-ctv,--cache-type-v",                         llama, value, same, "--kv"},
     {"serve", "--kv-cache-dtype",                            vllm,  value, same, "--kv", "auto"},
     {"serve", "-np,--parallel",                              llama, value, same, "--max-seqs"},
-    {"serve", "--predict,--n-predict",                       llama, value, same, "--max-tokens"},
     {"serve", "--max-num-seqs",                              vllm,  value, same, "--max-seqs"},
     {"serve", "-a,--alias",                                  llama, value, same, "--name"},
     {"serve", "--served-model-name",                         vllm,  many,  same, "--name"},
-    {"serve", "-sys,--system-prompt",                        llama, value, same, "--system"},
-    {"run",   "--chat-template-file",                        llama, value, same, "--chat-template"},
-    {"serve", "--chat-template-file",                        llama, value, same, "--chat-template"},
+    {both,    "--chat-template-file",                        llama, value, same, "--chat-template"},
     {"serve", "--default-chat-template-kwargs",              vllm,  value, same, "--chat-template-kwargs"},
     {"run",   "--no-conversation,-no-cnv",                   llama, flag,  same, "--raw"},
     {"run",   "--grammar-file",                              llama, value, same, "--grammar"},
     {"run",   "-j,-jf,--json-schema-file",                   llama, value, same, "--json-schema"},
     {"run",   "-r,--reverse-prompt",                         llama, value, same, "--stop"},
-    {"run",   "--debug",                                     vllm,  flag,  same, "--verbose"},
-    {"serve", "--debug",                                     vllm,  flag,  same, "--verbose"},
+    {both,    "--debug",                                     vllm,  flag,  same, "--verbose"},
     {"serve", "--ssl-cert-file",                             llama, value, same, "--tls-cert"},
     {"serve", "--ssl-key-file",                              llama, value, same, "--tls-key"},
     {"serve", "--ssl-certfile",                              vllm,  value, same, "--tls-cert"},
     {"serve", "--ssl-keyfile",                               vllm,  value, same, "--tls-key"},
-    {"run",   "--log-disable",                               llama, flag,  same, "--quiet"},
-    {"serve", "--log-disable",                               llama, flag,  same, "--quiet"},
-    {"run",   "--log-verbose",                               llama, flag,  same, "--verbose"},
-    {"serve", "--log-verbose",                               llama, flag,  same, "--verbose"},
+    {both,    "--log-disable",                               llama, flag,  same, "--quiet"},
+    {both,    "--log-verbose",                               llama, flag,  same, "--verbose"},
 
-    {"run",   "-ngl,--gpu-layers,--n-gpu-layers",            llama, value, none, devices, "all,auto"},
-    {"serve", "-ngl,--gpu-layers,--n-gpu-layers",            llama, value, none, devices, "all,auto"},
-    {"run",   "-sm,--split-mode,-mg,--main-gpu",             llama, value, none, devices, "none,layer"},
-    {"serve", "-sm,--split-mode,-mg,--main-gpu",             llama, value, none, devices, "none,layer"},
-    {"run",   "-fa,--flash-attn",                            llama, maybe, none, "attention always goes over blocks of the cache", "on,auto,1,true"},
-    {"serve", "-fa,--flash-attn",                            llama, maybe, none, "attention always goes over blocks of the cache", "on,auto,1,true"},
-    {"run",   "-b,--batch-size,-ub,--ubatch-size",           llama, value, none, chunks},
-    {"serve", "-b,--batch-size,-ub,--ubatch-size",           llama, value, none, chunks},
+    {both,    "-ngl,--gpu-layers,--n-gpu-layers",            llama, value, none, devices, "all,auto"},
+    {both,    "-sm,--split-mode,-mg,--main-gpu",             llama, value, none, devices, "none,layer"},
+    {both,    "-fa,--flash-attn",                            llama, maybe, none, "attention always goes over blocks of the cache", "on,auto,1,true"},
+    {both,    "-b,--batch-size,-ub,--ubatch-size",           llama, value, none, chunks},
     {"serve", "--max-num-batched-tokens",                    vllm,  value, none, chunks},
-    {"run",   "-tb,--threads-batch",                         llama, value, none, "--threads is for prompts and answers"},
-    {"serve", "-tb,--threads-batch",                         llama, value, none, "--threads is for prompts and answers"},
+    {both,    "-tb,--threads-batch",                         llama, value, none, "--threads is for prompts and answers"},
     {"serve", "--threads-http",                              llama, value, none, "one thread serves all connections"},
-    {"run",   "-nr",                                         llama, flag,  same, "--no-repack"},
-    {"serve", "-nr",                                         llama, flag,  same, "--no-repack"},
-    {"run",   "--mlock,--no-mmap,--mmap",                    llama, flag,  none, "files are mapped, and the system caches them"},
-    {"serve", "--mlock,--no-mmap,--mmap",                    llama, flag,  none, "files are mapped, and the system caches them"},
-    {"run",   "--numa",                                      llama, value, none, "threads are not bound to nodes"},
-    {"serve", "--numa",                                      llama, value, none, "threads are not bound to nodes"},
-    {"run",   "--no-warmup,--warmup",                        llama, flag,  none, "there is no warm-up"},
-    {"serve", "--no-warmup,--warmup",                        llama, flag,  none, "there is no warm-up"},
+    {both,    "-nr",                                         llama, flag,  same, "--no-repack"},
+    {both,    "--mlock,--no-mmap,--mmap",                    llama, flag,  none, "files are mapped, and the system caches them"},
+    {both,    "--numa",                                      llama, value, none, "threads are not bound to nodes"},
+    {both,    "--no-warmup,--warmup",                        llama, flag,  none, "there is no warm-up"},
     {"run",   "-cnv,--conversation,-st,--single-turn,-i,--interactive,--color,--simple-io,--no-display-prompt,--perf,--no-perf,--jinja", llama, flag, none, "so it is here, or it is about looks"},
     {"serve", "--jinja",                                     llama, flag,  none, "templates are always Jinja"},
     {"serve", "-cb,--cont-batching",                         llama, flag,  none, always_batch},
     {"serve", "--cache-prompt",                              llama, flag,  none, always_prefix},
     {"serve", "--no-cache-prompt",                           llama, flag,  none, always_prefix},
     {"serve", "--cache-reuse,-cram,--cache-ram",             llama, value, none, always_prefix},
-    {"run",   "--no-context-shift",                          llama, flag,  none, no_shift},
-    {"serve", "--no-context-shift",                          llama, flag,  none, no_shift},
-    {"run",   "--keep",                                      llama, value, none, no_shift, "0,-1"},
-    {"serve", "--keep",                                      llama, value, none, no_shift, "0,-1"},
+    {both,    "--no-context-shift",                          llama, flag,  none, no_shift},
+    {both,    "--keep",                                      llama, value, none, no_shift, "0,-1"},
     {"serve", "--embeddings,--embedding",                    llama, flag,  none, "/v1/embeddings is always there"},
     {"serve", "--metrics,--slots,--no-slots,--props",        llama, flag,  none, "/metrics and /performance are always there"},
     {"serve", "--reasoning-format",                          llama, value, none, "thinking goes to reasoning_content", "auto,deepseek"},
-    {"run",   "-md,--model-draft",                          llama, value, same, "--draft-model"},
-    {"run",   "-hfd,--hf-repo-draft",                       llama, value, same, "--draft-model"},
-    {"run",   "--draft,--draft-n",                          llama, value, same, "--draft-max"},
-    {"run",   "--draft-n-min",                              llama, value, same, "--draft-min"},
-    {"run",   "--spec-type",                                llama, value, same, "--speculate"},
-    {"run",   "-ngld,--gpu-layers-draft,--n-gpu-layers-draft,-devd,--device-draft", llama, value, none, draft_place},
-    {"run",   "-cd,--ctx-size-draft",                       llama, value, none, "its context is the model's"},
-    {"serve", "-md,--model-draft",                          llama, value, same, "--draft-model"},
-    {"serve", "-hfd,--hf-repo-draft",                       llama, value, same, "--draft-model"},
-    {"serve", "--draft,--draft-n",                          llama, value, same, "--draft-max"},
-    {"serve", "--draft-n-min",                              llama, value, same, "--draft-min"},
-    {"serve", "--spec-type",                                llama, value, same, "--speculate"},
-    {"serve", "-ngld,--gpu-layers-draft,--n-gpu-layers-draft,-devd,--device-draft", llama, value, none, draft_place},
-    {"serve", "-cd,--ctx-size-draft",                       llama, value, none, "its context is the model's"},
+    {both,    "-md,--model-draft",                          llama, value, same, "--draft-model"},
+    {both,    "-hfd,--hf-repo-draft",                       llama, value, same, "--draft-model"},
+    {both,    "--draft,--draft-n",                          llama, value, same, "--draft-max"},
+    {both,    "--draft-n-min",                              llama, value, same, "--draft-min"},
+    {both,    "--spec-type",                                llama, value, same, "--speculate"},
+    {both,    "-ngld,--gpu-layers-draft,--n-gpu-layers-draft,-devd,--device-draft", llama, value, none, draft_place},
+    {both,    "-cd,--ctx-size-draft",                       llama, value, none, "its context is the model's"},
     {"serve", "-lv,--verbosity,--log-verbosity",             llama, value, none, "-v and -q say how much is logged"},
     {"serve", "--gpu-memory-utilization,--cpu-offload-gb,--swap-space", vllm, value, none, "--memory-budget takes GB, --kv-tokens the size of the KV cache"},
     {"serve", "--enforce-eager",                             vllm,  flag,  none, "there are no graphs to capture"},
@@ -142,26 +114,18 @@ const PeerFlag table[] = {
     {"serve", "--generation-config",                         vllm,  value, none, "the model's own is used", "auto"},
 
     {"serve", "--reasoning-budget",                          llama, value, refused, "requests say thinking_token_budget", "-1"},
-    {"run",   "--samplers,--sampling-seq,--sampler-seq",     llama, value, refused, samplers},
-    {"serve", "--samplers,--sampling-seq,--sampler-seq",     llama, value, refused, samplers},
+    {both,    "--samplers,--sampling-seq,--sampler-seq",     llama, value, refused, samplers},
     {"serve", "--grammar,--grammar-file,-j,--json-schema,-jf,--json-schema-file", llama, value, refused, "requests say it: grammar, json_schema or response_format"},
     {"serve", "--override-generation-config",                vllm,  value, refused, "--temp, --top-p and the others set what requests leave open"},
-    {"run",   "-mu,--model-url",                             llama, value, refused, "smelt fetches from the Hugging Face hub only: -m ORG/NAME:FILE"},
-    {"serve", "-mu,--model-url",                             llama, value, refused, "smelt fetches from the Hugging Face hub only: -m ORG/NAME:FILE"},
-    {"run",   "-hff,--hf-file",                              llama, value, refused, "write -m ORG/NAME:FILE"},
-    {"serve", "-hff,--hf-file",                              llama, value, refused, "write -m ORG/NAME:FILE"},
+    {both,    "-mu,--model-url",                             llama, value, refused, "smelt fetches from the Hugging Face hub only: -m ORG/NAME:FILE"},
+    {both,    "-hff,--hf-file",                              llama, value, refused, "write -m ORG/NAME:FILE"},
     {"run",   "-hft,--hf-token",                             llama, value, refused, "set HF_TOKEN: other users see what is on a command line"},
     {"serve", "-hft,--hf-token",                             "both", value, refused, "set HF_TOKEN: other users see what is on a command line"},
-    {"run",   "--no-jinja",                                  llama, flag,  refused, templates},
-    {"serve", "--no-jinja",                                  llama, flag,  refused, templates},
-    {"run",   "--rope-freq-base,--rope-freq-scale",          llama, value, refused, "write --rope-scaling linear,factor=2; the base is the model's"},
-    {"serve", "--rope-freq-base,--rope-freq-scale",          llama, value, refused, "write --rope-scaling linear,factor=2; the base is the model's"},
-    {"run",   "--rope-scale,--yarn-orig-ctx",                llama, value, same, "--rope-scaling"},
-    {"serve", "--rope-scale,--yarn-orig-ctx",                llama, value, same, "--rope-scaling"},
-    {"run",   "-ts,--tensor-split,-ot,--override-tensor",    llama, value, refused, devices},
-    {"serve", "-ts,--tensor-split,-ot,--override-tensor",    llama, value, refused, devices},
-    {"run",   "--lora,--lora-scaled,--control-vector",      llama, value, refused, "smelt has no adapters and control vectors"},
-    {"serve", "--lora,--lora-scaled,--control-vector",      llama, value, refused, "smelt has no adapters and control vectors"},
+    {both,    "--no-jinja",                                  llama, flag,  refused, templates},
+    {both,    "--rope-freq-base,--rope-freq-scale",          llama, value, refused, "write --rope-scaling linear,factor=2; the base is the model's"},
+    {both,    "--rope-scale,--yarn-orig-ctx",                llama, value, same, "--rope-scaling"},
+    {both,    "-ts,--tensor-split,-ot,--override-tensor",    llama, value, refused, devices},
+    {both,    "--lora,--lora-scaled,--control-vector",      llama, value, refused, "smelt has no adapters and control vectors"},
     {"serve", "--context-shift",                             llama, flag,  refused, "a conversation that fills the context ends with finish_reason length"},
     {"serve", "-to,--timeout",                               llama, value, refused, "--header-timeout, --body-timeout, --idle-timeout and --write-timeout say which"},
     {"serve", "--no-webui",                                  llama, flag,  refused, "the pages are always there; a proxy in front can withhold /chat"},
@@ -188,14 +152,14 @@ bool contains(std::string_view list, std::string_view word) {
 
 const PeerFlag* find_flag(const std::string& verb, const std::string& name) {
     const auto it = std::ranges::find_if(
-        table, [&](const PeerFlag& f) { return verb == f.verb && contains(f.names, name); });
+        table, [&](const PeerFlag& f) { return contains(f.verbs, verb) && contains(f.names, name); });
     return it == std::end(table) ? nullptr : &*it;
 }
 
 std::vector<std::string> peer_names(const std::string& verb) {
     std::vector<std::string> names;
     for (const PeerFlag& f : table) {
-        if (verb != f.verb) continue;
+        if (!contains(f.verbs, verb)) continue;
         std::istringstream list(f.names);
         for (std::string name; std::getline(list, name, ',');) names.push_back(name);
     }

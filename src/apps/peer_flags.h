@@ -14,7 +14,7 @@ enum class PeerEffect { same, none, refused };
 enum class PeerValue { no, yes, maybe, many };  // maybe: one of `silent`, or none; many: up to the next flag
 
 struct PeerFlag {
-    const char* verb;   // run or serve
+    const char* verbs;  // run, serve, or both with a comma between
     const char* names;  // comma-separated
     const char* of;     // llama.cpp, vLLM
     PeerValue value;

@@ -21,4 +21,18 @@ struct Series {
     Json json() const { return {{"median", median()}, {"min", min()}, {"max", max()}}; }
 };
 
+// Of many values, with the worst of a hundred and of ten; null where there are none.
+inline Json percentiles(std::vector<double> values) {
+    if (values.empty()) return nullptr;
+    std::ranges::sort(values);
+    const auto at = [&](double q) {
+        return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
+    };
+    return {{"median", at(0.5)},
+            {"min", values.front()},
+            {"max", values.back()},
+            {"p90", at(0.9)},
+            {"p99", at(0.99)}};
+}
+
 }  // namespace smelt

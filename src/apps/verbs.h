@@ -5,27 +5,29 @@
 #include <functional>
 
 // in the order in which --help shows them, with the group there; add_NAME is in NAME.cpp
-#define VERBS(X)                   \
-    X(run, "Talk to models")       \
-    X(serve, "Talk to models")     \
-    X(ps, "Talk to models")        \
-    X(stop, "Talk to models")      \
-    X(pull, "Get models")          \
-    X(list, "Get models")          \
-    X(rm, "Get models")            \
-    X(convert, "Get models")       \
-    X(quantize, "Get models")      \
-    X(inspect, "Look inside")      \
-    X(tokenize, "Look inside")     \
-    X(detokenize, "Look inside")   \
-    X(template, "Look inside")     \
-    X(logits, "Look inside")       \
-    X(eval, "Measure and check")   \
-    X(bench, "Measure and check")  \
-    X(doctor, "Measure and check") \
-    X(help, "About smelt")         \
-    X(version, "About smelt")      \
-    X(completion, "About smelt")   \
+#define VERBS(X)                      \
+    X(run, "Talk to models")          \
+    X(serve, "Talk to models")        \
+    X(ps, "Talk to models")           \
+    X(stop, "Talk to models")         \
+    X(pull, "Get models")             \
+    X(list, "Get models")             \
+    X(rm, "Get models")               \
+    X(convert, "Get models")          \
+    X(quantize, "Get models")         \
+    X(inspect, "Look inside")         \
+    X(tokenize, "Look inside")        \
+    X(detokenize, "Look inside")      \
+    X(template, "Look inside")        \
+    X(logits, "Look inside")          \
+    X(eval, "Measure and check")      \
+    X(bench, "Measure and check")     \
+    X(report, "Measure and check")    \
+    X(check_api, "Measure and check") \
+    X(doctor, "Measure and check")    \
+    X(help, "About smelt")            \
+    X(version, "About smelt")         \
+    X(completion, "About smelt")      \
     X(manual, "About smelt")
 
 namespace smelt {

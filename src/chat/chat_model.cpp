@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/cpu_info.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/truncation.h"
@@ -401,41 +400,6 @@ Prompt ChatModel::render_prompt(Json messages, const PromptOptions& options) con
         (close == std::string::npos || close < open) &&
         prompt.text.find_first_not_of("\r\n \t", open + think_open.size()) == std::string::npos;
     return prompt;
-}
-
-Patches ChatModel::make_patches(std::span<const std::byte> file, const std::string& name,
-                                int64_t& pixels_left) const {
-    if (!takes_pictures()) throw Error("{}: the model sees text alone", name);
-    static std::mutex one_at_a_time;
-    const std::lock_guard lock(one_at_a_time);
-    constexpr int64_t bytes_per_pixel = 12;  // while it is read: what libraries keep, RGB, and a smaller copy
-    const auto room = static_cast<int64_t>(read_memory_info().available / 2) / bytes_per_pixel;
-    ImageLimits limits;
-    limits.max_pixels = std::min({limits.max_pixels, pixels_left, room});
-    const Image image = decode_image(file, name, limits);
-    pixels_left -= int64_t{image.width} * image.height;
-    return smelt::make_patches(image, patch_rules_);
-}
-
-// The template prints one image token for each picture; it becomes as many as the picture has.
-void ChatModel::place_pictures(Prompt& prompt, const PromptOptions& options) const {
-    const auto& pictures = options.pictures;
-    if (pictures.empty()) return;
-    const auto n = static_cast<size_t>(std::ranges::count(prompt.ids, image_token_));
-    if (n != pictures.size()) {
-        throw TemplateError("TemplateError", fmt::format("it prints {} of {} pictures", n, pictures.size()),
-                            0);
-    }
-    std::vector<int32_t> ids;
-    for (const int32_t id : prompt.ids) {
-        if (id != image_token_) {
-            ids.push_back(id);
-            continue;
-        }
-        prompt.pictures.push_back({pictures[prompt.pictures.size()], static_cast<int>(ids.size())});
-        ids.insert(ids.end(), static_cast<size_t>(prompt.pictures.back().patches->n_tokens()), id);
-    }
-    prompt.ids = std::move(ids);
 }
 
 Prompt ChatModel::make_text_prompt(std::string text) const {

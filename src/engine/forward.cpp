@@ -16,7 +16,7 @@ SequenceRunner::SequenceRunner(const Model& model, Backend& backend, int n_ctx, 
     std::iota(blocks_.begin(), blocks_.end(), 0);
 }
 
-StepResult SequenceRunner::run(std::span<const int32_t> ids, Logits wanted, const DrawRow* draw) {
+void SequenceRunner::launch(std::span<const int32_t> ids, Logits wanted, const DrawRow* draw) {
     const int n = static_cast<int>(ids.size());
     CHECK(n > 0 && n <= runner_.shape().n_ctx - position_, "{} tokens at {} of {}", n, position_,
           runner_.shape().n_ctx);
@@ -43,6 +43,10 @@ StepResult SequenceRunner::run(std::span<const int32_t> ids, Logits wanted, cons
     }
     position_ += n;
     runner_.launch(batch_);
+}
+
+StepResult SequenceRunner::run(std::span<const int32_t> ids, Logits wanted, const DrawRow* draw) {
+    launch(ids, wanted, draw);
     return runner_.collect();
 }
 
@@ -62,6 +66,24 @@ std::span<const float> SequenceRunner::feed(std::span<const int32_t> ids, Logits
 int32_t SequenceRunner::next(std::span<const int32_t> ids) {
     const DrawRow greedy{.temperature = 0, .draws = 1};
     return run(ids, Logits::last, &greedy).tokens[0];
+}
+
+std::vector<int32_t> SequenceRunner::continue_with(int32_t id, int n) {
+    const DrawRow greedy{.temperature = 0, .draws = 1};
+    const int most = runner_.shape().max_steps;
+    const int32_t drawn_before = -1;  // row 0 of the launch before
+    std::vector<int32_t> tokens;
+    for (int i = 0, under_way = 0; std::ssize(tokens) < n;) {
+        if (i < n && under_way < most) {
+            const int32_t next = i == 0 ? id : under_way > 0 ? drawn_before : tokens.back();
+            launch({&next, 1}, Logits::last, &greedy);
+            ++i, ++under_way;
+            continue;
+        }
+        tokens.push_back(runner_.collect().tokens[0]);
+        --under_way;
+    }
+    return tokens;
 }
 
 void SequenceRunner::rewind(int position) {

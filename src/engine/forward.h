@@ -24,6 +24,9 @@ class SequenceRunner {
     std::span<const float> feed(std::span<const int32_t> ids, Logits wanted);
     // The same, but the device draws: the token of the largest logit after the last of these.
     int32_t next(std::span<const int32_t> ids);
+    // The same n times, each token fed after the one before it, beginning with `id`. As in an engine, a step
+    // is launched before the one before it has been read, where the device may have two under way.
+    std::vector<int32_t> continue_with(int32_t id, int n);
 
     // The prompt has pictures, whose places are their tokens; before the first token is fed. Throws Error
     // where the model has no tower.
@@ -38,6 +41,7 @@ class SequenceRunner {
 
  private:
     StepResult run(std::span<const int32_t> ids, Logits wanted, const DrawRow* draw);
+    void launch(std::span<const int32_t> ids, Logits wanted, const DrawRow* draw);
 
     const Model& model_;
     DeviceRunner runner_;

@@ -27,6 +27,15 @@ RowView TensorView::row(int64_t r) const {
             scales.empty() ? nullptr : scales.data() + scale_bytes(format, n) * static_cast<size_t>(r), n};
 }
 
+std::vector<float> TensorView::decoded() const {
+    std::vector<float> values(static_cast<size_t>(n_elements()));
+    for (int64_t r = 0; r < n_rows(); ++r) {
+        decode_row(row(r), std::span(values).subspan(static_cast<size_t>(r * row_len()),
+                                                     static_cast<size_t>(row_len())));
+    }
+    return values;
+}
+
 const TensorView* ModelFile::find(std::string_view name) const {
     const auto it = std::ranges::find(tensors, name, &TensorView::name);
     return it == tensors.end() ? nullptr : &*it;

@@ -31,6 +31,7 @@ struct TensorView {
     int64_t n_rows() const { return row_len() == 0 ? 0 : n_elements() / row_len(); }
     size_t n_bytes() const { return data.size() + scales.size(); }
     RowView row(int64_t r) const;
+    std::vector<float> decoded() const;
 };
 
 // A tensor of a number format that this build cannot decode. It is listed, so that inspect can show it;

@@ -11,7 +11,8 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/number.h"
-#include "lab/plot.h"
+#include "report/csv.h"
+#include "report/plot.h"
 
 namespace smelt {
 
@@ -19,8 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-using Row = std::vector<std::string>;
-using Table = std::vector<Row>;  // the first row names the columns
+using Row = CsvRow;
+using Table = CsvTable;
 
 const Row model_columns = {
     "model", "bytes",      "bits_per_weight",      "kl_mean", "kl_error",  "kl_p99", "top1",
@@ -28,53 +29,9 @@ const Row model_columns = {
 const Row position_columns = {"model", "first", "last", "kl_mean", "kl_p99", "top1"};
 const Row tensor_columns = {"model", "tensor", "format", "relative_error", "largest_error"};
 
-// RFC 4180: quotes around what has commas, quotes or line ends, quotes doubled.
-std::string csv_text(const Table& table) {
-    std::string out;
-    for (const Row& row : table) {
-        for (size_t i = 0; i < row.size(); ++i) {
-            if (i > 0) out += ',';
-            if (row[i].find_first_of(",\"\r\n") == std::string::npos) {
-                out += row[i];
-                continue;
-            }
-            out += '"';
-            for (const char c : row[i]) out += c == '"' ? std::string("\"\"") : std::string(1, c);
-            out += '"';
-        }
-        out += '\n';
-    }
-    return out;
-}
-
 Table read_csv(const fs::path& path, const Row& columns) {
     if (!fs::exists(path)) return {columns};
-    const MappedFile file(path);
-    Table table;
-    Row row(1);
-    bool quoted = false;
-    const std::string_view text = file.text();
-    for (size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (quoted) {
-            if (c != '"') {
-                row.back() += c;
-            } else if (i + 1 < text.size() && text[i + 1] == '"') {
-                row.back() += text[++i];
-            } else {
-                quoted = false;
-            }
-        } else if (c == '"') {
-            quoted = true;
-        } else if (c == ',') {
-            row.emplace_back();
-        } else if (c == '\n') {
-            table.push_back(std::move(row));
-            row = Row(1);
-        } else if (c != '\r') {
-            row.back() += c;
-        }
-    }
+    Table table = parse_csv(MappedFile(path).text());
     const auto whole = [&](const Row& r) { return r.size() == columns.size(); };
     if (table.empty() || table.front() != columns || !std::ranges::all_of(table, whole)) {
         throw Error("{}: expected the table of a report of smelt eval, found other columns", path.string());
@@ -161,15 +118,16 @@ std::string kl_plot(const std::vector<Judged>& models) {
     PlotSeries front{.name = "Pareto front"}, others{.name = "others", .line = false};
     for (const Judged& m : models) {
         PlotSeries& s = m.front ? front : others;
-        s.names_points = true;
         s.x.push_back(m.bits);
         s.y.push_back(m.kl);
         s.labels.push_back(short_name(m.row[0]));
     }
-    return draw_svg({"KL divergence from the reference",
-                     "bits a weight, of the whole file",
-                     "mean KL",
-                     {std::move(front), std::move(others)}});
+    return with_style(draw_plot({.id = "kl",
+                                 .title = "KL divergence from the reference",
+                                 .x_title = "bits a weight, of the whole file",
+                                 .y_title = "mean KL",
+                                 .series = {std::move(front), std::move(others)},
+                                 .log_y = true}));
 }
 
 std::string position_plot(const Table& table, const fs::path& source) {
@@ -180,9 +138,13 @@ std::string position_plot(const Table& table, const fs::path& source) {
         s.x.push_back((number_of(table[i][1], source) + number_of(table[i][2], source)) / 2);
         s.y.push_back(number_of(table[i][3], source));
     }
-    Plot plot{"KL divergence by position", "position in the window", "mean KL", {}};
+    Plot plot{.id = "positions",
+              .title = "KL divergence by position",
+              .x_title = "position in the window",
+              .y_title = "mean KL",
+              .log_y = true};
     for (auto& [name, s] : series) plot.series.push_back(std::move(s));
-    return draw_svg(plot);
+    return with_style(draw_plot(plot));
 }
 
 // Root of the mean square of the tensors' relative errors, layer by layer; the last row is what is in no

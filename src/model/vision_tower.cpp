@@ -109,12 +109,7 @@ VisionTower::VisionTower(const ModelFile& file, const Family& family, int64_t di
         throw Error("{}: v.position_embd.weight: expected shape ({}, {})", file.path.string(),
                     config_.n_positions, config_.dim);
     }
-    position_embd_.resize(static_cast<size_t>(positions.n_elements()));
-    for (int64_t r = 0; r < config_.n_positions; ++r) {
-        decode_row(positions.row(r),
-                   std::span(position_embd_)
-                       .subspan(static_cast<size_t>(r * config_.dim), static_cast<size_t>(config_.dim)));
-    }
+    position_embd_ = positions.decoded();
     for (int64_t il = 0; il < config_.n_layers; ++il) {
         const LayerLoader layer(load, il, "v.blk");
         layers_.push_back({.norm1 = norm(layer, "ln1"),

@@ -21,6 +21,8 @@ printf '{"messages": [{"role": "user", "content": "Hi"}]}' >case.json
 head -c 20000 "$source/docs/ARCHITECTURE.md" >text.txt
 head -c 20000 "$source/README.md" >heldout.txt
 smelt quantize models/demo-5m demo-q4_k_m.gguf --format q4_k_m --no-eval -q >/dev/null
+cp "$source/tests/report/suite.json" result.json
+ln -s "$source/bench" bench
 git init -q . && echo one >file && git add file && git -c user.name=a -c user.email=a@b commit -qm one && echo two >file
 
 # A line that ends in | or \\ goes on in the next.
@@ -28,7 +30,7 @@ join_lines() {
     awk '{ $0 = held $0; held = "" } /[|\\]$/ { sub(/[\\]$/, ""); held = $0 " "; next } { print }'
 }
 
-left_out='Qwen/|--shape|--report|--serve|smelt serve|doctor --check|smelt stop|smelt ps|~/|source <|SMELT_ADMIN_KEY|manual man1|--auto|--calibration'
+left_out='Qwen/|--shape|--suite|--compare|check-api|--report|--serve|smelt serve|doctor --check|smelt stop|smelt ps|~/|source <|SMELT_ADMIN_KEY|manual man1|--auto|--calibration'
 verbs=$(smelt help | grep -E '^  [a-z]' | sed 's/^  //; s/[ ,].*//')
 {
     for verb in $verbs; do

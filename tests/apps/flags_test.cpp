@@ -28,7 +28,10 @@ TEST(PeerFlags, EachDoesWhatTheTableSays) {
     ::setenv("HF_HUB_OFFLINE", "1", 1);
     size_t n = 0;
     for (const PeerFlag& f : peer_flags()) {
-        for (const std::string& name : split(f.names)) {
+        std::vector<std::pair<std::string, std::string>> spellings;  // verb and flag
+        for (const std::string& verb : split(f.verbs))
+            for (const std::string& name : split(f.names)) spellings.emplace_back(verb, name);
+        for (const auto& [verb_name, name] : spellings) {
             const char* value = f.value == PeerValue::no                   ? ""
                                 : f.value == PeerValue::maybe              ? " off"
                                 : f.value == PeerValue::many               ? " 7 8 --port 0"
@@ -40,10 +43,10 @@ TEST(PeerFlags, EachDoesWhatTheTableSays) {
                                 : name.ends_with("-file") || name == "-jf" ? " " SMELT_DOCS "/SERVER.md"
                                                                            : " 7";
             const std::string verb =
-                f.verb == std::string("serve") && f.value != PeerValue::many ? "serve --port 0" : f.verb;
+                verb_name == "serve" && f.value != PeerValue::many ? "serve --port 0" : verb_name;
             const CommandResult r =
                 smelt_command(fmt::format("{} {}{} /nonexistent/model", verb, name, value), "hi");
-            const std::string what = fmt::format("{} {}: {}", f.verb, name, r.err);
+            const std::string what = fmt::format("{} {}: {}", verb_name, name, r.err);
             switch (f.effect) {
                 case PeerEffect::same:
                     EXPECT_EQ(r.status, 1) << what;

@@ -68,6 +68,7 @@ class Rig {
     void write(const Tensor& t, const std::vector<float>& values);
 
     Weight matrix(const EncodedWeight& w) { return be.load(w.view(), {.use = WeightUse::matrix}); }
+    Weight matrix(EncodedWeight&&) = delete;  // devices read its bytes where they are
     Weight vector(const EncodedWeight& w) { return be.load(w.view(), {.use = WeightUse::vector}); }
 
     template <class Op>

@@ -4,63 +4,14 @@
 
 #include <random>
 
+#include "engine/request_kinds.h"
 #include "engine/step_rig.h"
-#include "grammar/grammar_support.h"
 
 namespace smelt {
 namespace {
 
-constexpr int vocab_size = 12, stop = 11;
-
 RunnerShape shape(int steps, int n_blocks = 60) {
-    return {.n_blocks = n_blocks, .block_len = 4, .vocab_size = vocab_size, .n_ctx = 40, .max_steps = steps};
-}
-
-std::shared_ptr<TokenGrammar> letters(const std::string& pattern) {
-    std::vector<TokenText> tokens;
-    static const std::string text = "abcdefghijk";
-    for (size_t i = 0; i < text.size(); ++i) tokens.push_back({std::string_view(text).substr(i, 1)});
-    tokens.push_back({});
-    return std::get<std::shared_ptr<TokenGrammar>>(
-        TokenGrammar::make(compiled(GrammarSpec::regex(pattern)), make_token_trie(tokens)));
-}
-
-enum Kind { plain, several, penalties, beams, constrained, thinking, on_host, scored, n_kinds };
-
-Request request_of(Kind kind, std::mt19937& rng, const std::shared_ptr<TokenGrammar>& grammar) {
-    const auto below = [&](int n) { return static_cast<int>(rng() % static_cast<uint32_t>(n)); };
-    Request r{.max_tokens = 1 + below(12), .stop_ids = {stop}};
-    for (int i = 1 + below(9); i > 0; --i) r.tokens.push_back(below(3));
-    r.sampling.temperature = below(2) == 0 ? 0.0f : 1.2f;
-    r.sampling.seed = rng();
-    r.client = static_cast<uint64_t>(below(2));
-    switch (kind) {
-        case several:
-            r.n = 2 + below(2);
-            break;
-        case penalties:
-            r.sampling.frequency_penalty = 0.7f;
-            break;
-        case beams:
-            r.beams.width = 2;
-            break;
-        case constrained:
-            r.grammar = grammar;
-            break;
-        case thinking:
-            r.thinking = {.n_tokens = 2, .is_open = true, .close = 9};
-            break;
-        case on_host:
-            r.sampling.dry_multiplier = 1;
-            break;
-        case scored:
-            r.n_prompt_logprobs = r.n_logprobs = 0;
-            break;
-        case plain:
-        case n_kinds:
-            break;
-    }
-    return r;
+    return {.n_blocks = n_blocks, .block_len = 4, .vocab_size = n_letters, .n_ctx = 40, .max_steps = steps};
 }
 
 Answer alone(const Request& r, int index) {
@@ -98,7 +49,9 @@ TEST(LaunchAhead, KindsThatNeedNoHostGoAheadAndTheOthersWait) {
             expect_equal(rig, id, r);
             n_ahead += rig.runner.n_ahead;
         }
-        EXPECT_EQ(n_ahead > 0, kind == plain || kind == several || kind == scored) << n_ahead;
+        const bool waits_for_host = kind == penalties || kind == late_penalties || kind == beams ||
+                                    kind == constrained || kind == thinking || kind == on_host;
+        EXPECT_EQ(n_ahead > 0, !waits_for_host) << n_ahead;
     }
 }
 
@@ -146,7 +99,7 @@ TEST(LaunchAhead, RandomCompanyChangesNoToken) {
 // The row of an answer that has ended is computed in vain, and nobody hears of it.
 TEST(LaunchAhead, ATokenBeyondTheEndIsThrownAway) {
     Request r{.tokens = {1, 2, 3}, .sampling = {.seed = 5}, .max_tokens = 30};
-    for (int32_t id = 0; id < vocab_size; id += 3) r.stop_ids.push_back(id);
+    for (int32_t id = 0; id < n_letters; id += 3) r.stop_ids.push_back(id);
     Rig rig(shape(2), {});
     const RequestId id = rig.add(r);
     rig.run();

@@ -198,14 +198,33 @@ std::string mmproj_of(const ModelFile& vision) {
     return g.bytes();
 }
 
-TEST_P(VisionGolden, TheTowerIsWrittenAsLlamaCppWritesIt) {
-    if (GetParam().backend != "cpu") GTEST_SKIP() << "files are the same for all";
+// In a folder of its own: m.gguf, written by smelt, beside which tests put a tower.
+class VisionGguf : public VisionGolden {
+ protected:
+    void SetUp() override {
+        if (GetParam().backend != "cpu") GTEST_SKIP() << "files are the same for all";
+        std::filesystem::remove_all(folder);
+        std::filesystem::create_directories(folder);
+        write_gguf(*original, folder / "m.gguf", {}, {.n_threads = 2});
+    }
+    void TearDown() override { std::filesystem::remove_all(folder); }
+
+    void logits_agree_with(const std::filesystem::path& tower) {
+        const auto model = load_model(with_mmproj(open_model(folder / "m.gguf"), tower), *backend_);
+        for (const std::string k : pictures) {
+            SCOPED_TRACE("picture " + k);
+            EXPECT_TRUE(logits_.near(forward_logits(*model, *backend_, golden_.ints("ids_" + k), 0,
+                                                    {Format::F32, Format::F32}, places(k)),
+                                     std::stoul(k)));
+        }
+    }
+
     const std::filesystem::path folder =
-        std::filesystem::path(testing::TempDir()) / ("smelt-tower-" + GetParam().model);
-    std::filesystem::remove_all(folder);
-    std::filesystem::create_directories(folder);
-    const auto original = open_model(folder_);
-    write_gguf(*original, folder / "m.gguf", {}, {.n_threads = 2});
+        std::filesystem::path(testing::TempDir()) / ("smelt-mmproj-" + GetParam().model);
+    const std::shared_ptr<const ModelFile> original = open_model(folder_);
+};
+
+TEST_P(VisionGguf, TheTowerIsWrittenAsLlamaCppWritesIt) {
     write_mmproj(*original, folder / "mmproj.gguf");
     std::ofstream(folder / "theirs.gguf", std::ios::binary) << mmproj_of(*original->vision);
     // Keys and tensors have the names and shapes of the file that the test writes by itself.
@@ -218,46 +237,41 @@ TEST_P(VisionGolden, TheTowerIsWrittenAsLlamaCppWritesIt) {
                                              : std::vector<int64_t>({0, 0, 0, 0}));
     ASSERT_EQ(ours->tensors.size(), theirs->tensors.size());
     for (const TensorView& t : theirs->tensors) EXPECT_EQ(ours->require(t.name).shape, t.shape) << t.name;
-    const auto model =
-        load_model(with_mmproj(open_model(folder / "m.gguf"), folder / "mmproj.gguf"), *backend_);
-    for (const std::string k : pictures) {
-        SCOPED_TRACE("picture " + k);
-        EXPECT_TRUE(logits_.near(forward_logits(*model, *backend_, golden_.ints("ids_" + k), 0,
-                                                {Format::F32, Format::F32}, places(k)),
-                                 std::stoul(k)));
-    }
+    logits_agree_with(folder / "mmproj.gguf");
     EXPECT_THROW(write_mmproj(*open_model(SMELT_TEST_DATA "/goldens/qwen3"), folder / "none.gguf"), Error);
-    std::filesystem::remove_all(folder);
 }
 
-TEST_P(VisionGolden, LogitsAgreeFromGguf) {
-    if (GetParam().backend != "cpu") GTEST_SKIP() << "files are the same for all";
-    const std::filesystem::path folder =
-        std::filesystem::path(testing::TempDir()) / ("smelt-mmproj-" + GetParam().model);
-    std::filesystem::remove_all(folder);
-    std::filesystem::create_directories(folder);
-    const auto original = open_model(folder_);
-    write_gguf(*original, folder / "m.gguf", {}, {.n_threads = 2});
+TEST_P(VisionGguf, ATowerThatMakesNoSenseIsNotWritten) {
+    const auto refused = [&](const char* key, auto value) {
+        auto tower = std::make_shared<ModelFile>(*original->vision);
+        tower->metadata.set(key, value);
+        ModelFile model = *original;
+        model.vision = tower;
+        EXPECT_THROW(write_mmproj(model, folder / "none.gguf"), Error) << key;
+        EXPECT_FALSE(std::filesystem::exists(folder / "none.gguf"));
+    };
+    refused("clip.vision.deepstack_layers", std::vector<int64_t>{99});
+    refused("clip.vision.deepstack_layers", std::vector<int64_t>{-1});
+    refused("clip.vision.block_count", int64_t{1} << 40);
+    refused("clip.vision.n_positions", int64_t{-4});
+    refused("clip.vision.patch_size", int64_t{7});
+}
+
+TEST_P(VisionGguf, LogitsAgree) {
     std::ofstream(folder / "mmproj.gguf", std::ios::binary) << mmproj_of(*original->vision);
-    const auto model =
-        load_model(with_mmproj(open_model(folder / "m.gguf"), folder / "mmproj.gguf"), *backend_);
-    for (const std::string k : pictures) {
-        SCOPED_TRACE("picture " + k);
-        EXPECT_TRUE(logits_.near(forward_logits(*model, *backend_, golden_.ints("ids_" + k), 0,
-                                                {Format::F32, Format::F32}, places(k)),
-                                 std::stoul(k)));
-    }
+    logits_agree_with(folder / "mmproj.gguf");
     EXPECT_THROW(with_mmproj(open_model(folder / "m.gguf"), folder / "m.gguf"), Error);
     EXPECT_THROW(with_mmproj(open_model(SMELT_TEST_DATA "/goldens/qwen3"), folder / "mmproj.gguf"), Error);
-    std::filesystem::remove_all(folder);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, VisionGolden, testing::ValuesIn(list_cases()), [](const auto& test) {
+std::string name_of(const testing::TestParamInfo<VisionGolden::ParamType>& test) {
     std::string name = test.param.model + "_" + test.param.backend;
     std::replace_if(
         name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
     return name;
-});
+}
+INSTANTIATE_TEST_SUITE_P(All, VisionGolden, testing::ValuesIn(list_cases()), name_of);
+INSTANTIATE_TEST_SUITE_P(All, VisionGguf, testing::ValuesIn(list_cases()), name_of);
 
 }  // namespace
 }  // namespace smelt

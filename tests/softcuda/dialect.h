@@ -21,13 +21,14 @@ struct Registered {
     size_t args_bytes;
     unsigned most_threads;
     void (*run)(const void* args);
+    size_t most_shared_bytes = 32 * 1024;  // a card has 48 KB, with 16 KB of static variables at most
     Registered(const char* name, size_t args_bytes, unsigned most_threads, void (*run)(const void*));
 };
 
 struct Index {
     uint32_t x = 0, y = 0, z = 0;
 };
-extern Index block_index, block_size;
+extern Index block_index, block_size, n_blocks;
 inline Index thread_index() {
     const softmetal::Simdgroup& s = *softmetal::simdgroup;
     return {s.first + s.lane, 0, 0};
@@ -39,6 +40,7 @@ void* dynamic_shared();
 #define threadIdx (::softcuda::thread_index())
 #define blockIdx (::softcuda::block_index)
 #define blockDim (::softcuda::block_size)
+#define gridDim (::softcuda::n_blocks)
 #define SOFTCUDA_KERNEL(name, Args, threads)                                     \
     static void name##_body(const Args& a);                                      \
     static const ::softcuda::Registered name##_registered(                       \
@@ -46,6 +48,7 @@ void* dynamic_shared();
         [](const void* args) { name##_body(*static_cast<const Args*>(args)); }); \
     static void name##_body(const Args& a)
 #define KERNEL(name, Args, threads) SOFTCUDA_KERNEL(name, Args, threads)
+#define KERNEL_OF_TWO(name, Args, threads) SOFTCUDA_KERNEL(name, Args, threads)
 #define OVERLAPPING_KERNEL(name, Args, threads) SOFTCUDA_KERNEL(name, Args, threads)
 #define DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(::softcuda::dynamic_shared())
 
@@ -76,6 +79,7 @@ inline void __syncthreads(SOFTCUDA_PLACE) {
 inline void __syncwarp(unsigned = 0xffffffffu, SOFTCUDA_PLACE) {
     softmetal::simdgroup_barrier({file, line});
 }
+inline void __threadfence() {}
 // The value that the lane `from` has, all of the warp's lanes together.
 template <class T>
 T softcuda_shuffle(const char* function, T value, uint32_t from, const char* file, int line) {

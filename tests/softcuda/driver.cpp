@@ -18,15 +18,19 @@
 #undef threadIdx
 #undef blockIdx
 #undef blockDim
+#undef gridDim
 
 namespace softcuda {
 
-Index block_index, block_size;
+Index block_index, block_size, n_blocks;
 
 namespace {
 
 Control control;
-alignas(16) char dynamic_memory[100 * 1024];
+alignas(128) char dynamic_memory[227 * 1024];
+
+// As a Hopper card with one multiprocessor, so that kernels whose blocks wait for each other run: one block.
+const bool is_hopper = std::getenv("SOFTCUDA_HOPPER") != nullptr;
 
 std::map<std::string, const Registered*>& kernels() {
     static std::map<std::string, const Registered*> all;
@@ -88,15 +92,17 @@ const Launched* current = nullptr;
 int run(const Launched& l) {
     ++control.n_launches;
     if (!control.runs_kernels) return 0;
-    const softmetal::Kernel kernel{l.kernel->name,
-                                   [](const softmetal::Launch& launch, const softmetal::ThreadId& id) {
-                                       const auto& g = id.threadgroup_position_in_grid;
-                                       block_index = {g.x, g.y, g.z};
-                                       block_size = {launch.per_threadgroup.x, 1, 1};
-                                       current->kernel->run(current->args.data());
-                                   },
-                                   {},
-                                   nullptr};
+    const softmetal::Kernel kernel{
+        l.kernel->name,
+        [](const softmetal::Launch& launch, const softmetal::ThreadId& id) {
+            const auto& g = id.threadgroup_position_in_grid;
+            block_index = {g.x, g.y, g.z};
+            block_size = {launch.per_threadgroup.x, 1, 1};
+            n_blocks = {launch.threadgroups.x, launch.threadgroups.y, launch.threadgroups.z};
+            current->kernel->run(current->args.data());
+        },
+        {},
+        nullptr};
     softmetal::Launch launch;
     launch.kernel = &kernel;
     launch.threadgroups = l.grid;
@@ -171,10 +177,10 @@ int cuDeviceGetName(char* name, int size, int) {
 }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
     BEGIN;
-    *value = attribute == 16   ? 8
+    *value = attribute == 16   ? (is_hopper ? 1 : 8)
              : attribute == 75 ? control.major
              : attribute == 76 ? control.minor
-                               : 96 * 1024;
+                               : (is_hopper ? 227 : 96) * 1024;
     return 0;
 }
 int cuDeviceTotalMem_v2(size_t* bytes, int) {
@@ -321,8 +327,10 @@ int cuModuleGetFunction(void** function, void*, const char* name) {
     *function = const_cast<Registered*>(found->second);
     return 0;
 }
-int cuFuncSetAttribute(void*, int, int) {
+int cuFuncSetAttribute(void* function, int attribute, int value) {
     BEGIN;
+    if (attribute == smelt::cuda::function_max_dynamic_shared_bytes)
+        static_cast<Registered*>(function)->most_shared_bytes = static_cast<size_t>(value);
     return 0;
 }
 int cuLaunchKernelEx(const smelt::cuda::LaunchConfig* config, void* function, void** parameters, void**) {
@@ -331,7 +339,8 @@ int cuLaunchKernelEx(const smelt::cuda::LaunchConfig* config, void* function, vo
     void* stream = stream_tag;
     const auto& kernel = *static_cast<const Registered*>(function);
     if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || bx == 0 || bx > kernel.most_threads ||
-        by != 1 || bz != 1 || shared_bytes > sizeof(dynamic_memory)) {
+        by != 1 || bz != 1 || shared_bytes > sizeof(dynamic_memory) ||
+        shared_bytes > kernel.most_shared_bytes) {
         return invalid_value;
     }
     const char* args = static_cast<const char*>(parameters[0]);

@@ -130,6 +130,8 @@ struct Simdgroup {
     uint32_t lane = 0, count = 0;  // of the thread that runs; of all
     uint32_t n_arrived = 0;        // at the call that is under way
     uint32_t n_calls = 0;
+    uint32_t arrived_at[simd_width] = {};  // of each thread, the number of the call where it arrived last
+    bool waits(uint32_t thread) const { return n_arrived > 0 && arrived_at[thread] == n_calls; }
     const char* function = nullptr;  // that is called ...
     Place place{};                   // ... and where
     uint32_t n_finished = 0, n_at_barrier = 0;
@@ -163,12 +165,15 @@ inline bool arrive(Simdgroup& s, const char* function, Place place) {
         ++s.n_calls;
         return true;
     }
+    s.arrived_at[s.lane] = s.n_calls;
     run_next_lane();
     return false;
 }
 
 void threadgroup_barrier(Place place);
 void simdgroup_barrier(Place place);
+// The thread looks again after others have run.
+void yield(Place place);
 
 // A lane's two elements of three matrices, which lie at (row, column) and behind it; and a * b + c of all 32.
 struct MatrixOperands {

@@ -12,6 +12,7 @@ namespace softmetal {
 
 namespace {
 constexpr int not_started = -2, finished = -3;
+constexpr uint64_t most_yields = 10'000'000;  // a second's
 
 std::string text(const Dim3& d) {
     return fmt::format("({}, {}, {})", d.x, d.y, d.z);
@@ -85,6 +86,8 @@ void ThreadgroupRunner::run(const Dim3& position) {
     n_simdgroups_ = (n_threads_ + simd_width - 1) / simd_width;
     n_finished_ = n_at_barrier_ = running_ = 0;
     fiber_of_.assign(n_threads_, not_started);
+    yielded_at_.assign(n_simdgroups_, {"", 0});
+    n_yields_ = 0;
     for (uint32_t i = 0; i < n_simdgroups_; ++i) {
         Simdgroup& s = simdgroups_[i];
         s.runner = this;
@@ -93,6 +96,7 @@ void ThreadgroupRunner::run(const Dim3& position) {
         s.first = i * simd_width;
         s.count = std::min(simd_width, n_threads_ - s.first);
         s.n_arrived = s.n_finished = s.n_at_barrier = 0;
+        std::ranges::fill(s.arrived_at, ~0u);
     }
     ++n_barriers_;
     // What a threadgroup finds in its memory is undefined: NaN here.
@@ -181,14 +185,20 @@ uint32_t ThreadgroupRunner::next_lane() const {
     return s.first + lane;
 }
 
+// Has not ended, and does not wait for others of its simdgroup.
+bool ThreadgroupRunner::can_run(uint32_t thread) const {
+    const Simdgroup& s = simdgroups_[thread / simd_width];
+    return fiber_of_[thread] != finished && !s.waits(thread - s.first);
+}
+
 bool ThreadgroupRunner::next_simdgroup(uint32_t& thread) const {
     uint32_t i = running_ / simd_width;
     for (uint32_t n = 0; n < n_simdgroups_; ++n) {
         i = i + 1 == n_simdgroups_ ? 0 : i + 1;
         const Simdgroup& s = simdgroups_[i];
-        if (s.n_finished == s.count) continue;
+        if (s.n_finished == s.count || s.n_at_barrier == s.count) continue;
         thread = s.first;
-        while (fiber_of_[thread] == finished) ++thread;
+        while (!can_run(thread)) ++thread;
         return true;
     }
     return false;
@@ -211,7 +221,10 @@ void ThreadgroupRunner::switch_to_thread(uint32_t thread) {
 
 void ThreadgroupRunner::run_next_lane() {
     const Simdgroup& s = *simdgroup;
-    switch_to_thread(s.first + (s.lane + 1 == s.count ? 0 : s.lane + 1));
+    uint32_t lane = s.lane;
+    do lane = lane + 1 == s.count ? 0 : lane + 1;
+    while (s.waits(lane));
+    switch_to_thread(s.first + lane);
 }
 
 void ThreadgroupRunner::report_divergence(const char* function, Place place) {
@@ -248,6 +261,21 @@ void ThreadgroupRunner::barrier(Place place) {
         next = next_lane();
     else
         next_simdgroup(next);
+    switch_to_thread(next);
+}
+
+// The simdgroup's other threads have their turn first.
+void ThreadgroupRunner::yield(Place place) {
+    const uint32_t mine = running_ / simd_width, end = simdgroups_[mine].first + simdgroups_[mine].count;
+    yielded_at_[mine] = place;
+    uint32_t next = running_ + 1;
+    while (next < end && !can_run(next)) ++next;
+    if (next == end && !next_simdgroup(next)) next = running_;
+    if (next == running_ || ++n_yields_ > most_yields) {
+        std::string all;
+        for (uint32_t i = 0; i < n_simdgroups_; ++i) all += fmt::format(" {}: {};", i, text(yielded_at_[i]));
+        reject(where() + " waits for what nobody does; simdgroups waited last at" + all);
+    }
     switch_to_thread(next);
 }
 
@@ -307,6 +335,9 @@ void report_divergence(const char* function, Place place) {
 }
 void threadgroup_barrier(Place place) {
     simdgroup->runner->barrier(place);
+}
+void yield(Place place) {
+    simdgroup->runner->yield(place);
 }
 void simdgroup_barrier(Place place) {
     simdgroup->runner->simdgroup_barrier(place);

@@ -27,6 +27,7 @@ class ThreadgroupRunner {
     void barrier(Place place);
     [[noreturn]] void report_race(const void* data, bool write, uint64_t earlier, bool earlier_wrote);
     void simdgroup_barrier(Place place);
+    void yield(Place place);
     const Range& argument(int index) const { return arguments_[index]; }
     const Range& shared(const void* site, const char* name, size_t bytes, size_t alignment);
     std::string where() const;
@@ -47,13 +48,16 @@ class ThreadgroupRunner {
     // The next thread of the simdgroup, or of the simdgroups behind it that have threads to run.
     uint32_t next_lane() const;
     bool next_simdgroup(uint32_t& thread) const;
+    bool can_run(uint32_t thread) const;
     void switch_to_thread(uint32_t thread);
 
     const Launch* launch_ = nullptr;
     Dim3 position_, size_;
     uint32_t n_threads_ = 0, n_finished_ = 0, n_at_barrier_ = 0, running_ = 0, n_simdgroups_ = 0;
     Place barrier_place_{};
-    std::vector<int> fiber_of_;  // of each thread; not_started, finished
+    std::vector<int> fiber_of_;      // of each thread; not_started, finished
+    std::vector<Place> yielded_at_;  // of each simdgroup, for messages
+    uint64_t n_yields_ = 0;          // of a threadgroup
     std::unique_ptr<Simdgroup[]> simdgroups_;
     std::unique_ptr<char[]> memory_;
     Range arguments_[Launch::max_buffers];

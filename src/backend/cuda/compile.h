@@ -80,6 +80,10 @@ class Compiler {
         n = std::max(n, offset + bytes);
         return reinterpret_cast<T*>(shared_.address(s) + offset);
     }
+    // Zeros, which a kernel leaves as it found them.
+    uint32_t* counters(int64_t n) {
+        return shared<uint32_t>(Shared::counters, static_cast<size_t>(n) * sizeof(uint32_t));
+    }
     void add_groups(const Tensor& ids, int64_t n_experts);
     void add_experts(const Tensor& x, const Tensor& ids,
                      std::span<const op::MatmulExperts::Product> products);

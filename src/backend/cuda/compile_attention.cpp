@@ -75,7 +75,8 @@ namespace {
 
 // Up to so many tokens each reads k and v for itself, at the same bits.
 constexpr int64_t most_decode_tokens = 64;
-constexpr int64_t decode_overhead = 8 << 10;  // static shared memory, and what the card keeps of each block's
+constexpr int64_t decode_overhead = 10
+                                    << 10;  // static shared memory, and what the card keeps of each block's
 
 struct DecodeKernel {
     std::string name;
@@ -94,6 +95,25 @@ DecodeKernel decode_kernel(const KvArgs& k, const KvArgs& v, int64_t n_rep) {
     return {fmt::format("attention_decode_{}_{}", n_heads, Gpu::identifier(format)), n_heads, bytes};
 }
 
+// The kernel for more tokens, of which a block has prompt_rows query rows; empty: there is none for this
+// cache.
+std::string prompt_kernel(const KvArgs& k, const KvArgs& v) {
+    const auto format = static_cast<Format>(k.format);
+    const bool halves = format == Format::F16 || format == Format::BF16;
+    if (!halves || k.format != v.format || k.dim != v.dim || (k.dim != 64 && k.dim != 128)) return {};
+    return fmt::format("attention_prompt_{}_{}", k.dim, Gpu::identifier(format));
+}
+size_t prompt_shared_bytes(int64_t dim) {
+    return static_cast<size_t>((prompt_rows + 2 * attention_round) * (dim + 4) +
+                               prompt_rows * (attention_round + 4)) *
+           sizeof(float);
+}
+// Tiles are of one sequence. How the tokens are spread over the sequences is known on the card alone: this
+// many tiles there can be.
+int64_t most_tiles(int64_t n_tokens, int64_t n_seqs, int64_t n_rep, int64_t tile_rows) {
+    return std::min(n_seqs + n_tokens * n_rep / tile_rows, n_tokens * divide_up(n_rep, tile_rows));
+}
+
 }  // namespace
 
 void Compiler::add(const Attention& op) {
@@ -104,12 +124,9 @@ void Compiler::add(const Attention& op) {
               op.out.row_len() == n_heads * v_dim,
           "{} heads to {} of {} and {}", n_heads, n_kv_heads, rows.k.dim, v_dim);
     const int64_t n_rep = n_heads / n_kv_heads, chunks = chunks_for(v_dim);
-    // Tiles are of one sequence. How the tokens are spread over the sequences is known on the card alone:
-    // this many tiles there can be.
     const int64_t tile_rows = attention_sums / chunks * attention_warps;
     const int64_t n_tokens = op.q.n_rows(), n_seqs = op.block_table.n_rows();
-    const int64_t n_tiles =
-        std::min(n_seqs + n_tokens * n_rep / tile_rows, n_tokens * divide_up(n_rep, tile_rows));
+    const int64_t n_tiles = most_tiles(n_tokens, n_seqs, n_rep, tile_rows);
     const int64_t n_spans = divide_up(op.block_table.row_len() * rows.k.block_len, attention_span);
     const size_t partial_bytes =
         static_cast<size_t>(n_tokens * n_heads * n_spans * (v_dim + 2)) * sizeof(float);
@@ -132,6 +149,8 @@ void Compiler::add(const Attention& op) {
                        .out_stride = u32(op.out.row_stride),
                        .window = u32(op.window),
                        .n_spans = split ? u32(n_spans) : 0,
+                       .n_tiles = u32(n_tiles),
+                       .n_done = nullptr,
                        .scale = op.scale,
                        .soft_cap = op.soft_cap,
                        .k = kv.keys(),
@@ -139,16 +158,28 @@ void Compiler::add(const Attention& op) {
     if (const DecodeKernel decode = decode_kernel(kv.keys(), kv.values(), n_rep);
         n_tokens <= most_decode_tokens && partial_bytes <= most_partial_bytes && decode.shared_bytes > 0 &&
         static_cast<int64_t>(decode.shared_bytes) <= gpu_->info().shared_bytes - decode_overhead) {
+        const int64_t n_groups = n_kv_heads * divide_up(n_rep, decode.n_heads);
         args.n_spans = u32(n_spans);
         args.partial = shared<float>(Shared::scratch, partial_bytes);
+        args.n_done = counters(n_tokens * n_groups);
         launch(gpu_->kernel("attention_decode", decode.name), args,
                {.x = n_tokens,
-                .y = n_kv_heads * divide_up(n_rep, decode.n_heads),
+                .y = n_groups,
                 .z = n_spans,
-                .threads = attention_threads,
+                .threads = decode_threads,
                 .shared_bytes = decode.shared_bytes});
-        launch(gpu_->kernel("attention", "attention_merge"), args,
-               {.x = n_tokens, .y = n_heads, .threads = attention_threads});
+        return;
+    }
+    if (const std::string prompt = prompt_kernel(kv.keys(), kv.values());
+        n_tokens > most_decode_tokens && !prompt.empty() &&
+        static_cast<int64_t>(prompt_shared_bytes(v_dim)) < gpu_->info().shared_bytes) {
+        args.n_spans = 0;
+        args.n_tiles = u32(most_tiles(n_tokens, n_seqs, n_rep, prompt_rows));
+        launch(gpu_->kernel("attention_prompt", prompt), args,
+               {.x = args.n_tiles,
+                .y = n_kv_heads,
+                .threads = prompt_threads,
+                .shared_bytes = prompt_shared_bytes(v_dim)});
         return;
     }
     launch(gpu_->kernel("attention", fmt::format("attention_{}", chunks)), args,

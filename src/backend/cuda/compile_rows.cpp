@@ -106,8 +106,7 @@ void Compiler::add(const AddRmsNorm& op) {
                         .x_stride = u32(op.x.row_stride),
                         .residual_stride = u32(op.residual.row_stride),
                         .eps = op.eps};
-    if (norm_goes_along(op.out, tile_norm(args, shared<uint32_t>(Shared::counters, sizeof(uint32_t))), op.x))
-        return;
+    if (norm_goes_along(op.out, tile_norm(args, counters(1)), op.x)) return;
     launch(gpu_->kernel("rows", "add_rms_norm"), args, norm_grid(op.x, n));
 }
 void Compiler::add(const LayerNorm& op) {
@@ -289,15 +288,18 @@ void Compiler::add(const Sample& op) {
     }
     const auto id_bits = static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(n - 1)));
     const auto n_rows = static_cast<size_t>(op.logits.n_rows());
+    const size_t part_bytes = n_rows * sample_parts * 2 * sizeof(uint32_t);
     const SampleArgs args{
         .rows = rows_of(op.logits),
         .tokens = at<int32_t>(op.tokens),
         .drawn = shared<int32_t>(Shared::drawn, n_rows * sizeof(int32_t)),
         .logprobs = at_or_null(op.logprobs),
         .log_sums = at_or_null(op.log_sums),
-        .changed = op.edits || op.masks
-                       ? shared<float>(Shared::scratch, n_rows * static_cast<size_t>(n) * sizeof(float))
-                       : nullptr,
+        .parts = shared<uint32_t>(Shared::scratch, part_bytes),
+        .changed =
+            op.edits || op.masks
+                ? shared<float>(Shared::scratch, n_rows * static_cast<size_t>(n) * sizeof(float), part_bytes)
+                : nullptr,
         .logits = at(op.logits),
         .draw_rows = at<void>(op.rows),
         .edits = at_or_null<void>(op.edits),
@@ -306,6 +308,8 @@ void Compiler::add(const Sample& op) {
         .id_bits = u32(std::max<int64_t>(4, divide_up(id_bits, 4) * 4)),
         .logits_stride = u32(op.logits.row_stride),
         .mask_words = op.masks ? u32(op.masks.row_len()) : 0};
+    launch(gpu_->kernel("sample", "best_of_parts"), args,
+           {.x = op.logits.n_rows(), .y = sample_parts, .threads = wide_threads});
     launch(gpu_->kernel("sample", "sample"), args, {.x = op.logits.n_rows(), .threads = sample_threads});
 }
 

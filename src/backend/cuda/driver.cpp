@@ -1,7 +1,6 @@
 // Opens libcuda and looks at whether it can be used.
 #include "backend/cuda/driver.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 namespace smelt::cuda {
@@ -11,19 +10,6 @@ namespace {
 constexpr int least_version = 12000;  // cuGraphInstantiateWithFlags, and what NVRTC 12 makes
 
 }  // namespace
-
-SharedLibrary::SharedLibrary(std::initializer_list<const char*> names) {
-    for (const char* name : names) {
-        handle_ = ::dlopen(name, RTLD_NOW | RTLD_LOCAL);
-        if (handle_ != nullptr) return;
-        const char* error = ::dlerror();
-        if (reason_.empty() && error != nullptr) reason_ = error;
-    }
-}
-
-void* SharedLibrary::address(const char* symbol) const {
-    return ::dlsym(handle_, symbol);
-}
 
 std::string Driver::text_of(Status s) const {
     const char *name = nullptr, *text = nullptr;

@@ -7,6 +7,8 @@
 #include <memory>
 #include <string>
 
+#include "base/shared_library.h"
+
 namespace smelt::cuda {
 
 using Status = int;  // CUresult
@@ -109,26 +111,5 @@ struct Driver {
 
 // Opens the driver and starts it. Null: `missing` says why. It stays open as long as the process lives.
 std::unique_ptr<const Driver> open_driver(std::string& missing);
-
-// A shared library of several possible names, and its functions.
-class SharedLibrary {
- public:
-    explicit SharedLibrary(std::initializer_list<const char*> names);
-    explicit operator bool() const { return handle_ != nullptr; }
-    // Sets `function`; false and `missing` names the symbol where the library has none.
-    template <class F>
-    bool find(F*& function, const char* symbol, std::string& missing) const {
-        function = reinterpret_cast<F*>(address(symbol));
-        if (function == nullptr && missing.empty()) missing = symbol;
-        return function != nullptr;
-    }
-    const std::string& reason() const { return reason_; }  // why there is none
-
- private:
-    void* address(const char* symbol) const;
-
-    void* handle_ = nullptr;
-    std::string reason_;
-};
 
 }  // namespace smelt::cuda

@@ -25,7 +25,10 @@ inline constexpr int attention_span = 128;   // positions whose sums are carried
 inline constexpr int attention_dims = 128;   // of k or v in shared memory at a time
 inline constexpr int attention_pitch = 132;  // floats from one position to the next there
 inline constexpr int attention_sums = 32;    // query rows of a warp times 32-wide chunks of v
+inline constexpr int decode_threads = 256;   // of attention_decode: a warp for a round and half of the heads
+inline constexpr int prompt_threads = 256, prompt_rows = 64;  // of attention_prompt, query rows
 inline constexpr int sample_threads = 1024;
+inline constexpr uint32_t sample_parts = 64;  // of a row of logits, whose largest are looked for side by side
 inline constexpr int most_sampled = 1 << 20;  // logits of a row
 inline constexpr int expert_tile = 8;         // pairs of one expert that share a read of its weights
 
@@ -122,6 +125,7 @@ struct SampleArgs {
     Rows rows;
     int32_t *tokens, *drawn;     // drawn is for the embedding of the step that follows
     float *logprobs, *log_sums;  // may be null
+    uint32_t* parts;             // room for rows of sample_parts ranks with their ids
     float* changed;              // room for rows of n logits; null where there are no masks or edits
     const float* logits;
     const void *draw_rows, *edits;  // DrawRow, LogitEdit
@@ -241,6 +245,8 @@ struct AttentionArgs {
     uint32_t q_stride, out_stride;
     uint32_t window;
     uint32_t n_spans;  // 0: a block goes through all spans itself
+    uint32_t n_tiles;  // that there are at most
+    uint32_t* n_done;  // spans of a token's heads, for attention_decode; zeros before and after
     float scale, soft_cap;
     KvArgs k, v;
 };

@@ -3,26 +3,20 @@
 #include <deque>
 
 #include "base/error.h"
+#include "files/limits.h"
 #include "files/writers.h"
 
 namespace smelt {
 
 namespace {
 
-std::vector<float> floats_of(const TensorView& t) {
-    std::vector<float> values(static_cast<size_t>(t.n_elements()));
-    for (int64_t r = 0; r < t.n_rows(); ++r) {
-        decode_row(t.row(r), std::span(values).subspan(static_cast<size_t>(r * t.row_len()),
-                                                       static_cast<size_t>(t.row_len())));
-    }
-    return values;
-}
-
 Metadata mmproj_metadata(const Metadata& tower) {
     const auto number = [&](const char* key) {
-        const auto value = tower.get_int(std::string("clip.vision.") + key);
-        if (!value) throw Error("clip.vision.{}: missing", key);
-        return *value;
+        const int64_t value = tower.get_int(std::string("clip.vision.") + key).value_or(0);
+        const int64_t most = key == std::string_view("block_count") ? limits::layers : limits::size;
+        if (value < 1 || value > most)
+            throw Error("clip.vision.{}: expected 1 to {}, found {}", key, most, value);
+        return value;
     };
     Metadata out;
     out.set("general.architecture", std::string("clip"));
@@ -45,7 +39,12 @@ Metadata mmproj_metadata(const Metadata& tower) {
     }
     std::vector<int64_t> flags(static_cast<size_t>(number("block_count")));
     if (const auto* layers = tower.get_ints("clip.vision.deepstack_layers"))
-        for (const int64_t il : *layers) flags.at(static_cast<size_t>(il)) = 1;
+        for (const int64_t il : *layers) {
+            if (il < 0 || il >= std::ssize(flags))
+                throw Error("clip.vision.deepstack_layers: expected 0 to {}, found {}", std::ssize(flags) - 1,
+                            il);
+            flags[static_cast<size_t>(il)] = 1;
+        }
     out.set("clip.vision.is_deepstack_layers", std::move(flags));
     return out;
 }
@@ -72,7 +71,9 @@ void write_mmproj(const ModelFile& model, const std::filesystem::path& path) {
     for (const TensorView& t : tower.tensors) {
         // A convolution for each of two frames; of a row here they take turns by colour.
         if (t.name == "v.patch_embd.weight") {
-            const std::vector<float> all = floats_of(t);
+            const std::vector<float> all = t.decoded();
+            if (all.size() % static_cast<size_t>(2 * area) != 0)
+                throw Error("{}: expected rows of two frames of {} pixels a side", t.name, patch);
             for (int64_t frame = 0; frame < 2; ++frame) {
                 std::vector<float> part;
                 for (size_t at = 0; at < all.size(); at += static_cast<size_t>(2 * area)) {
@@ -82,7 +83,7 @@ void write_mmproj(const ModelFile& model, const std::filesystem::path& path) {
                 add(t, frame == 0 ? t.name : t.name + ".1", {t.shape[0], 3, patch, patch}, std::move(part));
             }
         } else if (t.shape.size() == 1 || t.name == "v.position_embd.weight") {
-            add(t, t.name, t.shape, floats_of(t));  // as llama.cpp asks for
+            add(t, t.name, t.shape, t.decoded());  // as llama.cpp asks for
         } else {
             tensors.push_back(t);
         }

@@ -156,15 +156,7 @@ void join_patches(ModelFile& file) {
                     first.source);
     }
     const int64_t n_rows = first.shape[0], n = first.shape[2] * first.shape[3];
-    const auto floats = [](const TensorView& t) {
-        std::vector<float> values(static_cast<size_t>(t.n_elements()));
-        for (int64_t r = 0; r < t.n_rows(); ++r) {
-            decode_row(t.row(r), std::span(values).subspan(static_cast<size_t>(r * t.row_len()),
-                                                           static_cast<size_t>(t.row_len())));
-        }
-        return values;
-    };
-    const std::vector<float> a = floats(first), b = floats(second);
+    const std::vector<float> a = first.decoded(), b = second.decoded();
     std::vector<float> joined;
     joined.reserve(a.size() + b.size());
     for (size_t at = 0; at < a.size(); at += static_cast<size_t>(n)) {

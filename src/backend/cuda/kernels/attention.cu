@@ -4,7 +4,7 @@
 //
 // Bytes: k and v of a position are read once for all query heads that share them, up to a tile's rows at a
 // time.
-#include "backend/cuda/kernels/softmax_sum.cuh"
+#include "backend/cuda/kernels/attention_tile.cuh"
 
 namespace smelt::cuda {
 
@@ -32,25 +32,15 @@ INLINE void load_cache(int32_t format, const WeightRow& row, uint32_t u, float* 
     }
 }
 
-// Which rounds of which sequence a block has.
-struct Tile {
-    const int32_t* blocks;
-    uint32_t first_token, first_row, last_row;  // of the sequence; rows are query heads of tokens
-    uint32_t low, high;                         // positions that any row sees
-};
-
 // Values [first_dim, first_dim + 128) of the positions of a round, as floats; zeros where there is none.
-INLINE void load_tile(float* shared, const AttentionArgs& a, const KvArgs& kv, const Tile& tile,
+INLINE void load_tile(float* shared, const AttentionArgs& a, const KvArgs& kv, const AttentionTile& tile,
                       uint32_t head, uint32_t first_position, uint32_t first_dim) {
     const uint32_t n_units = least(attention_dims / 16, (kv.dim - first_dim + 15) / 16);
     for (uint32_t i = threadIdx.x; i < attention_round * n_units; i += attention_threads) {
         const uint32_t in_round = i / n_units, u = i % n_units, position = first_position + in_round;
         float values[16];
         if (position >= tile.low && position <= tile.high) {
-            const uint64_t slot =
-                static_cast<uint64_t>(static_cast<uint32_t>(tile.blocks[position / a.block_len])) *
-                    a.block_len +
-                position % a.block_len;
+            const uint64_t slot = slot_of(a, tile.blocks, position);
             const WeightRow row = {kv.rows + (slot * kv.n_heads + head) * kv.row_bytes, nullptr, kv.dim,
                                    kv.dim % 16 == 0 && kv.row_bytes % 16 == 0};
             load_cache(kv.format, row, first_dim / 16 + u, values);
@@ -61,29 +51,6 @@ INLINE void load_tile(float* shared, const AttentionArgs& a, const KvArgs& kv, c
     }
 }
 
-INLINE bool find_tile(const AttentionArgs& a, uint32_t tile_rows, uint32_t index, Tile& tile) {
-    const auto n_seqs = static_cast<uint32_t>(*a.n_seqs);
-    for (uint32_t seq = 0; seq < n_seqs; ++seq) {
-        const auto first_token = static_cast<uint32_t>(a.seq_start[seq]);
-        const uint32_t n_rows = (static_cast<uint32_t>(a.seq_start[seq + 1]) - first_token) * a.n_rep;
-        const uint32_t n_tiles = (n_rows + tile_rows - 1) / tile_rows;
-        if (index >= n_tiles) {
-            index -= n_tiles;
-            continue;
-        }
-        tile.blocks = a.block_table + static_cast<uint64_t>(seq) * a.max_blocks;
-        tile.first_token = first_token;
-        tile.first_row = index * tile_rows;
-        tile.last_row = least(tile.first_row + tile_rows, n_rows) - 1;
-        // positions ascend within a sequence
-        tile.low =
-            first_seen(static_cast<uint32_t>(a.positions[first_token + tile.first_row / a.n_rep]), a.window);
-        tile.high = static_cast<uint32_t>(a.positions[first_token + tile.last_row / a.n_rep]);
-        return true;
-    }
-    return false;
-}
-
 // Blocks: (tiles, heads of k and v, spans). A warp has max_rows rows of the tile, a lane every 32nd value of
 // each row's sum over v.
 template <int max_rows, int max_chunks>
@@ -91,7 +58,7 @@ INLINE void attention(const AttentionArgs& a) {
     __shared__ __align__(16) float shared[attention_round * attention_pitch];
     __shared__ float weights[max_rows * attention_warps * 32];
     __shared__ __align__(16) float queries[max_rows * attention_warps * attention_dims];
-    Tile tile;
+    AttentionTile tile;
     if (!find_tile(a, max_rows * attention_warps, blockIdx.x, tile)) return;
     const uint32_t kv_head = blockIdx.y;
     uint32_t first_span = tile.low / attention_span, last_span = tile.high / attention_span;

@@ -9,14 +9,17 @@
 // A kernel whose argument is `a`, and of so many threads at most; its name is known to the host as it is
 // here. It begins when the kernel before it has ended, and lets the one after it be set up: a launch costs
 // less where the host allows kernels to overlap. An overlapping kernel does that where it wants to.
-#define KERNEL(name, Args, threads)                                                              \
-    static __device__ __forceinline__ void name##_body(const Args& a);                           \
-    extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Args a) { \
-        ::smelt::cuda::let_next_start();                                                         \
-        ::smelt::cuda::wait_for_previous();                                                      \
-        name##_body(a);                                                                          \
-    }                                                                                            \
+#define KERNEL_OF(name, Args, threads, blocks)                                                           \
+    static __device__ __forceinline__ void name##_body(const Args& a);                                   \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Args a) { \
+        ::smelt::cuda::let_next_start();                                                                 \
+        ::smelt::cuda::wait_for_previous();                                                              \
+        name##_body(a);                                                                                  \
+    }                                                                                                    \
     static __device__ __forceinline__ void name##_body(const Args& a)
+#define KERNEL(name, Args, threads) KERNEL_OF(name, Args, threads, 1)
+// Of which a multiprocessor has two blocks at least.
+#define KERNEL_OF_TWO(name, Args, threads) KERNEL_OF(name, Args, threads, 2)
 #define OVERLAPPING_KERNEL(name, Args, threads) \
     extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Args a)
 #define INLINE __device__ __forceinline__
@@ -101,30 +104,42 @@ INLINE uint32_t lanes_min(uint32_t x) {
     return x;
 }
 
-// One level of lanes_sums: with n sums to go, half of the lanes take over half of them.
-template <int n, int bit>
+struct Plus {
+    INLINE static float of(float a, float b) { return a + b; }
+};
+struct Larger {
+    INLINE static float of(float a, float b) { return fmaxf(a, b); }
+};
+// One level of lanes_sums: with n values to go, half of the lanes take over half of them.
+template <class Op, int n, int bit>
 struct LanesLevel {
     INLINE static void run(float* x, uint32_t at, uint32_t& index) {
         const bool upper = (at & bit) != 0;
         if constexpr (n > 1) {
             UNROLL for (int i = 0; i < n / 2; ++i) {
                 const float keep = upper ? x[i + n / 2] : x[i], give = upper ? x[i] : x[i + n / 2];
-                x[i] = keep + shuffle_xor(give, bit);
+                x[i] = Op::of(keep, shuffle_xor(give, bit));
             }
             if (upper) index += n / 2;
         } else {
-            x[0] += shuffle_xor(x[0], bit);
+            x[0] = Op::of(x[0], shuffle_xor(x[0], bit));
         }
-        if constexpr (bit > 1) LanesLevel<(n > 1 ? n / 2 : 1), bit / 2>::run(x, at, index);
+        if constexpr (bit > 1) LanesLevel<Op, (n > 1 ? n / 2 : 1), bit / 2>::run(x, at, index);
     }
 };
 // n sums at once (a power of two up to 32), each with the bits of lanes_sum: x[0] becomes the sum, over the
-// lanes, of x[index]. Each index is held by 32 / n neighbours; the first of them has is_first.
+// lanes, of x[index]. Each index is held by 32 / n neighbours, lane * n / 32; the first of them has is_first.
 template <int n>
 INLINE uint32_t lanes_sums(float* x) {
     uint32_t index = 0;
-    LanesLevel<n, 16>::run(x, lane(), index);
+    LanesLevel<Plus, n, 16>::run(x, lane(), index);
     return index;
+}
+// The same of maxima.
+template <int n>
+INLINE void lanes_maxima(float* x) {
+    uint32_t index = 0;
+    LanesLevel<Larger, n, 16>::run(x, lane(), index);
 }
 template <int n>
 INLINE bool is_first() {
@@ -194,6 +209,22 @@ INLINE uint2 load8(const uint8_t* at) {
     const uint32_t x = p[0], y = p[1];
     if (shift == 0) return make_uint2(x, y);
     return make_uint2(joined(x, y, shift), joined(y, p[2], shift));
+}
+// 16 aligned bytes to shared memory, there after wait_for_copies() for the thread and a barrier for others.
+INLINE void copy16_async(void* to, const uint8_t* from) {
+#if defined(__CUDA_ARCH__)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                     static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+                 "l"(from)
+                 : "memory");
+#else
+    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
+#endif
+}
+INLINE void wait_for_copies() {
+#if defined(__CUDA_ARCH__)
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
 }
 // Where every row begins at a multiple of 16.
 INLINE uint4 load16_aligned(const uint8_t* at) {

@@ -125,14 +125,12 @@ INLINE void experts_sets(const TileExpertsArgs& a) {
     __syncthreads();
     finish_rows<false, n_sets, 256>(
         partial, row_tile * rows_of_tile, m.rows,
-        m.bias == nullptr ? nullptr : m.bias + uint64_t{pairs.expert} * m.rows, pairs.count,
-        threadIdx.x, [&](uint32_t x) {
+        m.bias == nullptr ? nullptr : m.bias + uint64_t{pairs.expert} * m.rows, pairs.count, threadIdx.x,
+        [&](uint32_t x) {
             const uint32_t pair = pair_of(a, pairs, x), token = pair / a.n_used;
             return m.out + (uint64_t{token} * m.out_stride + (pair - token * a.n_used) * m.rows);
         });
 }
-
-#ifndef SMELT_SOFTCUDA
 
 // Blocks: (rows of tiles by wide_tiles, rows of x by wide_rows), of eight warps that multiply and one that
 // copies.
@@ -145,7 +143,7 @@ INLINE void matmul_wide(const TileMatmulArgs& a) {
     DYNAMIC_SHARED(uint4, all_shared);
     auto* shared = reinterpret_cast<uint8_t*>(all_shared);
     __shared__ __align__(8) uint64_t barriers[2 * most_slots];
-    const uint32_t full = shared_address(barriers), empty = full + 8 * most_slots;
+    const SharedAddress full = shared_address(barriers), empty = full + 8 * most_slots;
     const int me = static_cast<int>(lane()), in_block = static_cast<int>(warp());
     const uint32_t first_tile = blockIdx.x * wide_tiles,
                    n_tiles = least(a.n_tiles - first_tile, uint32_t{wide_tiles});
@@ -154,7 +152,7 @@ INLINE void matmul_wide(const TileMatmulArgs& a) {
             barrier_init(full + 8 * i, 1);
             barrier_init(empty + 8 * i, tile_warps);
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        barriers_are_ready();
     }
     __syncthreads();
     const uint32_t n = rows_of(a.rows), first_x = blockIdx.y * wide_rows;
@@ -162,13 +160,13 @@ INLINE void matmul_wide(const TileMatmulArgs& a) {
 
     if (in_block == tile_warps) {
         RingPlace to = {0, 1};
-        const uint32_t ring = shared_address(shared);
+        const SharedAddress ring = shared_address(shared);
         const uint8_t* x = a.values + uint64_t{first_x / tile_tokens} * tile_set_bytes;
         const uint8_t* w =
             row_of_tiles<T, false>(a, first_tile + least(static_cast<uint32_t>(me), n_tiles - 1), false);
         for (uint32_t slice = 0; slice < tile_warps; ++slice) {
             for (uint32_t k = slice; k < a.k_tiles; k += tile_warps) {
-                const uint32_t barrier = full + 8 * to.slot, stage = ring + to.slot * stage_bytes;
+                const SharedAddress barrier = full + 8 * to.slot, stage = ring + to.slot * stage_bytes;
                 barrier_wait(empty + 8 * to.slot, to.parity);
                 if (me == 0) barrier_expect(barrier, n_tiles * T::bytes + x_bytes);
                 __syncwarp();
@@ -240,7 +238,5 @@ INLINE void matmul_wide(const TileMatmulArgs& a) {
         }
     }
 }
-
-#endif
 
 }  // namespace smelt::cuda

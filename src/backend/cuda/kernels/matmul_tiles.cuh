@@ -12,6 +12,7 @@
 // kernel that makes x has ended and go on across rows of tiles, so that the memory has no pause.
 #pragma once
 
+#include "backend/cuda/kernels/ring.cuh"
 #include "backend/cuda/kernels/tiles.cuh"
 #include "backend/cuda/tile_args.h"
 
@@ -272,59 +273,14 @@ INLINE void finish_tile(const TileMatmulArgs& a, const float* partial, uint32_t 
         [&](uint32_t x) { return to.out + uint64_t{first_x + x} * to.stride; });
 }
 
-#ifndef SMELT_SOFTCUDA
 // --- A ring in shared memory ---
-
-INLINE uint32_t shared_address(const void* p) {
-    return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-INLINE void barrier_init(uint32_t barrier, uint32_t count) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-INLINE void barrier_arrive(uint32_t barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-INLINE void barrier_wait(uint32_t barrier, uint32_t parity) {
-    asm volatile(
-        "{\n"
-        ".reg .pred done;\n"
-        "again:\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-        "@done bra over;\n"
-        "bra again;\n"
-        "over:\n"
-        "}\n" ::"r"(barrier),
-        "r"(parity)
-        : "memory");
-}
-// The barrier's phase ends when so many bytes have come, after which copies are started.
-INLINE void barrier_expect(uint32_t barrier, uint32_t n) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(n) : "memory");
-}
-// n bytes, a multiple of 16, to shared memory.
-INLINE void copy_bulk(uint32_t to, const uint8_t* from, uint32_t n, uint32_t barrier) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-        "l"(from), "r"(n), "r"(barrier)
-        : "memory");
-}
-
-struct RingPlace {
-    uint32_t slot, parity;
-    INLINE void advance(uint32_t n_slots) {
-        if (++slot == n_slots) {
-            slot = 0;
-            parity ^= 1;
-        }
-    }
-};
 
 // The sum of x and residual of each row to `floats`, and what its norm multiplies it by: as the kernels
 // add_rms_norm and rms_norm of rows.cu do it, to the bit. For the threads that multiply.
 template <int n_x, int n_threads>
 INLINE void norm_rows(const TileMatmulArgs& a, uint32_t first_x, uint32_t n, float* floats, float* scratch,
                       float* scale) {
-    const auto barrier = [] { asm volatile("bar.sync 1, %0;" ::"n"(n_threads) : "memory"); };
+    const auto barrier = [] { first_threads_barrier(n_threads); };
     const uint32_t cols = a.cols;
     for (uint32_t r = 0; r < n; ++r) {
         const float* x = a.x + uint64_t{first_x + r} * a.x_stride;
@@ -335,8 +291,7 @@ INLINE void norm_rows(const TileMatmulArgs& a, uint32_t first_x, uint32_t n, flo
     }
     barrier();
     // Who has read lets block 0 know. Its sums are in shared memory.
-    if (threadIdx.x == 0 && a.norm.residual != nullptr)
-        asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(a.norm.n_read) : "memory");
+    if (threadIdx.x == 0 && a.norm.residual != nullptr) add_released(a.norm.n_read, 1);
     // The threads of that kernel, several for each here.
     const bool is_wide = cols > wide_row;
     for (uint32_t r = 0; r < n; ++r) {
@@ -363,10 +318,7 @@ INLINE void norm_rows(const TileMatmulArgs& a, uint32_t first_x, uint32_t n, flo
 }
 // Once every block has read the residual. For one warp of block 0.
 INLINE void write_residual(const TileMatmulArgs& a, uint32_t first_x, uint32_t n, const float* floats) {
-    uint32_t n_read = 0;
-    do {
-        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(n_read) : "l"(a.norm.n_read) : "memory");
-    } while (n_read < gridDim.x);
+    wait_until(a.norm.n_read, gridDim.x);
     __syncwarp();
     if (lane() == 0) *a.norm.n_read = 0;
     for (uint32_t r = 0; r < n; ++r) {
@@ -413,26 +365,28 @@ INLINE void matmul_ring(const TileMatmulArgs& a) {
                 barrier_init(taken(team) + 8 * i, 1);
             }
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        barriers_are_ready();
     }
     __syncthreads();
 
     if (in_block == n_teams * tile_warps) {
         if (me != 0) return;
+        const uint64_t policy = read_once();
         RingPlace to[n_teams];
         UNROLL for (int team = 0; team < n_teams; ++team) to[team] = {0, 1};
         for (uint32_t first = blockIdx.x; first < a.n_tiles; first += n_teams * gridDim.x) {
             UNROLL for (int team = 0; team < n_teams; ++team) {
                 const uint32_t tile = first + team * gridDim.x;
                 if (tile >= a.n_tiles) break;
-                const uint32_t ring = shared_address(shared) + team * a.n_slots * slot_bytes;
+                const SharedAddress ring = shared_address(shared) + team * a.n_slots * slot_bytes;
                 for (int pass = 0; pass < passes; ++pass) {
                     const uint8_t* from = row_of_tiles<T, gated>(a, tile, pass == 1);
                     for (uint32_t k = 0; k < a.k_tiles; k += tile_warps) {
                         const uint32_t n = least(a.k_tiles - k, uint32_t{tile_warps}) * T::bytes;
                         barrier_wait(empty(team) + 8 * to[team].slot, to[team].parity);
                         barrier_expect(full(team) + 8 * to[team].slot, n);
-                        copy_bulk(ring + to[team].slot * slot_bytes, from, n, full(team) + 8 * to[team].slot);
+                        copy_bulk(ring + to[team].slot * slot_bytes, from, n, full(team) + 8 * to[team].slot,
+                                  policy);
                         from += n;
                         to[team].advance(a.n_slots);
                     }
@@ -507,7 +461,7 @@ INLINE void matmul_ring(const TileMatmulArgs& a) {
             if ((word & 7) == 0) groups[word / 8 * n_x + r] = q.group;
         }
     }
-    asm volatile("bar.sync 1, %0;" ::"n"(n_threads) : "memory");
+    first_threads_barrier(n_threads);
 
     // Column c of the fragment: plane c % 2 of row c / 2 of x.
     const int team = in_block / tile_warps, in_team = in_block % tile_warps;
@@ -554,7 +508,6 @@ INLINE void matmul_ring(const TileMatmulArgs& a) {
         if (me == 0) barrier_arrive(made(team) + 8 * which);
     }
 }
-#endif
 
 // Blocks: warps by tile.
 template <class Block>

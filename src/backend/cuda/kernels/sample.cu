@@ -73,6 +73,7 @@ struct Entries {
 
 INLINE uint64_t sum_of(const Entries& entries, unsigned long long* sums) {
     unsigned long long own = 0;
+    UNROLL_BY(4)
     for (uint32_t i = threadIdx.x; i < entries.n; i += blockDim.x) own += entries.share(i, false);
     clear_sums(sums);
     if (own != 0) atomicAdd(sums, own);
@@ -126,13 +127,28 @@ INLINE float edited(float x, const LogitEdit& e, const DrawRow& row) {
     return e.banned != 0 ? -infinity : x;
 }
 
-INLINE Ranked best_of_row(const float* logits, uint32_t n, uint32_t* scratch) {
+// Of the entries from `first` on, by the block's threads.
+INLINE Ranked best_of_row(const float* logits, uint32_t first, uint32_t end, uint32_t* scratch) {
     Ranked best = no_rank();
-    for (uint32_t i = threadIdx.x; i < n; i += blockDim.x) {
+    UNROLL_BY(8) for (uint32_t i = first + threadIdx.x; i < end; i += blockDim.x) {
         const Ranked x = {rank_of(logits[i]), i};
         if (is_before(x, best)) best = x;
     }
     return best_of_threads(best, scratch);
+}
+
+// The best of each part of a row, for what comes next. Blocks: (rows, parts).
+KERNEL(best_of_parts, SampleArgs, 256) {
+    __shared__ uint32_t scratch[2 * 256 / 32];
+    const uint32_t r = blockIdx.x, part = (a.n + sample_parts - 1) / sample_parts;
+    if (r >= rows_of(a.rows)) return;
+    const uint32_t first = least(blockIdx.y * part, a.n), end = least(first + part, a.n);
+    const Ranked best =
+        best_of_row(a.logits + static_cast<uint64_t>(r) * a.logits_stride, first, end, scratch);
+    if (threadIdx.x == 0) {
+        a.parts[2 * (r * sample_parts + blockIdx.y)] = best.rank;
+        a.parts[2 * (r * sample_parts + blockIdx.y) + 1] = best.id;
+    }
 }
 
 KERNEL(sample, SampleArgs, 1024) {
@@ -149,7 +165,12 @@ KERNEL(sample, SampleArgs, 1024) {
     const uint32_t rank_of_infinity = rank_of(infinity), rank_of_minus_infinity = rank_of(-infinity);
 
     // the raw row: what is wrong with it, and the sum of its exponentials
-    Ranked best = best_of_row(logits, a.n, scratch);
+    Ranked best = no_rank();
+    if (threadIdx.x < sample_parts) {
+        const uint32_t* of = a.parts + 2 * (r * sample_parts + threadIdx.x);
+        best = {of[0], of[1]};
+    }
+    best = best_of_threads(best, scratch);
     DrawProblem problem = best.rank == 0xffffffffu              ? DrawProblem::nan
                           : best.rank == rank_of_infinity       ? DrawProblem::infinite
                           : best.rank == rank_of_minus_infinity ? DrawProblem::all_minus_infinity
@@ -179,7 +200,7 @@ KERNEL(sample, SampleArgs, 1024) {
         }
         __syncthreads();
         edited_logits = copy;
-        best = best_of_row(edited_logits, a.n, scratch);
+        best = best_of_row(edited_logits, 0, a.n, scratch);
         problem = best.rank == rank_of_minus_infinity ? DrawProblem::all_banned
                   : best.rank == rank_of_infinity     ? DrawProblem::infinite_after_edits
                                                       : DrawProblem::none;

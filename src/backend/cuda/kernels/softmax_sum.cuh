@@ -29,5 +29,10 @@ INLINE float finish(float v_sum, SoftmaxSum total, const float* sink) {
 INLINE uint32_t first_seen(uint32_t position, uint32_t window) {
     return window > 0 && position + 1 > window ? position + 1 - window : 0;
 }
+// Where the cache has a position of a sequence.
+INLINE uint64_t slot_of(const AttentionArgs& a, const int32_t* blocks, uint32_t position) {
+    return static_cast<uint64_t>(static_cast<uint32_t>(blocks[position / a.block_len])) * a.block_len +
+           position % a.block_len;
+}
 
 }  // namespace smelt::cuda

@@ -28,7 +28,7 @@ FORMAT_KERNEL(experts_sets_2, TileExpertsArgs, 256) {
 }
 
 // Bulk copies came with Hopper.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if defined(SMELT_SOFTCUDA) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900)
 FORMAT_KERNEL(matmul_wide, TileMatmulArgs, wide_block) {
     if constexpr (Tile<TILED>::native) matmul_wide<TILED>(a);
 }
