@@ -289,23 +289,24 @@ class LinePicture {
 Svg draw_bars(const Plot& plot) {
     constexpr double bar = 13, gap = 9, top = 44;
     Axis x(false);
-    double names = 0;
+    double names = 0, values = 0;
     for (const std::string& c : plot.categories) names = std::max(names, text_width(c, font));
     for (const PlotSeries& s : plot.series) {
         for (const double v : s.y) x.include(v);
+        values = std::max(values, text_width(s.name, font));
     }
     x.finish(true, 0.02);
     const double left = std::min(names, 0.34 * width) + 12;
-    double values = 0;
-    for (const PlotSeries& s : plot.series) values = std::max(values, text_width(s.name, font));
     const bool named = plot.series.size() > 1;
-    x.place(left, width - (named ? std::min(values, 0.22 * width) : 0) - 46);
+    x.place(left, width - (named ? std::min(values, 0.3 * width) : 0) - 46);
     std::string out = label(4, top - 10, "start", plot.y_title);
     double y = top;
     for (size_t c = 0; c < plot.categories.size(); ++c) {
-        const double group = bar * static_cast<double>(plot.series.size());
+        const auto n = std::ranges::count_if(
+            plot.series, [&](const PlotSeries& s) { return c < s.y.size() && x.shows(s.y[c]); });
+        const double group = bar * static_cast<double>(n);
         out += label(left - 6, y + group / 2 + 4, "end", shortened(plot.categories[c], left - 11));
-        for (size_t s = 0; s < plot.series.size(); ++s, y += bar) {
+        for (size_t s = 0; s < plot.series.size(); ++s) {
             const double v = c < plot.series[s].y.size() ? plot.series[s].y[c] : NAN;
             if (!x.shows(v)) continue;
             const double end = x.at(v);
@@ -313,11 +314,10 @@ Svg draw_bars(const Plot& plot) {
                 "<rect class=\"s{} bar\" fill=\"currentColor\" x=\"{:.1f}\" y=\"{:.1f}\" "
                 "width=\"{:.1f}\" height=\"{}\"/>\n",
                 s % n_colours, left, y + 1, std::max(end - left, 0.5), bar - 2);
-            const std::string& name = plot.series[s].name;
-            out += label(
-                end + 4, y + bar - 3, "start",
-                named ? fmt::format("{} {}", number_text(v), shortened(name, 0.22 * width)) : number_text(v),
-                " class=\"small\"");
+            std::string text = number_text(v);
+            if (named) text += " " + shortened(plot.series[s].name, 0.3 * width);
+            out += label(end + 4, y + bar - 3, "start", text, " class=\"small\"");
+            y += bar;
         }
         y += gap;
     }

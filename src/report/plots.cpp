@@ -163,7 +163,8 @@ std::string key_text(const Json& row, const char* key) {
     if (std::string_view(key) == "model" && text.ends_with(".gguf")) text.resize(text.size() - 5);
     if (std::string_view(key) == "threads" && !text.empty()) text += text == "1" ? " thread" : " threads";
     if (std::string_view(key) == "prompt" && !text.empty()) text += " tokens";
-    if (std::string_view(key) == "depth" && !text.empty()) text = "at " + text;
+    if (std::string_view(key) == "depth" && !text.empty())
+        text = text == "0" ? "empty context" : text + " of context";
     return text;
 }
 
@@ -192,11 +193,13 @@ std::vector<const char*> telling_keys(const Rows& rows, std::string_view axis, b
     return keys;
 }
 
-std::string name_of(const Json& row, const std::vector<const char*>& keys, std::string name) {
-    for (const char* key : keys) {
-        const std::string text = key_text(row, key);
-        if (!text.empty()) name = name.empty() ? text : fmt::format("{}, {}", text, name);
-    }
+std::string name_of(const Json& row, const std::vector<const char*>& keys, const std::string& curve) {
+    std::string name;
+    const auto add = [&](const std::string& text) {
+        if (!text.empty()) name += (name.empty() ? "" : ", ") + text;
+    };
+    for (const char* key : keys) add(key_text(row, key));
+    add(curve);
     return name;
 }
 
@@ -260,12 +263,12 @@ void add_line_plot(const LineSpec& spec, const Rows& rows, const std::string& of
         plot.id += "-" + of;
         plot.title += ", " + of;
     }
-    std::set<double> xs;
+    bool has_line = false;
     for (const auto& [name, at] : points) {
         plot.series.push_back(series_of(name, at));
-        for (const double x : plot.series.back().x) xs.insert(x);
+        has_line = has_line || plot.series.back().x.size() > 1;
     }
-    if (xs.size() > 1) out.push_back(std::move(plot));
+    if (has_line) out.push_back(std::move(plot));
 }
 
 // Many models with several lines each have a plot of their own.
@@ -283,14 +286,15 @@ void add_line_plots(const LineSpec& spec, const Results& results, std::vector<Pl
     for (const auto& [model, of] : by_model) add_line_plot(spec, of, model, out);
 }
 
-void add_bar_plot(const BarSpec& spec, const Results& results, std::vector<Plot>& out) {
-    const Rows rows = rows_of(results, spec.kinds, spec.category, {{spec.path, ""}});
-    const bool one_of_many = std::string_view(spec.id).starts_with("programs");
-    const auto keys = telling_keys(rows, spec.category, one_of_many);
+void add_bar_plot(const BarSpec& spec, const Rows& rows, const std::string& of, std::vector<Plot>& out) {
+    const auto keys = telling_keys(rows, spec.category);
     Plot plot{.id = spec.id, .title = spec.title, .y_title = spec.y_title};
+    if (!of.empty()) {
+        plot.id += "-" + of;
+        plot.title += ", " + of;
+    }
     NamedPoints points;
     for (const Json* row : rows) {
-        if (one_of_many && text_at(*row, "program").empty()) continue;
         const std::string category = key_text(*row, spec.category);
         const auto at = std::ranges::find(plot.categories, category) - plot.categories.begin();
         if (at == std::ssize(plot.categories)) plot.categories.push_back(category);
@@ -303,6 +307,25 @@ void add_bar_plot(const BarSpec& spec, const Results& results, std::vector<Plot>
         plot.series.push_back(std::move(s));
     }
     if (!plot.categories.empty()) out.push_back(std::move(plot));
+}
+
+// Programs are compared at the same threads and lengths.
+void add_bar_plots(const BarSpec& spec, const Results& results, std::vector<Plot>& out) {
+    Rows rows = rows_of(results, spec.kinds, spec.category, {{spec.path, ""}});
+    if (!std::string_view(spec.id).starts_with("programs")) return add_bar_plot(spec, rows, "", out);
+    std::erase_if(rows, [](const Json* r) { return text_at(*r, "program").empty(); });
+    auto keys = telling_keys(rows, "", true);
+    std::erase_if(keys, [](std::string_view k) {
+        return k == "program" || k == "model" || k == "device" || k == "format";
+    });
+    std::vector<std::pair<std::string, Rows>> groups;
+    for (const Json* row : rows) {
+        const std::string name = name_of(*row, keys, "");
+        auto group = std::ranges::find(groups, name, &std::pair<std::string, Rows>::first);
+        if (group == groups.end()) group = groups.insert(group, {name, {}});
+        group->second.push_back(row);
+    }
+    for (const auto& [name, of] : groups) add_bar_plot(spec, of, name, out);
 }
 
 // The longest answer of each series, in pieces of time.
@@ -401,7 +424,7 @@ std::vector<Plot> make_plots(const Results& results) {
     std::vector<Plot> plots;
     for (const LineSpec& spec : line_specs) add_line_plots(spec, results, plots);
     add_over_time(results, plots);
-    for (const BarSpec& spec : bar_specs) add_bar_plot(spec, results, plots);
+    for (const BarSpec& spec : bar_specs) add_bar_plots(spec, results, plots);
     add_rooflines(results, plots);
     return plots;
 }

@@ -95,6 +95,20 @@ TEST_F(SuiteTest, DevicesAreComparedWithTheFirst) {
     EXPECT_EQ(n, 5);
 }
 
+TEST_F(SuiteTest, TheBusiestCardIsTold) {
+    ::setenv("LD_LIBRARY_PATH", SMELT_FAKE_NVML, 1);
+    const CommandResult r =
+        smelt_command(bench_model + " --suite --quick --only strategy -r 1 --device cpu --json");
+    ::unsetenv("LD_LIBRARY_PATH");
+    ASSERT_EQ(r.status, 0) << r.err;
+    const Json result = parse_json(r.out, "suite");
+    EXPECT_EQ(result["machine"]["gpu"], "Card of a test, Card of a test");
+    for (const Json& row : result["rows"]) {
+        EXPECT_EQ(row["gpu_percent"]["median"], 83) << row;
+        EXPECT_EQ(row["watts"]["median"], 412) << row;
+    }
+}
+
 TEST_F(SuiteTest, AnswersStandBesideTheNumbers) {
     const CommandResult r = smelt_command(
         bench_model + " " SMELT_MODELS "/demo-23m --suite --quick --only case -r 1 --json --device cpu");

@@ -1,0 +1,39 @@
+// NVIDIA's management library with two cards that are always as busy: what the suite reads of a card is
+// tested without one.
+#include <cstring>
+
+using Card = struct CardTag*;
+struct Utilization {
+    unsigned gpu, memory;
+};
+
+extern "C" {
+int nvmlInit_v2() {
+    return 0;
+}
+int nvmlDeviceGetCount_v2(unsigned* n) {
+    *n = 2;
+    return 0;
+}
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, Card* card) {
+    static char cards[2];
+    *card = reinterpret_cast<Card>(&cards[index]);
+    return 0;
+}
+int nvmlDeviceGetUtilizationRates(Card card, Utilization* busy) {
+    Card first = nullptr;
+    nvmlDeviceGetHandleByIndex_v2(0, &first);
+    *busy = {card == first ? 7u : 83u, 1};
+    return 0;
+}
+int nvmlDeviceGetPowerUsage(Card card, unsigned* milliwatts) {
+    Card first = nullptr;
+    nvmlDeviceGetHandleByIndex_v2(0, &first);
+    *milliwatts = card == first ? 50'000 : 412'000;
+    return 0;
+}
+int nvmlDeviceGetName(Card, char* name, unsigned n) {
+    std::strncpy(name, "Card of a test", n);
+    return 0;
+}
+}
