@@ -201,6 +201,17 @@ StepResult result_of(const Record::Results& r, const std::byte* workspace, const
     return result;
 }
 
+PackedResults::PackedResults(const Record::Results& from) : tensors_(from) {
+    for (Tensor* t : {&tensors_.tokens, &tensors_.logprobs, &tensors_.log_sums, &tensors_.top_ids,
+                      &tensors_.top_logits, &tensors_.logits, &tensors_.hidden}) {
+        if (!*t) continue;
+        CHECK(t->dense());
+        copies_.emplace_back(*t, n_bytes_);
+        t->offset = n_bytes_;
+        n_bytes_ += (t->n_bytes() + alignment - 1) / alignment * alignment;
+    }
+}
+
 size_t bytes_of(const AnyOp& any, const StepCounts& counts) {
     ByteCounter counter{counts};
     std::visit([&](const auto& op) { op.fields(op, counter); }, any);

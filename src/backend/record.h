@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/op.h"
@@ -66,6 +67,30 @@ class Record {
 
 // The results of a step where the workspace is memory that the host can read.
 StepResult result_of(const Record::Results& results, const std::byte* workspace, const StepCounts& counts);
+
+// The results one behind the other in memory of their own, for devices on which the next step may overwrite
+// the workspace before they are read.
+class PackedResults {
+ public:
+    explicit PackedResults(const Record::Results& from);
+
+    const Record::Results& tensors() const { return tensors_; }  // in that memory
+    size_t n_bytes() const { return n_bytes_; }
+    // f(offset in the workspace, offset in that memory, bytes): what this step has to copy.
+    template <class F>
+    void each_copy(const StepCounts& counts, F f) const {
+        for (const auto& [from, to] : copies_) {
+            const auto bytes =
+                static_cast<size_t>(counts.rows(from) * from.row_len()) * dtype_bytes(from.dtype);
+            if (bytes > 0) f(from.offset, to, bytes);
+        }
+    }
+
+ private:
+    Record::Results tensors_;
+    std::vector<std::pair<Tensor, size_t>> copies_;
+    size_t n_bytes_ = 0;
+};
 
 // "RmsNorm out=[512 tokens, 1024] x=... eps=1e-06"
 std::string print_op(const AnyOp& op);

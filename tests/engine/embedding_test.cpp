@@ -39,7 +39,7 @@ class Embedding : public testing::TestWithParam<const char*> {
                              .n_blocks = n_blocks,
                              .block_len = 4,
                              .kv = {Format::F32, Format::F32},
-                             .n_window_parts = window == 0 ? 0 : window_parts_for(window, 4, 5, 14)});
+                             .n_window_parts = window == 0 ? 0 : window_parts_for(window, 4, 5, 2 * 14)});
         StepLoop loop(runner, {.max_seqs = 5, .max_batch_tokens = 14, .prefill_chunk = 6});
         Ended ended{.events = std::vector<FinishEvent>(requests.size())};
         for (size_t i = 0; i < requests.size(); ++i) {

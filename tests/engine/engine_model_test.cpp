@@ -109,7 +109,7 @@ TEST_P(EngineModel, AnswersUnderPreemptionAreBitwiseThoseAlone) {
         // The crowded cache is smaller than what windowed layers would have of their own.
         const SchedulerOptions scheduling{.max_seqs = 5, .max_batch_tokens = 14, .prefill_chunk = 6};
         const int window = model_->config().window;
-        const int n_parts = window == 0 ? 0 : window_parts_for(window, 4, 5, 14);
+        const int n_parts = window == 0 ? 0 : window_parts_for(window, 4, 5, 2 * 14);
         DeviceRunner runner(*model_, *backend_,
                             {.n_ctx = 60, .n_blocks = n_blocks, .block_len = 4, .n_window_parts = n_parts});
         EXPECT_EQ(runner.shape().windows.n_parts, n_blocks > n_parts ? n_parts : 0);

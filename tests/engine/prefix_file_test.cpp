@@ -40,7 +40,7 @@ class Life {
           model_(load_model(open_model(SMELT_TEST_DATA "/goldens/" + c.model), *backend_)) {
         const SchedulerOptions scheduler{.max_seqs = n_seqs, .max_batch_tokens = 10};
         const int window = static_cast<int>(model_->config().window);
-        const int n_parts = window == 0 ? 0 : window_parts_for(window, block_len, n_seqs, 10);
+        const int n_parts = window == 0 ? 0 : window_parts_for(window, block_len, n_seqs, 2 * 10);
         runner_ = std::make_unique<DeviceRunner>(*model_, *backend_,
                                                  DeviceRunnerOptions{.n_ctx = 128,
                                                                      .n_blocks = n_blocks,

@@ -25,7 +25,8 @@ using namespace cuda;
 
 // Of one shape class. Launches hold addresses: when a shared buffer has moved, they are made anew.
 struct CudaProgram : Program {
-    CudaProgram(std::shared_ptr<const Gpu> g, const Record& r) : gpu(std::move(g)), record(r) {}
+    CudaProgram(std::shared_ptr<const Gpu> g, const Record& r)
+        : gpu(std::move(g)), record(r), results(r.results) {}
     ~CudaProgram() override {
         if (graph != nullptr) gpu->driver().graph_exec_destroy(graph);
     }
@@ -34,22 +35,8 @@ struct CudaProgram : Program {
     std::vector<KernelLaunch> launches;
     GraphExec graph = nullptr;
     uint64_t generation = 0;
-    Record::Results results;  // where they lie in pinned memory
-    size_t result_bytes = 0;
+    PackedResults results;  // in pinned memory
 };
-
-// What is brought to the host: the same tensors, one after another.
-size_t pack_results(const Record::Results& from, Record::Results& to) {
-    size_t used = 0;
-    to = from;
-    for (Tensor* t :
-         {&to.tokens, &to.logprobs, &to.log_sums, &to.top_ids, &to.top_logits, &to.logits, &to.hidden}) {
-        if (!*t) continue;
-        t->offset = used;
-        used += (t->n_bytes() + 255) / 256 * 256;
-    }
-    return used;
-}
 
 // Steps under way: the host fills the next one's input while the card works on this one's. The results of the
 // one that was collected last stay beside them.
@@ -124,7 +111,6 @@ class CudaBackend : public Backend {
         gpu_->make_current();
         weights_.end_passing();
         auto program = std::make_unique<CudaProgram>(gpu_, record);
-        program->result_bytes = pack_results(record.results, program->results);
         grow(Shared::workspace, record.workspace_bytes());
         grow(Shared::input, record.inputs().n_bytes);
         build(*program);
@@ -145,12 +131,12 @@ class CudaBackend : public Backend {
         const size_t bytes = input.bytes().size();
         if (slot.input == nullptr || slot.input->size() < bytes)
             slot.input = std::make_unique<PinnedBuffer>(gpu_, bytes);
-        if (program.result_bytes > 0 &&
-            (slot.output == nullptr || slot.output->size() < program.result_bytes))
-            slot.output = std::make_unique<PinnedBuffer>(gpu_, program.result_bytes);
+        const size_t result_bytes = program.results.n_bytes();
+        if (result_bytes > 0 && (slot.output == nullptr || slot.output->size() < result_bytes))
+            slot.output = std::make_unique<PinnedBuffer>(gpu_, result_bytes);
         std::memcpy(slot.input->data(), input.bytes().data(), bytes);
         slot.counts = input.counts();
-        slot.results = program.results;
+        slot.results = program.results.tensors();
         gpu_->check(driver.copy_in(shared_.address(Shared::input), slot.input->data(), bytes, gpu_->stream()),
                     "cuMemcpyHtoDAsync");
         if (trace_ != nullptr) {
@@ -258,26 +244,12 @@ class CudaBackend : public Backend {
 
     // Rows that this step has, to pinned memory.
     void bring_results(const CudaProgram& program, const Slot& slot) const {
-        const auto bring = [&](const Tensor& from, const Tensor& to) {
-            if (!from) return;
-            CHECK(from.dense());
-            const auto bytes =
-                static_cast<size_t>(slot.counts.rows(from) * from.row_len()) * dtype_bytes(from.dtype);
-            if (bytes == 0) return;
-            gpu_->check(gpu_->driver().copy_out(slot.output->data() + to.offset,
-                                                shared_.address(Shared::workspace) + from.offset, bytes,
-                                                gpu_->stream()),
-                        "cuMemcpyDtoHAsync");
-        };
-        const Record::Results& from = program.record.results;
-        const Record::Results& to = program.results;
-        bring(from.tokens, to.tokens);
-        bring(from.logprobs, to.logprobs);
-        bring(from.log_sums, to.log_sums);
-        bring(from.top_ids, to.top_ids);
-        bring(from.top_logits, to.top_logits);
-        bring(from.logits, to.logits);
-        bring(from.hidden, to.hidden);
+        program.results.each_copy(slot.counts, [&](size_t from, size_t to, size_t bytes) {
+            gpu_->check(
+                gpu_->driver().copy_out(slot.output->data() + to, shared_.address(Shared::workspace) + from,
+                                        bytes, gpu_->stream()),
+                "cuMemcpyDtoHAsync");
+        });
     }
 
     // Times of ops: launches one by one, an event after each, and a wait at the end.

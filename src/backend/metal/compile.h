@@ -23,8 +23,9 @@ class Command {
 };
 
 struct MetalProgram : Program {
-    explicit MetalProgram(const Record& r) : record(r) {}
+    explicit MetalProgram(const Record& r) : record(r), results(r.results) {}
     const Record record;
+    const PackedResults results;
     std::vector<std::unique_ptr<Command>> commands;
     std::vector<int> op_of_command;  // its place in the record
 };

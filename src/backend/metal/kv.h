@@ -3,13 +3,13 @@
 
 #include "backend/kv_storage.h"
 #include "backend/metal/memory.h"
-#include "backend/metal/running_step.h"
+#include "backend/metal/running_steps.h"
 
 namespace smelt::metal {
 
 class MetalKv : public KvStorage {
  public:
-    MetalKv(const Gpu& gpu, RunningStep& running, const KvShape& shape)
+    MetalKv(const Gpu& gpu, RunningSteps& running, const KvShape& shape)
         : KvStorage(shape), rows_(shape), memory_(gpu, make_buffer(gpu, rows_.n_bytes)), running_(running) {}
 
     const PlainKv& rows() const { return rows_; }
@@ -30,7 +30,7 @@ class MetalKv : public KvStorage {
 
     PlainKv rows_;
     Resident memory_;
-    RunningStep& running_;
+    RunningSteps& running_;
 };
 
 }  // namespace smelt::metal

@@ -41,10 +41,7 @@ std::byte* host_bytes(MTL::Buffer* buffer, size_t offset) {
 void GrowingBuffer::grow(const Gpu& gpu, size_t bytes) {
     if (bytes <= size()) return;
     auto larger = std::make_unique<Resident>(gpu, make_buffer(gpu, bytes));
-    if (now_) {
-        std::memcpy(host_bytes(larger->buffer().get()), host_bytes(buffer()), size());
-        old_.push_back(std::move(now_));
-    }
+    if (now_) std::memcpy(host_bytes(larger->buffer().get()), host_bytes(buffer()), size());
     now_ = std::move(larger);
 }
 

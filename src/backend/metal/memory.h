@@ -19,14 +19,12 @@ namespace smelt::metal {
 // Buffers of the device that all programs share. They grow when a program is compiled that needs more.
 enum class Shared : uint8_t {
     workspace,  // of the record
-    input,      // the step's packed input
     drawn,      // tokens that the last step drew, by row of logits
     scratch,    // of one op
     groups,     // which tokens an expert has: from group_pairs to the products that follow
+    input,      // the step's packed input, which each step under way has of its own
 };
-constexpr Shared all_shared[] = {Shared::workspace, Shared::input, Shared::drawn, Shared::scratch,
-                                 Shared::groups};
-constexpr size_t n_shared = std::size(all_shared);
+constexpr size_t n_shared = 4;  // without the last
 
 // Where an argument of a kernel begins.
 struct Binding {
@@ -58,18 +56,15 @@ inline Binding bind(const Tensor& t) {
     return {nullptr, t.offset, t.space == Space::workspace ? Shared::workspace : Shared::input};
 }
 
-// A shared buffer. What it holds stays when it grows; where it was before stays readable for whoever has a
-// result of the last step, until forget_old().
+// A buffer that becomes larger while no step is under way. What it holds stays.
 class GrowingBuffer {
  public:
     void grow(const Gpu& gpu, size_t bytes);
-    void forget_old() { old_.clear(); }
     size_t size() const { return now_ ? now_->buffer()->length() : 0; }
     MTL::Buffer* buffer() const { return now_ ? now_->buffer().get() : nullptr; }
 
  private:
     std::unique_ptr<Resident> now_;
-    std::vector<std::unique_ptr<Resident>> old_;
 };
 
 // The shared buffers by name.

@@ -1,6 +1,7 @@
 // The Metal backend: a record becomes a list of commands, a step one command buffer. Nothing is computed on
 // the processor but the addresses of arguments.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -9,7 +10,7 @@
 
 #include "backend/metal/compile.h"
 #include "backend/metal/kv.h"
-#include "backend/metal/running_step.h"
+#include "backend/metal/running_steps.h"
 #include "backend/metal_entry.h"
 #include "backend/trace.h"
 #include "base/cpu_info.h"
@@ -33,7 +34,7 @@ class MetalBackend : public Backend {
     std::string_view name() const override { return "metal"; }
     std::string description() const override { return gpu_.description(); }
     Capabilities describe() const override {
-        return {.fusions = {.add_rms_norm = true, .prepare_heads = true}};
+        return {.fusions = {.add_rms_norm = true, .prepare_heads = true}, .max_steps = metal::max_steps};
     }
 
     uint64_t available_memory() const override {
@@ -82,7 +83,6 @@ class MetalBackend : public Backend {
             program->op_of_command.resize(compiler.n_commands(), static_cast<int>(i));
         }
         grow(Shared::workspace, record.workspace_bytes());
-        grow(Shared::input, record.inputs().n_bytes);
         for (const Shared s : {Shared::drawn, Shared::scratch, Shared::groups}) grow(s, compiler.needs(s));
         program->commands = compiler.take_commands();
         return program;
@@ -90,27 +90,31 @@ class MetalBackend : public Backend {
 
     void launch(Program& any, const StepInput& input) override {
         const auto& program = static_cast<const metal::MetalProgram&>(any);
-        CHECK(!launched_, "a step is under way");
         CHECK(input.shape() == program.record.shape(), "an input of another shape class");
         running_.check();
-        for (const Shared s : metal::all_shared) shared_[s].forget_old();
-        std::memcpy(metal::host_bytes(shared_[Shared::input].buffer()), input.bytes().data(),
-                    input.bytes().size());
+        Slot& slot = slots_[n_launched_ % n_slots];
+        slot.input.grow(gpu_, std::max<size_t>(input.bytes().size(), 1));
+        slot.output.grow(gpu_, std::max<size_t>(program.results.n_bytes(), 1));
+        slot.results = program.results.tensors();
+        slot.counts = input.counts();
+        std::memcpy(metal::host_bytes(slot.input.buffer()), input.bytes().data(), input.bytes().size());
         const auto pool = NS::TransferPtr(NS::AutoreleasePool::alloc()->init());
+        std::span<const std::unique_ptr<metal::Command>> commands = program.commands;
         if (trace_ != nullptr) {
-            run_timed(program, input.counts());
-        } else {
-            start(program.commands, input.counts());
+            run_timed(program, slot);
+            commands = {};
         }
-        launched_ = true;
-        results_ = program.record.results;
-        counts_ = input.counts();
+        MTL::CommandBuffer* step = encode(commands, slot);
+        bring_results(*step, program, slot);
+        running_.start(*step);
+        ++n_launched_;
     }
 
     StepResult collect() override {
-        CHECK(std::exchange(launched_, false), "no step is under way");
+        CHECK(n_collected_ < n_launched_, "no step is under way");
+        const Slot& slot = slots_[n_collected_++ % n_slots];
         running_.finish();
-        return result_of(results_, metal::host_bytes(shared_[Shared::workspace].buffer()), counts_);
+        return result_of(slot.results, metal::host_bytes(slot.output.buffer()), slot.counts);
     }
 
     void write(const Tensor& t, const void* bytes) override { std::memcpy(place(t), bytes, t.n_bytes()); }
@@ -122,34 +126,52 @@ class MetalBackend : public Backend {
     }
 
  private:
-    // Commits them as one command buffer.
-    MTL::CommandBuffer& start(std::span<const std::unique_ptr<metal::Command>> list,
-                              const StepCounts& counts) {
+    // Of a step: while one is under way, the host fills the next one's input, and reads the results of the
+    // one that was collected last.
+    struct Slot {
+        metal::GrowingBuffer input, output;
+        Record::Results results;
+        StepCounts counts;
+    };
+    static constexpr size_t n_slots = metal::max_steps + 1;
+
+    MTL::CommandBuffer* encode(std::span<const std::unique_ptr<metal::Command>> list, const Slot& slot) {
         MTL::CommandBuffer* commands = gpu_.queue().commandBuffer();
+        if (list.empty()) return commands;
         // Each dispatch sees what those before it wrote.
         MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder(MTL::DispatchTypeSerial);
-        metal::StepEncoder step(*encoder, shared_, counts);
+        metal::StepEncoder step(*encoder, shared_, slot.input.buffer(), slot.counts);
         for (const auto& command : list) command->encode(step);
         encoder->endEncoding();
-        running_.start(*commands);
-        return *commands;
+        return commands;
+    }
+
+    // Out of the workspace, which the next step overwrites.
+    void bring_results(MTL::CommandBuffer& step, const metal::MetalProgram& program, const Slot& slot) {
+        MTL::BlitCommandEncoder* copies = nullptr;
+        program.results.each_copy(slot.counts, [&](size_t from, size_t to, size_t bytes) {
+            if (copies == nullptr) copies = step.blitCommandEncoder();
+            copies->copyFromBuffer(shared_[Shared::workspace].buffer(), from, slot.output.buffer(), to,
+                                   bytes);
+        });
+        if (copies != nullptr) copies->endEncoding();
     }
 
     // Times of ops. Metal has them for a command buffer, so each command gets one and is waited for.
-    void run_timed(const metal::MetalProgram& program, const StepCounts& counts) {
+    void run_timed(const metal::MetalProgram& program, const Slot& slot) {
         const std::span commands(program.commands);
         const double began =
             std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
         double first = 0;  // the device's clock then
         std::vector<Trace::Timing> timings;
         for (size_t i = 0; i < commands.size(); ++i) {
-            const auto ran = NS::RetainPtr(&start(commands.subspan(i, 1), counts));
-            running_.finish();
+            const auto ran = NS::RetainPtr(encode(commands.subspan(i, 1), slot));
+            running_.run(*ran.get());
             if (i == 0) first = ran->GPUStartTime();
             timings.push_back({program.op_of_command[i], began + ran->GPUStartTime() - first,
                                began + ran->GPUEndTime() - first});
         }
-        trace_->add_step(stream_, program.record, counts, timings);
+        trace_->add_step(stream_, program.record, slot.counts, timings);
     }
 
     // Never under a step that runs: it would write to what is left behind.
@@ -200,10 +222,9 @@ class MetalBackend : public Backend {
     metal::Gpu gpu_;
     metal::WeightMemory weights_;
     metal::SharedBuffers shared_;
-    metal::RunningStep running_;
-    bool launched_ = false;    // until collect()
-    Record::Results results_;  // of that step
-    StepCounts counts_;
+    metal::RunningSteps running_;
+    std::array<Slot, n_slots> slots_;
+    size_t n_launched_ = 0, n_collected_ = 0;
     bool matrices_add_in_order_ = false;
     Trace* trace_ = nullptr;
     int stream_ = 0;  // of the trace

@@ -32,8 +32,9 @@ Grid each_element(int64_t row_len);
 
 class StepEncoder {
  public:
-    StepEncoder(MTL::ComputeCommandEncoder& encoder, const SharedBuffers& shared, const StepCounts& counts)
-        : counts_(counts), encoder_(encoder), shared_(shared) {}
+    StepEncoder(MTL::ComputeCommandEncoder& encoder, const SharedBuffers& shared, MTL::Buffer* input,
+                const StepCounts& counts)
+        : counts_(counts), encoder_(encoder), shared_(shared), input_(input) {}
 
     const StepCounts& counts() const { return counts_; }
     int64_t rows(const Tensor& t) const { return counts_.rows(t); }
@@ -52,7 +53,10 @@ class StepEncoder {
 
     const StepCounts counts_;
     MTL::ComputeCommandEncoder& encoder_;
+    MTL::Buffer* buffer_of(const Binding& b) const;
+
     const SharedBuffers& shared_;
+    MTL::Buffer* input_;
     const MTL::ComputePipelineState* current_ = nullptr;
 };
 
