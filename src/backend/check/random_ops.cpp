@@ -8,6 +8,7 @@ namespace smelt {
 
 void RandomRecord::add(std::string_view name) {
     input_magnitude_ = 0;
+    in_use_.clear();
 #define X(op) \
     if (name == #op) return add_##op();
     SMELT_OPS(X)
@@ -265,6 +266,7 @@ void RandomRecord::add_MatmulExperts() {
     op::MatmulExperts m;
     m.x = own_rows ? given({n_used_, cols}) : given({cols});
     m.ids = !routed_.empty() && c_.below(2) == 0 ? routed_.back() : ints(n_used_, n_experts_);
+    in_use_.push_back(m.ids.buffer);
     m.n = static_cast<int>(c_.between(1, op::MatmulExperts::most));
     for (op::MatmulExperts::Product& p : m.all()) {
         const int64_t rows = c_.between(1, 40);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <numeric>
 
 #include "quant/random_weights.h"
@@ -195,25 +196,61 @@ void RandomRecord::fill_states() {
     for (size_t i = 0; i < state_contents.size() / sizeof(float); ++i) to[i] = c_.normal();
 }
 
+namespace {
+
+int64_t row_len_of(const std::vector<int64_t>& row) {
+    return std::accumulate(row.begin(), row.end(), int64_t{1}, std::multiplies<>());
+}
+
+void set_row(Tensor& t, int64_t n_rows, const std::vector<int64_t>& row) {
+    t.rank = static_cast<int>(row.size()) + 1;
+    t.shape = {n_rows, 0, 0, 0};
+    std::copy(row.begin(), row.end(), t.shape.begin() + 1);
+}
+
+}  // namespace
+
 Tensor RandomRecord::take(DType type, RowsOf rows_of, int64_t each, std::vector<int64_t> row, int64_t gap) {
-    int64_t row_len = 1;
-    for (const int64_t n : row) row_len *= n;
-    Tensor t = record.take(type, rows_of, {most(rows_of) * each, row_len + gap}, each);
+    Tensor t = record.take(type, rows_of, {most(rows_of) * each, row_len_of(row) + gap}, each);
     std::vector<float> filler(static_cast<size_t>(t.n_elements()), untouched);
     std::vector<std::byte>& bytes = contents.emplace_back(t.n_bytes());
     std::memcpy(bytes.data(), filler.data(), bytes.size());
-    t.rank = static_cast<int>(row.size()) + 1;
-    t.shape = {t.n_rows(), 0, 0, 0};
-    std::copy(row.begin(), row.end(), t.shape.begin() + 1);
+    set_row(t, t.n_rows(), row);
+    in_use_.push_back(t.buffer);
+    return t;
+}
+
+std::optional<Tensor> RandomRecord::left_over(RowsOf rows_of, int64_t each, const std::vector<int64_t>& row,
+                                              int64_t gap) {
+    const int64_t n_rows = most(rows_of) * each, stride = row_len_of(row) + gap;
+    std::vector<Tensor> fitting;
+    for (const Tensor& t : record.buffers()) {
+        if (t.n_elements() >= n_rows * stride && std::ranges::find(in_use_, t.buffer) == in_use_.end())
+            fitting.push_back(t);
+    }
+    if (fitting.empty()) return std::nullopt;
+    Tensor t = fitting[static_cast<size_t>(c_.below(static_cast<int64_t>(fitting.size())))];
+    std::erase_if(live_, [&](const Live& l) { return l.tensor.buffer == t.buffer; });
+    std::erase_if(routed_, [&](const Tensor& r) { return r.buffer == t.buffer; });
+    t.dtype = DType::F32;
+    t.rows_of = rows_of;
+    t.rows_each = each;
+    t.row_stride = stride;
+    set_row(t, n_rows, row);
+    in_use_.push_back(t.buffer);
     return t;
 }
 
 Tensor RandomRecord::empty(std::vector<int64_t> row, RowsOf rows_of, int64_t each) {
-    return take(DType::F32, rows_of, each, std::move(row), c_.below(4));
+    const int64_t gap = c_.below(4);
+    if (c_.below(2) == 0) {
+        if (const auto t = left_over(rows_of, each, row, gap)) return *t;
+    }
+    return take(DType::F32, rows_of, each, std::move(row), gap);
 }
 
 Tensor RandomRecord::fresh(std::vector<int64_t> row, RowsOf rows_of, int64_t each, float deviation) {
-    const Tensor t = empty(std::move(row), rows_of, each);
+    const Tensor t = take(DType::F32, rows_of, each, std::move(row), c_.below(4));
     auto* to = reinterpret_cast<float*>(contents[static_cast<size_t>(t.buffer)].data());
     for (int64_t r = 0; r < t.n_rows(); ++r) {
         for (int64_t i = 0; i < t.row_len(); ++i) to[r * t.row_stride + i] = c_.normal(deviation);
@@ -233,8 +270,7 @@ Tensor RandomRecord::ints(int64_t row, int64_t end) {
 }
 
 Tensor RandomRecord::given(std::vector<int64_t> row, RowsOf rows_of, int64_t each) {
-    int64_t row_len = 1;
-    for (const int64_t n : row) row_len *= n;
+    const int64_t row_len = row_len_of(row);
     std::vector<const Live*> fitting;
     for (const Live& l : live_) {
         if (l.tensor.rows_of == rows_of && l.tensor.rows_each == each && l.tensor.row_len() == row_len &&
@@ -248,9 +284,8 @@ Tensor RandomRecord::given(std::vector<int64_t> row, RowsOf rows_of, int64_t eac
     const Live& chosen = *fitting[static_cast<size_t>(c_.below(static_cast<int64_t>(fitting.size())))];
     input_magnitude_ = std::max(input_magnitude_, chosen.magnitude);
     Tensor t = chosen.tensor;
-    t.rank = static_cast<int>(row.size()) + 1;
-    t.shape = {t.n_rows(), 0, 0, 0};
-    std::copy(row.begin(), row.end(), t.shape.begin() + 1);
+    set_row(t, t.n_rows(), row);
+    in_use_.push_back(t.buffer);
     return t;
 }
 

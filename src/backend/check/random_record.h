@@ -76,7 +76,10 @@ class RandomRecord {
     void fill_states();
     op::StateRows state_rows(int64_t n_floats);
     Tensor take(DType type, RowsOf rows_of, int64_t each, std::vector<int64_t> row, int64_t gap);
+    // Memory of its own, or, as in steps of models, memory that other tensors had and no later op reads.
     Tensor empty(std::vector<int64_t> row, RowsOf rows_of = RowsOf::tokens, int64_t each = 1);
+    std::optional<Tensor> left_over(RowsOf rows_of, int64_t each, const std::vector<int64_t>& row,
+                                    int64_t gap);
     Tensor fresh(std::vector<int64_t> row, RowsOf rows_of = RowsOf::tokens, int64_t each = 1,
                  float deviation = 1);
     Tensor ints(int64_t row, int64_t end);
@@ -109,6 +112,7 @@ class RandomRecord {
     int input_magnitude_ = 0;  // of the op that is being made
     std::vector<Live> live_;
     std::vector<Tensor> routed_;
+    std::vector<int> in_use_;  // buffers of the op that is being made
     std::deque<Bytes> bytes_;
     std::deque<Weight> weights_;
 };
