@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -84,9 +86,14 @@ def _check(status: int) -> None:
         raise _ERRORS.get(status, Error)(_lib.smelt_last_error().decode(errors="replace"))
 
 
-class Message(TypedDict):
+class _Words(TypedDict):
     role: str
     content: str
+
+
+class Message(_Words, total=False):
+    pictures: Sequence[bytes | str | os.PathLike[str]]
+    """Files that the model sees before the content: their bytes, or their paths."""
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -206,6 +213,10 @@ def _bytes(text: str, what: str) -> bytes:
     if b"\0" in data:
         raise InvalidArgumentError(f"{what}: has a zero byte")
     return data
+
+
+def _picture(source: bytes | str | os.PathLike[str]) -> bytes:
+    return source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
 
 
 class Prompt:
@@ -359,6 +370,10 @@ class Model:
     def has_chat_template(self) -> bool:
         return bool(_lib.smelt_model_has_chat_template(self._handle))
 
+    @property
+    def takes_pictures(self) -> bool:
+        return bool(_lib.smelt_model_takes_pictures(self._handle))
+
     # Prompts
 
     def chat_prompt(
@@ -380,6 +395,9 @@ class Model:
         array = (_c.Message * len(messages))(
             *[_c.Message(_bytes(m["role"], "role"), _bytes(m["content"], "content")) for m in messages]
         )
+        shown = [(i, _picture(p)) for i, m in enumerate(messages) for p in m.get("pictures", ())]
+        c.pictures = (_c.Picture * len(shown))(*[_c.Picture(file, len(file), i) for i, file in shown])
+        c.n_pictures = len(shown)
         handle = ctypes.c_void_p()
         _check(_lib.smelt_prompt_chat(self._handle, array, len(messages), c, handle))
         return Prompt(handle)

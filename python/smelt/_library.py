@@ -30,12 +30,18 @@ class Message(Structure):
     _fields_ = [("role", c_char_p), ("content", c_char_p)]
 
 
+class Picture(Structure):
+    _fields_ = [("bytes", c_char_p), ("length", c_size_t), ("message", c_size_t)]
+
+
 class ChatOptions(Structure):
     _fields_ = [
         ("size", c_size_t),
         ("template_variables", c_char_p),
         ("thinking", c_int32),
         ("add_generation_prompt", c_int32),
+        ("pictures", POINTER(Picture)),
+        ("n_pictures", c_size_t),
     ]
 
 
@@ -109,6 +115,7 @@ _FUNCTIONS: dict[str, tuple[object, list[object]]] = {
     "smelt_model_vocab_size": (c_int32, [c_void_p]),
     "smelt_model_dim": (c_int32, [c_void_p]),
     "smelt_model_has_chat_template": (c_int32, [c_void_p]),
+    "smelt_model_takes_pictures": (c_int32, [c_void_p]),
     "smelt_chat_options_init_sized": (None, [POINTER(ChatOptions), c_size_t]),
     "smelt_prompt_chat": (c_int, [c_void_p, POINTER(Message), c_size_t, POINTER(ChatOptions), POINTER(c_void_p)]),
     "smelt_prompt_text": (c_int, [c_void_p, c_char_p, c_size_t, POINTER(c_void_p)]),

@@ -166,11 +166,12 @@ Answer Generation::finish() {
 
 Generation Model::start(const Prompt& prompt, const GenerateOptions& options) const {
     return translated(ErrorCode::invalid_argument, [&] {
-        const smelt::Prompt p{.text = prompt.text,
-                              .ids = prompt.tokens,
-                              .starts_thinking = prompt.starts_thinking,
-                              .starts_final = prompt.starts_final};
         ChatModel& chat = *impl_->chat;
+        smelt::Prompt p{.text = prompt.text,
+                        .ids = prompt.tokens,
+                        .starts_thinking = prompt.starts_thinking,
+                        .starts_final = prompt.starts_final};
+        if (prompt.pictures) p.pictures = chat.find_pictures(prompt.tokens, prompt.pictures->all);
         auto impl = std::make_unique<Generation::Impl>();
         impl->model = impl_;
         impl->generation = submit(chat, p, options_of(chat, p, prompt.is_chat, options));

@@ -8,6 +8,10 @@
 
 namespace smelt::v1 {
 
+struct Pictures {
+    std::vector<std::shared_ptr<const Patches>> all;
+};
+
 struct Model::Impl {
     std::unique_ptr<ChatModel> chat;
 };

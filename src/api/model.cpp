@@ -5,6 +5,7 @@
 
 #include "api/impl.h"
 #include "base/log.h"
+#include "chat/picture_prompt.h"
 #include "text/unicode.h"
 
 namespace smelt::v1 {
@@ -84,27 +85,40 @@ ModelInfo Model::info() const {
             .n_ctx = chat.n_ctx(),
             .vocab_size = static_cast<int>(config.vocab_size),
             .dim = static_cast<int>(config.dim),
-            .has_chat_template = chat.has_template()};
+            .has_chat_template = chat.has_template(),
+            .takes_pictures = chat.takes_pictures()};
 }
 
 Prompt Model::chat_prompt(const std::vector<Message>& messages, const ChatOptions& options) const {
     if (messages.empty()) refuse("messages: expected 1 or more, found none");
-    Json said = Json::array();
-    for (const Message& m : messages) {
-        check_utf8("messages: role", m.role);
-        check_utf8("messages: content", m.content);
-        said.push_back({{"role", m.role}, {"content", m.content}});
-    }
     return translated(ErrorCode::invalid_argument, [&] {
+        Json said = Json::array();
+        smelt::PromptPictures pictures(*impl_->chat);
+        for (size_t i = 0; i < messages.size(); ++i) {
+            const Message& m = messages[i];
+            check_utf8("messages: role", m.role);
+            check_utf8("messages: content", m.content);
+            Json content = m.content;
+            if (!m.pictures.empty()) {
+                content = Json(m.pictures.size(), {{"type", "image"}});
+                content.push_back({{"type", "text"}, {"text", m.content}});
+            }
+            for (size_t k = 0; k < m.pictures.size(); ++k)
+                pictures.add(m.pictures[k], fmt::format("messages[{}]: pictures[{}]", i, k));
+            said.push_back({{"role", m.role}, {"content", std::move(content)}});
+        }
+        const auto shown = std::make_shared<const Pictures>(pictures.take());
         const smelt::Prompt p = impl_->chat->make_prompt(
             said, {.thinking = options.thinking,
                    .template_kwargs = read_object("template_variables", options.template_variables),
-                   .add_generation_prompt = options.add_generation_prompt});
+                   .add_generation_prompt = options.add_generation_prompt,
+                   .pictures = shown->all});
         return Prompt{.tokens = p.ids,
                       .text = p.text,
                       .is_chat = true,
                       .starts_thinking = p.starts_thinking,
-                      .starts_final = p.starts_final};
+                      .starts_final = p.starts_final,
+                      .pictures = shown->all.empty() ? nullptr : shown};
     });
 }
 

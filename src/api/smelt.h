@@ -71,11 +71,15 @@ struct ModelInfo {
     int vocab_size = 0;             // token ids are 0 to vocab_size - 1
     int dim = 0;                    // numbers of an embedding
     bool has_chat_template = false;
+    bool takes_pictures = false;
 };
 
 struct Message {
     std::string role = {};  // "system", "user", "assistant", or what else the model's template knows
     std::string content = {};
+    // Bytes of picture files, which the model sees before the content: PNG, JPEG, WebP, PPM, or GIF, of which
+    // it sees the first frame. 64 at most in a conversation.
+    std::vector<std::string> pictures = {};
 };
 
 struct ChatOptions {
@@ -84,6 +88,8 @@ struct ChatOptions {
     std::string template_variables = {};  // a JSON object of further variables of the template; empty: none
 };
 
+struct Pictures;
+
 // What a model reads. Made by Model, or of your own token ids.
 struct Prompt {
     std::vector<int32_t> tokens = {};
@@ -91,6 +97,7 @@ struct Prompt {
     bool is_chat = false;          // made with the chat template: thinking is separated from the answer
     bool starts_thinking = false;  // of chats: the prompt already opened the thinking
     bool starts_final = false;     // of chats with channels: the prompt already opened the last one
+    std::shared_ptr<const Pictures> pictures = {};  // of a chat, whose places are among the tokens
 };
 
 // How the tokens of an answer are drawn. What is none is as the model's file recommends.
@@ -209,7 +216,8 @@ class Model {
     ModelInfo info() const;
 
     // A conversation as the model's template writes it. Control tokens come from the template alone: in
-    // messages they are text. Throws Error: invalid_argument, with what the template refused.
+    // messages they are text. Throws Error: invalid_argument, with what the template refused, or which
+    // picture is none.
     Prompt chat_prompt(const std::vector<Message>& messages, const ChatOptions& options = {}) const;
     // Text that the model goes on with, without a template; any bytes. Control tokens in it are control
     // tokens.

@@ -1,16 +1,11 @@
 // smelt_c.h in terms of smelt.h. No exception leaves a function of it.
 #include "api/smelt_c.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <limits>
+#include <fmt/format.h>
+
 #include <new>
 
-#include "api/smelt.h"
-
-// Also where the namespace is not inline, because other sources of the room are compiled with this one.
-namespace api = smelt::v1;
+#include "api/c_options.h"
 
 namespace {
 
@@ -66,6 +61,8 @@ struct smelt_answer {
 
 namespace {
 
+using namespace smelt::c_options;
+
 std::string& last_error() {
     thread_local std::string text;
     return text;
@@ -95,80 +92,6 @@ smelt_status guarded(F f) noexcept {
         return fail(SMELT_INTERNAL, "an exception of an unknown kind");
     }
 }
-
-void need(bool present, const char* name) {
-    if (present) return;
-    throw api::Error(api::ErrorCode::invalid_argument,
-                     std::string(name) + ": expected a pointer, found NULL");
-}
-
-template <class T>
-const T& need(const T* pointer, const char* name) {
-    need(pointer != nullptr, name);
-    return *pointer;
-}
-
-std::string text_or(const char* text, const char* fallback) {
-    return text == nullptr ? fallback : text;
-}
-
-std::optional<float> unless_nan(float value) {
-    return std::isnan(value) ? std::nullopt : std::optional(value);
-}
-
-bool flag(const char* name, int value) {
-    if (value == 0 || value == 1) return value == 1;
-    throw api::Error(api::ErrorCode::invalid_argument,
-                     std::string(name) + ": expected 0 or 1, found " + std::to_string(value));
-}
-
-// Fills the caller's struct with defaults. An older header knows only its first `size` bytes.
-template <class Options>
-void init(Options* options, size_t size, Options defaults) noexcept {
-    if (options == nullptr) return;
-    size = std::min(size, sizeof(Options));
-    defaults.size = size;
-    std::memcpy(options, &defaults, size);
-}
-
-// The caller's options, with defaults for what its header does not have.
-template <class Options>
-Options read(const Options* options, const char* name, Options defaults) {
-    if (options == nullptr) return defaults;
-    if (options->size < sizeof(size_t) || options->size > sizeof(Options)) {
-        throw api::Error(api::ErrorCode::invalid_argument,
-                         std::string(name) + ".size: expected " + std::to_string(sizeof(Options)) +
-                             " or less, as the init function sets it, found " +
-                             std::to_string(options->size));
-    }
-    std::memcpy(&defaults, options, options->size);
-    return defaults;
-}
-
-constexpr float unset = std::numeric_limits<float>::quiet_NaN();
-const smelt_model_options model_defaults = {
-    sizeof(smelt_model_options), nullptr, nullptr, nullptr, 0, 0, 0, 1, 32, 256};
-const smelt_chat_options chat_defaults = {sizeof(smelt_chat_options), nullptr, SMELT_THINKING_AS_TEMPLATE, 1};
-const smelt_generate_options generate_defaults = {sizeof(smelt_generate_options),
-                                                  nullptr,
-                                                  0,
-                                                  nullptr,
-                                                  nullptr,
-                                                  nullptr,
-                                                  0,
-                                                  0,
-                                                  -1,
-                                                  unset,
-                                                  -1,
-                                                  unset,
-                                                  unset,
-                                                  unset,
-                                                  unset,
-                                                  unset,
-                                                  -1,
-                                                  -1,
-                                                  0};
-const smelt_embed_options embed_defaults = {sizeof(smelt_embed_options), SMELT_POOLING_AUTOMATIC, 0, 1};
 
 api::GenerateOptions generate_options(const smelt_generate_options* given) {
     const smelt_generate_options o = read(given, "generate options", generate_defaults);
@@ -275,6 +198,12 @@ int32_t smelt_model_has_chat_template(const smelt_model* model) {
     return has ? 1 : 0;
 }
 
+int32_t smelt_model_takes_pictures(const smelt_model* model) {
+    bool takes = false;
+    guarded([&] { takes = need(model, "model").model.info().takes_pictures; });
+    return takes ? 1 : 0;
+}
+
 void smelt_chat_options_init_sized(smelt_chat_options* options, size_t size) {
     init(options, size, chat_defaults);
 }
@@ -288,6 +217,17 @@ smelt_status smelt_prompt_chat(const smelt_model* model, const smelt_message* me
         std::vector<api::Message> said(n_messages);
         for (size_t i = 0; i < n_messages; ++i) {
             said[i] = {&need(messages[i].role, "role"), &need(messages[i].content, "content")};
+        }
+        need(o.n_pictures == 0 || o.pictures != nullptr, "pictures");
+        for (size_t i = 0; i < o.n_pictures; ++i) {
+            const smelt_picture& p = o.pictures[i];
+            need(p.bytes != nullptr, "pictures: bytes");
+            if (p.message >= n_messages) {
+                throw api::Error(api::ErrorCode::invalid_argument,
+                                 fmt::format("pictures[{}]: expected a message below {}, found {}", i,
+                                             n_messages, p.message));
+            }
+            said[p.message].pictures.emplace_back(static_cast<const char*>(p.bytes), p.length);
         }
         api::ChatOptions c;
         if (o.thinking != SMELT_THINKING_AS_TEMPLATE) c.thinking = flag("thinking", o.thinking);

@@ -98,6 +98,8 @@ int32_t smelt_model_vocab_size(const smelt_model* model);
 int32_t smelt_model_dim(const smelt_model* model);
 /* 1 where the model has a chat template, else 0. */
 int32_t smelt_model_has_chat_template(const smelt_model* model);
+/* 1 where messages may have pictures, else 0. */
+int32_t smelt_model_takes_pictures(const smelt_model* model);
 
 /* --- Prompts --- */
 
@@ -112,11 +114,20 @@ typedef enum smelt_thinking {
     SMELT_THINKING_ON = 1
 } smelt_thinking;
 
+/* A picture that the model sees before the content of a message. */
+typedef struct smelt_picture {
+    const void* bytes; /* of its file: PNG, JPEG, WebP, PPM, or GIF, of which it sees the first frame */
+    size_t length;
+    size_t message; /* the first is 0 */
+} smelt_picture;
+
 typedef struct smelt_chat_options {
     size_t size;                    /* of this struct; smelt_chat_options_init() sets it */
     const char* template_variables; /* a JSON object of further variables of the template; NULL: none */
     int32_t thinking;               /* a smelt_thinking; SMELT_THINKING_AS_TEMPLATE */
     int32_t add_generation_prompt;  /* 1: ends where the assistant's answer begins; 0: does not; 1 */
+    const smelt_picture* pictures;  /* n_pictures, 64 at most; NULL */
+    size_t n_pictures;              /* 0 */
 } smelt_chat_options;
 
 /* Sets the size and every default. */
@@ -124,7 +135,7 @@ void smelt_chat_options_init_sized(smelt_chat_options* options, size_t size);
 #define smelt_chat_options_init(options) smelt_chat_options_init_sized((options), sizeof *(options))
 
 /* A conversation as the model's template writes it. `options` may be NULL. SMELT_INVALID_ARGUMENT with what
- * the template refused. */
+ * the template refused, or which picture is none. */
 smelt_status smelt_prompt_chat(const smelt_model* model, const smelt_message* messages, size_t n_messages,
                                const smelt_chat_options* options, smelt_prompt** prompt);
 /* Text of `length` bytes that the model goes on with; control tokens in it are control tokens. */

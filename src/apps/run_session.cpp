@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/number.h"
+#include "chat/picture_prompt.h"
 
 namespace smelt {
 
@@ -148,8 +149,7 @@ RunSession::RunSession(const std::string& model, RunOptions options)
 // Reads it now, so that a broken file is refused before the user types a message.
 void RunSession::show(const std::string& path) {
     const MappedFile file(path);
-    int64_t pixels_left = ChatModel::max_pixels;
-    (void)model_->make_patches(file.bytes(), path, pixels_left);
+    PromptPictures(*model_).add(file.text(), path);
     shown_.push_back(ImagePart{std::make_shared<const std::string>(file.text()), path});
 }
 

@@ -151,9 +151,11 @@ class ChatModel {
     const ChatModelOptions::FetchPicture& fetch_picture() const { return fetch_picture_; }
     // A picture as the model takes it. A file of a few KB may hold millions of pixels: files take theirs from
     // `pixels_left`, and are read one at a time. Throws Error where the file is no picture or too large.
-    static constexpr int64_t max_pixels = 256'000'000;  // of one request's pictures together
     Patches make_patches(std::span<const std::byte> file, const std::string& name,
                          int64_t& pixels_left) const;
+    // Whose the image tokens of a prompt are that was changed since. Throws Error where they do not fit.
+    std::vector<Picture> find_pictures(std::span<const int32_t> ids,
+                                       std::span<const std::shared_ptr<const Patches>> pictures) const;
     // Text that the model goes on with. Without a token, and without one to begin with, there is nothing to
     // compute: the ids are empty.
     Prompt make_text_prompt(std::string text) const;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "chat/picture_prompt.h"
+
 namespace smelt {
 
 Prompt make_plain_prompt(const ChatModel& model, const PlainPrompt& plain, const std::string& param) {
@@ -47,30 +49,20 @@ std::string fetch(const ChatModel& model, const ImagePart& image,
 
 std::vector<std::shared_ptr<const Patches>> patches_of(const ChatModel& model,
                                                        const std::vector<Message>& messages) {
-    constexpr size_t most = 64;
     constexpr std::chrono::seconds patience{20};  // for all that is fetched
     const auto deadline = std::chrono::steady_clock::now() + patience;
-    int64_t pixels_left = ChatModel::max_pixels, n_tokens = 0;
-    std::vector<std::shared_ptr<const Patches>> all;
+    PromptPictures pictures(model);
     for (const Message& m : messages) {
         for (const Part& part : m.parts) {
             const auto* image = std::get_if<ImagePart>(&part);
             if (image == nullptr) continue;
             if (image->file == nullptr && !model.fetch_picture())
                 throw Error("{}: nothing is fetched from other places", image->name);
-            if (all.size() == most) throw Error("{}: expected at most {} pictures", image->name, most);
             const std::string fetched = image->file == nullptr ? fetch(model, *image, deadline) : "";
-            const std::span<const char> file = image->file == nullptr ? std::span(fetched) : *image->file;
-            all.push_back(std::make_shared<const Patches>(
-                model.make_patches(std::as_bytes(file), image->name, pixels_left)));
-            n_tokens += all.back()->n_tokens();
-            if (n_tokens > model.n_ctx()) {
-                throw Error("{}: the pictures up to here are {} tokens; the context has room for {}",
-                            image->name, n_tokens, model.n_ctx());
-            }
+            pictures.add(image->file == nullptr ? std::span(fetched) : *image->file, image->name);
         }
     }
-    return all;
+    return pictures.take();
 }
 
 }  // namespace

@@ -1,12 +1,25 @@
 // Pictures of a conversation: files become patches, and a prompt has a token for each of their places.
+#include "chat/picture_prompt.h"
+
 #include <algorithm>
 #include <mutex>
 
 #include "base/cpu_info.h"
 #include "base/error.h"
-#include "chat/chat_model.h"
 
 namespace smelt {
+
+void PromptPictures::add(std::span<const char> file, const std::string& name) {
+    constexpr size_t most = 64;
+    if (all_.size() == most) throw Error("{}: expected at most {} pictures", name, most);
+    all_.push_back(
+        std::make_shared<const Patches>(model_.make_patches(std::as_bytes(file), name, pixels_left_)));
+    n_tokens_ += all_.back()->n_tokens();
+    if (n_tokens_ > model_.n_ctx()) {
+        throw Error("{}: the pictures up to here are {} tokens; the context has room for {}", name, n_tokens_,
+                    model_.n_ctx());
+    }
+}
 
 Patches ChatModel::make_patches(std::span<const std::byte> file, const std::string& name,
                                 int64_t& pixels_left) const {
@@ -20,6 +33,12 @@ Patches ChatModel::make_patches(std::span<const std::byte> file, const std::stri
     const Image image = decode_image(file, name, limits);
     pixels_left -= int64_t{image.width} * image.height;
     return smelt::make_patches(image, patch_rules_);
+}
+
+std::vector<Picture> ChatModel::find_pictures(
+    std::span<const int32_t> ids, std::span<const std::shared_ptr<const Patches>> pictures) const {
+    if (!takes_pictures()) throw Error("pictures: the model sees text alone");
+    return find_places(ids, image_token_, pictures);
 }
 
 // The template prints one image token for each picture; it becomes as many as the picture has.

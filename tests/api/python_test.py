@@ -94,6 +94,19 @@ class Package(unittest.TestCase):
         self.assertEqual(self.model.embed("one")[0], a)
         self.assertEqual(len(self.model.embed("one", dimensions=8)[0]), 8)
 
+    def test_pictures_are_seen(self):
+        folder = source / "models" / "demo-vl"
+        with smelt.Model.open(folder, n_threads=1, n_ctx=256) as model:
+            self.assertTrue(model.takes_pictures)
+            asked = {"role": "user", "content": "How many red circles are there?"}
+            for picture in (folder / "scene.png", str(folder / "scene.png"), (folder / "scene.png").read_bytes()):
+                self.assertIn("There are 3 red circles", model.chat([{**asked, "pictures": [picture]}], temperature=0).text)
+            with self.assertRaisesRegex(smelt.InvalidArgumentError, r"messages\[0\]: pictures\[0\]"):
+                model.chat_prompt([{**asked, "pictures": [b"GIF89a"]}])
+            with self.assertRaises(FileNotFoundError):
+                model.chat_prompt([{**asked, "pictures": ["no-such.png"]}])
+        self.assertFalse(self.model.takes_pictures)
+
     def test_errors_name_the_thing(self):
         cases = [
             (smelt.InvalidArgumentError, "temperature", {"temperature": -1}),

@@ -253,6 +253,7 @@ static void test_errors(const smelt_model* model) {
     EXPECT_ERROR(smelt_generate(model, prompt, &options, NULL, NULL, NULL), SMELT_INVALID_ARGUMENT, "size");
     EXPECT(smelt_model_dim(NULL) == -1 && smelt_model_n_ctx(NULL) == -1);
     EXPECT(smelt_model_vocab_size(NULL) == -1 && smelt_model_has_chat_template(NULL) == 0);
+    EXPECT(smelt_model_takes_pictures(model) == 0 && smelt_model_takes_pictures(NULL) == 0);
     EXPECT(strcmp(smelt_answer_text(NULL, NULL), "") == 0 && smelt_answer_tokens(NULL, NULL) == NULL);
     EXPECT(smelt_prompt_get_tokens(NULL, NULL) == NULL);
     smelt_generation_cancel(NULL);
@@ -261,6 +262,50 @@ static void test_errors(const smelt_model* model) {
     smelt_prompt_free(NULL);
     smelt_model_close(NULL);
     smelt_prompt_free(prompt);
+}
+
+static size_t read_file(const char* path, char* to, size_t room) {
+    FILE* file = fopen(path, "rb");
+    size_t n = 0;
+    EXPECT(file != NULL);
+    if (file == NULL) return 0;
+    n = fread(to, 1, room, file);
+    fclose(file);
+    return n;
+}
+
+static void test_pictures(void) {
+    static char scene[100000];
+    smelt_message messages[2] = {{"system", "Answer."}, {"user", "How many red circles are there?"}};
+    smelt_picture pictures[1] = {{scene, 0, 1}};
+    smelt_model_options m;
+    smelt_chat_options options;
+    smelt_generate_options g;
+    smelt_model* model = NULL;
+    smelt_prompt* prompt = NULL;
+    smelt_answer* answer = NULL;
+    pictures[0].length = read_file(SMELT_MODELS "/demo-vl/scene.png", scene, sizeof scene);
+    smelt_model_options_init(&m);
+    m.n_threads = 1;
+    m.n_ctx = 256;
+    EXPECT_OK(smelt_model_open(SMELT_MODELS "/demo-vl", &m, &model));
+    EXPECT(smelt_model_takes_pictures(model) == 1);
+    smelt_chat_options_init(&options);
+    EXPECT(options.pictures == NULL && options.n_pictures == 0);
+    options.n_pictures = 1;
+    EXPECT_ERROR(smelt_prompt_chat(model, messages, 2, &options, &prompt), SMELT_INVALID_ARGUMENT, "pictures");
+    options.pictures = pictures;
+    pictures[0].message = 2;
+    EXPECT_ERROR(smelt_prompt_chat(model, messages, 2, &options, &prompt), SMELT_INVALID_ARGUMENT, "pictures[0]");
+    pictures[0].message = 1;
+    EXPECT_OK(smelt_prompt_chat(model, messages, 2, &options, &prompt));
+    smelt_generate_options_init(&g);
+    g.temperature = 0;
+    EXPECT_OK(smelt_generate(model, prompt, &g, NULL, NULL, &answer));
+    EXPECT(strstr(smelt_answer_text(answer, NULL), "There are 3 red circles") != NULL);
+    smelt_answer_free(answer);
+    smelt_prompt_free(prompt);
+    smelt_model_close(model);
 }
 
 static void count_message(smelt_log_level level, const char* text, void* user) {
@@ -286,6 +331,7 @@ int main(void) {
     test_embeddings(model);
     test_old_struct(model);
     test_errors(model);
+    test_pictures();
 
     /* A generation outlives its model. */
     prompt = ask(model, "What is 12 + 30?");

@@ -210,6 +210,45 @@ TEST(Api, TokensAndBack) {
     EXPECT_EQ(demo().generate({.tokens = prompt.tokens}, greedy).text, demo().generate(prompt, greedy).text);
 }
 
+std::string read_file(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+TEST(Api, PicturesAreSeen) {
+    const smelt::Model model =
+        smelt::Model::open(SMELT_MODELS "/demo-vl", {.n_threads = 1, .n_ctx = 256, .kv_tokens = 1024});
+    EXPECT_TRUE(model.info().takes_pictures);
+    const std::string scene = read_file(SMELT_MODELS "/demo-vl/scene.png"),
+                      other = read_file(SMELT_MODELS "/demo-vl/golden_0.png");
+    const auto ask_of = [&](const std::vector<std::string>& pictures, const std::string& question) {
+        return model.chat_prompt({{"user", question, pictures}});
+    };
+    const smelt::Prompt prompt = ask_of({scene}, "How many red circles are there?");
+    const smelt::Answer answer = model.generate(prompt, greedy);
+    EXPECT_NE(answer.text.find("There are 3 red circles"), std::string::npos) << answer.text;
+    EXPECT_EQ(answer.n_prompt, static_cast<int>(prompt.tokens.size()));
+    const auto question = "Describe the picture.";
+    const smelt::Prompt first = ask_of({scene}, question), second = ask_of({other}, question);
+    const auto together = model.generate_all({first, second, ask_of({scene, other}, question)}, greedy);
+    EXPECT_EQ(together[0].text, model.generate(first, greedy).text);
+    EXPECT_EQ(together[1].text, model.generate(second, greedy).text);
+    EXPECT_NE(together[0].text, together[1].text);
+
+    using enum smelt::ErrorCode;
+    expect_error(invalid_argument, "messages[0]: pictures[1]", [&] { ask_of({scene, "GIF89a"}, "Hi"); });
+    expect_error(invalid_argument, "has room for 256",
+                 [&] { ask_of(std::vector<std::string>(65, scene), "Hi"); });
+    expect_error(invalid_argument, "sees text alone", [&] { demo().chat_prompt({{"user", "Hi", {scene}}}); });
+    // Tokens that were changed so that a picture has no place any more.
+    smelt::Prompt cut = prompt;
+    cut.tokens.resize(cut.tokens.size() / 2);
+    expect_error(invalid_argument, "picture 1", [&] { model.generate(cut, greedy); });
+    cut.tokens.clear();
+    expect_error(invalid_argument, "picture 1", [&] { model.generate(cut, greedy); });
+    expect_error(invalid_argument, "text alone", [&] { demo().generate(prompt, greedy); });
+}
+
 TEST(Api, ErrorsNameWhatIsWrong) {
     using enum smelt::ErrorCode;
     expect_error(cannot_open, "/no/such/model", [] { smelt::Model::open("/no/such/model"); });
