@@ -18,7 +18,7 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct DoctorOptions {
     DeviceOptions device;
     bool json = false, check = false, measure = false;
 };
@@ -34,7 +34,7 @@ struct Findings {
     std::string used, used_description;
 };
 
-Findings examine(const Options& o) {
+Findings examine(const DoctorOptions& o) {
     Findings f{.cpu = read_cpu_info(),
                .memory = read_memory_info(),
                .n_threads = o.device.n_threads,
@@ -156,7 +156,7 @@ void print_json(const Findings& f) {
     fmt::print("{}\n", j.dump(2));
 }
 
-void run(const Options& o) {
+void run(const DoctorOptions& o) {
     if (o.check) return check_device(o.device, o.json);
     const Findings f = examine(o);
     o.json ? print_json(f) : print_text(f);
@@ -165,7 +165,7 @@ void run(const Options& o) {
 }  // namespace
 
 Verb add_doctor(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<DoctorOptions>();
     CLI::App* verb = smelt.add_subcommand("doctor", "Show what this machine has and what smelt uses of it");
     add_device_options(*verb, o->device);
     verb->add_flag(

@@ -182,12 +182,6 @@ void print_table(const EvalOptions& o, uint64_t n_bytes, const ScoreSummary& all
     }
 }
 
-uint64_t n_weights(const ModelFile& model) {
-    uint64_t n = 0;
-    for (const TensorView& t : model.tensors) n += static_cast<uint64_t>(t.n_elements());
-    return n;
-}
-
 void report(const EvalOptions& o, const ModelFile& model, const ModelFile& reference, uint64_t n_bytes,
             const ScoreSummary& all, const std::vector<Domain>& domains, ThreadPool& pool) {
     std::string texts;
@@ -196,7 +190,7 @@ void report(const EvalOptions& o, const ModelFile& model, const ModelFile& refer
                              .reference = o.reference,
                              .text = texts,
                              .bytes = n_bytes,
-                             .n_weights = n_weights(reference),
+                             .n_weights = reference.n_weights(),
                              .scores = all,
                              .parts = by_position(domains),
                              .tensors = tensor_errors(reference, model, pool)});
@@ -225,7 +219,11 @@ void evaluate(const EvalOptions& o) {
     std::vector<TokenScore> all;
     for (const Domain& d : domains) all.insert(all.end(), d.scores.begin(), d.scores.end());
     const uint64_t n_bytes = size_on_disk(path);
-    (o.json ? print_json : print_table)(o, n_bytes, summarize(all), domains);
+    if (o.json) {
+        print_json(o, n_bytes, summarize(all), domains);
+    } else {
+        print_table(o, n_bytes, summarize(all), domains);
+    }
     if (!o.report.empty()) report(o, *file, *reference_file, n_bytes, summarize(all), domains, pool);
 }
 

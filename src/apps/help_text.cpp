@@ -6,17 +6,13 @@
 
 #include <algorithm>
 
+#include "base/ascii.h"
+
 namespace smelt {
 
 namespace {
 
 constexpr size_t width = 100, column = 30;
-
-std::string upper(std::string text) {
-    std::ranges::transform(text, text.begin(),
-                           [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
-    return text;
-}
 
 // `text` behind `head`, both indented; words that do not fit go to the next line.
 std::string entry(const std::string& head, const std::string& text) {
@@ -43,7 +39,7 @@ std::string entry(const std::string& head, const std::string& text) {
 std::string option_entry(const OptionRow& o) {
     std::string head;
     for (const std::string& name : o.names)
-        head += (head.empty() ? "" : ", ") + (o.is_argument ? upper(name) : name);
+        head += (head.empty() ? "" : ", ") + (o.is_argument ? ascii_upper(name) : name);
     if (!o.is_argument && !o.value.empty()) head += " " + o.value;
     std::string text = o.doc;
     if (!o.choices.empty()) text += fmt::format(": {}", fmt::join(o.choices, ", "));
@@ -89,7 +85,8 @@ std::string synopsis(const VerbRow& verb) {
     std::string text = fmt::format("smelt {} [OPTION]...", verb.names[0]);
     for (const OptionRow& o : verb.options) {
         if (!o.is_argument && !(o.takes_model() && o.names.back() == "--model")) continue;
-        const std::string name = upper(o.is_argument ? o.names[0] : "model") + (o.is_repeated ? "..." : "");
+        const std::string name =
+            ascii_upper(o.is_argument ? o.names[0] : "model") + (o.is_repeated ? "..." : "");
         text += o.is_required ? " " + name : " [" + name + "]";
     }
     return text;

@@ -8,6 +8,7 @@
 #include "apps/option_table.h"
 #include "apps/peer_flags.h"
 #include "apps/version.h"
+#include "base/ascii.h"
 
 namespace smelt {
 
@@ -30,12 +31,6 @@ std::string roff(const std::string& text) {
     return out;
 }
 
-std::string upper(std::string text) {
-    std::ranges::transform(text, text.begin(),
-                           [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
-    return text;
-}
-
 std::string details(const OptionRow& o) {
     std::string text;
     if (!o.choices.empty()) text += fmt::format(" One of {}.", fmt::join(o.choices, ", "));
@@ -54,7 +49,7 @@ std::string roff_options(const std::vector<OptionRow>& options) {
         std::string names;
         for (const std::string& name : o.names) {
             names += fmt::format("{}\\fB{}\\fR", names.empty() ? "" : ", ",
-                                 roff(o.is_argument ? upper(name) : name));
+                                 roff(o.is_argument ? ascii_upper(name) : name));
         }
         if (!o.value.empty() && !o.is_argument) names += fmt::format(" \\fI{}\\fR", roff(o.value));
         text += fmt::format(".TP\n{}\n{}\n", names, roff(with_stop(o.doc) + details(o)));
@@ -63,7 +58,7 @@ std::string roff_options(const std::vector<OptionRow>& options) {
 }
 
 std::string roff_head(const std::string& name, const std::string& doc) {
-    return fmt::format(".TH {} 1 \"\" \"smelt {}\" \"smelt\"\n.SH NAME\n{} \\- {}\n", upper(roff(name)),
+    return fmt::format(".TH {} 1 \"\" \"smelt {}\" \"smelt\"\n.SH NAME\n{} \\- {}\n", ascii_upper(roff(name)),
                        version(), roff(name), roff(doc));
 }
 
@@ -94,7 +89,8 @@ std::string markdown_rows(const std::vector<OptionRow>& options) {
     for (const OptionRow& o : options) {
         std::string names;
         for (const std::string& name : o.names)
-            names += fmt::format("{}`{}`", names.empty() ? "" : ", ", o.is_argument ? upper(name) : name);
+            names +=
+                fmt::format("{}`{}`", names.empty() ? "" : ", ", o.is_argument ? ascii_upper(name) : name);
         if (!o.value.empty() && !o.is_argument) names += " " + o.value;
         std::string doc = o.doc;
         if (!o.choices.empty()) doc += fmt::format(" ({})", fmt::join(o.choices, ", "));

@@ -14,7 +14,7 @@ namespace smelt {
 
 namespace {
 
-constexpr int width = 30;  // characters of the bar
+constexpr int bar_width = 30;  // characters of the bar
 constexpr auto interval = std::chrono::milliseconds(100);
 
 std::string amount(uint64_t n, ProgressBar::Unit unit) {
@@ -56,12 +56,12 @@ void ProgressBar::show(uint64_t done, uint64_t total) {
     if (!drawn_) first_done_ = done;
     drawn_ = true;
     const double part = total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total);
-    const int filled = std::clamp(static_cast<int>(part * width), 0, width);
+    const int filled = std::clamp(static_cast<int>(part * bar_width), 0, bar_width);
     const double seconds = std::chrono::duration<double>(now - started_).count();
     const double rate = static_cast<double>(done - first_done_) / std::max(seconds, 1e-3);
     const double left = static_cast<double>(total - std::min(done, total)) / std::max(rate, 1e-9);
     fmt::print(stderr, "\r\x1b[K{} [{:#<{}}{:-<{}}] {:3.0f} %  {} of {}  {}/s  {}", label_, "", filled, "",
-               width - filled, part * 100, amount(done, unit_), amount(total, unit_),
+               bar_width - filled, part * 100, amount(done, unit_), amount(total, unit_),
                amount(static_cast<uint64_t>(rate), unit_), time_left(left));
     std::fflush(stderr);
 }

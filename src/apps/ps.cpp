@@ -9,7 +9,7 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct PsOptions {
     RunningServer server;
     bool json = false;
 };
@@ -33,7 +33,7 @@ void print_models(const Json& models, const Json& performance) {
     }
 }
 
-void run(const Options& o) {
+void run(const PsOptions& o) {
     const Json models = o.server.ask("GET", "/models"), performance = o.server.ask("GET", "/performance");
     if (o.json) return fmt::print("{}\n", models.dump(2));
     print_models(models.at("models"), performance);
@@ -42,7 +42,7 @@ void run(const Options& o) {
 }  // namespace
 
 Verb add_ps(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<PsOptions>();
     CLI::App* verb = smelt.add_subcommand("ps", "List the models of a running server and what they do");
     add_server_options(*verb, o->server, "--api-key", "SMELT_API_KEY");
     verb->add_flag("--json", o->json, "Print JSON");

@@ -100,12 +100,6 @@ uint64_t budget_of(const std::string& text, const ModelFile& model) {
     return static_cast<uint64_t>(value * n / 8);
 }
 
-uint64_t n_weights(const ModelFile& model) {
-    uint64_t n = 0;
-    for (const TensorView& t : model.tensors) n += static_cast<uint64_t>(t.n_elements());
-    return n;
-}
-
 // What a GGUF file of the model takes beside its weights: metadata, vocabulary, padding.
 uint64_t overhead_of(const ModelFile& model, ConversionJob job) {
     job.formats = make_mix(model, "q8_0");
@@ -301,7 +295,7 @@ void quantize(QuantizeOptions& o) {
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
     const auto written = open_model(o.job.out);
-    print_result(o, written->container_version, n_bytes, n_weights(*model), seconds,
+    print_result(o, written->container_version, n_bytes, model->n_weights(), seconds,
                  compare_with(*model, *written, o), judge(model, written, o));
 }
 

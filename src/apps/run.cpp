@@ -21,7 +21,7 @@ namespace smelt {
 
 namespace {
 
-struct Options {
+struct RunVerbOptions {
     std::string model;
     std::string json_schema, grammar, regex;
     bool json_object = false;
@@ -38,7 +38,7 @@ std::string read_file(const std::string& path) {
     return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
 }
 
-std::optional<AnswerBound> bound_of(const Options& o) {
+std::optional<AnswerBound> bound_of(const RunVerbOptions& o) {
     if (!o.json_schema.empty()) {
         return AnswerBound{GrammarSpec::json_schema(parse_json(text_or_file(o.json_schema), "--json-schema")),
                            "--json-schema"};
@@ -51,7 +51,7 @@ std::optional<AnswerBound> bound_of(const Options& o) {
 
 // Words of the command line, then the file's or those of the pipe. Beside --prompt, which programs write, a
 // pipe is never read unasked: they may leave its other end open.
-std::optional<std::string> read_prompt(const Options& o) {
+std::optional<std::string> read_prompt(const RunVerbOptions& o) {
     std::optional<std::string> prompt = o.prompt ? o.prompt : o.asked;
     std::string more;
     if (!o.file.empty()) {
@@ -67,7 +67,7 @@ std::optional<std::string> read_prompt(const Options& o) {
     return prompt;
 }
 
-void run(Options o) {
+void run(RunVerbOptions o) {
     o.run.request.bound = bound_of(o);
     if (!o.dry_breakers.empty()) o.run.request.dry_breakers = o.dry_breakers;
     if (!o.run.images.empty() && (o.run.raw || !o.batch.input.empty()))
@@ -90,7 +90,7 @@ void run(Options o) {
 }  // namespace
 
 Verb add_run(CLI::App& smelt) {
-    auto o = std::make_shared<Options>();
+    auto o = std::make_shared<RunVerbOptions>();
     GenerateOptions& generate = o->run.request.options;
     CLI::App* verb = smelt.add_subcommand("run", "Chat with a model, or ask it one thing");
     verb->alias("chat");

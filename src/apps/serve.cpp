@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +13,7 @@
 #include "apps/kv_option.h"
 #include "apps/model_text_options.h"
 #include "apps/serve_config.h"
+#include "apps/serve_keys.h"
 #include "apps/service_manager.h"
 #include "apps/start_lines.h"
 #include "apps/trace_file.h"
@@ -22,7 +22,6 @@
 #include "apps/version.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/mapped_file.h"
 #include "base/memory_reserve.h"
 #include "base/truncation.h"
 #include "files/hub/fetch_url.h"
@@ -115,52 +114,6 @@ ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
     open.backend.n_threads = m.threads.value_or(o.device.n_threads);
     open.engine.scheduler.max_batch_tokens = std::max(512, 2 * max_seqs);
     return open;
-}
-
-void check_keys(const std::string& source, const std::vector<std::string>& keys) {
-    for (const std::string& key : keys) {
-        if (const std::string problem = key_problem(key); !problem.empty()) {
-            throw Error("{}: {}", source, problem);
-        }
-    }
-}
-
-void read_keys(const std::string& path, std::vector<std::string>& keys) {
-    if (path.empty()) return;
-    const MappedFile file(path);
-    std::string line;
-    for (const char c : std::string(file.text()) + "\n") {
-        if (std::isspace(static_cast<unsigned char>(c)) == 0) {
-            line += c;
-        } else if (!line.empty()) {
-            keys.push_back(std::exchange(line, {}));
-        }
-    }
-    if (keys.empty()) throw Error("{}: expected a key a line, found none", path);
-    check_keys(path, keys);
-}
-
-// "--api-key= --host ..." with an unset variable takes the next option for the key.
-void check_no_option(const std::vector<std::string>& keys) {
-    for (const std::string& key : keys) {
-        if (key.starts_with("--")) throw Error("--api-key: expected a key, found what looks like an option");
-    }
-}
-
-// A variable that is set and empty is a mistake of a script, not a wish for a server without a key.
-void check_key_variable(const CLI::App& verb) {
-    const char* value = std::getenv("SMELT_API_KEY");
-    if (value == nullptr || *value != '\0' || verb.get_option("--api-key")->count() > 0) return;
-    throw Error("SMELT_API_KEY: expected a key, found an empty text");
-}
-
-// Whoever may ask a question would be an admin.
-void check_admin_keys(const AccessOptions& access) {
-    for (const std::string& key : access.admin_keys) {
-        if (std::ranges::find(access.api_keys, key) != access.api_keys.end()) {
-            throw Error("--admin-key-file: expected keys of its own, found one that is an API key too");
-        }
-    }
 }
 
 std::string url_host(const std::string& host) {
@@ -301,9 +254,7 @@ void run(Options& o, CLI::App& verb) {
     if (!o.config.empty()) configured = read_serve_config(o.config, verb);
     const std::vector<ConfigModel> wanted = list_models(o, std::move(configured));
     if (wanted.empty()) throw CLI::ValidationError("serve", "give a MODEL, or --config with a [[model]]");
-    check_key_variable(verb);
-    check_keys("--api-key", o.access.api_keys);
-    check_no_option(o.access.api_keys);
+    check_given_keys(verb, o.access.api_keys);
     read_keys(o.api_key_file, o.access.api_keys);
     read_keys(o.admin_key_file, o.access.admin_keys);
     std::vector<ModelSpec> specs;

@@ -6,17 +6,12 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/ascii.h"
 #include "base/edit_distance.h"
 
 namespace smelt {
 
 namespace {
-
-std::string upper(std::string text) {
-    std::ranges::transform(text, text.begin(),
-                           [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
-    return text;
-}
 
 // "--model is required", "in is required"
 std::string missing_text(const std::string& what, const std::string& verb) {
@@ -24,7 +19,7 @@ std::string missing_text(const std::string& what, const std::string& verb) {
     if (verb.empty()) return "expected a verb, such as run or serve; smelt help lists them";
     const bool is_argument = !name.starts_with('-') || name == "--model";
     return fmt::format("{}: {} is missing; smelt {} --help shows what it takes", verb,
-                       is_argument ? upper(name.substr(name.find_first_not_of('-'))) : name, verb);
+                       is_argument ? ascii_upper(name.substr(name.find_first_not_of('-'))) : name, verb);
 }
 
 std::string mismatch_text(const std::string& what) {
@@ -54,7 +49,9 @@ std::string extra_text(const std::string& what, const std::string& verb) {
 std::string pair_text(const std::string& what, const std::string& word, const char* form) {
     const size_t at = what.find(word);
     if (at == std::string::npos) return what;
-    const auto name = [](const std::string& text) { return text.starts_with('-') ? text : upper(text); };
+    const auto name = [](const std::string& text) {
+        return text.starts_with('-') ? text : ascii_upper(text);
+    };
     return fmt::format(fmt::runtime(form), name(what.substr(0, at)), name(what.substr(at + word.size())));
 }
 

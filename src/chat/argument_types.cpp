@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "chat/answer_parser.h"
 #include "chat/lenient_json.h"
@@ -13,7 +14,7 @@ namespace smelt {
 namespace {
 
 constexpr JsonLimits value_limits{.max_bytes = size_t{4} << 20, .max_values = 100'000};
-constexpr int max_depth = 16;  // of references and unions
+constexpr int max_nesting = 16;  // of references and unions
 
 enum Kind : unsigned { text = 1, null = 2, boolean = 4, number = 8, array = 16, object = 32, any = 63 };
 
@@ -21,12 +22,6 @@ const Json* find_member(const Json& from, std::string_view key) {
     if (!from.is_object()) return nullptr;
     const auto it = from.find(std::string(key));
     return it == from.end() || it->is_null() ? nullptr : &*it;
-}
-
-std::string_view trimmed(std::string_view s) {
-    const size_t first = s.find_first_not_of(blank_chars);
-    if (first == std::string_view::npos) return {};
-    return s.substr(first, s.find_last_not_of(blank_chars) - first + 1);
 }
 
 Kind kind_of(const Json& v) {
@@ -70,7 +65,7 @@ class Schema {
     const Json* resolved(const Json& schema, int depth = 0) const {
         const Json* ref = find_member(schema, "$ref");
         if (ref == nullptr) return &schema;
-        if (!ref->is_string() || depth > max_depth) return nullptr;
+        if (!ref->is_string() || depth > max_nesting) return nullptr;
         const std::string& path = ref->get_ref<const std::string&>();
         if (!path.starts_with('#')) return nullptr;
         const Json* at = &root_;
@@ -86,7 +81,7 @@ class Schema {
     // Which kinds of values a schema allows, as far as its types, constants and unions say.
     unsigned kinds(const Json& given, int depth = 0) const {
         const Json* schema = resolved(given);
-        if (schema == nullptr || !schema->is_object() || depth > max_depth) return any;
+        if (schema == nullptr || !schema->is_object() || depth > max_nesting) return any;
         unsigned all = any;
         if (const Json* type = find_member(*schema, "type")) {
             unsigned named = 0;
@@ -121,7 +116,7 @@ class Schema {
     // The schema of a member; null: none says.
     const Json* member(const Json& given, std::string_view key, int depth = 0) const {
         const Json* schema = resolved(given);
-        if (schema == nullptr || !schema->is_object() || depth > max_depth) return nullptr;
+        if (schema == nullptr || !schema->is_object() || depth > max_nesting) return nullptr;
         const Json* properties = find_member(*schema, "properties");
         if (const Json* own = properties == nullptr ? nullptr : find_member(*properties, key)) return own;
         for (const char* keyword : {"allOf", "anyOf", "oneOf"}) {
@@ -138,7 +133,7 @@ class Schema {
     // What the branches that allow strings say of them.
     void collect(const Json& given, BareText& all, int depth = 0) const {
         const Json* schema = resolved(given);
-        if (schema == nullptr || !schema->is_object() || depth > max_depth) {
+        if (schema == nullptr || !schema->is_object() || depth > max_nesting) {
             all.is_free = true;
             return;
         }

@@ -8,7 +8,7 @@ namespace smelt {
 
 namespace {
 
-constexpr int max_depth = 64;
+constexpr int deepest = 64;
 constexpr size_t max_values = 100'000;
 
 void put_utf8(std::string& out, uint32_t c) {
@@ -34,7 +34,7 @@ class Reader {
 
     std::optional<Json> value() {
         skip_blank();
-        if (++n_values_ > max_values || depth_ > max_depth || !more()) return std::nullopt;
+        if (++n_values_ > max_values || depth_ > deepest || !more()) return std::nullopt;
         const char c = text_[at_];
         if (c == '{') return object();
         if (c == '[') return array();

@@ -11,7 +11,7 @@ namespace smelt {
 
 namespace {
 
-constexpr std::string_view call_open = "<tool_call>", call_close = "</tool_call>";
+constexpr std::string_view hermes_open = "<tool_call>", hermes_close = "</tool_call>";
 
 constexpr std::string_view function_open = "<function=", function_close = "</function>";
 
@@ -24,7 +24,7 @@ class CallSplitter {
           is_held_(held && style == CallStyle::json),
           open_(style == CallStyle::mistral    ? mistral_calls
                 : style == CallStyle::deepseek ? deepseek_calls
-                                               : call_open),
+                                               : hermes_open),
           close_(closing(style)),
           at_start_(style == CallStyle::llama || (style == CallStyle::json && !held)),
           single_call_(single_call) {}
@@ -33,7 +33,7 @@ class CallSplitter {
 
     static std::string_view closing(CallStyle style) {
         if (style == CallStyle::mistral) return "";
-        return style == CallStyle::deepseek ? deepseek_calls_end : call_close;
+        return style == CallStyle::deepseek ? deepseek_calls_end : hermes_close;
     }
 
     void text(std::string_view text, TextDelta& out) {
@@ -143,9 +143,9 @@ class CallSplitter {
             if (!delta.name.empty() || !delta.arguments.empty()) out.tool_calls.push_back(std::move(delta));
             if (!call_.complete()) return false;
         }
-        const size_t at = held_.find(call_close);
+        const size_t at = held_.find(hermes_close);
         if (at == std::string::npos) return false;
-        held_.erase(0, at + call_close.size());
+        held_.erase(0, at + hermes_close.size());
         call_ = {};
         ++n_calls_;
         where_ = Where::text;
@@ -158,12 +158,12 @@ class CallSplitter {
             held_.erase(0, std::min(held_.size(), held_.find_first_not_of(blank_chars)));
             if (held_.empty()) return false;
             // Behind a call without an opening mark its closing one may come all the same.
-            if (was_bare_ && held_.starts_with(call_close)) {
-                held_.erase(0, call_close.size());
+            if (was_bare_ && held_.starts_with(hermes_close)) {
+                held_.erase(0, hermes_close.size());
                 was_bare_ = false;
                 return true;
             }
-            if (was_bare_ && !last_ && call_close.starts_with(held_)) return false;
+            if (was_bare_ && !last_ && hermes_close.starts_with(held_)) return false;
             trim_ = was_bare_ = false;
         }
         const size_t mark = held_.find(open_, searched_);
@@ -246,7 +246,7 @@ class CallSplitter {
         for (ToolCall& c : found->calls) {
             out.tool_calls.push_back({n_calls_++, std::move(c.name), std::move(c.arguments)});
         }
-        if (!single_call_ && !(whole && found->rest == call_close)) out.answer += found->rest;
+        if (!single_call_ && !(whole && found->rest == hermes_close)) out.answer += found->rest;
         trim_ = true;
     }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "chat/answer_parser.h"
 #include "chat/argument_types.h"
@@ -15,12 +16,6 @@ namespace smelt {
 namespace {
 
 constexpr JsonLimits call_limits{.max_bytes = size_t{4} << 20, .max_values = 100'000};
-
-std::string_view trimmed(std::string_view text) {
-    const size_t first = text.find_first_not_of(blank_chars);
-    if (first == std::string_view::npos) return {};
-    return text.substr(first, text.find_last_not_of(blank_chars) - first + 1);
-}
 
 std::optional<Json> json_of(std::string_view text) {
     try {
@@ -36,7 +31,7 @@ bool is_name(std::string_view name) {
            name.find_first_of("\r\n \t<>{}\"") == std::string_view::npos;
 }
 
-const Json* find_member(const Json& object, std::string_view key) {
+const Json* member_of(const Json& object, std::string_view key) {
     if (!object.is_object()) return nullptr;
     const auto it = object.find(std::string(key));
     return it == object.end() ? nullptr : &*it;
@@ -44,13 +39,13 @@ const Json* find_member(const Json& object, std::string_view key) {
 
 // {"name", "arguments"}; Llama's {"name", "parameters"} and {"function": NAME}; OpenAI's {"function": {...}}.
 std::optional<ToolCall> call_of(const Json& json) {
-    const Json* function = find_member(json, "function");
+    const Json* function = member_of(json, "function");
     if (function != nullptr && function->is_object()) return call_of(*function);
-    const Json* name = find_member(json, "name");
-    if (name == nullptr && function != nullptr && find_member(json, "parameters") != nullptr) name = function;
+    const Json* name = member_of(json, "name");
+    if (name == nullptr && function != nullptr && member_of(json, "parameters") != nullptr) name = function;
     if (name == nullptr || !name->is_string() || !is_name(name->get<std::string>())) return std::nullopt;
-    const Json* arguments = find_member(json, "arguments");
-    if (arguments == nullptr) arguments = find_member(json, "parameters");
+    const Json* arguments = member_of(json, "arguments");
+    if (arguments == nullptr) arguments = member_of(json, "parameters");
     ToolCall call{name->get<std::string>(), "{}"};
     if (arguments != nullptr && !arguments->is_null()) {
         call.arguments = arguments->is_string() ? arguments->get<std::string>() : to_string(*arguments);
@@ -276,7 +271,7 @@ void HeldCall::text(std::string& text) {
         const size_t at = head_.find(middle);
         if (at == std::string::npos) return;
         const auto object = json_of(head_.substr(0, at) + "}");
-        if (const Json* name = object ? find_member(*object, "name") : nullptr;
+        if (const Json* name = object ? member_of(*object, "name") : nullptr;
             name != nullptr && name->is_string()) {
             name_ = name->get<std::string>();
         }

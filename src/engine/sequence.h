@@ -89,4 +89,8 @@ inline bool runs_before(const Sequence* a, const Sequence* b) {
     return std::tie(a->turn, a->rank, a->id, a->index) < std::tie(b->turn, b->rank, b->id, b->index);
 }
 
+inline double seconds(Sequence::Clock::duration d) {
+    return std::chrono::duration<double>(d).count();
+}
+
 }  // namespace smelt

@@ -11,10 +11,6 @@ namespace {
 // More candidates than this are read from a whole row.
 constexpr int most_top = 64;
 
-double seconds(Sequence::Clock::duration d) {
-    return std::chrono::duration<double>(d).count();
-}
-
 }  // namespace
 
 // Whether the step must bring whole rows of logits for the sequence's next token.

@@ -12,10 +12,6 @@ namespace {
 
 constexpr int most_asked = 64;  // drafts that a request may ask for
 
-double seconds(Sequence::Clock::duration d) {
-    return std::chrono::duration<double>(d).count();
-}
-
 }  // namespace
 
 bool StepLoop::may_have_drafts(const Sequence& s) const {

@@ -10,13 +10,13 @@
 #include "files/families.h"
 #include "files/known_keys.h"
 #include "files/latent_attention.h"
+#include "files/packed/mxfp4_pairs.h"
 #include "files/value_heads.h"
 
 namespace smelt {
 
 namespace {
 
-constexpr std::string_view blocks_ending = "_blocks", scales_ending = "_scales";
 constexpr std::string_view gate = "ffn_gate_exps", up = "ffn_up_exps", gate_up = "ffn_gate_up_exps";
 
 // Also the experts' biases, one a row.

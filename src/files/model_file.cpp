@@ -1,6 +1,8 @@
 // Look-ups in an opened model, and the choice of its reader.
 #include "files/model_file.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -51,10 +53,20 @@ const TensorView& ModelFile::require(std::string_view name) const {
     throw Error("{}: tensor {} is missing", path.string(), name);
 }
 
+std::string shape_text(std::span<const int64_t> shape) {
+    return fmt::format("({})", fmt::join(shape, ", "));
+}
+
 size_t ModelFile::n_bytes() const {
     size_t n = 0;
     for (const TensorView& t : tensors) n += t.n_bytes();
     for (const UnsupportedTensor& t : unsupported) n += t.n_bytes;
+    return n;
+}
+
+uint64_t ModelFile::n_weights() const {
+    uint64_t n = 0;
+    for (const TensorView& t : tensors) n += static_cast<uint64_t>(t.n_elements());
     return n;
 }
 

@@ -78,7 +78,10 @@ struct ModelFile {
     // Throws Error naming the tensor where it is missing or of an unsupported format.
     const TensorView& require(std::string_view name) const;
     size_t n_bytes() const;
+    uint64_t n_weights() const;
 };
+
+std::string shape_text(std::span<const int64_t> shape);  // "(2, 3)", for messages
 
 // Metadata keys beyond GGUF's own that every reader sets:
 //   smelt.rope.pairing         "half" or "interleaved": which q/k rows RoPE rotates together

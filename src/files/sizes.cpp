@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/number.h"
 #include "files/limits.h"
@@ -16,17 +17,11 @@ namespace {
 
 constexpr std::string_view spaces = " ";
 
-std::string_view trimmed(std::string_view text) {
-    const size_t first = text.find_first_not_of(spaces);
-    if (first == std::string_view::npos) return {};
-    return text.substr(first, text.find_last_not_of(spaces) - first + 1);
-}
-
 std::vector<std::string_view> split(std::string_view text, char separator) {
     std::vector<std::string_view> parts;
     for (size_t at = 0; at <= text.size();) {
         const size_t end = std::min(text.find(separator, at), text.size());
-        parts.push_back(trimmed(text.substr(at, end - at)));
+        parts.push_back(trimmed(text.substr(at, end - at), spaces));
         at = end + 1;
     }
     return parts;
@@ -54,8 +49,8 @@ Dimension take_apart(std::string_view text) {
     if (open == std::string_view::npos) return {{}, text, {}, false};
     const size_t close = text.find(']', open);
     CHECK(close != std::string_view::npos, "shape {}", text);
-    return {trimmed(text.substr(0, open)), trimmed(text.substr(open + 1, close - open - 1)),
-            trimmed(text.substr(close + 1)), true};
+    return {trimmed(text.substr(0, open), spaces), trimmed(text.substr(open + 1, close - open - 1), spaces),
+            trimmed(text.substr(close + 1), spaces), true};
 }
 
 }  // namespace

@@ -40,6 +40,9 @@ class CharSet {
     std::vector<Range> ranges_;
 };
 
+// What a JSON string cannot hold as it is.
+inline const CharSet json_escaped = {{0, 0x1f}, {'"', '"'}, {'\\', '\\'}};
+
 inline constexpr uint32_t unlimited = UINT32_MAX;
 
 // The fewest and the most characters of a text; `unlimited` where there is no end.

@@ -14,9 +14,9 @@ bool is_name_char(char32_t c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
 }
 
-class Parser final : private TextCursor {
+class GbnfParser final : private TextCursor {
  public:
-    Parser(std::string_view text, Builder& builder) : TextCursor(text), builder_(builder) {}
+    GbnfParser(std::string_view text, Builder& builder) : TextCursor(text), builder_(builder) {}
 
     ExprPtr parse() {
         for (skip_space(true); more(); skip_space(true)) rule();
@@ -215,7 +215,7 @@ class Parser final : private TextCursor {
 }  // namespace
 
 ExprPtr parse_gbnf(std::string_view text, Builder& builder) {
-    return Parser(text, builder).parse();
+    return GbnfParser(text, builder).parse();
 }
 
 }  // namespace smelt::grammar

@@ -11,8 +11,6 @@ namespace smelt::grammar {
 
 namespace {
 
-const CharSet json_escaped = {{0, 0x1f}, {'"', '"'}, {'\\', '\\'}};
-
 // What a string without a pattern has between its quotes: as it is, or as any escape of JSON.
 ExprPtr free_char() {
     const CharSet hex = {{'0', '9'}, {'A', 'F'}, {'a', 'f'}};

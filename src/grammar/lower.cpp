@@ -14,8 +14,6 @@ namespace {
 constexpr uint32_t most_copies = 2;
 
 const CharSet ascii = {{0, 0x7f}};
-// What a JSON string cannot hold as it is.
-const CharSet json_escaped = {{0, 0x1f}, {'"', '"'}, {'\\', '\\'}};
 
 struct Utf8Range {
     uint8_t lo, hi;

@@ -12,7 +12,7 @@ namespace smelt::grammar {
 
 namespace {
 
-const CharSet digits = {{'0', '9'}};
+const CharSet ascii_digits = {{'0', '9'}};
 const CharSet word = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
 const CharSet space = {{9, 13},          {' ', ' '},       {0xa0, 0xa0},     {0x1680, 0x1680},
                        {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
@@ -49,9 +49,9 @@ ExprPtr tied(const ExprPtr& e, RegexMatch match) {
     return sequence(std::move(parts));
 }
 
-class Parser final : private TextCursor {
+class RegexParser final : private TextCursor {
  public:
-    Parser(std::string_view pattern, Budget& budget) : TextCursor(pattern), budget_(budget) {}
+    RegexParser(std::string_view pattern, Budget& budget) : TextCursor(pattern), budget_(budget) {}
 
     ExprPtr parse() {
         ExprPtr all = alternatives();
@@ -245,9 +245,9 @@ class Parser final : private TextCursor {
         const char32_t c = take_any();
         switch (c) {
             case 'd':
-                return digits;
+                return ascii_digits;
             case 'D':
-                return digits.complement();
+                return ascii_digits.complement();
             case 'w':
                 return word;
             case 'W':
@@ -328,7 +328,7 @@ const CharSet& regex_line_ends() {
 
 ExprPtr parse_regex(std::string_view pattern, RegexMatch match, Budget& budget) {
     budget.spend(2 * pattern.size());
-    const ExprPtr whole = tied(Parser(pattern, budget).parse(), match);
+    const ExprPtr whole = tied(RegexParser(pattern, budget).parse(), match);
     return whole->has_assertions ? dfa(make_asserted_dfa(*whole, budget)) : whole;
 }
 

@@ -73,7 +73,7 @@ constexpr struct {
                 {"enum", Holds::values},
                 {"type", Holds::type}};
 
-constexpr int max_depth = 200;
+constexpr int max_nesting = 200;
 
 class Shape {
  public:
@@ -81,7 +81,7 @@ class Shape {
         if (schema.is_boolean()) return;
         if (!schema.is_object())
             refuse(path, "", fmt::format("expected a schema, found {}", schema.dump().substr(0, 40)));
-        if (++depth_ > max_depth) refuse(path, "", "nested too deeply");
+        if (++depth_ > max_nesting) refuse(path, "", "nested too deeply");
         for (const auto& [keyword, holds] : keywords) {
             const Json* value = find_member(schema, std::string(keyword).c_str());
             if (value != nullptr) check_value(schema, std::string(keyword), *value, holds, path);

@@ -6,24 +6,19 @@
 
 #include <algorithm>
 
+#include "base/ascii.h"
+
 namespace smelt {
 
 namespace {
-
-std::string lower(std::string_view text) {
-    std::string s(text);
-    std::ranges::transform(s, s.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    return s;
-}
 
 // "localhost:8080" -> "localhost", "[::1]:8080" -> "::1"
 std::string host_name(std::string_view host) {
     if (host.starts_with('[')) {
         const size_t end = host.find(']');
-        return lower(host.substr(1, end == std::string_view::npos ? end : end - 1));
+        return ascii_lower(host.substr(1, end == std::string_view::npos ? end : end - 1));
     }
-    return lower(host.substr(0, host.rfind(':')));
+    return ascii_lower(host.substr(0, host.rfind(':')));
 }
 
 bool is_address(const std::string& host) {
@@ -34,7 +29,7 @@ bool is_address(const std::string& host) {
 
 std::string machine_name() {
     char name[256] = {};
-    return gethostname(name, sizeof name - 1) == 0 ? lower(name) : "";
+    return gethostname(name, sizeof name - 1) == 0 ? ascii_lower(name) : "";
 }
 
 // A page of this machine: "http://127.0.0.1:3000".
@@ -74,7 +69,7 @@ std::optional<ApiError> check_host(const HttpRequest& request, const AccessOptio
     const std::string name = host_name(*header);
     if (is_address(name) || name == "localhost" || name == machine_name()) return std::nullopt;
     for (const std::string& allowed : options.allowed_hosts) {
-        if (allowed == "*" || lower(allowed) == name) return std::nullopt;
+        if (allowed == "*" || ascii_lower(allowed) == name) return std::nullopt;
     }
     return ApiError{.status = 403,
                     .code = "host_not_allowed",
@@ -112,7 +107,7 @@ std::string key_problem(std::string_view key) {
 std::string key_of(const HttpRequest& request) {
     if (const std::string* h = request.header("authorization")) {
         const bool bearer =
-            request.count("authorization") == 1 && h->size() > 7 && lower(h->substr(0, 7)) == "bearer ";
+            request.count("authorization") == 1 && h->size() > 7 && ascii_lower(h->substr(0, 7)) == "bearer ";
         return bearer ? h->substr(7) : "";
     }
     const std::string* x = request.header("x-api-key");

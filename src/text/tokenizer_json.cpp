@@ -9,7 +9,7 @@ namespace smelt {
 
 namespace {
 
-constexpr int max_depth = 64;
+constexpr int deepest = 64;
 constexpr size_t max_members = 10'000;  // of one object outside model.vocab
 constexpr size_t max_bytes = size_t{256} << 20;
 
@@ -128,8 +128,8 @@ class Handler : public nlohmann::json_sax<Json> {
         return true;
     }
     bool open(Json v) {
-        if (stack_.size() >= static_cast<size_t>(max_depth)) {
-            throw Error("{}: JSON nested deeper than {} levels", source_, max_depth);
+        if (stack_.size() >= static_cast<size_t>(deepest)) {
+            throw Error("{}: JSON nested deeper than {} levels", source_, deepest);
         }
         stack_.push_back(&place(std::move(v)));
         path_.emplace_back();

@@ -111,28 +111,28 @@ void check(const ImportanceMatrix& matrix, const std::string& source) {
 }
 
 template <class T>
-void put(std::string& out, const T& value) {
+void append(std::string& out, const T& value) {
     out.append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 
 void write_dat(const ImportanceMatrix& matrix, const std::filesystem::path& path) {
     std::string out;
-    put(out, static_cast<int32_t>(matrix.entries.size()));
+    append(out, static_cast<int32_t>(matrix.entries.size()));
     // A call is a window; values are the mean of x² times their number. Of matrices that no token reached: 1.
     const auto calls = static_cast<int32_t>(std::max<int64_t>(matrix.n_windows, 1));
     for (const auto& [name, entry] : matrix.entries) {
-        put(out, static_cast<int32_t>(name.size()));
+        append(out, static_cast<int32_t>(name.size()));
         out += name;
-        put(out, calls);
-        put(out, static_cast<int32_t>(entry.sums.size()));
+        append(out, calls);
+        append(out, static_cast<int32_t>(entry.sums.size()));
         for (size_t i = 0; i < entry.sums.size(); ++i) {
             const float count = entry.counts[i / entry.n_columns()];
-            put(out,
-                count > 0 ? entry.sums[i] / count * static_cast<float>(calls) : static_cast<float>(calls));
+            append(out,
+                   count > 0 ? entry.sums[i] / count * static_cast<float>(calls) : static_cast<float>(calls));
         }
     }
-    put(out, calls);
-    put(out, static_cast<int32_t>(matrix.text.size()));
+    append(out, calls);
+    append(out, static_cast<int32_t>(matrix.text.size()));
     out += matrix.text;
     AtomicFile file(path);
     file.write(out);

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <map>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/number.h"
 #include "files/hub/hub_cache.h"
@@ -17,12 +18,6 @@ namespace {
 
 bool is_root_file(std::string_view name) {
     return name.find('/') == std::string_view::npos;
-}
-
-std::string upper(std::string text) {
-    std::ranges::transform(text, text.begin(),
-                           [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-    return text;
 }
 
 // What a model needs beside its weights.
@@ -117,7 +112,7 @@ std::map<std::string, Files> gguf_models(const HubListing& listing) {
     for (const HubFile& f :
          with_name(listing, [](const std::string& name) { return name.ends_with(".gguf"); })) {
         const std::string stem = f.name.substr(0, f.name.size() - std::string_view(".gguf").size());
-        const std::string base = upper(fs::path(stem).filename().string());
+        const std::string base = ascii_upper(fs::path(stem).filename().string());
         if (base.starts_with("MMPROJ") || base.find("IMATRIX") != std::string::npos) continue;
         const auto shard = parse_shard(stem);
         const std::string name = shard ? shard->stem : stem;
@@ -132,7 +127,7 @@ std::map<std::string, Files> gguf_models(const HubListing& listing) {
 
 // "Q4_K_M" in "model-Q4_K_M", "model.q4_k_m" or "Q4_K_M/model", and not in "model-IQ4_K_M2".
 bool has_tag(const std::string& name, const std::string& tag) {
-    const std::string in = upper(name), what = upper(tag);
+    const std::string in = ascii_upper(name), what = ascii_upper(tag);
     const auto is_border = [&](size_t i) {
         return i >= in.size() || in[i] == '-' || in[i] == '.' || in[i] == '/';
     };

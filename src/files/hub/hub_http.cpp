@@ -1,5 +1,6 @@
 // libcurl follows no redirect here: each hop is looked at first.
 #include "files/hub/hub_http.h"
+#include "base/ascii.h"
 #include "base/number.h"
 
 #include <curl/curl.h>
@@ -25,12 +26,6 @@ std::string url_part(CURLU* url, CURLUPart part, unsigned flags = 0) {
     char* text = nullptr;
     if (curl_url_get(url, part, &text, flags) != CURLUE_OK) return "";
     return CurlString(text, curl_free).get();
-}
-
-std::string lower(std::string text) {
-    std::ranges::transform(text, text.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    return text;
 }
 
 std::chrono::seconds retry_after(const HttpHead& head) {
@@ -176,7 +171,7 @@ size_t HubHttp::Impl::on_header(char* text, size_t, size_t n, void* self) {
         std::erase_if(h.head.fields, [](const auto& f) { return !f.first.starts_with("x-"); });
     } else if (const size_t colon = line.find(':'); colon != std::string::npos) {
         const size_t start = line.find_first_not_of(" \t", colon + 1);
-        const std::string name = lower(line.substr(0, colon));
+        const std::string name = ascii_lower(line.substr(0, colon));
         const std::string value = start == std::string::npos ? "" : line.substr(start);
         const bool kept = name.starts_with("x-") && !h.first_hop && h.head.fields.contains(name);
         if (!kept) h.head.fields[name] = value;

@@ -6,6 +6,7 @@
 #include <set>
 #include <unordered_set>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "files/families.h"
@@ -116,9 +117,7 @@ void add_tensor(SafetensorsEntry& entry, const Family* family, bool tied_head, c
     // The reference ignores a head that the config ties to the embedding.
     if (tied_head && name == "output.weight") return;
 
-    std::string lower = entry.dtype;
-    std::ranges::transform(lower, lower.begin(), [](char c) { return static_cast<char>(std::tolower(c)); });
-    const auto format = format_from_name(lower);
+    const auto format = format_from_name(ascii_lower(entry.dtype));
     if (!format || format_info(*format).block_len != 1) {
         model.unsupported.push_back({name, entry.dtype, std::move(entry.shape), entry.data.size(), source});
         return;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/ascii.h"
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "files/conversion.h"
@@ -62,11 +63,11 @@ class TemporaryFolder {
     fs::path target_, path_;
 };
 
-using Shard = std::vector<const OutputTensor*>;
+using OutputShard = std::vector<const OutputTensor*>;
 
 // Widest elements first, so that every tensor is aligned to its own.
-std::vector<Shard> make_shards(const std::vector<OutputTensor>& plan, uint64_t max_bytes) {
-    std::vector<Shard> shards(1);
+std::vector<OutputShard> make_shards(const std::vector<OutputTensor>& plan, uint64_t max_bytes) {
+    std::vector<OutputShard> shards(1);
     uint64_t size = 0;
     for (const OutputTensor& t : plan) {
         if (!shards.back().empty() && size + t.n_bytes() > max_bytes) {
@@ -76,7 +77,7 @@ std::vector<Shard> make_shards(const std::vector<OutputTensor>& plan, uint64_t m
         shards.back().push_back(&t);
         size += t.n_bytes();
     }
-    for (Shard& shard : shards) {
+    for (OutputShard& shard : shards) {
         std::ranges::stable_sort(shard, std::ranges::greater{},
                                  [](const OutputTensor* t) { return format_info(t->format).block_bytes; });
     }
@@ -87,17 +88,14 @@ std::string shard_name(size_t i, size_t n) {
     return n == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, n);
 }
 
-std::string shard_header(const Shard& shard) {
+std::string shard_header(const OutputShard& shard) {
     Json::object_t members;  // filled without look-ups: a model may have thousands of tensors
     members.emplace_back("__metadata__", Json{{"format", "pt"}});
     uint64_t offset = 0;
     for (const OutputTensor* t : shard) {
         std::vector<int64_t> shape = t->shape;
         if (t->by_columns) std::ranges::reverse(shape);
-        std::string dtype(to_string(t->format));
-        std::ranges::transform(dtype, dtype.begin(),
-                               [](char c) { return static_cast<char>(std::toupper(c)); });
-        if (!t->dtype.empty()) dtype = t->dtype;
+        std::string dtype = t->dtype.empty() ? ascii_upper(to_string(t->format)) : t->dtype;
         if (t->plane != Plane::whole) {
             const FormatInfo& info = format_info(t->format);
             shape.back() /= info.block_len;
@@ -114,7 +112,7 @@ std::string shard_header(const Shard& shard) {
     return text;
 }
 
-void write_shard(const fs::path& path, const Shard& shard, ThreadPool& pool, ProgressMeter& progress) {
+void write_shard(const fs::path& path, const OutputShard& shard, ThreadPool& pool, ProgressMeter& progress) {
     AtomicFile file(path);
     const std::string header = shard_header(shard);
     const uint64_t n = header.size();
@@ -129,7 +127,7 @@ void write_shard(const fs::path& path, const Shard& shard, ThreadPool& pool, Pro
     file.commit();
 }
 
-void write_index(const fs::path& path, const std::vector<Shard>& shards, uint64_t total) {
+void write_index(const fs::path& path, const std::vector<OutputShard>& shards, uint64_t total) {
     Json::object_t map;
     for (size_t i = 0; i < shards.size(); ++i) {
         for (const OutputTensor* t : shards[i]) map.emplace_back(t->name, shard_name(i, shards.size()));
@@ -155,7 +153,7 @@ void write_chat_templates(const fs::path& folder, const Metadata& metadata) {
     }
 }
 
-Format main_format(const std::vector<OutputTensor>& plan) {
+Format format_of_matrices(const std::vector<OutputTensor>& plan) {
     const auto matrix = std::ranges::find_if(plan, [](const auto& t) {
         return t.shape.size() == 2 && format_info(t.format).block_len == 1 && t.dtype.empty();
     });
@@ -191,7 +189,7 @@ void write_hugging_face(const ModelFile& model, const fs::path& target, const Hu
     std::vector<OutputTensor> plan =
         plan_tensors(model, {options.format, Container::hugging_face, &options.formats});
     if (options.packed) pack_matrices(plan, *options.packed);
-    Json config = make_hf_config(model, *family, main_format(plan));
+    Json config = make_hf_config(model, *family, format_of_matrices(plan));
     if (std::ranges::any_of(plan, [](const auto& t) { return t.plane != Plane::whole; })) {
         config["quantization_config"] = {
             {"quant_method", "mxfp4"},
@@ -215,7 +213,7 @@ void write_hugging_face(const ModelFile& model, const fs::path& target, const Hu
 
     ProgressMeter progress(total, options);
     ThreadPool pool(options.n_threads);
-    const std::vector<Shard> shards = make_shards(plan, options.shard_bytes);
+    const std::vector<OutputShard> shards = make_shards(plan, options.shard_bytes);
     for (size_t i = 0; i < shards.size(); ++i) {
         write_shard(folder.path() / shard_name(i, shards.size()), shards[i], pool, progress);
     }

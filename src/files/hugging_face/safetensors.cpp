@@ -135,10 +135,6 @@ class HeaderHandler : public nlohmann::json_sax<Json> {
     bool in_metadata_ = false;
 };
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-    return fmt::format("({})", fmt::join(shape, ", "));
-}
-
 uint64_t expected_bytes(const HeaderEntry& e, const std::string& source) {
     const auto* dtype = std::ranges::find(dtypes, e.dtype, &DType::name);
     if (dtype == dtypes.end()) {

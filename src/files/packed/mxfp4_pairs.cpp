@@ -12,7 +12,6 @@ namespace smelt {
 
 namespace {
 
-constexpr std::string_view blocks_ending = "_blocks", scales_ending = "_scales";
 constexpr int64_t bytes_of_block = sizeof(BlockMXFP4_HF::qs);
 static_assert(blocks_ending.size() == scales_ending.size());
 

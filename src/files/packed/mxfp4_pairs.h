@@ -4,11 +4,14 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "files/readers.h"
 
 namespace smelt {
+
+inline constexpr std::string_view blocks_ending = "_blocks", scales_ending = "_scales";
 
 class Mxfp4Pairs {
  public:

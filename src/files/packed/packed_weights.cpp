@@ -18,10 +18,6 @@ namespace {
 
 constexpr int64_t nvfp4_group = BlockNVFP4_HF::block_len;
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-    return fmt::format("({})", fmt::join(shape, ", "));
-}
-
 float read_scalar(const SafetensorsEntry& e, const std::string& source) {
     float value = 0;
     if (e.dtype != "F32" || e.data.size() != sizeof(value)) {

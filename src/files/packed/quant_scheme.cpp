@@ -2,6 +2,7 @@
 // hf_quant_config.json (NVIDIA's Model Optimizer).
 #include <algorithm>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "files/limits.h"
@@ -10,11 +11,6 @@
 namespace smelt {
 
 namespace {
-
-std::string lower(std::string text) {
-    std::ranges::transform(text, text.begin(), [](char c) { return static_cast<char>(std::tolower(c)); });
-    return text;
-}
 
 class Settings {
  public:
@@ -27,7 +23,7 @@ class Settings {
         const auto it = json_.find(key);
         if (it == json_.end() || it->is_null()) return {};
         if (!it->is_string()) fail(key, "a string");
-        return lower(check_name(it->get<std::string>(), key, source_));
+        return ascii_lower(check_name(it->get<std::string>(), key, source_));
     }
     int64_t integer(const char* key, int64_t fallback) const {
         const auto it = json_.find(key);

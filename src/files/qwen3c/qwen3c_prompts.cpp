@@ -9,15 +9,15 @@ namespace smelt {
 
 namespace {
 
-constexpr std::string_view hole = "%s";
+constexpr std::string_view text_hole = "%s";
 
 // Text around the holes; n holes give n + 1 pieces.
 std::vector<std::string> split(const std::string& text, size_t n_holes, const std::string& source) {
     std::vector<std::string> pieces;
     size_t from = 0;
-    for (size_t at = text.find(hole); at != std::string::npos; at = text.find(hole, from)) {
+    for (size_t at = text.find(text_hole); at != std::string::npos; at = text.find(text_hole, from)) {
         pieces.push_back(text.substr(from, at - from));
-        from = at + hole.size();
+        from = at + text_hole.size();
     }
     pieces.push_back(text.substr(from));
     if (pieces.size() != n_holes + 1) {
@@ -26,7 +26,7 @@ std::vector<std::string> split(const std::string& text, size_t n_holes, const st
     return pieces;
 }
 
-std::string quoted(std::string_view text) {
+std::string jinja_literal(std::string_view text) {
     std::string out = "'";
     for (const char c : text) {
         if (c == '\n') {
@@ -72,8 +72,9 @@ std::string qwen3c_chat_template(const Qwen3cPrompts& prompts, const std::string
         "{{%- if add_generation_prompt %}}{{{{- {} }}}}\n"
         "{{%- if enable_thinking is defined and enable_thinking is false %}}{{{{- {} }}}}{{%- endif %}}\n"
         "{{%- endif %}}\n",
-        quoted(system[0]), quoted(close), quoted(answer_open), quoted(close), quoted(user_open),
-        quoted(user_close), quoted(answer_open), quoted(no_thinking));
+        jinja_literal(system[0]), jinja_literal(close), jinja_literal(answer_open), jinja_literal(close),
+        jinja_literal(user_open), jinja_literal(user_close), jinja_literal(answer_open),
+        jinja_literal(no_thinking));
 }
 
 }  // namespace smelt

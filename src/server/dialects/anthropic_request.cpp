@@ -11,15 +11,13 @@ namespace smelt {
 
 namespace {
 
-constexpr size_t max_text = size_t{1} << 24;
-
-[[noreturn]] void unsupported(const std::string& at, const std::string& type) {
+[[noreturn]] void refuse_block(const std::string& at, const std::string& type) {
     throw bad_request("unsupported_content", at + ".type", "{}.type: \"{}\" is not supported here", at,
                       type.substr(0, 60));
 }
 
 // A string, or an array of text blocks.
-std::string read_text(const std::string& param, const Json& v) {
+std::string read_blocks_text(const std::string& param, const Json& v) {
     if (v.is_string()) return v.get<std::string>();
     if (!v.is_array()) wrong_type(param, "a string or an array of blocks", v);
     std::string text;
@@ -27,7 +25,7 @@ std::string read_text(const std::string& param, const Json& v) {
         const std::string at = fmt::format("{}[{}]", param, i);
         check_object(at, v[i]);
         const std::string& type = need_string(at, v[i], "type");
-        if (type != "text") unsupported(at, type);
+        if (type != "text") refuse_block(at, type);
         const std::string& block = need_string(at, v[i], "text");
         text += (text.empty() ? "" : "\n") + block;
     }
@@ -38,7 +36,7 @@ ImagePart read_picture(const std::string& at, const Json& source) {
     check_object(at, source);
     const std::string& type = need_string(at, source, "type");
     if (type == "url") return read_picture_url(at + ".url", need_member(at, source, "url"));
-    if (type != "base64") unsupported(at, type);
+    if (type != "base64") refuse_block(at, type);
     return read_picture_base64(at + ".data", need_member(at, source, "data"));
 }
 
@@ -104,7 +102,7 @@ class BlockReader {
             check_shows(at + ".type", to);
             to.parts.push_back(read_picture(at + ".source", need_member(at, block, "source")));
         } else {
-            unsupported(at, type);
+            refuse_block(at, type);
         }
     }
 
@@ -117,7 +115,7 @@ class BlockReader {
                               id.substr(0, 60));
         }
         const Json* content = find_member(block, "content");
-        std::string text = content == nullptr ? "" : read_text(at + ".content", *content);
+        std::string text = content == nullptr ? "" : read_blocks_text(at + ".content", *content);
         messages_.push_back({.role = Role::tool, .parts = {ResultPart{*call, std::move(text)}}});
     }
 
@@ -309,7 +307,7 @@ ChatRequest read_anthropic_conversation(const Json& body) {
     r.model = get<std::string>(body, "model").value_or("");
     std::vector<Message> messages = BlockReader().read("messages", body["messages"]);
     const Json* system = find_member(body, "system");
-    const std::string said = system == nullptr ? "" : read_text("system", *system);
+    const std::string said = system == nullptr ? "" : read_blocks_text("system", *system);
     if (!said.empty()) r.messages.push_back({.role = Role::system, .parts = {TextPart{said}}});
     std::ranges::move(messages, std::back_inserter(r.messages));
     if (r.messages.empty()) wrong_value("messages", "a message with content", body["messages"]);

@@ -13,7 +13,6 @@ namespace {
 
 using enum FieldType;
 
-constexpr int64_t max_count = std::numeric_limits<int32_t>::max();
 constexpr size_t max_extras = 256;
 
 // {"prompt_string": "..."}, which has pictures and sounds beside it where a model takes them.

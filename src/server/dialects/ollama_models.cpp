@@ -1,6 +1,7 @@
 // What Ollama's clients ask before they chat: which models there are, what they can, what is loaded.
 #include <openssl/sha.h>
 
+#include "base/ascii.h"
 #include "server/dialects/make_job.h"
 #include "server/dialects/ollama_request.h"
 #include "server/routes.h"
@@ -35,10 +36,7 @@ std::string format_text(const ModelFile& file) {
     std::map<Format, size_t> bytes;
     for (const TensorView& t : file.tensors) bytes[t.format] += t.n_bytes();
     const auto most = std::ranges::max_element(bytes, {}, [](const auto& b) { return b.second; });
-    std::string name(most == bytes.end() ? "" : format_info(most->first).name);
-    std::ranges::transform(name, name.begin(),
-                           [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-    return name;
+    return most == bytes.end() ? "" : ascii_upper(format_info(most->first).name);
 }
 
 Json details(const LoadedModel* loaded) {

@@ -12,7 +12,6 @@ namespace smelt {
 namespace {
 
 using enum FieldType;
-constexpr int64_t max_count = std::numeric_limits<int32_t>::max();
 constexpr std::string_view efforts[] = {"low", "medium", "high"};
 
 void read_images(const std::string& param, const Json& v, Message& to) {
@@ -153,7 +152,7 @@ const CompoundType think_type = {
     .check = check_think,
     .openapi = R"({"oneOf": [{"type": "boolean"}, {"type": "string", "enum": ["low", "medium", "high"]}]})"};
 
-const Field model_field = {
+const Field served_name_field = {
     .name = "model", .type = string, .doc = "A name of GET /api/tags.", .max_length = 512};
 
 std::vector<Field> with_common(std::vector<Field> fields) {
@@ -231,7 +230,7 @@ const CompoundType ollama_keep_alive_type = {.description = "duration, or number
 
 const RequestSchema ollama_chat_schema = {
     .name = "OllamaChatRequest",
-    .fields = with_common({model_field,
+    .fields = with_common({served_name_field,
                            {.name = "messages",
                             .type = compound,
                             .doc = "The conversation; empty: the model is only loaded.",
@@ -245,7 +244,7 @@ const RequestSchema ollama_chat_schema = {
 const RequestSchema ollama_generate_schema = {
     .name = "OllamaGenerateRequest",
     .fields = with_common(
-        {model_field,
+        {served_name_field,
          {.name = "prompt", .type = string, .doc = "What is asked; empty: the model is only loaded."},
          {.name = "system", .type = string, .doc = "System message."},
          {.name = "raw",
@@ -263,7 +262,7 @@ const RequestSchema ollama_generate_schema = {
 
 const RequestSchema ollama_show_schema = {
     .name = "OllamaShowRequest",
-    .fields = {model_field, {.name = "verbose", .type = boolean, .doc = "Accepted and not used."}},
+    .fields = {served_name_field, {.name = "verbose", .type = boolean, .doc = "Accepted and not used."}},
     .example = "{}"};
 
 std::string ollama_name(const std::string& model) {

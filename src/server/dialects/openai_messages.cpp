@@ -9,7 +9,7 @@ namespace smelt {
 
 namespace {
 
-constexpr size_t max_text = size_t{1} << 24, max_calls = 128, max_name = 256;
+constexpr size_t max_calls = 128, max_name = 256;
 
 bool is_blank(const std::string& text) {
     return text.find_first_not_of(" \r\n\t") == std::string::npos;

@@ -7,7 +7,7 @@ namespace smelt {
 
 namespace {
 
-constexpr size_t max_text = size_t{1} << 28;
+constexpr size_t max_encoded = size_t{1} << 28;
 
 ImagePart decoded(const std::string& param, std::string_view text) {
     auto bytes = decode_base64(text);
@@ -21,7 +21,7 @@ ImagePart decoded(const std::string& param, std::string_view text) {
 }  // namespace
 
 ImagePart read_picture_url(const std::string& param, const Json& v) {
-    check_string(param, v, max_text);
+    check_string(param, v, max_encoded);
     const std::string_view url = v.get_ref<const std::string&>();
     if (url.starts_with("http://") || url.starts_with("https://")) {
         constexpr size_t max_url = 8192;
@@ -42,7 +42,7 @@ ImagePart read_picture_url(const std::string& param, const Json& v) {
 }
 
 ImagePart read_picture_base64(const std::string& param, const Json& v) {
-    check_string(param, v, max_text);
+    check_string(param, v, max_encoded);
     // Some clients send the whole URL.
     const std::string& text = v.get_ref<const std::string&>();
     return text.starts_with("data:") ? read_picture_url(param, v) : decoded(param, text);

@@ -10,8 +10,6 @@ namespace {
 
 using enum FieldType;
 
-constexpr int64_t max_count = std::numeric_limits<int32_t>::max();
-
 const Field model_field = {
     .name = "model",
     .type = string,

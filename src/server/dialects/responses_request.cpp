@@ -12,7 +12,6 @@ namespace smelt {
 namespace {
 
 using enum FieldType;
-constexpr int64_t max_count = std::numeric_limits<int32_t>::max();
 
 enum class Pictures { refused, read };
 

@@ -69,7 +69,8 @@ std::string describe_type(const Field& field);  // "integer, 1 to 16", "string o
 
 // Limits of the compound types.
 inline constexpr size_t max_stops = 16, max_stop_bytes = 256, max_logit_bias = 1024, max_prompts = 256,
-                        max_texts = 2048, max_messages = 4096;
+                        max_texts = 2048, max_messages = 4096, max_text = size_t{1} << 24;
+inline constexpr int64_t max_count = std::numeric_limits<int32_t>::max();
 
 // A field of a checked body; nullopt when absent or null.
 template <class T>

@@ -18,6 +18,7 @@
 #include <random>
 #include <thread>
 
+#include "base/ascii.h"
 #include "base/log.h"
 #include "server/http/http_exchange.h"
 #include "server/http/websocket_session.h"
@@ -41,12 +42,6 @@ constexpr std::string_view continue_line = "HTTP/1.1 100 Continue\r\n\r\n";
 std::string new_request_id() {
     thread_local std::mt19937_64 random{std::random_device{}()};
     return fmt::format("req_{:016x}{:016x}", random(), random());
-}
-
-std::string lower(std::string_view text) {
-    std::string s(text);
-    for (char& c : s) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-    return s;
 }
 
 int hex_digit(char c) {
@@ -95,7 +90,7 @@ HttpRequest make_head(const Parser& parser) {
     r.path = without_empty_parts(unescape(target.substr(0, question)));
     if (question != std::string_view::npos) r.query = std::string(target.substr(question + 1));
     for (const auto& field : message) {
-        r.headers.emplace_back(lower({field.name_string().data(), field.name_string().size()}),
+        r.headers.emplace_back(ascii_lower({field.name_string().data(), field.name_string().size()}),
                                std::string(field.value()));
     }
     r.wants_websocket = boost::beast::websocket::is_upgrade(message);
@@ -209,7 +204,7 @@ Refused HttpSession::explain(const error_code& error, const Parser& parser) cons
 std::optional<Refused> check_framing(const http::request<http::string_body>& message) {
     const auto [first, last] = message.equal_range(http::field::transfer_encoding);
     if (first == last) return std::nullopt;
-    const std::string coding = lower({first->value().data(), first->value().size()});
+    const std::string coding = ascii_lower({first->value().data(), first->value().size()});
     if (std::next(first) != last || coding.find(',') != std::string::npos) {
         return Refused{400, "bad_http", "expected one Transfer-Encoding, chunked"};
     }

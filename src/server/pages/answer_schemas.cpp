@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view sse = "text/event-stream", lines = "application/x-ndjson";
 
-constexpr AnswerSchema table[] = {
+constexpr AnswerSchema schemas[] = {
     {.path = "/v1/chat/completions",
      .name = "ChatCompletion",
      .schema = R"({"type": "object",
@@ -253,13 +253,13 @@ constexpr std::string_view parts = R"({
 }  // namespace
 
 const AnswerSchema* find_answer_schema(std::string_view path) {
-    const auto it = std::ranges::find(table, path, &AnswerSchema::path);
-    return it == std::end(table) ? nullptr : &*it;
+    const auto it = std::ranges::find(schemas, path, &AnswerSchema::path);
+    return it == std::end(schemas) ? nullptr : &*it;
 }
 
 Json answer_schemas() {
     Json all = Json::parse(parts);
-    for (const AnswerSchema& a : table) {
+    for (const AnswerSchema& a : schemas) {
         if (!a.schema.empty()) all[std::string(a.name)] = Json::parse(a.schema);
     }
     return all;
