@@ -79,6 +79,11 @@ TEST(ChatTemplate, LanguageAgreesWithJinja) {
 }
 
 // Each of these would take hours, gigabytes or the stack without its budget.
+TEST(ChatTemplate, AWordThatTakesTooMuchWorkIsNoLink) {
+    const std::string result = render("{{ ('a@b.c.' * 100000 ~ '-') | urlize }}", Json::object(), {});
+    EXPECT_TRUE(result.starts_with("TemplateRuntimeError: urlize")) << result.substr(0, 200);
+}
+
 TEST(ChatTemplate, BudgetsEndWhatNeverEnds) {
     const std::string forever = "{% for a in range(100000) %}{% for b in range(100000) %}";
     const std::string done = "{% endfor %}{% endfor %}";
@@ -93,6 +98,7 @@ TEST(ChatTemplate, BudgetsEndWhatNeverEnds) {
         grow + "{% set ns.s = [ns.s, ns.s] | join('y') %}{% endfor %}",
         grow + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
         grow + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+        grow + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | pprint }}",
         grow + "{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
         grow + "{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l == [ns.l] }}",
         grow + "{% set ns.t = (ns.t,) %}{% endfor %}{{ {ns.t: 1} }}",
@@ -101,6 +107,9 @@ TEST(ChatTemplate, BudgetsEndWhatNeverEnds) {
         "{{ '%1000000000d' % 5 }}",
         "{{ '{:>1000000000}'.format('x') }}",
         "{{ [1] | tojson(indent=10**12) }}",
+        "{{ (' http://a.com' * 10000000) | urlize }}",
+        "{% set s = 'http://a.com/?' ~ 'a@' * 100000 %}" + forever + "{% set x = s | urlize %}" + done,
+        "{% set s = ' abc' * 100000 %}" + forever + "{% set x = s | pprint %}" + done,
         "{{ [1] | batch(10**12, 0) | list }}",
         forever + done,
         forever + "{{ a }}" + done,

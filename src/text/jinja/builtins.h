@@ -42,6 +42,8 @@ const Builtin* find_method(Kind kind, std::string_view name);
 Value replace_text(Heap& heap, std::string_view text, std::string_view old, std::string_view replacement,
                    int64_t limit);
 
+Value urlize(Interpreter& in, const Value& self, CallArguments& args);  // the filter
+
 // The tables behind them, one per file.
 std::span<const Builtin> string_filters();
 std::span<const Builtin> value_filters();

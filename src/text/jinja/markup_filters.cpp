@@ -1,4 +1,4 @@
-// Filters that know lines and tags: wordwrap, striptags, xmlattr.
+// Filters that know lines and tags: wordwrap, striptags, xmlattr, urlize, pprint.
 #include <algorithm>
 
 #include "text/jinja/builtins.h"
@@ -271,6 +271,9 @@ constexpr Builtin table[] = {
     {"wordwrap", "width? break_long_words? wrapstring? break_on_hyphens?", wordwrap},
     {"striptags", "", striptags},
     {"xmlattr", "autospace?", xmlattr},
+    {"urlize", "trim_url_limit? nofollow? target? rel? extra_schemes?", urlize},
+    {"pprint", "",
+     [](In& in, const Value& self, Args&) { return make_string(in.heap(), pretty(in.heap(), self)); }},
 };
 
 }  // namespace
