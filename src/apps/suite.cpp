@@ -173,7 +173,7 @@ class Suite {
                 target_ = open(name, d);
                 const double open_seconds = seconds_since(start);
                 target_of_ = SuiteCase{.kind = "", .model = name, .device = d}.target();
-                const SuiteRequest request = {target_.get(), make_request(*target_, 32, 8)};
+                const SuiteRequest request = {target_.get(), make_request(*target_, 96, 12)};
                 run_requests({&request, 1});
                 const SuiteRun r = run_requests({&request, 1});
                 const FinishEvent& f = r.answers[0].finish;
@@ -197,6 +197,11 @@ class Suite {
         }
     }
 
+    // How much larger than with a byte a weight a model is that was measured in some format.
+    static double size_factor(const SuiteCase& c) {
+        const auto bytes = static_cast<double>(data_bytes(*format_from_name(c.format), 256));
+        return std::max(1.5, bytes / 256);
+    }
     // Seconds of one run, and of what comes before the first.
     double run_seconds(const SuiteCase& c) const {
         const std::string model = c.together ? models_.front().first : c.model;
@@ -204,7 +209,7 @@ class Suite {
         const double prompt = c.prompt > 0 ? c.prompt : 20 + 0.3 * static_cast<double>(c.question.size());
         double t = prompt * c.streams / r.at("prefill").get<double>() +
                    c.answer * c.streams / (r.at("decode").get<double>() * std::min(c.streams, 3));
-        if (c.kind == "format") t *= 1.5;
+        if (c.kind == "format") t *= size_factor(c);
         if (c.kind == "threads") t *= std::max(1.0, static_cast<double>(n_cores()) / c.threads);
         if (c.strategy == "beam") t *= 3;
         if (c.kind == "start") t += r.at("open_seconds").get<double>();
@@ -214,7 +219,9 @@ class Suite {
     double first_seconds(const SuiteCase& c) const {
         const std::string model = c.together ? models_.front().first : c.model;
         const double open = rates(model, c.device).at("open_seconds");
-        if (c.kind == "format") return 3 * open;
+        if (c.kind == "format") return 3 * open * size_factor(c);
+        // How fast the processor multiplies, for the roof.
+        if (c.kind == "ops" && c.device == "cpu") return open + 5;
         return c.kind == "threads" || c.kind == "start" || c.kind == "ops" ? open : 0;
     }
     // With the run that does not count.
@@ -251,8 +258,10 @@ class Suite {
             for (const SuiteCase& c : cases_) t += done_.contains(c.id()) ? 0 : case_seconds(c, n_runs_);
             return t;
         };
-        while (n_runs_ > 1 && all() > limit_) --n_runs_;
-        while (cases_.size() > 1 && all() > limit_) {
+        // Other programs may run too.
+        const double most = 0.8 * limit_;
+        while (n_runs_ > 1 && all() > most) --n_runs_;
+        while (cases_.size() > 1 && all() > most) {
             const auto longest = std::ranges::max_element(cases_, {}, [&](const SuiteCase& c) {
                 return done_.contains(c.id()) ? 0 : case_seconds(c, n_runs_);
             });
@@ -265,8 +274,8 @@ class Suite {
             std::ranges::count_if(cases_, [&](const SuiteCase& c) { return !done_.contains(c.id()); }));
         n_cases_ = n_left_;
         result_["plan"] = {{"cases", cases_.size()}, {"runs", n_runs_}, {"seconds", std::round(expected_)}};
-        spdlog::info("{} cases, at most {} runs of each: about {:.0f} s (--seconds {:.0f})", n_left_, n_runs_,
-                     expected_, limit_);
+        spdlog::info("{} cases, {} to {} runs of each: about {:.0f} s (--seconds {:.0f})", n_left_, n_runs_,
+                     o_.n_runs, expected_, limit_);
         planned_ = Clock::now();
     }
 
@@ -279,7 +288,10 @@ class Suite {
         // What came before says how good the estimates are.
         const double used = seconds_since(planned_), factor = estimated_ > 1 ? used / estimated_ : 1;
         const double left = factor * std::max(0.0, expected_ - estimated_);
-        estimated_ += case_seconds(c, n_runs_);
+        const double estimate = case_seconds(c, n_runs_);
+        // What the cases before did not use is for more runs.
+        share_ = std::max(0.0, expected_ - used) * estimate / std::max(expected_ - estimated_, 1e-9);
+        estimated_ += estimate;
         spdlog::info("{} of {}  {}  ({:.0f} s left)", n_cases_ - n_left_, n_cases_, c.text(), left);
         if (seconds_since(planned_) + case_seconds(c, 1) > 1.3 * limit_ + 5)
             return skip(c, "time: the cases before it took longer than expected");
@@ -312,11 +324,15 @@ class Suite {
         }
         std::vector<SuiteRun> runs;
         const auto start = Clock::now();
-        const double enough = 2 * case_seconds(c, n_runs_) + 0.5;
+        const auto has_time = [&] {
+            const double used = seconds_since(start), one = used / static_cast<double>(runs.size() + 1);
+            return static_cast<int>(runs.size()) < n_runs_ ? used < 2 * case_seconds(c, n_runs_) + 0.5
+                                                           : used + one < share_;
+        };
         if (warms_up(c)) run_requests(requests);
         do {
             runs.push_back(run_requests(requests));
-        } while (static_cast<int>(runs.size()) < n_runs_ && seconds_since(start) < enough);
+        } while (static_cast<int>(runs.size()) < o_.n_runs && has_time());
         std::vector<Json> rows;
         for (size_t i = 0; i < targets.size(); ++i) {
             rows.push_back(make_row(c, *targets[i], names[i], runs, i * static_cast<size_t>(c.streams)));
@@ -419,6 +435,7 @@ class Suite {
     std::string target_of_;
     int n_runs_ = 1, n_ctx_ = 0;
     double expected_ = 0, estimated_ = 0;  // seconds of all cases, of those before
+    double share_ = 0;                     // seconds that the case may use
     size_t n_left_ = 0, n_cases_ = 0;
     Clock::time_point began_ = Clock::now(), planned_ = began_;
     Json result_;

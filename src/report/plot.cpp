@@ -71,7 +71,6 @@ class Axis {
         const double share = log_ ? std::log(v / low_) / std::log(high_ / low_) : (v - low_) / (high_ - low_);
         return from_ + share * (to_ - from_);
     }
-    bool covers(double v) const { return v >= low_ && v <= high_; }
 
     std::vector<double> ticks() const { return log_ ? log_ticks() : round_ticks(); }
 
@@ -99,7 +98,7 @@ class Axis {
         for (double power = std::pow(10, std::floor(std::log10(low_))); power <= high_; power *= 10) {
             for (const double m : {1.0, 2.0, 5.0}) {
                 if (m > 1 && decades > 3) continue;
-                if (covers(m * power)) ticks.push_back(m * power);
+                if (m * power >= low_ && m * power <= high_) ticks.push_back(m * power);
             }
         }
         return ticks.size() < 3 ? round_ticks() : ticks;
@@ -314,9 +313,8 @@ Svg draw_bars(const Plot& plot) {
                 "<rect class=\"s{} bar\" fill=\"currentColor\" x=\"{:.1f}\" y=\"{:.1f}\" "
                 "width=\"{:.1f}\" height=\"{}\"/>\n",
                 s % n_colours, left, y + 1, std::max(end - left, 0.5), bar - 2);
-            std::string text = number_text(v);
-            if (named) text += " " + shortened(plot.series[s].name, 0.3 * width);
-            out += label(end + 4, y + bar - 3, "start", text, " class=\"small\"");
+            const std::string name = named ? " " + shortened(plot.series[s].name, 0.3 * width) : "";
+            out += label(end + 4, y + bar - 3, "start", number_text(v) + name, " class=\"small\"");
             y += bar;
         }
         y += gap;

@@ -63,7 +63,7 @@ with tempfile.TemporaryDirectory() as work:
 
     # What bench/compare.py measured: threads, contexts, formats and programs.
     for name, wanted in [("cpu_epyc_2_cores", ["programs", "programs-prefill"]), ("cpu_peers_epyc_2", ["programs"]),
-                         ("cpu_xeon_16_cores", ["programs"])]:
+                         ("cpu_xeon_16_cores", ["speed-by-threads-q4-0", "programs-16-threads--empty-context"])]:
         folder = pathlib.Path(work, name)
         make([source / f"bench/results/{name}.csv"], folder)
         check_page(folder, wanted)
