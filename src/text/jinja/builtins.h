@@ -42,7 +42,9 @@ const Builtin* find_method(Kind kind, std::string_view name);
 Value replace_text(Heap& heap, std::string_view text, std::string_view old, std::string_view replacement,
                    int64_t limit);
 
-Value urlize(Interpreter& in, const Value& self, CallArguments& args);  // the filter
+// Filters with a file of their own.
+Value urlize(Interpreter& in, const Value& self, CallArguments& args);
+Value pretty_print(Interpreter& in, const Value& self, CallArguments& args);
 
 // The tables behind them, one per file.
 std::span<const Builtin> string_filters();

@@ -1,4 +1,4 @@
-// Filters that know lines and tags: wordwrap, striptags, xmlattr, urlize, pprint.
+// Filters that know lines and tags: wordwrap, striptags, xmlattr; the table of those beside them.
 #include <algorithm>
 
 #include "text/jinja/builtins.h"
@@ -272,8 +272,7 @@ constexpr Builtin table[] = {
     {"striptags", "", striptags},
     {"xmlattr", "autospace?", xmlattr},
     {"urlize", "trim_url_limit? nofollow? target? rel? extra_schemes?", urlize},
-    {"pprint", "",
-     [](In& in, const Value& self, Args&) { return make_string(in.heap(), pretty(in.heap(), self)); }},
+    {"pprint", "", pretty_print},
 };
 
 }  // namespace

@@ -73,7 +73,6 @@ void print(Heap& heap, StringBuilder& out, const Value& v);       // str()
 void print_repr(Heap& heap, StringBuilder& out, const Value& v);  // repr()
 std::string to_text(Heap& heap, const Value& v);                  // str()
 std::string text_repr(std::string_view text);                     // repr() of a string
-std::string pretty(Heap& heap, const Value& v);                   // pprint.pformat() (pretty_print.cpp)
 std::string escape_html(Heap& heap, std::string_view text);
 
 struct JsonStyle {
