@@ -379,7 +379,7 @@ class Suite {
         const DeviceOptions d = device(c.device, 0);
         BackendOptions options = d.backend();
         options.trace = &trace;
-        std::filesystem::path written;
+        WrittenFile written;
         const auto file = open_suite_model(model_of(c.model), d.n_threads, written);
         const auto backend = make_backend(d.name(), options);
         const auto model = load_model(override_rope_scaling(file, d.rope_scaling), *backend);

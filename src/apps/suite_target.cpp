@@ -2,6 +2,7 @@
 #include "apps/suite_target.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <mutex>
@@ -9,7 +10,6 @@
 #include "apps/conversion_job.h"
 #include "apps/hub_model.h"
 #include "apps/shapes.h"
-#include "base/atomic_file.h"
 #include "base/error.h"
 #include "lab/built_in_text.h"
 
@@ -31,10 +31,23 @@ Format named_format(const std::string& name) {
     return *format;
 }
 
+// Matrices whose rows are no whole blocks stay in another format; a model of those would be measured under a
+// wrong name.
+void check_format(const ModelFile& file, Format format) {
+    int64_t all = 0, with_it = 0;
+    for (const TensorView& t : file.tensors) {
+        if (t.shape.size() < 2) continue;
+        all += t.n_elements();
+        if (t.format == format) with_it += t.n_elements();
+    }
+    if (with_it * 2 >= all) return;
+    throw Error("{}: only {} % of the weights can have it: rows of the others are no whole blocks",
+                to_string(format), all > 0 ? 100 * with_it / all : 0);
+}
+
 }  // namespace
 
-std::shared_ptr<const ModelFile> open_suite_model(const SuiteModel& m, int n_threads,
-                                                  std::filesystem::path& written) {
+std::shared_ptr<const ModelFile> open_suite_model(const SuiteModel& m, int n_threads, WrittenFile& written) {
     if (m.is_shape) {
         const Shape shape = find_shape(m.name);
         return make_random_model(m.n_layers > 0 ? with_layers(shape, m.n_layers) : shape,
@@ -42,16 +55,17 @@ std::shared_ptr<const ModelFile> open_suite_model(const SuiteModel& m, int n_thr
     }
     const std::string path = local_model(m.name);
     if (m.format.empty()) return open_model(path);
-    written =
-        partial_path(std::filesystem::temp_directory_path() / fmt::format("smelt-suite-{}.gguf", m.format));
-    written.replace_extension(".gguf");
+    written.path =
+        std::filesystem::temp_directory_path() / fmt::format("smelt-suite-{}-{}.gguf", ::getpid(), m.format);
     ConversionJob job{.in = path,
-                      .out = written.string(),
+                      .out = written.path.string(),
                       .format = named_format(m.format),
                       .n_threads = n_threads,
                       .force = true};
     write_model(*open_model(path), job);
-    return open_model(written);
+    auto file = open_model(written.path);
+    check_format(*file, *job.format);
+    return file;
 }
 
 SuiteTarget::SuiteTarget(const SuiteModel& m, const DeviceOptions& device, KvFormats kv, int n_ctx)
@@ -86,9 +100,9 @@ SuiteTarget::SuiteTarget(const SuiteModel& m, const DeviceOptions& device, KvFor
     engine_ = std::make_unique<Engine>(std::move(runner), suite_engine());
 }
 
-SuiteTarget::~SuiteTarget() {
+WrittenFile::~WrittenFile() {
     std::error_code gone;
-    if (!written_.empty()) std::filesystem::remove(written_, gone);
+    if (!path.empty()) std::filesystem::remove(path, gone);
 }
 
 std::vector<int32_t> SuiteTarget::some_text(int n) const {

@@ -21,11 +21,20 @@ struct SuiteModel {
     int n_layers = 0;         // of a shape; 0: all
 };
 
+// A file that is gone when nobody needs it any more; none while the path is empty.
+struct WrittenFile {
+    std::filesystem::path path = {};
+
+    WrittenFile() = default;
+    ~WrittenFile();
+    WrittenFile(const WrittenFile&) = delete;
+    WrittenFile& operator=(const WrittenFile&) = delete;
+};
+
 class SuiteTarget {
  public:
     // Throws Error: no such model or device, a format that it cannot have, too little memory.
     SuiteTarget(const SuiteModel& model, const DeviceOptions& device, KvFormats kv, int n_ctx);
-    ~SuiteTarget();
 
     Engine& engine() const { return chat_ ? chat_->engine() : *engine_; }
     const Model& model() const { return chat_ ? chat_->model() : *model_; }
@@ -43,7 +52,7 @@ class SuiteTarget {
  private:
     std::string name_;
     KvFormats kv_;
-    std::filesystem::path written_;  // in another format; removed at the end
+    WrittenFile written_;  // in another format
     std::unique_ptr<ChatModel> chat_;
     std::shared_ptr<const ModelFile> file_;
     std::unique_ptr<Backend> backend_;
@@ -73,6 +82,6 @@ SuiteRun run_requests(std::span<const SuiteRequest> requests);
 
 // The model's file, as it is or written anew. Throws Error.
 std::shared_ptr<const ModelFile> open_suite_model(const SuiteModel& model, int n_threads,
-                                                  std::filesystem::path& written);
+                                                  WrittenFile& written);
 
 }  // namespace smelt

@@ -149,8 +149,8 @@ class LinePicture {
         }
         x_.finish(false, 0.04);
         y_.finish(true, 0.06);
-        double names = 0, numbers = 0;
-        for (const PlotSeries& s : plot.series) names = std::max(names, text_width(s.name, font));
+        double names = 0, numbers = 0;  // names are bold, and so wider
+        for (const PlotSeries& s : plot.series) names = std::max(names, text_width(s.name, 1.12 * font));
         for (const double v : y_.ticks()) numbers = std::max(numbers, text_width(number_text(v), font));
         left_ = numbers + 12;
         right_ = width - 8 - (names > 0 ? std::min(names, 0.36 * width) + 10 : 6);
