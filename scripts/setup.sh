@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what smelt builds with, if it is missing. usage: scripts/setup.sh [--print | --tests]
 # --tests: also what tests use: the browser of the pages' tests (where npm is there to drive it), the compilers of Macs and of
-# 64-bit Arm. A test whose package a distribution does not have is skipped and says so.
+# 64-bit Arm, what draws PNG and PDF. A test whose package a distribution does not have is skipped and says so.
 # Debian and Ubuntu: apt-get (with sudo where needed); macOS: Homebrew.
 set -eu
 
@@ -9,7 +9,7 @@ debian="build-essential cmake ninja-build pkg-config libfmt-dev libspdlog-dev nl
 libpcre2-dev libutf8proc-dev libedit-dev libboost-dev libboost-context-dev python3 python3-jsonschema libssl-dev libcurl4-openssl-dev libtomlplusplus-dev libgtest-dev
 libpng-dev libjpeg-dev libwebp-dev libgif-dev"
 # Installed where the distribution has them.
-tests="valgrind mypy clang-16 clang-19 g++-aarch64-linux-gnu qemu-user"
+tests="valgrind mypy clang-16 clang-19 g++-aarch64-linux-gnu qemu-user librsvg2-2 fonts-dejavu-core"
 # macOS itself brings libedit and libcurl.
 homebrew="cmake ninja pkgconf fmt spdlog nlohmann-json cli11 pcre2 utf8proc boost openssl@3 tomlplusplus googletest libpng jpeg-turbo webp giflib"
 
