@@ -1,6 +1,7 @@
 // Arrays of a conjunction. What `contains` asks for comes first.
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "grammar/json_schema.h"
 #include "grammar/refused.h"
@@ -9,6 +10,7 @@ namespace smelt::grammar {
 
 namespace {
 
+constexpr int64_t most_in_range = 256;   // integers between bounds that are a set
 constexpr size_t most_in_any_order = 8;  // values of a set: a state for each of the 2^n that were taken
 
 const Json* prefix_of(const Json& schema, const std::string& path) {
@@ -93,7 +95,8 @@ void JsonSchema::define_array(int32_t rule, const Conjunction& c) {
     ArrayShape a = array_shape(c);
     if (a.unique && a.max > 1) {
         if (define_set(rule, c, a)) return;
-        drop(c.path, "uniqueItems", "is kept for items of an enum alone");
+        drop(c.path, "uniqueItems",
+             "is kept for items of an enum, integers of a range of at most 256, booleans and null alone");
     }
     // Beyond maxContains another schema holds.
     for (const Sub& s : c.all) {
@@ -132,6 +135,24 @@ void JsonSchema::define_array(int32_t rule, const Conjunction& c) {
     builder_.close();
 }
 
+// All values that an item may have, and perhaps others that it may not; null: they are too many to list.
+const Json* JsonSchema::finite_values(const Conjunction& item, Json& scratch) const {
+    if (const Json* listed = known_values(item, scratch)) return listed->is_array() ? listed : nullptr;
+    const uint32_t types = types_of(item);
+    if ((types & ~uint32_t{j_null | j_boolean | j_integer}) != 0) return nullptr;
+    scratch = Json::array();
+    if ((types & j_null) != 0) scratch.push_back(nullptr);
+    if ((types & j_boolean) != 0) scratch.insert(scratch.end(), {false, true});
+    if ((types & j_integer) == 0) return &scratch;
+    const NumberBounds bounds = number_bounds(item);
+    if (!bounds.min || !bounds.max) return nullptr;
+    const double min = std::ceil(bounds.min->get<double>()), max = std::floor(bounds.max->get<double>());
+    if (!(std::abs(min) < 1e15 && std::abs(max) < 1e15 && max - min < static_cast<double>(most_in_range)))
+        return nullptr;
+    for (auto i = static_cast<int64_t>(min); i <= static_cast<int64_t>(max); ++i) scratch.push_back(i);
+    return &scratch;
+}
+
 // An array of different values of a list: in any order where they are few, else in that of the list. False:
 // the items are of no list.
 bool JsonSchema::define_set(int32_t rule, const Conjunction& c, const ArrayShape& a) {
@@ -139,9 +160,8 @@ bool JsonSchema::define_set(int32_t rule, const Conjunction& c, const ArrayShape
     const Conjunction item = flatten(item_subs(c, 0), c.path + "/items");
     if (item.never || !item.choices.empty()) return false;
     Json scratch;
-    const Json* listed = known_values(item, scratch);
-    if (listed == nullptr && types_of(item) == j_boolean) listed = &(scratch = {false, true});
-    if (listed == nullptr || !listed->is_array()) return false;
+    const Json* listed = finite_values(item, scratch);
+    if (listed == nullptr) return false;
     std::vector<ExprPtr> values;
     Json known = Json::array();
     for (const Json& v : *listed) {

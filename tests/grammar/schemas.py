@@ -89,6 +89,9 @@ class Schemas:
             s["maxItems"] = r.randrange(5)
         if self.chance(0.03):
             s["uniqueItems"] = True
+            if self.chance(0.5):
+                low = r.randrange(-20, 20)
+                s["items"] = {"type": r.choice(["integer", ["integer", "null"]]), "minimum": low, "maximum": low + r.choice([0, 3, 7, 8, 40])}
         return s
 
     def object(self, depth):
