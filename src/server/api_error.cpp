@@ -87,7 +87,7 @@ ApiError memory_error(Held held) {
 
 Json error_body(const ApiError& e, ErrorStyle style) {
     const std::string message = shortened(e.message), param = shortened(e.param);
-    if (style == ErrorStyle::ollama) return {{"error", message}};
+    if (style == ErrorStyle::ollama || style == ErrorStyle::kserve) return {{"error", message}};
     if (style == ErrorStyle::llama_cpp) {
         Json error = {{"code", e.status},
                       {"message", message},

@@ -43,6 +43,7 @@ enum class ErrorStyle {
     openai,     // {"error": {"message", "type", "param", "code"}}, all four always there
     anthropic,  // {"type": "error", "error": {"type", "message", "param", "code"}}, the last two our own
     ollama,     // {"error": "message"}
+    kserve,     // the same
     llama_cpp,  // {"error": {"code": 400, "message", "type", "param"}}, and the numbers of a full context
 };
 Json error_body(const ApiError& error, ErrorStyle style = ErrorStyle::openai);

@@ -1,6 +1,8 @@
 // Guards first, then the route, then the body against its schema.
 #include "server/api_server.h"
 
+#include <charconv>
+
 #include "base/memory_reserve.h"
 #include "server/json_bytes.h"
 
@@ -10,6 +12,18 @@ namespace {
 
 bool is_socket(const Route& r) {
     return r.handle == nullptr;
+}
+
+// Of the body; binary data is what follows.
+size_t json_length(const HttpRequest& request) {
+    const std::string* header = request.header("inference-header-content-length");
+    if (header == nullptr) return request.body.size();
+    size_t n = 0;
+    const auto [end, error] = std::from_chars(header->data(), header->data() + header->size(), n);
+    if (error == std::errc() && end == header->data() + header->size() && n <= request.body.size()) return n;
+    throw bad_request("invalid_value", "inference-header-content-length",
+                      "inference-header-content-length: expected 0 to the body's {} bytes, found {}",
+                      request.body.size(), header->substr(0, 40));
 }
 
 }  // namespace
@@ -99,12 +113,19 @@ void ApiServer::handle(const HttpRequest& request, const std::shared_ptr<Exchang
                   .key = key,
                   .exchange = exchange,
                   .record = record,
-                  .turn = turn};
+                  .turn = turn,
+                  .name = path_name(route, request.path)};
         if (route.body != nullptr) {
-            require(exchange->hold(json_bytes(request.body)));
+            std::string_view json = request.body;
+            if (route.binary) {
+                json = json.substr(0, json_length(request));
+                call.binary = request.body.substr(json.size());
+                require(exchange->hold(call.binary.size()));
+            }
+            if (json.empty() && route.body->may_be_empty) json = "{}";
+            require(exchange->hold(json_bytes(json)));
             try {
-                call.body =
-                    parse_json(request.body, "request body", {.max_values = context_.max_json_values});
+                call.body = parse_json(json, "request body", {.max_values = context_.max_json_values});
             } catch (const Error& e) {
                 throw bad_request("invalid_json", "", "{}", e.what());
             }

@@ -10,7 +10,7 @@ namespace {
 
 using enum Access;
 
-constexpr bool on_io = true, on_worker = false, generates = true;
+constexpr bool on_io = true, on_worker = false, generates = true, has_binary = true;
 
 const Route table[] = {
     {"POST", "/v1/chat/completions", inference, on_worker, &chat_schema, chat_completions,
@@ -69,6 +69,33 @@ const Route table[] = {
      "The defaults and the template of the model, as llama.cpp has them.", false, ErrorStyle::llama_cpp},
     {"GET", "/slots", inference, on_worker, nullptr, native_slots,
      "A slot for each seat of the batch, as llama.cpp has them.", false, ErrorStyle::llama_cpp},
+    {"POST", "/v2/models/{model}/infer", inference, on_worker, &kserve_infer_schema, kserve_infer,
+     "KServe v2 (Open Inference Protocol): tensors in, tensors out, as JSON or with binary data after it. "
+     "Paths below /v2/models/{model} may have /versions/1 after the model.",
+     generates, ErrorStyle::kserve, has_binary},
+    {"POST", "/v2/models/{model}/generate", inference, on_worker, &kserve_generate_schema, kserve_generate,
+     "Triton's generate extension: text_input goes on as text_output.", generates, ErrorStyle::kserve},
+    {"POST", "/v2/models/{model}/generate_stream", inference, on_worker, &kserve_generate_schema,
+     kserve_generate_stream, "The same as server-sent events.", generates, ErrorStyle::kserve},
+    {"GET", "/v2/models/{model}/ready", inference, on_io, nullptr, kserve_model_ready,
+     "200 where the model answers requests.", false, ErrorStyle::kserve},
+    {"GET", "/v2/models/{model}/config", inference, on_io, nullptr, kserve_model_config,
+     "The model's configuration, as Triton has it.", false, ErrorStyle::kserve},
+    {"GET", "/v2/models/{model}", inference, on_io, nullptr, kserve_model,
+     "The tensors that the model takes and gives.", false, ErrorStyle::kserve},
+    {"GET", "/v2/health/live", open, on_io, nullptr, kserve_live, "200 where the server runs.", false,
+     ErrorStyle::kserve},
+    {"GET", "/v2/health/ready", open, on_io, nullptr, kserve_ready,
+     "200 where every model answers requests, else 400.", false, ErrorStyle::kserve},
+    {"GET", "/v2", open, on_io, nullptr, kserve_server, "Name and extensions of the server.", false,
+     ErrorStyle::kserve},
+    {"POST", "/v2/repository/index", inference, on_io, &kserve_index_schema, kserve_index,
+     "The models and their states, as Triton lists them.", false, ErrorStyle::kserve},
+    {"POST", "/v2/repository/models/{model}/load", admin, on_worker, &kserve_load_schema, kserve_load,
+     "Loads a model that rests, or one of a path. Needs the admin key.", false, ErrorStyle::kserve},
+    {"POST", "/v2/repository/models/{model}/unload", admin, on_worker, &kserve_unload_schema, kserve_unload,
+     "Gives back a model's memory; its next request loads it again. Needs the admin key.", false,
+     ErrorStyle::kserve},
     {"GET", "/ws/stream", inference, on_io, nullptr, nullptr,
      "WebSocket. Each message is a GenerateRequest with an id of yours; events start, token, end and error "
      "come "
@@ -109,17 +136,49 @@ constexpr std::pair<std::string_view, std::string_view> other_paths[] = {
     {"/v1/reranking", "/v1/rerank"},
     {"/v1/health", "/health"}};
 
-std::string_view main_path(std::string_view path) {
+bool is_other_path(std::string_view path) {
+    return std::ranges::find(other_paths, path, &std::pair<std::string_view, std::string_view>::first) !=
+           std::end(other_paths);
+}
+
+// The path that the table has for this one.
+std::string main_path(std::string_view path) {
     for (const auto& [other, main] : other_paths) {
-        if (path == other) return main;
+        if (path == other) return std::string(main);
     }
-    return path;
+    // /v2/models/NAME/versions/1/infer: who asks for a version looks at it in the request's own path.
+    constexpr std::string_view models = "/v2/models/", versions = "/versions/";
+    const size_t at = path.starts_with(models) ? path.find(versions, models.size()) : path.npos;
+    if (at == path.npos) return std::string(path);
+    const size_t end = std::min(path.find('/', at + versions.size()), path.size());
+    return std::string(path.substr(0, at)) + std::string(path.substr(end));
+}
+
+struct Pattern {
+    std::string_view before, after;
+    bool has_name;
+};
+
+Pattern split(std::string_view pattern) {
+    const size_t brace = pattern.find('{');
+    if (brace == pattern.npos) return {pattern, {}, false};
+    return {pattern.substr(0, brace), pattern.substr(pattern.find('}') + 1), true};
 }
 
 bool matches(std::string_view pattern, std::string_view path) {
-    const size_t brace = pattern.find('{');
-    if (brace == std::string_view::npos) return pattern == path;
-    return path.starts_with(pattern.substr(0, brace)) && path.size() > brace;
+    const Pattern p = split(pattern);
+    if (!p.has_name) return p.before == path;
+    return path.size() > p.before.size() + p.after.size() && path.starts_with(p.before) &&
+           path.ends_with(p.after);
+}
+
+// The path of the table that this one belongs to: the first that matches, whatever its method.
+std::string_view pattern_of(std::string_view path) {
+    const std::string main = main_path(path);
+    for (const Route& r : table) {
+        if (matches(r.path, main)) return r.path;
+    }
+    return {};
 }
 
 }  // namespace
@@ -130,11 +189,18 @@ std::span<const Route> routes() {
 
 const Route* find_route(std::string_view method, std::string_view path) {
     if (method == "HEAD") method = "GET";
-    path = main_path(path);
+    const std::string_view pattern = pattern_of(path);
     for (const Route& r : table) {
-        if (method == r.method && matches(r.path, path)) return &r;
+        if (method == r.method && pattern == r.path) return &r;
     }
     return nullptr;
+}
+
+std::string path_name(const Route& route, std::string_view path) {
+    const Pattern p = split(route.path);
+    if (!p.has_name) return "";
+    const std::string main = main_path(path);
+    return main.substr(p.before.size(), main.size() - p.before.size() - p.after.size());
 }
 
 std::shared_ptr<AccessRecord> make_record(const ServerContext& server, const std::string& id,
@@ -143,20 +209,22 @@ std::shared_ptr<AccessRecord> make_record(const ServerContext& server, const std
 }
 
 ErrorStyle error_style(std::string_view path) {
-    if (main_path(path) != path) return ErrorStyle::llama_cpp;
+    if (is_other_path(path)) return ErrorStyle::llama_cpp;
+    const std::string_view pattern = pattern_of(path);
     for (const Route& r : table) {
-        if (matches(r.path, path)) return r.errors;
+        if (pattern == r.path) return r.errors;
     }
     // What is not there was asked for by a client of that dialect all the same.
     if (path.starts_with("/api/")) return ErrorStyle::ollama;
+    if (path.starts_with("/v2/")) return ErrorStyle::kserve;
     return path.starts_with("/v1/messages/") ? ErrorStyle::anthropic : ErrorStyle::openai;
 }
 
 std::string allowed_methods(std::string_view path) {
+    const std::string_view pattern = pattern_of(path);
     std::string methods;
     for (const Route& r : table) {
-        if (matches(r.path, main_path(path)))
-            methods += (methods.empty() ? "" : ", ") + std::string(r.method);
+        if (pattern == r.path) methods += (methods.empty() ? "" : ", ") + std::string(r.method);
     }
     return methods;
 }

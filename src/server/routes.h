@@ -41,11 +41,13 @@ struct Call {
     std::shared_ptr<AccessRecord> record = {};  // null: nobody wants to know
     WorkerTurn turn = {};
     std::vector<std::string> warnings = {};  // fields of the body that are not known
+    std::string name = {};                   // what stands for the {...} of the route's path
+    std::string binary = {};                 // what follows the JSON of the body
 };
 
 struct Route {
     const char* method;
-    const char* path;  // a last segment {name} stands for the rest of the path
+    const char* path;  // {name} in it stands for anything
     Access access;
     bool is_short;  // answered on the I/O thread
     const RequestSchema* body;
@@ -53,10 +55,13 @@ struct Route {
     const char* doc;
     bool generates = false;  // answers are what the books are about
     ErrorStyle errors = ErrorStyle::openai;
+    bool binary = false;  // bytes may follow the JSON of the body, as inference-header-content-length says
 };
 
 std::span<const Route> routes();
 const Route* find_route(std::string_view method, std::string_view path);
+// What stands in the path for the {name} of the route's.
+std::string path_name(const Route& route, std::string_view path);
 ErrorStyle error_style(std::string_view path);
 std::shared_ptr<AccessRecord> make_record(const ServerContext& server, const std::string& id,
                                           const std::string& method, const std::string& path);
@@ -105,6 +110,20 @@ void ollama_version(Call& call);
 void ollama_tags(Call& call);
 void ollama_ps(Call& call);
 void ollama_show(Call& call);
+// kserve.cpp
+void kserve_infer(Call& call);
+void kserve_generate(Call& call);
+void kserve_generate_stream(Call& call);
+// kserve_models.cpp
+void kserve_server(Call& call);
+void kserve_live(Call& call);
+void kserve_ready(Call& call);
+void kserve_model(Call& call);
+void kserve_model_ready(Call& call);
+void kserve_model_config(Call& call);
+void kserve_index(Call& call);
+void kserve_load(Call& call);
+void kserve_unload(Call& call);
 // text_routes.cpp
 void tokenize(Call& call);
 void detokenize(Call& call);

@@ -19,6 +19,13 @@ inline std::vector<Json> events(const std::string& body) {
     return all;
 }
 
+// A route's path with a model where it has {model}.
+inline std::string asked_path(std::string path) {
+    constexpr std::string_view model = "{model}";
+    if (const size_t at = path.find(model); at != path.npos) path.replace(at, model.size(), "demo-23m");
+    return path;
+}
+
 class ApiTest : public ::testing::Test {
  protected:
     static void SetUpTestSuite() { server_ = new TestServer({.models = {"demo-5m", "demo-23m"}}); }

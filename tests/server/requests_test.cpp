@@ -135,6 +135,8 @@ TEST_F(RequestsTest, OtherUnknownFieldsAreNamedInWarnings) {
     for (const Route& route : routes()) {
         if (route.body == nullptr || route.access == Access::admin) continue;
         if (std::string_view(route.path) == "/infill") continue;  // needs marks that demo-23m lacks
+        if (std::string_view(route.path) == "/v2/repository/index")
+            continue;  // an array has no place for them
         Json body = Json::parse(route.body->example);
         body["model"] = "demo-23m";
         body["colour"] = "blue";
@@ -145,7 +147,7 @@ TEST_F(RequestsTest, OtherUnknownFieldsAreNamedInWarnings) {
             std::string_view(route.path) == "/api/show") {
             body.erase("stream");
         }
-        const Reply r = post(route.path, body);
+        const Reply r = post(asked_path(route.path), body);
         EXPECT_EQ(r.status, 200) << route.path << r.body;
         EXPECT_NE(r.body.find(expected), std::string::npos) << route.path << r.body;
     }

@@ -203,7 +203,7 @@ void Answer::finish() {
         error_ ? fail(*error_) : end();
         return exchange_->end();
     }
-    exchange_->send(error_ ? error_answer(*error_, errors_) : HttpAnswer{.body = whole_text()});
+    exchange_->send(error_ ? error_answer(*error_, errors_) : whole_answer());
 }
 
 }  // namespace smelt

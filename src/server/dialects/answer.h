@@ -52,6 +52,7 @@ class Answer : public JobListener, public std::enable_shared_from_this<Answer> {
     // Otherwise.
     virtual Json whole() = 0;
     virtual std::string whole_text() { return to_string(whole()); }
+    virtual HttpAnswer whole_answer() { return {.body = whole_text()}; }
 
     void write(std::string bytes) {
         if (!lost_) exchange_->write(std::move(bytes));

@@ -33,8 +33,10 @@ const Field stream_field = {.name = "stream",
                             .doc = "Send the answer as server-sent events while it is made.",
                             .fallback = "false"};
 
-// How tokens are drawn and when an answer ends, in the dialects of OpenAI's kind.
-std::vector<Field> sampling_fields() {
+}  // namespace
+
+// How tokens are drawn and when an answer ends.
+std::vector<Field> openai_sampling_fields() {
     std::vector<Field> fields = table_fields([](const SamplingParam& p) { return p.name; }, Range::openai);
     for (const SamplingParam& p : sampling_table()) {
         if (p.also.empty()) continue;
@@ -103,6 +105,8 @@ std::vector<Field> sampling_fields() {
     fields.insert(fields.end(), std::begin(others), std::end(others));
     return fields;
 }
+
+namespace {
 
 // How many tokens: OpenAI's two names and llama.cpp's; -1 is "no limit" for many clients.
 Field max_tokens_field(std::string_view name, std::string_view doc) {
@@ -212,7 +216,7 @@ const RequestSchema chat_schema = {
               enable_thinking_field,
               effort_field,
               thinking_budget_field},
-             join(continuation_fields, sampling_fields())),
+             join(continuation_fields, openai_sampling_fields())),
         join(tool_fields, constraint_fields())),
     .example = R"({"messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0})"};
 
@@ -254,7 +258,7 @@ const RequestSchema completion_schema = {
          {.name = "suffix",
           .type = string,
           .doc = "The answer goes between prompt and this text; needs a model that was trained to fill in."}},
-        join(sampling_fields(), constraint_fields())),
+        join(openai_sampling_fields(), constraint_fields())),
     .example = R"({"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0})"};
 
 const RequestSchema generate_schema = {
@@ -287,7 +291,7 @@ const RequestSchema generate_schema = {
          enable_thinking_field,
          effort_field,
          thinking_budget_field},
-        join(sampling_fields(), constraint_fields())),
+        join(openai_sampling_fields(), constraint_fields())),
     .example = R"({"prompt": "What is 12 + 30?", "max_tokens": 50, "priority": "speed"})"};
 
 namespace {

@@ -263,21 +263,16 @@ Json with_previous(Call& call) {
     return items;
 }
 
-std::string response_id(const Call& call) {
-    return call.request.path.substr(std::string_view("/v1/responses/").size());
-}
-
 }  // namespace
 
 void show_response(Call& call) {
-    const std::string id = response_id(call);
-    const auto kept = call.server.responses->get(id, call.key);
-    if (!kept) throw no_such_response(id.substr(0, 64), "id");
+    const auto kept = call.server.responses->get(call.name, call.key);
+    if (!kept) throw no_such_response(call.name.substr(0, 64), "id");
     call.exchange->send({.body = to_string(kept->response)});
 }
 
 void delete_response(Call& call) {
-    const std::string id = response_id(call);
+    const std::string& id = call.name;
     if (!call.server.responses->erase(id, call.key)) throw no_such_response(id.substr(0, 64), "id");
     call.exchange->send({.body = to_string(Json{{"id", id}, {"object", "response"}, {"deleted", true}})});
 }

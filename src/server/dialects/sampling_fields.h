@@ -12,6 +12,9 @@ Field table_field(const SamplingParam& param, std::string_view name, Range range
 // `spelling` gives "" for those that the dialect has not.
 std::vector<Field> table_fields(std::string_view (*spelling)(const SamplingParam&), Range range);
 
+// All that the dialects of OpenAI's kind have, of the table and otherwise.
+std::vector<Field> openai_sampling_fields();
+
 // llama.cpp's, in all dialects that have its fields.
 Field max_drafts_field();
 

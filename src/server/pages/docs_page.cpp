@@ -49,7 +49,7 @@ std::string example(const Route& r, const ServerContext& server) {
         const std::string name = path.ends_with("{file}") ? std::string(web_files().front().name)
                                  : models.empty()         ? "NAME"
                                                           : models.front()->name;
-        path = path.substr(0, brace) + name;
+        path.replace(brace, path.find('}') + 1 - brace, name);
     }
     const char* key = r.access == Access::admin ? " -H 'Authorization: Bearer ADMIN_KEY'"
                       : r.access == Access::inference && !server.access.api_keys.empty()
@@ -125,6 +125,8 @@ const char* error_schema(ErrorStyle style) {
             return "AnthropicError";
         case ErrorStyle::ollama:
             return "OllamaError";
+        case ErrorStyle::kserve:
+            return "KserveError";
         case ErrorStyle::llama_cpp:
             return "LlamaError";
     }

@@ -148,8 +148,8 @@ void list_models(Call& call) {
 }
 
 void show_model(Call& call) {
-    const std::string name = call.request.path.substr(std::string_view("/v1/models/").size());
-    call.exchange->send({.body = to_string(openai_model(*call.server.models.find_or_throw(name), name))});
+    call.exchange->send(
+        {.body = to_string(openai_model(*call.server.models.find_or_throw(call.name), call.name))});
 }
 
 void list_models_in_detail(Call& call) {

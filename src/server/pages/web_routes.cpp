@@ -46,7 +46,7 @@ void dashboard_page(Call& call) {
 }
 
 void web_file(Call& call) {
-    send_file(call, std::string_view(call.request.path).substr(std::string_view("/web/").size()));
+    send_file(call, call.name);
 }
 
 }  // namespace smelt
