@@ -25,19 +25,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool has_vocabulary(const ModelFile& model) {
-    return model.tokenizer != nullptr || fs::exists(model.path / "merges.txt") ||
-           model.metadata.find("tokenizer.ggml.model") != nullptr;
-}
-
-Metadata gguf_vocabulary(const ModelFile& model) {
-    Metadata vocabulary;
-    if (model.container != Container::gguf && has_vocabulary(model)) {
-        write_vocabulary_gguf(load_tokenizer(model).vocabulary(), vocabulary);
-    }
-    return vocabulary;
-}
-
 HuggingFaceTexts hugging_face_texts(const ModelFile& model) {
     if (!has_vocabulary(model)) return {};
     if (model.container == Container::hugging_face && model.tokenizer != nullptr) {

@@ -15,6 +15,7 @@
     X(rm, "Get models")               \
     X(convert, "Get models")          \
     X(quantize, "Get models")         \
+    X(triton_config, "Get models")    \
     X(inspect, "Look inside")         \
     X(tokenize, "Look inside")        \
     X(detokenize, "Look inside")      \

@@ -66,6 +66,9 @@ struct FormatChoice {
 // GGUF and stay as they are in Hugging Face folders.
 Format choose_format(const TensorView& tensor, const FormatChoice& choice);
 
+// That of most of a model's bytes.
+Format main_format(const ModelFile& model);
+
 // Every tensor under the target's name; experts stacked in GGUF, one by one in Hugging Face folders. Throws
 // Error naming the tensor that the target or this build cannot take: unsupported, missing, or without a name
 // there.

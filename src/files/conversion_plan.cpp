@@ -424,6 +424,13 @@ class Planner {
 
 }  // namespace
 
+Format main_format(const ModelFile& model) {
+    std::map<Format, size_t> bytes;
+    for (const TensorView& t : model.tensors) bytes[t.format] += t.n_bytes();
+    const auto most = std::ranges::max_element(bytes, {}, [](const auto& b) { return b.second; });
+    return most == bytes.end() ? Format::F32 : most->first;
+}
+
 Format choose_format(const TensorView& tensor, const FormatChoice& choice) {
     const bool to_gguf = choice.target == Container::gguf;
     if (choice.formats != nullptr) {

@@ -63,4 +63,17 @@ Tokenizer load_tokenizer(const std::filesystem::path& path) {
     return load_tokenizer(*open_model(path));
 }
 
+bool has_vocabulary(const ModelFile& model) {
+    return model.tokenizer != nullptr || std::filesystem::exists(model.path / "merges.txt") ||
+           model.metadata.find("tokenizer.ggml.model") != nullptr;
+}
+
+Metadata gguf_vocabulary(const ModelFile& model) {
+    Metadata vocabulary;
+    if (model.container != Container::gguf && has_vocabulary(model)) {
+        write_vocabulary_gguf(load_tokenizer(model).vocabulary(), vocabulary);
+    }
+    return vocabulary;
+}
+
 }  // namespace smelt

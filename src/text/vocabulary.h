@@ -15,6 +15,7 @@
 namespace smelt {
 
 class Metadata;
+struct ModelFile;
 
 enum class TokenType : uint8_t {
     normal,        // reached by merges
@@ -113,6 +114,10 @@ std::string write_vocabulary_json(const Vocabulary& v);
 // The members of tokenizer_config.json that belong to the vocabulary.
 Json write_tokenizer_config(const Vocabulary& v);
 void write_vocabulary_gguf(const Vocabulary& v, Metadata& metadata);
+// The keys that a GGUF file of this model needs beside those of its own metadata; empty where it has them,
+// or no vocabulary at all.
+Metadata gguf_vocabulary(const ModelFile& model);
+bool has_vocabulary(const ModelFile& model);
 // Byte for byte as qwen3.c's export. bos and eos are those of config.json.
 std::string write_vocabulary_qwen3c(const Vocabulary& v, int32_t bos, int32_t eos);
 

@@ -2,6 +2,7 @@
 #include <openssl/sha.h>
 
 #include "base/ascii.h"
+#include "files/conversion.h"
 #include "server/dialects/make_job.h"
 #include "server/dialects/ollama_request.h"
 #include "server/routes.h"
@@ -31,12 +32,9 @@ std::string n_elements_text(const ModelFile& file) {
     return n >= 1e9 ? fmt::format("{:.1f}B", n / 1e9) : fmt::format("{:.2f}M", n / 1e6);
 }
 
-// That of most weights, spelt as Ollama does: "Q8_0".
+// As Ollama spells it: "Q8_0".
 std::string format_text(const ModelFile& file) {
-    std::map<Format, size_t> bytes;
-    for (const TensorView& t : file.tensors) bytes[t.format] += t.n_bytes();
-    const auto most = std::ranges::max_element(bytes, {}, [](const auto& b) { return b.second; });
-    return most == bytes.end() ? "" : ascii_upper(format_info(most->first).name);
+    return ascii_upper(to_string(main_format(file)));
 }
 
 Json details(const LoadedModel* loaded) {
