@@ -120,7 +120,7 @@ void ApiServer::handle(const HttpRequest& request, const std::shared_ptr<Exchang
             if (route.binary) {
                 json = json.substr(0, json_length(request));
                 call.binary = request.body.substr(json.size());
-                require(exchange->hold(call.binary.size()));
+                require(exchange->hold(3 * call.binary.size()));  // as values, and as prompts
             }
             if (json.empty() && route.body->may_be_empty) json = "{}";
             require(exchange->hold(json_bytes(json)));

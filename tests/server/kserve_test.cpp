@@ -198,6 +198,16 @@ TEST_F(KserveTest, BinaryDataGoesBothWays) {
     std::string long_text = body;
     long_text[json.size() + 2] = '\x7f';  // a string longer than everything
     EXPECT_EQ(send(long_text, std::to_string(json.size())).status, 400);
+    // A million empty texts in four million bytes.
+    const Json many = {{"inputs",
+                        {{{"name", "text_input"},
+                          {"datatype", "BYTES"},
+                          {"shape", {1 << 20}},
+                          {"parameters", {{"binary_data_size", 4 << 20}}}}}}};
+    const Reply refused =
+        send(to_string(many) + std::string(4 << 20, '\0'), std::to_string(to_string(many).size()));
+    EXPECT_EQ(refused.status, 400);
+    EXPECT_NE(refused.body.find("65536 elements"), std::string::npos) << refused.body;
 }
 
 TEST_F(KserveTest, FaultsAreNamed) {

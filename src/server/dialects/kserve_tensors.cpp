@@ -59,7 +59,7 @@ const ElementType* find_element_type(std::string_view name) {
 }
 
 size_t n_elements(const KserveTensor& t) {
-    constexpr int64_t most = int64_t{1} << 24;
+    constexpr int64_t most = 1 << 16;  // each takes more memory than its bytes
     int64_t n = 1;
     for (const int64_t d : t.shape) {
         if (d < 0 || d > most || n * std::max<int64_t>(d, 1) > most) {
@@ -125,6 +125,7 @@ Json decode_kserve_data(const KserveTensor& about, std::string_view bytes) {
         if (length > bytes.size()) wrong_size(about, length, bytes.size());
         data.push_back(std::string(bytes.substr(0, length)));
         bytes.remove_prefix(length);
+        if (data.size() > n) break;  // too many already: refused where they are counted
     }
     return data;
 }
