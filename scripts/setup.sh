@@ -9,7 +9,7 @@ debian="build-essential cmake ninja-build pkg-config libfmt-dev libspdlog-dev nl
 libpcre2-dev libutf8proc-dev libedit-dev libboost-dev libboost-context-dev python3 python3-jsonschema libssl-dev libcurl4-openssl-dev libtomlplusplus-dev libgtest-dev
 libpng-dev libjpeg-dev libwebp-dev libgif-dev"
 # Installed where the distribution has them.
-tests="valgrind mypy clang-16 clang-19 g++-aarch64-linux-gnu qemu-user librsvg2-2 fonts-dejavu-core"
+tests="valgrind mypy libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc python3-grpcio clang-16 clang-19 g++-aarch64-linux-gnu qemu-user librsvg2-2 fonts-dejavu-core"
 # macOS itself brings libedit and libcurl.
 homebrew="cmake ninja pkgconf fmt spdlog nlohmann-json cli11 pcre2 utf8proc boost openssl@3 tomlplusplus googletest libpng jpeg-turbo webp giflib"
 

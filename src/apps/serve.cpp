@@ -9,6 +9,7 @@
 
 #include "apps/device_options.h"
 #include "apps/draft_options.h"
+#include "apps/grpc_library.h"
 #include "apps/hub_model.h"
 #include "apps/kv_option.h"
 #include "apps/model_text_options.h"
@@ -56,6 +57,7 @@ struct Options {
     int header_timeout = 10, body_timeout = 30, idle_timeout = 60, write_timeout = 30, drain = 30;
     size_t max_body_mb = 16, request_memory_mb = 256;
     bool insecure = false, strict = false, shared_prefix_cache = false;
+    int grpc_port = -1;
 };
 
 // "small=models/demo-5m", or a path whose last part is the name.
@@ -248,6 +250,21 @@ void feed_watchdog(HttpServer& http, const ModelSet& models) {
     });
 }
 
+// KServe v2 over gRPC, at a port of its own. Ends before what it asks.
+std::unique_ptr<GrpcServer> serve_grpc(const Options& o, KserveHost& host) {
+    if (o.grpc_port < 0) return nullptr;
+    const auto text = [](const std::string& path) {
+        return path.empty() ? std::string() : std::string(MappedFile(path).text());
+    };
+    auto server = start_grpc(host, {.host = o.http.host,
+                                    .port = o.grpc_port,
+                                    .certificate = text(o.http.tls.certificate),
+                                    .key = text(o.http.tls.key),
+                                    .max_body_bytes = o.http.limits.max_body_bytes});
+    spdlog::info("gRPC at {}:{}", url_host(o.http.host), server->port());
+    return server;
+}
+
 void run(Options& o, CLI::App& verb) {
     using std::chrono::seconds;
     std::vector<ConfigModel> configured;
@@ -309,6 +326,9 @@ void run(Options& o, CLI::App& verb) {
                               .max_bytes = o.response_store_mb << 20, .folder = o.response_dir}),
                           .access_log = access_log_of(o)};
     ApiServer server(context);
+    const auto grpc_host = make_kserve_host(
+        server, context, [&http](std::function<void()> work) { http.post(std::move(work)); });
+    const auto grpc = serve_grpc(o, *grpc_host);
     // The one line on stdout, for programs that start a server on a free port.
     fmt::print("{}\n", context.address);
     std::fflush(stdout);
@@ -318,6 +338,7 @@ void run(Options& o, CLI::App& verb) {
     spdlog::info("serving at {}; chat at {}/chat, charts at {}/dashboard, documentation at {}/; Ctrl-C ends",
                  context.address, context.address, context.address, context.address);
     const int code = http.run(server);
+    if (grpc != nullptr) grpc->stop();
     notify_service_manager("STOPPING=1");
     if (code == 0) return;
     // The second signal: a step under way, which may hang with its device, is not waited for.
@@ -366,6 +387,10 @@ Verb add_serve(CLI::App& smelt) {
         ->capture_default_str();
     verb->add_option("--port", o->http.port, "Port; 0: a free one, printed on stdout")
         ->check(in_range(0, 65535))
+        ->capture_default_str();
+    verb->add_option("--grpc-port", o->grpc_port,
+                     "Port of KServe v2 over gRPC, which needs libsmelt_grpc.so; 0: a free one; -1: none")
+        ->check(in_range(-1, 65535))
         ->capture_default_str();
     group("Who may use it");
     verb->add_option("--api-key", o->access.api_keys, "A key that requests must carry; may be repeated")

@@ -134,11 +134,15 @@ void check_kserve_version(const Call& call) {
     const size_t at = call.request.path.find(versions);
     if (at == std::string::npos) return;
     const size_t start = at + versions.size();
-    const std::string version = call.request.path.substr(start, call.request.path.find('/', start) - start);
-    if (version == kserve_version) return;
+    check_kserve_version(call.name,
+                         call.request.path.substr(start, call.request.path.find('/', start) - start));
+}
+
+void check_kserve_version(const std::string& model, const std::string& version) {
+    if (version.empty() || version == kserve_version) return;
     throw RequestError({.status = 404,
                         .code = "model_not_found",
-                        .message = fmt::format("{} has version {}, and none {}", call.name, kserve_version,
+                        .message = fmt::format("{} has version {}, and none {}", model, kserve_version,
                                                version.substr(0, 40)),
                         .param = "version"});
 }

@@ -7,7 +7,8 @@ namespace smelt {
 
 inline constexpr const char* kserve_version = "1";  // of every model
 
-// Throws RequestError, 404, where the path names another one.
+// Throw RequestError, 404, where the path, or the caller, names another one. Empty is any.
 void check_kserve_version(const Call& call);
+void check_kserve_version(const std::string& model, const std::string& version);
 
 }  // namespace smelt

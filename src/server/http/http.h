@@ -168,6 +168,8 @@ class HttpServer {
     // Serves until stopped and returns the exit code: 0, or 128 + the signal that asked twice.
     int run(HttpHandler& handler);
     void stop();  // as the first signal does; from any thread
+    // Runs on the I/O thread, while the server runs. From any thread.
+    void post(std::function<void()> work);
 
     // Runs on a worker again and again while the server runs. Before run().
     void every(std::chrono::milliseconds period, std::function<void()> work);

@@ -234,6 +234,10 @@ void HttpServer::stop() {
     asio::post(impl_->io, [core = impl_.get()] { core->begin_drain(); });
 }
 
+void HttpServer::post(std::function<void()> work) {
+    asio::post(impl_->io, std::move(work));
+}
+
 void HttpServer::every(std::chrono::milliseconds period, std::function<void()> work) {
     asio::co_spawn(impl_->io, repeat(*impl_, period, std::move(work)), log_failure);
 }
