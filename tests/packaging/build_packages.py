@@ -41,13 +41,14 @@ def needed_by(packages):
     return done
 
 
-# But those of the compiler, which may be another than the packages'.
+# But those of the compiler, which may be another than the packages', and of the library for gRPC, which is built where
+# gRPC is.
 def headers_read(build):
     read = set()
     wanted = False
     for line in output("ninja", "-C", build, "-t", "deps").splitlines():
         if not line.startswith(" "):
-            wanted = line.startswith(("src/", "tests/"))
+            wanted = line.startswith(("src/", "tests/")) and "/smelt_grpc.dir/" not in line
         elif wanted and line.strip().startswith("/usr/include/") and "/c++/" not in line:
             read.add(os.path.normpath(line.strip()))
     return sorted(read)
