@@ -97,6 +97,7 @@ class JsonSchema {
     std::vector<Sub> item_subs(const Conjunction& c, size_t i);
     void define_array(int32_t rule, const Conjunction& c);
     const Json* finite_values(const Conjunction& item, Json& scratch) const;
+    bool list_values(const Conjunction& c, Json& values);
     bool define_set(int32_t rule, const Conjunction& c, const ArrayShape& shape);
 
     // --- json_schema_objects.cpp ---

@@ -96,7 +96,7 @@ void JsonSchema::define_array(int32_t rule, const Conjunction& c) {
     if (a.unique && a.max > 1) {
         if (define_set(rule, c, a)) return;
         drop(c.path, "uniqueItems",
-             "is kept for items of an enum, integers of a range of at most 256, booleans and null alone");
+             "is kept for items of enum, const, integers of a range of at most 256, booleans and null alone");
     }
     // Beyond maxContains another schema holds.
     for (const Sub& s : c.all) {
@@ -153,23 +153,49 @@ const Json* JsonSchema::finite_values(const Conjunction& item, Json& scratch) co
     return &scratch;
 }
 
+// Adds the values that can be made of `c`, each once. False: they are too many to list.
+bool JsonSchema::list_values(const Conjunction& c, Json& values) {
+    if (c.never) return true;
+    if (!c.choices.empty()) {
+        Conjunction rest = c;
+        const Conjunction::Choice chosen = rest.choices.back();
+        rest.choices.pop_back();
+        const auto branch = [&](size_t i) {
+            return Sub{&(*chosen.branches)[i], fmt::format("{}/{}", chosen.path, i), chosen.above};
+        };
+        for (size_t i = 0; i < chosen.branches->size(); ++i) {
+            Conjunction one = rest;
+            flatten(branch(i), one);
+            Json own = Json::array();
+            if (!list_values(one, own)) return false;
+            for (const Json& v : own) {
+                if (chosen.exclusive && v.is_structured()) return false;  // validates() may say no too often
+                bool in_others = false;
+                for (size_t k = 0; chosen.exclusive && k < chosen.branches->size(); ++k)
+                    in_others = in_others || (k != i && validates(v, branch(k)));
+                if (!in_others && !is_one_of(v, values)) values.push_back(v);
+            }
+        }
+        return true;
+    }
+    Json scratch;
+    const Json* listed = finite_values(c, scratch);
+    if (listed == nullptr) return false;
+    for (const Json& v : *listed) {
+        const auto valid = [&](const Sub& s) { return validates_plain(v, s, listed); };
+        if (std::ranges::all_of(c.all, valid) && !is_one_of(v, values)) values.push_back(v);
+    }
+    return true;
+}
+
 // An array of different values of a list: in any order where they are few, else in that of the list. False:
 // the items are of no list.
 bool JsonSchema::define_set(int32_t rule, const Conjunction& c, const ArrayShape& a) {
     if (a.n_first > 0) return false;
-    const Conjunction item = flatten(item_subs(c, 0), c.path + "/items");
-    if (item.never || !item.choices.empty()) return false;
-    Json scratch;
-    const Json* listed = finite_values(item, scratch);
-    if (listed == nullptr) return false;
+    Json listed = Json::array();
+    if (!list_values(flatten(item_subs(c, 0), c.path + "/items"), listed)) return false;
     std::vector<ExprPtr> values;
-    Json known = Json::array();
-    for (const Json& v : *listed) {
-        const auto valid = [&](const Sub& s) { return validates_plain(v, s, listed); };
-        if (!std::ranges::all_of(item.all, valid) || is_one_of(v, known)) continue;
-        known.push_back(v);
-        values.push_back(literal_json(v));
-    }
+    for (const Json& v : listed) values.push_back(literal_json(v));
     const size_t n = values.size();
     const auto [start, end] = builder_.open(rule);
     const int32_t open = builder_.add_state(), close = builder_.add_state();

@@ -87,12 +87,21 @@ class Schemas:
             s["minItems"] = r.randrange(4)
         if self.chance(0.5):
             s["maxItems"] = r.randrange(5)
-        if self.chance(0.03):
+        if self.chance(0.1):
             s["uniqueItems"] = True
-            if self.chance(0.5):
-                low = r.randrange(-20, 20)
-                s["items"] = {"type": r.choice(["integer", ["integer", "null"]]), "minimum": low, "maximum": low + r.choice([0, 3, 7, 8, 40])}
+            if self.chance(0.8):
+                s["items"] = self.listed(depth)
         return s
+
+    def listed(self, depth):
+        """A schema whose values can be listed."""
+        r = self.random
+        if depth < 4 and self.chance(0.4):
+            return {r.choice(["anyOf", "oneOf"]): [self.listed(depth + 1) for _ in range(r.randrange(1, 4))]}
+        if self.chance(0.3):
+            return r.choice([{"enum": [self.value() for _ in range(r.randrange(1, 12))]}, {"const": self.scalar()}])
+        low = r.randrange(-20, 20)
+        return {"type": r.choice(["integer", ["integer", "null"]]), "minimum": low, "maximum": low + r.choice([0, 3, 7, 8, 40])}
 
     def object(self, depth):
         r = self.random
