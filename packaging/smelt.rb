@@ -24,7 +24,7 @@ class Smelt < Formula
   depends_on "webp"
 
   def install
-    system "cmake", "-S", ".", "-B", "build", "-G", "Ninja", "-DSMELT_TESTS=OFF", "-DSMELT_JOIN=16", *std_cmake_args
+    system "cmake", "-S", ".", "-B", "build", "-G", "Ninja", "-DSMELT_TESTS=OFF", "-DSMELT_JOIN=28", *std_cmake_args
     system "cmake", "--build", "build"
     system "cmake", "--install", "build"
     pkgshare.install "models/demo-5m"

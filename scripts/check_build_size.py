@@ -5,6 +5,7 @@ What is gone over on purpose goes into `known`, with the commit that did it. Exi
 import concurrent.futures
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def main():
     with open(os.path.join(build, "compile_commands.json")) as f:
         commands = json.load(f)
     # The rooms and the command, and not what is for tests alone.
-    of_smelt = [e for e in commands if " -o src/CMakeFiles/smelt" in e["command"] and "metal" not in e["command"].split(" -o ")[1].split()[0]]
+    of_smelt = [e for e in commands if " -o src/CMakeFiles/smelt" in e["command"] and not re.search("metal|smelt_grpc", e["command"].split(" -o ")[1].split()[0])]
     words = shlex.split(of_smelt[0]["command"])
     compiler = next(word for word in words if not word.endswith("ccache"))
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
