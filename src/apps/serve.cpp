@@ -15,6 +15,7 @@
 #include "apps/model_text_options.h"
 #include "apps/serve_config.h"
 #include "apps/serve_keys.h"
+#include "apps/serve_names.h"
 #include "apps/service_manager.h"
 #include "apps/start_lines.h"
 #include "apps/trace_file.h"
@@ -59,17 +60,6 @@ struct Options {
     bool insecure = false, strict = false, shared_prefix_cache = false;
     int grpc_port = -1;
 };
-
-// "small=models/demo-5m", or a path whose last part is the name.
-std::pair<std::string, std::string> split_model(const std::string& text) {
-    const size_t equals = text.find('=');
-    const bool named = equals != std::string::npos && text.find('/') > equals;
-    if (named) return {text.substr(0, equals), text.substr(equals + 1)};
-    std::filesystem::path path(text);
-    if (path.filename().empty()) path = path.parent_path();
-    const bool is_file = path.extension() == ".gguf" || path.extension() == ".bin";
-    return {is_file ? path.stem().string() : path.filename().string(), text};
-}
 
 std::optional<uint64_t> seed_of(const Options& o) {
     if (o.seed < 0) return std::nullopt;
@@ -120,57 +110,6 @@ ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
 
 std::string url_host(const std::string& host) {
     return host.find(':') == std::string::npos ? host : "[" + host + "]";
-}
-
-// "large,gpt-4o": a name, then more names for the same model.
-void set_names(ConfigModel& m, const std::string& text) {
-    const size_t comma = text.find(',');
-    m.name = text.substr(0, comma);
-    for (size_t at = comma; at != std::string::npos;) {
-        const size_t end = text.find(',', at + 1);
-        m.aliases.push_back(text.substr(at + 1, end == std::string::npos ? end : end - at - 1));
-        at = end;
-    }
-}
-
-// Two models of one name would leave one of them out of reach.
-void check_names(const std::vector<ConfigModel>& models) {
-    std::vector<std::string> names;
-    for (const ConfigModel& m : models) {
-        std::vector<std::string> own = m.aliases;
-        own.push_back(m.name);
-        for (const std::string& name : own) {
-            if (std::ranges::find(names, name) != names.end()) {
-                throw CLI::ValidationError(
-                    name, "two models have this name; NAME=PATH or --name gives one of them another");
-            }
-            names.push_back(name);
-        }
-    }
-}
-
-// Those of the file, then those of the command line, which may also give one of the file another path.
-std::vector<ConfigModel> list_models(const Options& o, std::vector<ConfigModel> models) {
-    for (ConfigModel& m : models) {
-        if (m.name.empty()) m.name = split_model(m.path).first;
-    }
-    if (o.names.size() > o.models.size())
-        throw CLI::ValidationError("--name", "there are more names than models");
-    const size_t n_configured = models.size();
-    for (size_t i = 0; i < o.models.size(); ++i) {
-        const auto [name, path] = split_model(o.models[i]);
-        ConfigModel given{.name = {}, .path = path};
-        set_names(given, i < o.names.size() ? o.names[i] : name);
-        const auto end = models.begin() + static_cast<std::ptrdiff_t>(n_configured);
-        const auto known = std::ranges::find(models.begin(), end, given.name, &ConfigModel::name);
-        if (known == end) {
-            models.push_back(std::move(given));
-        } else {
-            known->path = path;
-        }
-    }
-    check_names(models);
-    return models;
 }
 
 // Names of models hold what a file's may not.
@@ -269,7 +208,7 @@ void run(Options& o, CLI::App& verb) {
     using std::chrono::seconds;
     std::vector<ConfigModel> configured;
     if (!o.config.empty()) configured = read_serve_config(o.config, verb);
-    const std::vector<ConfigModel> wanted = list_models(o, std::move(configured));
+    const std::vector<ConfigModel> wanted = name_models(o.models, o.names, std::move(configured));
     if (wanted.empty()) throw CLI::ValidationError("serve", "give a MODEL, or --config with a [[model]]");
     check_given_keys(verb, o.access.api_keys);
     read_keys(o.api_key_file, o.access.api_keys);
