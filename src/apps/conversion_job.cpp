@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <thread>
 
@@ -14,6 +16,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "files/adapter.h"
 #include "files/writers.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -66,6 +69,24 @@ Qwen3cTexts qwen3c_texts(const ModelFile& model) {
         texts.prompts = render_prompts(*chat);
     }
     return texts;
+}
+
+// PATH:SCALE; a path that exists is whole.
+std::shared_ptr<const ModelFile> with_adapters(std::shared_ptr<const ModelFile> model,
+                                               const std::vector<std::string>& adapters) {
+    for (const std::string& text : adapters) {
+        std::string path = text;
+        double scale = 1;
+        if (const size_t colon = text.rfind(':'); colon != std::string::npos && !fs::exists(text)) {
+            const char* const end = text.data() + text.size();
+            const auto [last, error] = std::from_chars(text.data() + colon + 1, end, scale);
+            if (error != std::errc{} || last != end || !std::isfinite(scale))
+                throw Error("--lora: expected PATH or PATH:SCALE, found {}", text);
+            path.resize(colon);
+        }
+        model = std::make_shared<const ModelFile>(merged(*model, read_adapter(path, *model), scale));
+    }
+    return model;
 }
 
 void write_tower(const ModelFile& model, const ConversionJob& job) {
@@ -130,7 +151,7 @@ uint64_t gguf_size(const ModelFile& model, const ConversionJob& job) {
 void run_conversion(const ConversionJob& job) {
     const auto started = std::chrono::steady_clock::now();
     check_target(job);
-    const auto model = open_model(job.in);
+    const auto model = with_adapters(open_model(job.in), job.lora);
     if (!job.mmproj.empty()) write_tower(*model, job);
     const uint64_t n_bytes = write_model(*model, job);
     if (model->vision != nullptr && job.mmproj.empty())

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "files/gguf/imatrix.h"
 #include "files/model_file.h"
@@ -21,6 +22,7 @@ struct ConversionJob {
     std::optional<PackedOptions> packed = {};  // GPTQ's or AWQ's layout, to Hugging Face folders alone
     int n_threads = 0;                         // 0: one per processor
     std::string mmproj = {};                   // where the vision tower goes, as GGUF; empty: nowhere
+    std::vector<std::string> lora = {};  // adapters, "PATH" or "PATH:SCALE", that are merged into the weights
     bool json = false;
     bool force = false;  // a file that is there is written over
 };

@@ -16,6 +16,8 @@ Verb add_convert(CLI::App& smelt) {
     verb->add_option("-t,--threads", job->n_threads, "0: one per processor")->check(in_range(0, 1024));
     verb->add_option("--mmproj", job->mmproj, "Where the vision tower of the model goes, as a GGUF file")
         ->type_name("FILE");
+    verb->add_option("--lora", job->lora, "Merge this adapter into the weights, times SCALE; may be repeated")
+        ->type_name("PATH[:SCALE]");
     verb->add_flag("--force", job->force, "Write over a file that is there");
     verb->add_flag("--json", job->json, "Print the result as JSON");
     verb->footer(
