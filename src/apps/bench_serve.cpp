@@ -67,14 +67,14 @@ Json summary(std::vector<double> values) {
             {"p99_ms", at(0.99)}};
 }
 
-struct Load {
+struct ClientLoad {
     std::vector<StreamedAnswer> samples;
     double seconds = 0;
 };
 
-Load run_clients(const ServeBenchOptions& o, const ServerAddress& address, const std::string& model,
-                 int n_clients) {
-    Load load;
+ClientLoad run_clients(const ServeBenchOptions& o, const ServerAddress& address, const std::string& model,
+                       int n_clients) {
+    ClientLoad load;
     std::mutex mutex;
     std::string failure;
     static uint64_t n_prompts = 0;
@@ -103,7 +103,7 @@ Load run_clients(const ServeBenchOptions& o, const ServerAddress& address, const
     return load;
 }
 
-Json evaluate(const ServeBenchOptions& o, const Load& load, int n_clients) {
+Json evaluate(const ServeBenchOptions& o, const ClientLoad& load, int n_clients) {
     std::vector<double> ttft, tpot, itl, whole, added_ttft, added_decode;
     int64_t n_tokens = 0;
     int n_good = 0;

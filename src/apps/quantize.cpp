@@ -115,14 +115,14 @@ void check_out(QuantizeOptions& o) {
     check_target(o.job);
 }
 
-struct Comparison {
+struct TensorErrors {
     double largest = 0, median = 0;
     std::vector<TensorError> tensors;
 };
 
-Comparison compare_with(const ModelFile& original, const ModelFile& written, const QuantizeOptions& o) {
+TensorErrors compare_with(const ModelFile& original, const ModelFile& written, const QuantizeOptions& o) {
     ThreadPool pool(o.n_threads());
-    Comparison c{.tensors = tensor_errors(original, written, pool)};
+    TensorErrors c{.tensors = tensor_errors(original, written, pool)};
     std::vector<double> errors;
     for (const TensorError& t : c.tensors) errors.push_back(t.relative);
     std::ranges::sort(errors);
@@ -146,7 +146,7 @@ std::optional<ScoreSummary> judge(const std::shared_ptr<const ModelFile>& origin
 }
 
 void print_result(const QuantizeOptions& o, const std::string& container, uint64_t n_bytes, uint64_t n,
-                  double seconds, const Comparison& c, const std::optional<ScoreSummary>& s) {
+                  double seconds, const TensorErrors& c, const std::optional<ScoreSummary>& s) {
     const double bits = 8 * static_cast<double>(n_bytes) / static_cast<double>(n);
     if (o.job.json) {
         Json j = {{"output", o.job.out},      {"container", container},  {"bytes", n_bytes},

@@ -14,7 +14,7 @@ namespace {
 
 using enum FieldType;
 
-constexpr int default_max_tokens = 16;  // vLLM's, which Triton's users know
+constexpr int usual_max_tokens = 16;  // vLLM's, which Triton's users know
 constexpr std::string_view text_input = "text_input", sampling_text = "sampling_parameters";
 
 // vLLM's backend for Triton takes all of them in one text.
@@ -223,7 +223,7 @@ KserveQuestion question_of(const Json& p) {
     ChatRequest& r = q.request;
     r.param = text_input;
     read_sampling(p, r);
-    r.options.max_tokens = get<int>(p, "max_tokens").value_or(default_max_tokens);
+    r.options.max_tokens = get<int>(p, "max_tokens").value_or(usual_max_tokens);
     r.options.min_tokens = get<int>(p, "min_tokens").value_or(0);
     if (r.options.max_tokens >= 0 && r.options.min_tokens > r.options.max_tokens) {
         throw bad_request("invalid_value", "min_tokens",
