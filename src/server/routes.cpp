@@ -193,6 +193,12 @@ const Route* find_route(std::string_view method, std::string_view path) {
     for (const Route& r : table) {
         if (method == r.method && pattern == r.path) return &r;
     }
+    // What one method has as a path of its own is a name for another: GET /v1/responses/input_tokens.
+    const std::string main = main_path(path);
+    for (const Route& r : table) {
+        const bool is_one_part = main.find('/', split(r.path).before.size()) == main.npos;
+        if (method == r.method && is_one_part && matches(r.path, main)) return &r;
+    }
     return nullptr;
 }
 
