@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -15,6 +14,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/number.h"
 #include "base/units.h"
 #include "files/adapter.h"
 #include "files/writers.h"
@@ -78,10 +78,10 @@ std::shared_ptr<const ModelFile> with_adapters(std::shared_ptr<const ModelFile> 
         std::string path = text;
         double scale = 1;
         if (const size_t colon = text.rfind(':'); colon != std::string::npos && !fs::exists(text)) {
-            const char* const end = text.data() + text.size();
-            const auto [last, error] = std::from_chars(text.data() + colon + 1, end, scale);
-            if (error != std::errc{} || last != end || !std::isfinite(scale))
+            const auto number = parse_real(std::string_view(text).substr(colon + 1));
+            if (!number || !std::isfinite(*number))
                 throw Error("--lora: expected PATH or PATH:SCALE, found {}", text);
+            scale = *number;
             path.resize(colon);
         }
         model = std::make_shared<const ModelFile>(merged(*model, read_adapter(path, *model), scale));

@@ -278,7 +278,7 @@ void quantize(QuantizeOptions& o) {
         if (target_container(o.job.out) != Container::hugging_face || !o.imatrix.empty())
             throw Error("{}: {} is for a new folder, by a text: expected no other ending, and no --imatrix",
                         o.job.out, o.format);
-        o.job.packed = {.layout = o.format == "gptq" ? PackedLayout::gptq : PackedLayout::awq};
+        o.job.packed = PackedOptions{.layout = o.format == "gptq" ? PackedLayout::gptq : PackedLayout::awq};
         n_bytes = write_model(*prepare_packed(o, model), o.job);
     } else if (target_container(o.job.out) == Container::gguf) {
         n_bytes = write_model(*prepare(o, model), o.job);
