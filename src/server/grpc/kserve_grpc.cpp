@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <deque>
+#include <map>
 #include <mutex>
 
 #include "server/grpc/kserve.grpc.pb.h"
@@ -194,39 +195,39 @@ class StreamCall final
             return go_on();
         }
         const auto request = std::make_shared<inference::ModelInferRequest>(std::move(next_));
+        const uint64_t number = ++n_requests_;
         {
             const std::lock_guard lock(mutex_);
-            ++n_running_;
+            running_[number] = nullptr;
         }
         KserveInferCall call = infer_call(*request, headers_, true);
-        call.respond = [self = self_, request](const auto& outputs, bool is_last, const auto& warnings) {
+        call.respond = [self = self_, request, number](const auto& outputs, bool is_last,
+                                                       const auto& warnings) {
             inference::ModelStreamInferResponse r;
             fill(*request, outputs, is_last, warnings, *r.mutable_infer_response());
-            self->add(std::move(r), is_last);
+            self->add(number, std::move(r), is_last);
         };
-        call.fail = [self = self_, request](int, const std::string& message) {
+        call.fail = [self = self_, request, number](int, const std::string& message) {
             inference::ModelStreamInferResponse r;
             r.set_error_message(message);
             r.mutable_infer_response()->set_id(request->id());
             r.mutable_infer_response()->set_model_name(request->model_name());
-            self->add(std::move(r), true);
+            self->add(number, std::move(r), true);
         };
         auto cancel = host_.infer(std::move(call));
         {
             const std::lock_guard lock(mutex_);
-            if (is_cancelled_) {
-                cancel();
-            } else {
-                cancels_.push_back(std::move(cancel));
-            }
+            if (is_cancelled_) cancel();
+            if (const auto it = running_.find(number); it != running_.end()) it->second = std::move(cancel);
         }
         next_ = {};
         StartRead(&next_);
     }
 
-    void add(inference::ModelStreamInferResponse response, bool is_last) {
+    void add(uint64_t number, inference::ModelStreamInferResponse response, bool is_last) {
+        decltype(running_)::node_type ended;  // goes when nothing is locked
         const std::lock_guard lock(mutex_);
-        if (is_last) --n_running_;
+        if (is_last) ended = running_.extract(number);
         waiting_.push_back(std::move(response));
         go_on();
     }
@@ -240,7 +241,7 @@ class StreamCall final
     // One write at a time; the end when nothing runs and nothing more comes.
     void go_on() {
         if (is_finished_ || writes_) return;
-        if (is_cancelled_ || (waiting_.empty() && no_more_ && n_running_ == 0)) {
+        if (is_cancelled_ || (waiting_.empty() && no_more_ && running_.empty())) {
             is_finished_ = true;
             Finish(is_cancelled_ ? Status::CANCELLED : Status::OK);
         } else if (!waiting_.empty()) {
@@ -251,13 +252,15 @@ class StreamCall final
     void OnCancel() override {
         const std::lock_guard lock(mutex_);
         is_cancelled_ = true;
-        for (const auto& cancel : cancels_) cancel();
+        for (const auto& [number, cancel] : running_) {
+            if (cancel) cancel();
+        }
         go_on();
     }
     void OnDone() override {
         const auto last = std::exchange(self_, nullptr);
         const std::lock_guard lock(mutex_);
-        cancels_.clear();
+        running_.clear();
     }
 
     KserveHost& host_;
@@ -265,8 +268,10 @@ class StreamCall final
     std::mutex mutex_;
     inference::ModelInferRequest next_;
     std::deque<inference::ModelStreamInferResponse> waiting_;
-    std::vector<std::function<void()>> cancels_;
-    int n_running_ = 0;
+    uint64_t n_requests_ = 0;
+    // By number, what cancels them: null until infer() has said it. A stream may live for days and as many
+    // requests, so that those which have ended leave.
+    std::map<uint64_t, std::function<void()>> running_;
     bool writes_ = false, no_more_ = false, is_cancelled_ = false, is_finished_ = false;
     std::shared_ptr<StreamCall> self_;
 };
