@@ -94,6 +94,22 @@ class Suite {
         throw Error("{} on {}: was not measured", model, device);
     }
 
+    void read_result(const Json& settings) {
+        result_ = parse_json(MappedFile(o_.resume).text(), o_.resume);
+        try {
+            if (result_.at("suite") != 1) throw Error("{}: expected the result of a suite", o_.resume);
+            if (result_.at("settings") != settings) {
+                throw Error("{}: expected the result of the settings {}, found {}", o_.resume,
+                            to_string(settings), to_string(result_.at("settings")));
+            }
+            for (const char* list : {"rows", "ops"}) {
+                for (const Json& row : result_.at(list)) done_.insert(row.at("id").get<std::string>());
+            }
+        } catch (const Json::exception& e) {
+            throw Error("{}: expected the result of a suite: {}", o_.resume, e.what());
+        }
+    }
+
     void begin_result() {
         std::vector<std::string> names;
         for (const auto& [name, model] : models_) names.push_back(name);
@@ -105,15 +121,7 @@ class Suite {
                                {"kv", to_string(o_.kv)},
                                {"threads", o_.device.n_threads}};
         if (!o_.resume.empty() && std::filesystem::exists(o_.resume)) {
-            result_ = parse_json(MappedFile(o_.resume).text(), o_.resume);
-            if (!result_.is_object() || !result_.contains("suite") || !result_.contains("rows"))
-                throw Error("{}: expected the result of a suite", o_.resume);
-            if (result_.at("settings") != settings) {
-                throw Error("{}: expected the result of the settings {}, found {}", o_.resume,
-                            to_string(settings), to_string(result_.at("settings")));
-            }
-            for (const Json& row : result_.at("rows")) done_.insert(row.at("id").get<std::string>());
-            for (const Json& ops : result_.at("ops")) done_.insert(ops.at("id").get<std::string>());
+            read_result(settings);
             result_["skipped"] = Json::array();
             spdlog::info("{}: has {} results already", o_.resume, done_.size());
             return;
