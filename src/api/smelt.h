@@ -77,8 +77,8 @@ struct ModelInfo {
 struct Message {
     std::string role = {};  // "system", "user", "assistant", or what else the model's template knows
     std::string content = {};
-    // Bytes of picture files, which the model sees before the content: PNG, JPEG, WebP, PPM, or GIF, of which
-    // it sees the first frame. 64 at most in a conversation.
+    // The bytes of up to 64 picture files a conversation: PNG, JPEG, WebP, PPM or GIF (its first frame). The
+    // model sees them before the content.
     std::vector<std::string> pictures = {};
 };
 

@@ -116,7 +116,7 @@ typedef enum smelt_thinking {
 
 /* A picture that the model sees before the content of a message. */
 typedef struct smelt_picture {
-    const void* bytes; /* of its file: PNG, JPEG, WebP, PPM, or GIF, of which it sees the first frame */
+    const void* bytes; /* of its file: PNG, JPEG, WebP, PPM or GIF (its first frame) */
     size_t length;
     size_t message; /* the first is 0 */
 } smelt_picture;

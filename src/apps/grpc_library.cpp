@@ -1,5 +1,5 @@
-// It lies beside the command where it was built, and in ../lib/smelt where it was installed; no other place
-// is looked at.
+// Finds libsmelt_grpc.so: beside the command after a build, in ../lib/smelt after an installation, and
+// nowhere else.
 #include "apps/grpc_library.h"
 
 #include <dlfcn.h>

@@ -76,7 +76,7 @@ const PeerFlag table[] = {
     {both,    "-nr",                                         llama, flag,  same, "--no-repack"},
     {both,    "--mlock,--no-mmap,--mmap",                    llama, flag,  none, "files are mapped, and the system caches them"},
     {both,    "--numa",                                      llama, value, none, "threads are not bound to nodes"},
-    {both,    "--no-warmup,--warmup",                        llama, flag,  none, "there is no warm-up"},
+    {both,    "--no-warmup,--warmup",                        llama, flag,  none, "smelt does not warm up"},
     {"run",   "-cnv,--conversation,-st,--single-turn,-i,--interactive,--color,--simple-io,--no-display-prompt,--perf,--no-perf,--jinja", llama, flag, none, "so it is here, or it is about looks"},
     {"serve", "--jinja",                                     llama, flag,  none, "templates are always Jinja"},
     {"serve", "-cb,--cont-batching",                         llama, flag,  none, always_batch},

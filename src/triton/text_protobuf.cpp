@@ -37,10 +37,7 @@ class Parser {
  public:
     Parser(std::string_view text, const std::string& source) : text_(text), source_(source) {}
 
-    Json read_all() {
-        Json message = read_message('\0', 0);
-        return message;
-    }
+    Json read_all() { return read_message('\0', 0); }
 
  private:
     [[noreturn]] void wrong(std::string_view expected) const {
