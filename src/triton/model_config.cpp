@@ -31,9 +31,12 @@ struct Key {
     std::function<void(const std::string& at, const Json& value)> read;
 };
 
+void check_message(const std::string& at, const Json& v) {
+    if (!v.is_object()) throw Error("{}: expected a message, found {}", at, to_string(v).substr(0, 60));
+}
+
 void read_keys(const std::string& at, const Json& object, const std::vector<Key>& keys) {
-    if (!object.is_object())
-        throw Error("{}: expected a message, found {}", at, to_string(object).substr(0, 60));
+    check_message(at, object);
     for (const auto& [name, value] : object.items()) {
         const auto key = std::ranges::find(keys, name, &Key::name);
         if (key != keys.end()) {
@@ -118,6 +121,8 @@ class Reader {
                    {"model_transaction_policy",
                     [&](const auto& at, const auto& v) {
                         read_keys(at, v, {{"decoupled", [&](const auto&, const auto& d) {
+                                               if (!d.is_boolean())
+                                                   throw Error("{}.decoupled: expected true or false", at);
                                                config_.decoupled = d == true;
                                            }}});
                     }},
@@ -138,6 +143,7 @@ class Reader {
                               std::span<const KserveTensorInfo> known) {
         if (!list.is_array()) throw Error("{}: expected a list", at);
         for (const Json& t : list) {
+            check_message(at, t);
             const std::string name = text_of(at + ".name", t.value("name", Json())),
                               type = text_of(at + ".data_type", t.value("data_type", Json()));
             const auto info = std::ranges::find(known, name, &KserveTensorInfo::name);
@@ -167,6 +173,7 @@ class Reader {
             return [read](const std::string& a, const Json& list) {
                 if (!list.is_array()) throw Error("{}: expected a list", a);
                 for (const Json& one : list) {
+                    check_message(a, one);
                     const std::string name = text_of(a + ".name", one.value("name", Json()));
                     for (const auto& [key, value] : one.items()) {
                         if (key != "name" && key != "parameters")
@@ -253,9 +260,8 @@ class Reader {
     void read_instances(const std::string& at, const Json& v) {
         if (!v.is_array()) throw Error("{}: expected a list", at);
         for (const Json& group : v) {
-            const std::string kind = group.value("kind", Json("KIND_AUTO")).is_string()
-                                         ? group.value("kind", Json("KIND_AUTO")).get<std::string>()
-                                         : "";
+            check_message(at, group);
+            const std::string kind = text_of(at + ".kind", group.value("kind", Json("KIND_AUTO")));
             if (kind == "KIND_GPU") instances_ = "cuda";
             if (kind == "KIND_CPU") instances_ = "cpu";
             if (!says_nothing(group.value("profile", Json())))
@@ -362,6 +368,28 @@ fs::path triton_model_path(const TritonConfig& config, const fs::path& model_fol
         folder.string(), files.size());
 }
 
+namespace {
+
+// Other where a file of the model, or its folder, was written anew.
+std::string state_of_files(const fs::path& model) {
+    std::vector<fs::path> files;
+    if (fs::is_directory(model)) {
+        for (const auto& entry : fs::directory_iterator(model)) {
+            if (entry.is_regular_file()) files.push_back(entry.path());
+        }
+        std::ranges::sort(files);
+    } else {
+        files.push_back(model);
+    }
+    std::string text;
+    for (const fs::path& f : files)
+        text += fmt::format("\n{} {} {}", f.filename().string(), fs::file_size(f),
+                            fs::last_write_time(f).time_since_epoch().count());
+    return text;
+}
+
+}  // namespace
+
 fs::path quantized_model(const TritonConfig& config, const fs::path& model, const fs::path& cache) {
     if (config.quantization.empty()) return model;
     const auto file = open_model(model);
@@ -376,11 +404,8 @@ fs::path quantized_model(const TritonConfig& config, const fs::path& model, cons
         throw Error("parameters.MODEL_QUANTIZATION: rows of {} are no whole blocks of {}", model.string(),
                     to_string(config.quantization.back()));
     }
-    uint64_t n_bytes = 0;
-    for (const TensorView& t : file->tensors) n_bytes += t.n_bytes();
     Digest hash(Digest::Kind::sha256);
-    hash.add(fmt::format("{}:{}:{}", fs::weakly_canonical(model).string(), n_bytes,
-                         fs::last_write_time(model).time_since_epoch().count()));
+    hash.add(fmt::format("{}{}", fs::weakly_canonical(model).string(), state_of_files(model)));
     const fs::path target = cache / fmt::format("{}-{}.gguf", hash.hex().substr(0, 16), to_string(*format));
     if (fs::exists(target)) return target;
     fs::create_directories(cache);

@@ -149,6 +149,12 @@ TEST(TritonConfig, KeysActOrAreRefusedByName) {
               "ensemble_scheduling: not supported");
     EXPECT_EQ(fault("input [ { name: \"text_input\" data_type: TYPE_INT32 } ]"),
               "input.text_input: expected TYPE_STRING, found TYPE_INT32");
+    EXPECT_EQ(fault("input: [ 5 ]"), "input: expected a message, found 5");
+    EXPECT_EQ(fault("instance_group: [ \"a\" ]"), "instance_group: expected a message, found \"a\"");
+    EXPECT_EQ(fault("optimization { execution_accelerators { cpu_execution_accelerator: [ 5 ] } }"),
+              "optimization.execution_accelerators.cpu_execution_accelerator: expected a message, found 5");
+    EXPECT_EQ(fault("model_transaction_policy { decoupled: 1 }"),
+              "model_transaction_policy.decoupled: expected true or false");
     EXPECT_EQ(fault("output [ { name: \"logits\" data_type: TYPE_FP32 } ]"),
               "output: smelt's models have no output logits");
     EXPECT_EQ(fault("platform: \"onnxruntime_onnx\"").substr(0, 23), "platform: not supported");
