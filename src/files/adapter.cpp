@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/ascii.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
@@ -235,10 +236,7 @@ Adapter read_peft(const fs::path& folder, const ModelFile& model, const Family& 
             throw Error("{}: tensor {}: {} models have no matrix {}", source, name, family.architecture,
                         module);
         config.check_layer(match->layer, entry.name);
-        std::string dtype = entry.dtype;
-        std::ranges::transform(dtype, dtype.begin(),
-                               [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
-        const auto format = format_from_name(dtype);
+        const auto format = format_from_name(ascii_lower(entry.dtype));
         if (!format || format_info(*format).block_len != 1)
             throw Error("{}: tensor {}: expected F32, F16 or BF16, found {}", source, name, entry.dtype);
         ModelFile copies;  // of bytes that are not aligned
