@@ -46,6 +46,8 @@ CsvTable parse_csv(std::string_view text) {
             row.back() += c;
         }
     }
+    // The last line may have no end.
+    if (row.size() > 1 || !row[0].empty()) table.push_back(std::move(row));
     return table;
 }
 

@@ -165,5 +165,12 @@ TEST(Pictures, ArePngAndPdf) {
     EXPECT_THROW(maker->png("<svg", 10, 10, 1), Error);
 }
 
+TEST(Csv, ComesBackAsItWas) {
+    const CsvTable table = {{"a", "b,\"c\""}, {"", "two\nlines"}};
+    EXPECT_EQ(parse_csv(csv_text(table)), table);
+    EXPECT_EQ(parse_csv("a,b\r\n1,2"), (CsvTable{{"a", "b"}, {"1", "2"}}));  // no end of the last line
+    EXPECT_TRUE(parse_csv("").empty());
+}
+
 }  // namespace
 }  // namespace smelt
