@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "report/csv.h"
 #include "report/page.h"
 #include "report/pictures.h"
 #include "report/plots.h"
