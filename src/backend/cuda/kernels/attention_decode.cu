@@ -11,13 +11,15 @@
 
 namespace smelt::cuda {
 
-// How a span lies in shared memory: halves as they are, other formats as floats.
+// How a span lies in shared memory: halves as they are, other formats as floats. A row is staged in pieces,
+// of which neighbouring threads have neighbours.
 template <class Block>
 struct Staged {
     using T = float;
-    INLINE static void store(const WeightRow& row, uint32_t u, T* to) {
+    static constexpr uint32_t piece = 16;
+    INLINE static void store(const uint8_t* row, uint32_t dim, uint32_t u, T* to) {
         float values[16];
-        WeightLoad<Block>::unit(row, u, values);
+        WeightLoad<Block>::unit({row, nullptr, dim, true}, u, values);
         UNROLL for (int i = 0; i < 4; ++i) reinterpret_cast<float4*>(to)[i] = {
             values[4 * i], values[4 * i + 1], values[4 * i + 2], values[4 * i + 3]};
     }
@@ -27,91 +29,140 @@ struct Staged {
             to[4 * i] = v.x, to[4 * i + 1] = v.y, to[4 * i + 2] = v.z, to[4 * i + 3] = v.w;
         }
     }
-    INLINE static float one(T x) { return x; }
-    INLINE static void wait() {}
+    INLINE static float2 two(const T* from) { return *reinterpret_cast<const float2*>(from); }
 };
 template <class Convert>
 struct StagedHalves {
     using T = uint16_t;
-    INLINE static void store(const WeightRow& row, uint32_t u, T* to) {
-        copy16_async(to, row.data + 32 * u);
-        copy16_async(to + 8, row.data + (32 * u + 16));
+    static constexpr uint32_t piece = 8;
+    INLINE static void store(const uint8_t* row, uint32_t, uint32_t u, T* to) {
+        copy16_async(to, row + 16 * u);
     }
-    INLINE static void wait() { wait_for_copies(); }
     INLINE static void eight(const T* from, float* to) {
         const uint4 v = *reinterpret_cast<const uint4*>(from);
         const uint32_t words[4] = {v.x, v.y, v.z, v.w};
         UNROLL for (int i = 0; i < 4; ++i) {
-            to[2 * i] = one(static_cast<uint16_t>(words[i] & 0xffffu));
-            to[2 * i + 1] = one(static_cast<uint16_t>(words[i] >> 16));
+            const float2 both = floats(words[i]);
+            to[2 * i] = both.x, to[2 * i + 1] = both.y;
         }
     }
-    INLINE static float one(T x) { return Convert{}(x); }
+    INLINE static float2 two(const T* from) { return floats(*reinterpret_cast<const uint32_t*>(from)); }
+    INLINE static float2 floats(uint32_t word) {
+        return {Convert{}(static_cast<uint16_t>(word & 0xffffu)),
+                Convert{}(static_cast<uint16_t>(word >> 16))};
+    }
 };
 template <>
 struct Staged<BlockF16> : StagedHalves<HalfToFloat> {};
 template <>
 struct Staged<BlockBF16> : StagedHalves<BrainToFloat> {};
 
-// Positions [first, end) of a span that begins at `span_first`, by all threads.
+// Positions [first, end) of a span, counted from its beginning, by all threads; rows[p] is where the cache
+// has position p.
 template <class Block>
-INLINE void stage(typename Staged<Block>::T* to, uint32_t pitch, const AttentionArgs& a, const KvArgs& kv,
-                  const int32_t* blocks, uint32_t head, uint32_t span_first, uint32_t first, uint32_t end) {
-    const uint32_t n_units = kv.dim / 16, count = end > first ? (end - first) * n_units : 0;
-    UNROLL_BY(4) for (uint32_t i = threadIdx.x; i < count; i += decode_threads) {
-        const uint32_t p = i / n_units, u = i - p * n_units, position = first + p;
-        const uint64_t slot = slot_of(a, blocks, position);
-        const WeightRow row = {kv.rows + (slot * kv.n_heads + head) * kv.row_bytes, nullptr, kv.dim, true};
-        Staged<Block>::store(row, u, to + (position - span_first) * pitch + 16 * u);
-    }
+INLINE void stage(typename Staged<Block>::T* to, uint32_t pitch, uint32_t dim, const uint8_t* const* rows,
+                  uint32_t first, uint32_t end) {
+    constexpr uint32_t piece = Staged<Block>::piece;
+    const uint32_t n_pieces = dim / piece;
+    uint32_t shift = 0;  // of the threads of a row
+    while (1u << shift < n_pieces) ++shift;
+    const uint32_t at = threadIdx.x & ((1u << shift) - 1), apart = decode_threads >> shift;
+    if (at >= n_pieces) return;
+    first += threadIdx.x >> shift;
+    to += first * pitch + piece * at;
+    UNROLL_BY(4)
+    for (uint32_t p = first; p < end; p += apart, to += apart * pitch)
+        Staged<Block>::store(rows[p], dim, at, to);
 }
 
-// What the spans of a token's heads leave behind becomes its output, by the block that is last to end.
+// A warp merges the sums of up to 32 spans of a head, a lane each, into `total`: what each span's sums of v
+// and those before it are multiplied by. As merge() one after another, but that the largest score up to a
+// span, and what depends on it alone, is known to all lanes at once.
+INLINE MergeFactors merge_at_once(SoftmaxSum& total, SoftmaxSum of_lane, uint32_t n) {
+    const bool any = lane() < n && of_lane.sum != 0;
+    float top = any ? of_lane.top : -infinity;
+    UNROLL for (uint32_t apart = 1; apart < 32; apart *= 2) {
+        const float other = __shfl_sync(0xffffffffu, top, static_cast<int>((lane() - apart) & 31u));
+        if (lane() >= apart) top = fmaxf(top, other);
+    }
+    top = fmaxf(top, total.top);
+    const float previous = __shfl_sync(0xffffffffu, top, static_cast<int>((lane() - 1) & 31u));
+    const float before = lane() == 0 ? total.top : previous;
+    MergeFactors f = {1, 0};
+    if (any) f = {expf(before - top), expf(of_lane.top - top)};
+    const float taken = any ? of_lane.sum * f.take : 0.0f;
+    for (uint32_t s = 0; s < n; ++s) {
+        const float keep = __shfl_sync(0xffffffffu, f.keep, static_cast<int>(s)),
+                    more = __shfl_sync(0xffffffffu, taken, static_cast<int>(s));
+        total.sum = total.sum * keep + more;
+    }
+    total.top = __shfl_sync(0xffffffffu, top, 31);
+    return f;
+}
+
+// Which of a block's query heads and pairs of v's dimensions a thread adds up.
+constexpr uint32_t pair_lanes = 64, head_groups = decode_threads / pair_lanes;
+
+// What the spans of a token's heads leave behind becomes its output, by the block that is last to end; where
+// it had keys, it keeps what spans are multiplied by.
 template <int n_heads>
-INLINE void merge_spans(const AttentionArgs& a, uint32_t token, uint32_t first_head, uint32_t heads,
-                        uint32_t first_span, uint32_t last_span) {
-    constexpr uint32_t at_once = 64;
-    __shared__ MergeFactors factors[n_heads][at_once];
+INLINE void merge_spans(const AttentionArgs& a, void* room, uint32_t token, uint32_t first_head,
+                        uint32_t heads, uint32_t first_span, uint32_t last_span) {
+    constexpr uint32_t at_once = 64, own_heads = n_heads / head_groups, ahead = 16;
+    auto* factors = static_cast<MergeFactors(*)[at_once]>(room);
     __shared__ SoftmaxSum totals[n_heads];
     const uint32_t stride = a.v.dim + 2;
     const auto spans_of = [&](uint32_t h) {
         return a.partial + (static_cast<uint64_t>(token) * a.n_heads + first_head + h) * a.n_spans * stride;
     };
-    constexpr uint32_t lane_heads = n_heads / 2;
-    const uint32_t d = threadIdx.x % (decode_threads / 2), half = threadIdx.x / (decode_threads / 2);
-    for (uint32_t d0 = 0; d0 < a.v.dim; d0 += decode_threads / 2) {
-        float v_sum[lane_heads];
-        UNROLL for (uint32_t i = 0; i < lane_heads; ++i) v_sum[i] = 0;
-        SoftmaxSum total = {-infinity, 0};  // of the heads that warp 0 goes through, a lane each
+    const uint32_t of_pair = 2 * (threadIdx.x % pair_lanes), group = threadIdx.x / pair_lanes * own_heads;
+    for (uint32_t d0 = 0; d0 < a.v.dim; d0 += 2 * pair_lanes) {
+        const uint32_t d = d0 + of_pair;
+        float2 v_sum[own_heads];
+        UNROLL for (uint32_t i = 0; i < own_heads; ++i) v_sum[i] = {0, 0};
+        SoftmaxSum total = {-infinity, 0};  // of the head that this warp has
         for (uint32_t first = first_span; first <= last_span; first += at_once) {
             const uint32_t n = least(at_once, last_span + 1 - first);
             __syncthreads();
-            if (threadIdx.x < heads) {
-                for (uint32_t s = 0; s < n; ++s) {
-                    const float* of = spans_of(threadIdx.x) + (first + s) * stride + a.v.dim;
-                    const SoftmaxSum sum = {of[0], of[1]};
-                    MergeFactors f = {1, 0};
-                    if (sum.sum != 0) f = merge(total, sum);
-                    factors[threadIdx.x][s] = f;
+            if (warp() < heads) {
+                SoftmaxSum some[at_once / 32];
+                UNROLL for (uint32_t i = 0; i < at_once / 32; ++i) {
+                    const uint32_t s = 32 * i + lane();
+                    const float* of = spans_of(warp()) + (first + least(s, n - 1)) * stride + a.v.dim;
+                    some[i] = {of[0], of[1]};
                 }
-                totals[threadIdx.x] = total;
+                UNROLL for (uint32_t i = 0; i < at_once / 32; ++i) {
+                    if (32 * i >= n) continue;
+                    factors[warp()][32 * i + lane()] = merge_at_once(total, some[i], least(32, n - 32 * i));
+                }
+                if (lane() == 0) totals[warp()] = total;
             }
             __syncthreads();
-            UNROLL for (uint32_t i = 0; i < lane_heads; ++i) {
-                const uint32_t h = half * lane_heads + i;
-                if (h >= heads || d0 + d >= a.v.dim) continue;
-                const float* from = spans_of(h) + d0 + d;
-                UNROLL_BY(8) for (uint32_t s = 0; s < n; ++s) {
-                    const MergeFactors f = factors[h][s];
-                    v_sum[i] = v_sum[i] * f.keep + from[(first + s) * stride] * f.take;
+            UNROLL for (uint32_t i = 0; i < own_heads; ++i) {
+                const uint32_t h = group + i;
+                if (h >= heads || d >= a.v.dim) continue;
+                const float* from = spans_of(h) + first * stride + d;
+                for (uint32_t s0 = 0; s0 < n; s0 += ahead) {
+                    float2 some[ahead];
+                    UNROLL for (uint32_t s = 0; s < ahead; ++s) some[s] =
+                        *reinterpret_cast<const float2*>(from + least(s0 + s, n - 1) * stride);
+                    UNROLL for (uint32_t s = 0; s < ahead; ++s) {
+                        if (s0 + s >= n) continue;
+                        const MergeFactors f = factors[h][s0 + s];
+                        v_sum[i].x = v_sum[i].x * f.keep + some[s].x * f.take;
+                        v_sum[i].y = v_sum[i].y * f.keep + some[s].y * f.take;
+                    }
                 }
             }
         }
-        UNROLL for (uint32_t i = 0; i < lane_heads; ++i) {
-            const uint32_t h = half * lane_heads + i;
-            if (h >= heads || d0 + d >= a.v.dim) continue;
-            a.out[static_cast<uint64_t>(token) * a.out_stride + (first_head + h) * a.v.dim + d0 + d] =
-                finish(v_sum[i], totals[h], a.sinks == nullptr ? nullptr : a.sinks + first_head + h);
+        UNROLL for (uint32_t i = 0; i < own_heads; ++i) {
+            const uint32_t h = group + i;
+            if (h >= heads || d >= a.v.dim) continue;
+            const float* sink = a.sinks == nullptr ? nullptr : a.sinks + first_head + h;
+            float* out =
+                a.out + (static_cast<uint64_t>(token) * a.out_stride + (first_head + h) * a.v.dim + d);
+            out[0] = finish(v_sum[i].x, totals[h], sink);
+            out[1] = finish(v_sum[i].y, totals[h], sink);
         }
     }
 }
@@ -127,19 +178,23 @@ INLINE void attention_decode(const AttentionArgs& a) {
     __shared__ __align__(16) float weights[n_heads][attention_span];
     __shared__ float tops[n_heads][rounds], sums[n_heads][rounds];
     __shared__ uint32_t n_before;
+    __shared__ const uint8_t *key_rows[attention_span], *value_rows[attention_span];
     let_next_start();
     // Positions and tables are of the step's input: they are there before any kernel of the step begins.
     const uint32_t token = blockIdx.x, span = blockIdx.z;
-    if (token >= rows_of(a.rows)) return wait_for_previous();
     const auto high = static_cast<uint32_t>(a.positions[token]);
+    auto end_token = static_cast<uint32_t>(a.seq_start[1]);
     const uint32_t low = first_seen(high, a.window), first = span * attention_span;
     const uint32_t first_span = low / attention_span, last_span = high / attention_span;
-    if (span < first_span || span > last_span) return wait_for_previous();
+    if (token >= rows_of(a.rows) || span < first_span || span > last_span) return wait_for_previous();
     const uint32_t n_groups = (a.n_rep + n_heads - 1) / n_heads, kv_head = blockIdx.y / n_groups;
     const uint32_t first_head = kv_head * a.n_rep + blockIdx.y % n_groups * n_heads;
     const uint32_t heads = least(n_heads, (kv_head + 1) * a.n_rep - first_head);
-    uint32_t seq = 0;
-    while (token >= static_cast<uint32_t>(a.seq_start[seq + 1])) ++seq;
+    uint32_t seq = 0, start_token = 0;
+    while (token >= end_token) {
+        start_token = end_token;
+        end_token = static_cast<uint32_t>(a.seq_start[++seq + 1]);
+    }
     const int32_t* blocks = a.block_table + static_cast<uint64_t>(seq) * a.max_blocks;
 
     const uint32_t k_dim = a.k.dim, v_dim = a.v.dim, extra = 16 / sizeof(T);
@@ -149,43 +204,56 @@ INLINE void attention_decode(const AttentionArgs& a) {
     auto* query = reinterpret_cast<float*>(values + attention_span * v_pitch);
     // What earlier steps put into the cache need not wait for the kernel before this one. The step's own
     // tokens have the last positions, also where each sees all of them.
-    const auto end_token = static_cast<uint32_t>(a.seq_start[seq + 1]);
-    const uint32_t first_new = static_cast<uint32_t>(a.positions[end_token - 1]) + 1 -
-                               (end_token - static_cast<uint32_t>(a.seq_start[seq]));
-    const uint32_t begin = low > first ? low : first, end = least(high + 1, first + attention_span);
-    const uint32_t old_end = least(end, first_new > begin ? first_new : begin);
-    stage<Block>(keys, k_pitch, a, a.k, blocks, kv_head, first, begin, old_end);
-    stage<Block>(values, v_pitch, a, a.v, blocks, kv_head, first, begin, old_end);
+    const uint32_t first_new =
+        static_cast<uint32_t>(a.positions[end_token - 1]) + 1 - (end_token - start_token);
+    // Positions of the span, counted from its first.
+    const uint32_t begin = low > first ? low - first : 0, end = least(high + 1 - first, attention_span);
+    const uint32_t old_end = least(end, first_new > first + begin ? first_new - first : begin);
+    if (threadIdx.x >= begin && threadIdx.x < end) {
+        const uint64_t slot = slot_of(a, blocks, first + threadIdx.x);
+        key_rows[threadIdx.x] = a.k.rows + (slot * a.k.n_heads + kv_head) * a.k.row_bytes;
+        value_rows[threadIdx.x] = a.v.rows + (slot * a.v.n_heads + kv_head) * a.v.row_bytes;
+    }
+    __syncthreads();
+    stage<Block>(keys, k_pitch, k_dim, key_rows, begin, old_end);
+    end_copies();
+    stage<Block>(values, v_pitch, v_dim, value_rows, begin, old_end);
+    end_copies();
     wait_for_previous();
-    stage<Block>(keys, k_pitch, a, a.k, blocks, kv_head, first, old_end, end);
-    stage<Block>(values, v_pitch, a, a.v, blocks, kv_head, first, old_end, end);
+    stage<Block>(keys, k_pitch, k_dim, key_rows, old_end, end);
+    stage<Block>(values, v_pitch, v_dim, value_rows, old_end, end);
     const float* q = a.q + static_cast<uint64_t>(token) * a.q_stride + first_head * k_dim;
-    for (uint32_t i = threadIdx.x; i < heads * k_dim; i += decode_threads) query[i] = q[i];
-    S::wait();
+    for (uint32_t i = threadIdx.x; i < n_heads * k_dim; i += decode_threads)
+        query[i] = i < heads * k_dim ? q[i] : 0.0f;
+    // Values may be on their way while keys are looked at.
+    if (old_end < end)
+        wait_for_copies();
+    else
+        wait_for_all_but_last();
     __syncthreads();
 
-    // scores; a warp has a round and half of the heads, a lane a position
-    const uint32_t in_span = threadIdx.x % attention_span, half = threadIdx.x / attention_span;
-    const uint32_t round = in_span / 32, position = first + in_span, first_of_half = half * lane_heads;
-    const bool takes_part = low <= first + 32 * round + 31 && high >= first + 32 * round;
-    const bool visible = position >= low && position <= high;
+    // scores; a warp has a round and half of the heads, a lane a position. Heads beyond those that there are
+    // come out as anything.
+    const uint32_t in_span = threadIdx.x % attention_span;
+    const uint32_t round = in_span / 32, first_of_half = threadIdx.x / attention_span * lane_heads;
+    const bool takes_part = begin <= 32 * round + 31 && end > 32 * round && first_of_half < heads;
+    const bool visible = in_span >= begin && in_span < end;
     float scores[lane_heads];
     UNROLL for (uint32_t h = 0; h < lane_heads; ++h) scores[h] = 0;
     if (takes_part) {
         const T* key = keys + in_span * k_pitch;
+        const float* of_half = query + first_of_half * k_dim;
         UNROLL_BY(2) for (uint32_t d = 0; d < k_dim; d += 8) {
             float k[8];
             S::eight(key + d, k);
             UNROLL for (uint32_t h = 0; h < lane_heads; ++h) {
-                if (first_of_half + h >= heads) continue;
                 float some[8];
-                Staged<BlockF32>::eight(query + (first_of_half + h) * k_dim + d, some);
+                Staged<BlockF32>::eight(of_half + h * k_dim + d, some);
                 UNROLL for (int i = 0; i < 8; ++i) scores[h] = fmaf(some[i], k[i], scores[h]);
             }
         }
     }
     UNROLL for (uint32_t h = 0; h < lane_heads; ++h) {
-        if (first_of_half + h >= heads) continue;
         float score = scores[h] * a.scale;
         if (a.soft_cap > 0) score = soft_capped(score, a.soft_cap);
         scores[h] = visible ? score : -infinity;
@@ -195,7 +263,6 @@ INLINE void attention_decode(const AttentionArgs& a) {
     __syncthreads();
     // the largest score of this round and those before
     UNROLL for (uint32_t h = 0; h < lane_heads; ++h) {
-        if (first_of_half + h >= heads) continue;
         float top = -infinity;
         for (uint32_t r = 0; r <= round; ++r) top = fmaxf(top, tops[first_of_half + h][r]);
         const float weight = takes_part ? expf(scores[h] - top) : 0.0f;
@@ -203,51 +270,73 @@ INLINE void attention_decode(const AttentionArgs& a) {
         const float sum = lanes_sum(weight);
         if (lane() == 0) sums[first_of_half + h][round] = sum;
     }
+    wait_for_copies();
     __syncthreads();
 
-    // sums of v: a thread has dimensions of half of the heads
-    const uint32_t from = begin - first, to = end - 1 - first;
+    // sums of v: a thread has two dimensions of its heads
+    constexpr uint32_t own_heads = n_heads / head_groups;
+    const uint32_t group = threadIdx.x / pair_lanes * own_heads;
     const bool alone = first_span == last_span;
-    for (uint32_t d = in_span; d < v_dim; d += attention_span) {
-        float v_sum[lane_heads], top[lane_heads], sum[lane_heads];
-        UNROLL for (uint32_t h = 0; h < lane_heads; ++h) {
-            v_sum[h] = sum[h] = 0;
+    for (uint32_t d = 2 * (threadIdx.x % pair_lanes); d < v_dim && group < heads; d += 2 * pair_lanes) {
+        float2 v_sum[own_heads];
+        float top[own_heads], sum[own_heads];
+        UNROLL for (uint32_t h = 0; h < own_heads; ++h) {
+            v_sum[h] = {0, 0};
+            sum[h] = 0;
             top[h] = -infinity;
         }
-        for (uint32_t r = from / 32; r <= to / 32; ++r) {
-            UNROLL for (uint32_t h = 0; h < lane_heads; ++h) {
-                if (first_of_half + h >= heads) continue;
-                const float next = fmaxf(top[h], tops[first_of_half + h][r]), keep = expf(top[h] - next);
-                sum[h] = sum[h] * keep + sums[first_of_half + h][r];
-                top[h] = next;
-                v_sum[h] *= keep;
+        const auto add = [&](const float* weight, float2 value) {
+            UNROLL for (uint32_t h = 0; h < own_heads; ++h) {
+                v_sum[h].x = fmaf(weight[h], value.x, v_sum[h].x);
+                v_sum[h].y = fmaf(weight[h], value.y, v_sum[h].y);
             }
-            const uint32_t low_p = 32 * r > from ? 32 * r : from, high_p = least(32 * r + 31, to);
-            UNROLL_BY(8) for (uint32_t p = low_p; p <= high_p; ++p) {
-                const float value = S::one(values[p * v_pitch + d]);
-                UNROLL for (uint32_t h = 0; h < lane_heads; ++h) {
-                    if (first_of_half + h < heads)
-                        v_sum[h] = fmaf(weights[first_of_half + h][p], value, v_sum[h]);
+        };
+        for (uint32_t r = begin / 32; r <= (end - 1) / 32; ++r) {
+            UNROLL for (uint32_t h = 0; h < own_heads; ++h) {
+                const float next = fmaxf(top[h], tops[group + h][r]), keep = expf(top[h] - next);
+                sum[h] = sum[h] * keep + sums[group + h][r];
+                top[h] = next;
+                v_sum[h].x *= keep;
+                v_sum[h].y *= keep;
+            }
+            const T* of = values + 32 * r * v_pitch + d;
+            if (32 * r >= begin && 32 * r + 32 <= end) {
+                UNROLL_BY(2) for (uint32_t p = 0; p < 32; p += 4, of += 4 * v_pitch) {
+                    float4 weight[own_heads];
+                    UNROLL for (uint32_t h = 0; h < own_heads; ++h) weight[h] =
+                        *reinterpret_cast<const float4*>(&weights[group + h][32 * r + p]);
+                    float some[4][own_heads];
+                    UNROLL for (uint32_t h = 0; h < own_heads; ++h) {
+                        some[0][h] = weight[h].x, some[1][h] = weight[h].y;
+                        some[2][h] = weight[h].z, some[3][h] = weight[h].w;
+                    }
+                    UNROLL for (uint32_t i = 0; i < 4; ++i) add(some[i], S::two(of + i * v_pitch));
                 }
+                continue;
+            }
+            const uint32_t low_p = 32 * r > begin ? 0 : begin - 32 * r, end_p = least(32, end - 32 * r);
+            for (uint32_t p = low_p; p < end_p; ++p) {
+                float some[own_heads];
+                UNROLL for (uint32_t h = 0; h < own_heads; ++h) some[h] = weights[group + h][32 * r + p];
+                add(some, S::two(of + p * v_pitch));
             }
         }
-        UNROLL for (uint32_t h = 0; h < lane_heads; ++h) {
-            if (first_of_half + h >= heads) continue;
-            const uint32_t head = first_head + first_of_half + h;
+        UNROLL for (uint32_t h = 0; h < own_heads; ++h) {
+            if (group + h >= heads) continue;
+            const uint32_t head = first_head + group + h;
             if (alone) {
                 SoftmaxSum total = {-infinity, 0};
                 const MergeFactors f = merge(total, {top[h], sum[h]});
-                a.out[static_cast<uint64_t>(token) * a.out_stride + head * v_dim + d] = finish(
-                    0.0f * f.keep + v_sum[h] * f.take, total, a.sinks == nullptr ? nullptr : a.sinks + head);
+                const float* sink = a.sinks == nullptr ? nullptr : a.sinks + head;
+                float* out = a.out + (static_cast<uint64_t>(token) * a.out_stride + head * v_dim + d);
+                out[0] = finish(0.0f * f.keep + v_sum[h].x * f.take, total, sink);
+                out[1] = finish(0.0f * f.keep + v_sum[h].y * f.take, total, sink);
                 continue;
             }
             float* out = a.partial +
                          ((static_cast<uint64_t>(token) * a.n_heads + head) * a.n_spans + span) * (v_dim + 2);
-            out[d] = v_sum[h];
-            if (d == 0) {
-                out[v_dim] = top[h];
-                out[v_dim + 1] = sum[h];
-            }
+            *reinterpret_cast<float2*>(out + d) = v_sum[h];
+            if (d == 0) *reinterpret_cast<float2*>(out + v_dim) = {top[h], sum[h]};
         }
     }
     if (alone) return;
@@ -258,7 +347,7 @@ INLINE void attention_decode(const AttentionArgs& a) {
     __syncthreads();
     if (n_before != last_span - first_span) return;
     __threadfence();
-    merge_spans<n_heads>(a, token, first_head, heads, first_span, last_span);
+    merge_spans<n_heads>(a, all_shared, token, first_head, heads, first_span, last_span);
     if (threadIdx.x == 0) *n_done = 0;
 }
 

@@ -226,6 +226,17 @@ INLINE void wait_for_copies() {
     asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
+// Ends a group of copies; wait_for_all_but_last() waits for those of the groups before the last that was ended.
+INLINE void end_copies() {
+#if defined(__CUDA_ARCH__)
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+INLINE void wait_for_all_but_last() {
+#if defined(__CUDA_ARCH__)
+    asm volatile("cp.async.wait_group 1;" ::: "memory");
+#endif
+}
 // Where every row begins at a multiple of 16.
 INLINE uint4 load16_aligned(const uint8_t* at) {
     return *reinterpret_cast<const uint4*>(at);
