@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(128) pack_kernel(const __grid_constant__ PackT
 __global__ void __launch_bounds__(256) quantize_kernel(const __grid_constant__ QuantizeRowsArgs a) {
     let_next_start();
     wait_for_previous();
-    quantize_rows_of(a);
+    put_rows<false>(a);
 }
 __global__ void fill_kernel(uint32_t* p, size_t n, uint32_t seed) {
     for (size_t i = blockIdx.x * size_t{blockDim.x} + threadIdx.x; i < n;

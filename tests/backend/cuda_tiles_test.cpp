@@ -57,8 +57,21 @@ void expect_the_same_tile(const Matrix& m, int64_t first_row, int64_t first_col)
     for (int lane = 0; lane < 32; ++lane) {
         const auto loaded = T::load(FromShared{}, tile, lane);
         for (int c = 0; c < T::n_chunks; ++c) {
-            uint32_t registers[4];
+            uint32_t registers[T::words];
             T::fragment(loaded, c, registers);
+            if constexpr (T::halves) {
+                // Register r has two columns: of row g where r is even, of row g + 8 where it is odd.
+                for (int i = 0; i < 16; ++i) {
+                    const int r = i / 2;
+                    const float value = f16_to_f32(static_cast<uint16_t>(registers[r] >> (16 * (i % 2))));
+                    const int64_t row = first_row + lane / 4 + 8 * (r & 1),
+                                  col = first_col + 32 * c + 8 * (lane & 3) + r / 2 * 2 + i % 2;
+                    ASSERT_EQ(static_cast<double>(value * T::scales(loaded, c, 0).d[0] * halves_unit),
+                              m.at(row, col))
+                        << "row " << row << ", column " << col;
+                }
+                continue;
+            }
             for (int i = 0; i < 16; ++i) {
                 const int r = i / 4, side = r & 1;
                 const GroupScales s = T::scales(loaded, c, T::group == 16 ? r / 2 : 0);
@@ -86,6 +99,8 @@ void expect_the_same(Format f) {
             for (int64_t col = 0; col < m.cols; col += Tile<Block>::cols)
                 expect_the_same_tile<Block>(m, row, col);
         }
+        ASSERT_EQ(tile_shape(f).set_bytes,
+                  static_cast<uint32_t>(Tile<Block>::halves ? half_set_bytes : tile_set_bytes));
     } else {
         EXPECT_EQ(tile_shape(f).bytes, 0U) << format_info(f).name;
     }

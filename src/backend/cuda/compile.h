@@ -93,8 +93,8 @@ class Compiler {
                            std::span<const op::MatmulExperts::Product> products, int64_t n_tiles,
                            bool one_by_one);
     const uint8_t* tiles_of(const Weight& weight);
-    const uint8_t* quantized(const Tensor& x, Rows rows, int64_t parts, int64_t cols, int64_t n_groups,
-                             int64_t n_sets);
+    const uint8_t* quantized(const Tensor& x, const TileShape& shape, Rows rows, int64_t parts, int64_t cols,
+                             int64_t n_groups, int64_t n_sets);
     TileMatmulArgs tiled_args(const Tensor& x, std::span<const op::Matmul::Product> products);
     int64_t ring_slots(Format format, int64_t cols, int64_t most_rows, bool normed) const;
     void launch_ring(const char* name, TileMatmulArgs args, Format format, int64_t most_rows);

@@ -39,7 +39,7 @@ bool has_rings(const GpuInfo& info) {
 
 int64_t ring_x_bytes(const TileShape& shape, int64_t cols, int64_t n_x, bool normed) {
     const int64_t n_groups = divide_up(cols, shape.cols) * shape.cols / 32;
-    return n_x * (n_groups * (tile_set_bytes / tile_tokens) +
+    return n_x * (n_groups * (shape.set_bytes / tile_tokens) +
                   (normed ? cols * static_cast<int64_t>(sizeof(float)) : 0));
 }
 
@@ -140,12 +140,12 @@ TileMatmulArgs Compiler::tiled_args(const Tensor& x, std::span<const Matmul::Pro
     return args;
 }
 
-// Sets of rows of x as integers, in Shared::scratch; a row of x is `parts` rows of `cols` columns.
-const uint8_t* Compiler::quantized(const Tensor& x, Rows rows, int64_t parts, int64_t cols, int64_t n_groups,
-                                   int64_t n_sets) {
-    auto* values = shared<uint8_t>(Shared::scratch, static_cast<size_t>(n_sets * n_groups * tile_set_bytes));
+// Sets of rows of x as the tiles want them, in Shared::scratch; a row of x is `parts` rows of `cols` columns.
+const uint8_t* Compiler::quantized(const Tensor& x, const TileShape& shape, Rows rows, int64_t parts,
+                                   int64_t cols, int64_t n_groups, int64_t n_sets) {
+    auto* values = shared<uint8_t>(Shared::scratch, static_cast<size_t>(n_sets * n_groups * shape.set_bytes));
     constexpr unsigned threads = 256;
-    launch(gpu_->kernel("quantize", "quantize_rows"),
+    launch(gpu_->kernel("quantize", shape.set_bytes == half_set_bytes ? "split_rows" : "quantize_rows"),
            QuantizeRowsArgs{.rows = rows,
                             .x = at(x),
                             .values = values,
@@ -167,7 +167,7 @@ void Compiler::add_tiled_products(const Tensor& x, std::span<const Matmul::Produ
         return launch_ring("matmul_ring", args, format, most_rows);
 
     const int64_t stage =
-        int64_t{wide_tiles} * shape.bytes + shape.cols / 32 * (wide_rows / tile_tokens) * tile_set_bytes;
+        int64_t{wide_tiles} * shape.bytes + shape.cols / 32 * (wide_rows / tile_tokens) * shape.set_bytes;
     const int64_t stages =
         std::min<int64_t>((gpu_->info().shared_bytes - wide_overhead) / stage, most_stages);
     const bool is_wide = most_rows >= fewest_wide_rows && has_rings(gpu_->info()) && stages >= 2;
@@ -175,7 +175,8 @@ void Compiler::add_tiled_products(const Tensor& x, std::span<const Matmul::Produ
         is_wide ? SetsKernel{"matmul_wide", wide_rows / tile_tokens, wide_tiles} : sets_kernel_for(most_rows);
     const int64_t n_blocks = divide_up(most_rows, kernel.n_sets * tile_tokens),
                   n_sets = n_blocks * kernel.n_sets;
-    args.values = quantized(x, args.rows, 1, args.cols, int64_t{args.k_tiles} * shape.cols / 32, n_sets);
+    args.values =
+        quantized(x, shape, args.rows, 1, args.cols, int64_t{args.k_tiles} * shape.cols / 32, n_sets);
     args.n_sets = u32(n_sets);
     args.n_slots = u32(std::max<int64_t>(stages, 0));
     launch(gpu_->kernel("tiles", kernel.name, format), args,
@@ -194,19 +195,20 @@ void Compiler::add_tiled_experts(const Tensor& x, const ExpertsArgs& args,
     const bool by_pair = args.own_rows != 0;
     const int64_t k_tiles = divide_up(args.cols, shape.cols), parts = by_pair ? args.n_used : 1,
                   n_sets = divide_up(x.n_rows() * parts, tile_tokens);
-    TileExpertsArgs to{.rows = args.rows,
-                       .values = quantized(x, args.rows, parts, args.cols, k_tiles * shape.cols / 32, n_sets),
-                       .ids = args.ids,
-                       .tiles = args.tiles,
-                       .pairs = args.pairs,
-                       .n_used = args.n_used,
-                       .n_experts = args.n_experts,
-                       .x_share = by_pair ? 1 : args.n_used,
-                       .n_sets = u32(n_sets),
-                       .k_tiles = u32(k_tiles),
-                       .n_products = args.n_products,
-                       .pairing = args.pairing,
-                       .products = {}};
+    TileExpertsArgs to{
+        .rows = args.rows,
+        .values = quantized(x, shape, args.rows, parts, args.cols, k_tiles * shape.cols / 32, n_sets),
+        .ids = args.ids,
+        .tiles = args.tiles,
+        .pairs = args.pairs,
+        .n_used = args.n_used,
+        .n_experts = args.n_experts,
+        .x_share = by_pair ? 1 : args.n_used,
+        .n_sets = u32(n_sets),
+        .k_tiles = u32(k_tiles),
+        .n_products = args.n_products,
+        .pairing = args.pairing,
+        .products = {}};
     uint32_t n_row_tiles = 0;
     for (size_t i = 0; i < products.size(); ++i) {
         const ExpertProduct& p = args.products[i];

@@ -12,6 +12,7 @@ inline constexpr int tile_tokens = 4;         // rows of x that a fragment of th
 inline constexpr int tile_value_bytes = 256;  // of a fragment: 32 columns of four rows, two planes of int8
 inline constexpr int tile_group_bytes = 16;   // of a row's 32 columns: scale and sums
 inline constexpr int tile_set_bytes = tile_value_bytes + tile_tokens * tile_group_bytes;
+inline constexpr int half_set_bytes = 512;                // the same of halves, which have no scales
 inline constexpr int wide_tiles = 8;                      // of rows, of a block of matmul_wide
 inline constexpr int wide_rows = 64;                      // of x, of such a block
 inline constexpr int wide_block = (tile_warps + 1) * 32;  // threads
@@ -50,7 +51,7 @@ struct TileMatmulArgs {
     TileNorm norm;  // for matmul_ring
 };
 
-// Rows of x as two planes of int8 with a scale for 32 columns: fragments, then scales.
+// Rows of x in two planes: of int8 with a scale for 32 columns (fragments, then scales), or of halves.
 struct QuantizeRowsArgs {
     Rows rows;
     const float* x;
@@ -89,37 +90,41 @@ struct PackTilesArgs {
     uint32_t rows, cols, k_tiles, n_tiles;  // n_tiles: of all rows and columns
 };
 
-// What a tile of a format is: bytes as many as its 16 rows of blocks have. None where bytes is 0: floats, and
-// formats whose numbers are not small integers.
+// What a tile of a format is: bytes as many as its 16 rows of blocks have. None where bytes is 0: floats of
+// 32 bits, and formats whose numbers are neither small integers nor halves.
 struct TileShape {
     uint32_t cols, bytes;
+    uint32_t set_bytes = tile_set_bytes;  // of 32 columns of four rows of x
 };
 constexpr TileShape tile_shape(Format format) {
     switch (format) {
+        case Format::F16:
+        case Format::BF16:
+            return {64, rows_of_tile * 64 * sizeof(uint16_t) + 16, half_set_bytes};
 #define SMELT_TILE(name)                                                                     \
     case Format::name: {                                                                     \
         constexpr uint32_t cols = Block##name::block_len == 256 ? 256 : 128;                 \
         return {cols, rows_of_tile * (cols / Block##name::block_len) * sizeof(Block##name)}; \
     }
-        SMELT_TILE(Q4_0)
-        SMELT_TILE(Q4_1)
-        SMELT_TILE(Q5_0)
-        SMELT_TILE(Q5_1)
-        SMELT_TILE(Q8_0)
-        SMELT_TILE(Q8_G64)
-        SMELT_TILE(Q2_K)
-        SMELT_TILE(Q3_K)
-        SMELT_TILE(Q4_K)
-        SMELT_TILE(Q5_K)
-        SMELT_TILE(Q6_K)
-        SMELT_TILE(IQ4_NL)
-        SMELT_TILE(IQ4_XS)
-        SMELT_TILE(MXFP4)
-        SMELT_TILE(MXFP4_HF)
-        SMELT_TILE(NVFP4)
-        SMELT_TILE(NVFP4_HF)
-        SMELT_TILE(Q4_Z)
-        SMELT_TILE(Q8_Z)
+            SMELT_TILE(Q4_0)
+            SMELT_TILE(Q4_1)
+            SMELT_TILE(Q5_0)
+            SMELT_TILE(Q5_1)
+            SMELT_TILE(Q8_0)
+            SMELT_TILE(Q8_G64)
+            SMELT_TILE(Q2_K)
+            SMELT_TILE(Q3_K)
+            SMELT_TILE(Q4_K)
+            SMELT_TILE(Q5_K)
+            SMELT_TILE(Q6_K)
+            SMELT_TILE(IQ4_NL)
+            SMELT_TILE(IQ4_XS)
+            SMELT_TILE(MXFP4)
+            SMELT_TILE(MXFP4_HF)
+            SMELT_TILE(NVFP4)
+            SMELT_TILE(NVFP4_HF)
+            SMELT_TILE(Q4_Z)
+            SMELT_TILE(Q8_Z)
 #undef SMELT_TILE
         default:
             return {0, 0};

@@ -226,7 +226,8 @@ INLINE void wait_for_copies() {
     asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
-// Ends a group of copies; wait_for_all_but_last() waits for those of the groups before the last that was ended.
+// Ends a group of copies; wait_for_all_but_last() waits for those of the groups before the last that was
+// ended.
 INLINE void end_copies() {
 #if defined(__CUDA_ARCH__)
     asm volatile("cp.async.commit_group;" ::: "memory");

@@ -40,11 +40,11 @@ INLINE void add_sets(const uint8_t* const* from, uint32_t k_tiles, float (*sums)
         UNROLL for (int d = 0; d < n_down; ++d) loaded[d] =
             T::load(FromMemory{}, from[d] + uint64_t{k} * T::bytes, me);
         UNROLL for (int c = 0; c < T::n_chunks; ++c) {
-            uint2 b[n_sets];
-            GroupOfX x[n_sets];
+            typename SetOf<T>::Words b[n_sets];
+            typename SetOf<T>::Group x[n_sets];
             UNROLL for (int s = 0; s < n_sets; ++s) read(k * T::n_chunks + c, s, b[s], x[s]);
             UNROLL for (int d = 0; d < n_down; ++d) {
-                uint32_t fragment[4];
+                uint32_t fragment[T::words];
                 T::fragment(loaded[d], c, fragment);
                 without_zero<T>(fragment);
                 GroupScales scales[2];
@@ -69,6 +69,7 @@ INLINE void put_sums(float* partial, const float (*sums)[2]) {
 template <class Block, int n_sets, int n_down>
 INLINE void matmul_sets(const TileMatmulArgs& a) {
     using T = ZeroTaken<Tile<Block>>;
+    using Set = SetOf<T>;
     __shared__ float partial[tile_warps * 64 * n_sets];
     const uint32_t first_tile = blockIdx.x * n_down, me = lane();
     const uint8_t* from[n_down];
@@ -76,12 +77,12 @@ INLINE void matmul_sets(const TileMatmulArgs& a) {
         row_of_tiles<T, false>(a, least(first_tile + d, a.n_tiles - 1), false);
     const uint32_t n = rows_of(a.rows), first_x = blockIdx.y * (4 * n_sets);
     if (first_x >= n) return;
-    const SetOfX* sets = reinterpret_cast<const SetOfX*>(a.values) + first_x / tile_tokens;
+    const Set* sets = reinterpret_cast<const Set*>(a.values) + first_x / tile_tokens;
     float sums[n_down][n_sets][2] = {};
-    add_sets<T, n_sets, n_down>(from, a.k_tiles, sums, [&](uint32_t group, int s, uint2& b, GroupOfX& x) {
-        const SetOfX& set = sets[uint64_t{group} * a.n_sets + s];
-        b = reinterpret_cast<const uint2*>(set.fragments)[me];
-        x = set.groups[me & 3];
+    add_sets<T, n_sets, n_down>(from, a.k_tiles, sums, [&](uint32_t group, int s, auto& b, auto& x) {
+        const Set& set = sets[uint64_t{group} * a.n_sets + s];
+        b = reinterpret_cast<const typename Set::Words*>(set.fragments)[me];
+        x = set.group(me & 3);
     });
     UNROLL for (int d = 0; d < n_down; ++d) {
         if (first_tile + d >= a.n_tiles) return;
@@ -98,6 +99,7 @@ INLINE void matmul_sets(const TileMatmulArgs& a) {
 template <class Block, int n_sets>
 INLINE void experts_sets(const TileExpertsArgs& a) {
     using T = ZeroTaken<Tile<Block>>;
+    using Set = SetOf<T>;
     __shared__ float partial[tile_warps * 64 * n_sets];
     const ExpertTile pairs = expert_tile_of<4 * n_sets>(a, blockIdx.y);
     if (pairs.count == 0) return;
@@ -108,18 +110,18 @@ INLINE void experts_sets(const TileExpertsArgs& a) {
     const uint32_t row_tile = blockIdx.x - m.first_tile, me = lane();
     const uint8_t* from = m.places[pairs.expert].w + uint64_t{row_tile} * a.k_tiles * T::bytes;
     // The rows of x that the lane has: one by a fragment's column, one by its sums.
-    const SetOfX* sets = reinterpret_cast<const SetOfX*>(a.values);
+    const Set* sets = reinterpret_cast<const Set*>(a.values);
     uint32_t of_column[n_sets], of_sums[n_sets];
     UNROLL for (uint32_t s = 0; s < n_sets; ++s) {
         of_column[s] = pair_of(a, pairs, 4 * s + (me >> 3)) / a.x_share;
         of_sums[s] = pair_of(a, pairs, 4 * s + (me & 3)) / a.x_share;
     }
     float sums[1][n_sets][2] = {};
-    add_sets<T, n_sets, 1>(&from, a.k_tiles, sums, [&](uint32_t group, int s, uint2& b, GroupOfX& x) {
-        const SetOfX* here = sets + uint64_t{group} * a.n_sets;
-        b = reinterpret_cast<const uint2*>(
+    add_sets<T, n_sets, 1>(&from, a.k_tiles, sums, [&](uint32_t group, int s, auto& b, auto& x) {
+        const Set* here = sets + uint64_t{group} * a.n_sets;
+        b = reinterpret_cast<const typename Set::Words*>(
             here[of_column[s] / 4].fragments)[(of_column[s] & 3) * 8 + (me >> 2 & 1) * 4 + (me & 3)];
-        x = here[of_sums[s] / 4].groups[of_sums[s] & 3];
+        x = here[of_sums[s] / 4].group(of_sums[s] & 3);
     });
     put_sums<n_sets>(partial, sums[0]);
     __syncthreads();
@@ -137,8 +139,9 @@ INLINE void experts_sets(const TileExpertsArgs& a) {
 template <class Block>
 INLINE void matmul_wide(const TileMatmulArgs& a) {
     using T = ZeroTaken<Tile<Block>>;
+    using Set = SetOf<T>;
     constexpr int n_sets = wide_rows / tile_tokens, my_sets = n_sets / 2, my_tiles = 2;
-    constexpr uint32_t x_bytes = T::n_chunks * n_sets * tile_set_bytes,
+    constexpr uint32_t x_bytes = T::n_chunks * n_sets * sizeof(Set),
                        stage_bytes = wide_tiles * T::bytes + x_bytes;
     DYNAMIC_SHARED(uint4, all_shared);
     auto* shared = reinterpret_cast<uint8_t*>(all_shared);
@@ -161,7 +164,7 @@ INLINE void matmul_wide(const TileMatmulArgs& a) {
     if (in_block == tile_warps) {
         RingPlace to = {0, 1};
         const SharedAddress ring = shared_address(shared);
-        const uint8_t* x = a.values + uint64_t{first_x / tile_tokens} * tile_set_bytes;
+        const uint8_t* x = a.values + uint64_t{first_x / tile_tokens} * sizeof(Set);
         const uint8_t* w =
             row_of_tiles<T, false>(a, first_tile + least(static_cast<uint32_t>(me), n_tiles - 1), false);
         for (uint32_t slice = 0; slice < tile_warps; ++slice) {
@@ -173,9 +176,9 @@ INLINE void matmul_wide(const TileMatmulArgs& a) {
                 if (static_cast<uint32_t>(me) < n_tiles)
                     copy_bulk(stage + me * T::bytes, w + uint64_t{k} * T::bytes, T::bytes, barrier);
                 if (me < T::n_chunks)
-                    copy_bulk(stage + wide_tiles * T::bytes + me * (n_sets * tile_set_bytes),
-                              x + uint64_t{k * T::n_chunks + me} * a.n_sets * tile_set_bytes,
-                              n_sets * tile_set_bytes, barrier);
+                    copy_bulk(stage + wide_tiles * T::bytes + me * (n_sets * sizeof(Set)),
+                              x + uint64_t{k * T::n_chunks + me} * a.n_sets * sizeof(Set),
+                              n_sets * sizeof(Set), barrier);
                 to.advance(a.n_slots);
             }
         }
@@ -193,10 +196,9 @@ INLINE void matmul_wide(const TileMatmulArgs& a) {
             typename T::Loaded loaded[my_tiles];
             UNROLL for (int d = 0; d < my_tiles; ++d) loaded[d] =
                 T::load(FromShared{}, stage + (my_tiles * pair + d) * T::bytes, me);
-            const auto* sets =
-                reinterpret_cast<const SetOfX*>(stage + wide_tiles * T::bytes) + my_sets * side;
+            const auto* sets = reinterpret_cast<const Set*>(stage + wide_tiles * T::bytes) + my_sets * side;
             UNROLL for (int c = 0; c < T::n_chunks; ++c) {
-                uint32_t fragment[my_tiles][4];
+                uint32_t fragment[my_tiles][T::words];
                 GroupScales scales[my_tiles][2];
                 UNROLL for (int d = 0; d < my_tiles; ++d) {
                     T::fragment(loaded[d], c, fragment[d]);
@@ -205,9 +207,9 @@ INLINE void matmul_wide(const TileMatmulArgs& a) {
                     if (T::group == 16) scales[d][1] = T::scales(loaded[d], c, 1);
                 }
                 UNROLL for (int s = 0; s < my_sets; ++s) {
-                    const SetOfX& set = sets[c * n_sets + s];
-                    const uint2 b = reinterpret_cast<const uint2*>(set.fragments)[me];
-                    const GroupOfX x = set.groups[me & 3];
+                    const Set& set = sets[c * n_sets + s];
+                    const auto b = reinterpret_cast<const typename Set::Words*>(set.fragments)[me];
+                    const auto x = set.group(me & 3);
                     UNROLL for (int d = 0; d < my_tiles; ++d)
                         add_chunk<T>(fragment[d], scales[d], b, x, chain[d][s]);
                 }

@@ -7,206 +7,19 @@
 // and for any number of rows. Against float activations a weight's product is off by at most |w| * max|x of
 // its group| / 65278.
 //
+// Weights that are halves (F16, and BF16 as halves with a scale for a tile) are multiplied as they are, with
+// x in two halves: 22 bits of it, whatever its neighbours are. The sums of 32 columns are floats of the
+// card's own rounding, in one order; the rest is the same.
+//
 // Bytes: each weight once for up to 4 rows of x; more are for matmul_sets.cuh. In matmul_ring a
 // warp of its own fills a ring in shared memory by bulk copies of up to eight tiles, which begin before the
 // kernel that makes x has ended and go on across rows of tiles, so that the memory has no pause.
 #pragma once
 
 #include "backend/cuda/kernels/ring.cuh"
-#include "backend/cuda/kernels/tiles.cuh"
-#include "backend/cuda/tile_args.h"
+#include "backend/cuda/kernels/tile_operands.cuh"
 
 namespace smelt::cuda {
-
-// d = a * b of 16 x 32 x 8 or 16 x 16 x 8 integers.
-#ifdef SMELT_SOFTCUDA
-inline int soft_dot(uint32_t w, uint32_t x, bool u8) {
-    int sum = 0;
-    for (int i = 0; i < 4; ++i) {
-        const int v = static_cast<int8_t>(x >> (8 * i) & 255u);
-        sum += (u8 ? static_cast<int>(w >> (8 * i) & 255u) : static_cast<int8_t>(w >> (8 * i) & 255u)) * v;
-    }
-    return sum;
-}
-// Register `reg` of a, rows g and g + 8, with b of columns 2j and 2j + 1.
-inline void soft_mma(int* d, uint32_t upper_row, uint32_t lower_row, uint32_t b, bool u8) {
-    const int me = static_cast<int>(lane());
-    for (int q = 0; q < 4; ++q) {
-        const uint32_t rows[2] = {__shfl_sync(~0u, upper_row, (me & ~3) + q),
-                                  __shfl_sync(~0u, lower_row, (me & ~3) + q)};
-        for (int c = 0; c < 2; ++c) {
-            const uint32_t column = __shfl_sync(~0u, b, 4 * (2 * (me & 3) + c) + q);
-            d[c] += soft_dot(rows[0], column, u8);
-            d[2 + c] += soft_dot(rows[1], column, u8);
-        }
-    }
-}
-template <bool u8>
-void mma_k32(int* d, const uint32_t* a, uint2 b) {
-    for (int i = 0; i < 4; ++i) d[i] = 0;
-    soft_mma(d, a[0], a[1], b.x, u8);
-    soft_mma(d, a[2], a[3], b.y, u8);
-}
-inline void mma_k16(int* d, uint32_t a0, uint32_t a1, uint32_t b) {
-    for (int i = 0; i < 4; ++i) d[i] = 0;
-    soft_mma(d, a0, a1, b, false);
-}
-#else
-template <bool u8>
-INLINE void mma_k32(int* d, const uint32_t* a, uint2 b) {
-    if constexpr (u8) {
-        asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-            "{%10,%10,%10,%10};"
-            : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(0));
-    } else {
-        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-            "{%10,%10,%10,%10};"
-            : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(0));
-    }
-}
-INLINE void mma_k16(int* d, uint32_t a0, uint32_t a1, uint32_t b) {
-    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%7,%7,%7};"
-        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-        : "r"(a0), "r"(a1), "r"(b), "r"(0));
-}
-
-#endif
-
-// Of 32 columns of a row of x: its scale, and sums of its integers: all, the first and the second 16.
-struct alignas(16) GroupOfX {
-    float scale;
-    int all, first, second;
-};
-static_assert(sizeof(GroupOfX) == tile_group_bytes);
-
-// Adds a group's products to the sums of rows g and g + 8, for the row of x that the lane has.
-template <class T>
-INLINE void add_group(const int* d, const GroupScales& s, float x_scale, int x_sum, float* sums) {
-    const float x_total = T::has_min ? x_scale * static_cast<float>(x_sum) : 0.0f;
-    UNROLL for (int side = 0; side < 2; ++side) {
-        int sum = d[2 * side] * 256 + d[2 * side + 1];
-        if (T::has_zero) sum -= s.zero[side] * x_sum;
-        sums[side] = fmaf(static_cast<float>(sum), s.d[side] * x_scale, sums[side]);
-        if (T::has_min) sums[side] = fmaf(-s.min[side], x_total, sums[side]);
-    }
-}
-template <class T>
-INLINE void add_chunk(const uint32_t* a, const GroupScales* s, uint2 b, const GroupOfX& x, float* sums) {
-    int d[4];
-    if constexpr (T::group == 32) {
-        mma_k32<T::u8>(d, a, b);
-        add_group<T>(d, s[0], x.scale, x.all, sums);
-    } else {
-        mma_k16(d, a[0], a[1], b.x);
-        add_group<T>(d, s[0], x.scale, x.first, sums);
-        mma_k16(d, a[2], a[3], b.y);
-        add_group<T>(d, s[1], x.scale, x.second, sums);
-    }
-}
-
-// --- x as integers ---
-
-// To even; what is no number is some integer, its scale says what it is.
-INLINE int nearest_int(float x) {
-#ifdef SMELT_SOFTCUDA
-    return x != x ? 0 : static_cast<int>(std::nearbyint(x));
-#else
-    return __float2int_rn(x);
-#endif
-}
-INLINE uint32_t larger(uint32_t a, uint32_t b) {
-    return a > b ? a : b;
-}
-
-// Four neighbouring columns, as the eight lanes of their group have them: word w of the group. The scale is
-// that of the largest; groups below 2^-110 are zeros.
-struct QuantizedWord {
-    uint32_t high, low;
-    GroupOfX group;  // in every lane of the eight
-};
-template <bool with_sums>
-INLINE QuantizedWord quantize_word(float4 v) {
-    const auto bits = [](float f) { return bit_cast_to<uint32_t>(f) & 0x7fffffffu; };
-    uint32_t top = larger(larger(bits(v.x), bits(v.y)), larger(bits(v.z), bits(v.w)));  // NaN is above all
-    UNROLL for (int apart = 1; apart < 8; apart *= 2) top =
-        larger(top, __shfl_xor_sync(0xffffffffu, top, apart));
-    const bool nothing = top < 0x08800000u;
-    const float scale = nothing ? 0.0f : bit_cast_to<float>(top) * (1.0f / 32639.0f);
-    const float per = nothing ? 0.0f : 1.0f / scale;
-    QuantizedWord q = {0, 0, {scale, 0, 0, 0}};
-    const float values[4] = {v.x, v.y, v.z, v.w};
-    int sum = 0, n[4];
-    UNROLL for (int i = 0; i < 4; ++i) {
-        n[i] = nearest_int(values[i] * per);
-        sum += n[i];
-    }
-    // Low bytes have a sign, high ones are what is left: n + 128 has them both.
-    const uint32_t even =
-        permuted(static_cast<uint32_t>(n[0] + 128), static_cast<uint32_t>(n[1] + 128), 0x5140);
-    const uint32_t odd =
-        permuted(static_cast<uint32_t>(n[2] + 128), static_cast<uint32_t>(n[3] + 128), 0x5140);
-    q.low = permuted(even, odd, 0x5410) ^ 0x80808080u;
-    q.high = permuted(even, odd, 0x7632);
-    if (!with_sums) return q;
-    UNROLL for (int apart = 1; apart < 4; apart *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, apart);
-    const int other = __shfl_xor_sync(0xffffffffu, sum, 4);
-    const bool is_first = (threadIdx.x & 4) == 0;
-    q.group.all = sum + other;
-    q.group.first = is_first ? sum : other;
-    q.group.second = is_first ? other : sum;
-    return q;
-}
-// Word w of a group's 32 columns lies where lane j finds words j and j + 4 side by side.
-INLINE int word_place(int w) {
-    return 2 * (w & 3) + (w >> 2);
-}
-INLINE float4 load_four(const float* row, uint32_t column, uint32_t cols) {
-    float4 v = {};
-    if ((reinterpret_cast<uintptr_t>(row) & 15) == 0 && cols % 4 == 0) {
-        if (column < cols) v = *reinterpret_cast<const float4*>(row + column);
-        return v;
-    }
-    if (column < cols) v.x = row[column];
-    if (column + 1 < cols) v.y = row[column + 1];
-    if (column + 2 < cols) v.z = row[column + 2];
-    if (column + 3 < cols) v.w = row[column + 3];
-    return v;
-}
-
-// Rows of x by sets of four: of each group of columns the sets one after another, each fragments and then
-// scales.
-struct SetOfX {
-    uint32_t fragments[tile_value_bytes / 4];
-    GroupOfX groups[tile_tokens];
-};
-static_assert(sizeof(SetOfX) == tile_set_bytes);
-
-// Blocks: (words of a row by 256, sets).
-INLINE void quantize_rows_of(const QuantizeRowsArgs& a) {
-    const uint32_t n = rows_of(a.rows) * a.parts, word = blockIdx.x * blockDim.x + threadIdx.x,
-                   set = blockIdx.y;
-    if (set * tile_tokens >= n) return;
-    const uint32_t group = word / 8, w = word % 8;
-    float4 v[tile_tokens];
-    UNROLL for (uint32_t r = 0; r < tile_tokens; ++r) {
-        const uint32_t number = set * tile_tokens + r, row = number / a.parts;
-        v[r] = {};
-        if (number < n && group < a.n_groups)
-            v[r] = load_four(a.x + (uint64_t{row} * a.x_stride + (number - row * a.parts) * a.cols), 4 * word,
-                             a.cols);
-    }
-    SetOfX& to = reinterpret_cast<SetOfX*>(a.values)[uint64_t{least(group, a.n_groups - 1)} * a.n_sets + set];
-    UNROLL for (uint32_t r = 0; r < tile_tokens; ++r) {
-        const QuantizedWord q = quantize_word<true>(v[r]);
-        if (group >= a.n_groups) continue;
-        uint32_t* words = to.fragments + r * 16 + word_place(static_cast<int>(w));
-        words[0] = q.high;
-        words[8] = q.low;
-        if (w == 0) to.groups[r] = q.group;
-    }
-}
 
 // --- Products ---
 
@@ -333,6 +146,7 @@ INLINE void write_residual(const TileMatmulArgs& a, uint32_t first_x, uint32_t n
 template <class Block, int n_x, bool gated = false, int n_teams = ring_teams>
 INLINE void matmul_ring(const TileMatmulArgs& a) {
     using T = Tile<Block>;
+    using Set = SetOf<T>;
     constexpr int passes = gated ? 2 : 1, n_threads = n_teams * tile_warps * 32;
     constexpr uint32_t slot_bytes = tile_warps * T::bytes;
     DYNAMIC_SHARED(uint4, all_shared);
@@ -343,9 +157,9 @@ INLINE void matmul_ring(const TileMatmulArgs& a) {
     const uint32_t n_groups_of_x = a.k_tiles * T::n_chunks,
                    rounds = (a.k_tiles + tile_warps - 1) / tile_warps;
     auto* fragments = reinterpret_cast<uint32_t*>(shared + n_teams * a.n_slots * slot_bytes);
-    auto* groups = reinterpret_cast<GroupOfX*>(fragments + n_groups_of_x * (n_x * 16));
-    auto* floats =
-        reinterpret_cast<float*>(groups + n_groups_of_x * n_x);  // rows of x, where a norm makes them
+    auto* groups = reinterpret_cast<GroupOfX*>(fragments + n_groups_of_x * (n_x * words_of_row<T>));
+    auto* floats = reinterpret_cast<float*>(  // rows of x, where a norm makes them
+        reinterpret_cast<uint8_t*>(groups) + n_groups_of_x * (n_x * Set::group_bytes));
     __shared__ float scratch[32 * n_x];
     // Of each team: slots that are full, empty; sums that are there, taken.
     const auto full = [&](int team) { return shared_address(barriers) + 16 * (most_slots + 2) * team; };
@@ -454,11 +268,8 @@ INLINE void matmul_ring(const TileMatmulArgs& a) {
             const uint32_t of_all = first + j * n_threads, r = n_x == 1 ? 0 : of_all / n_words;
             const uint32_t word = of_all - r * n_words;
             if (of_all >= n_words * n_x) break;  // the same in all lanes of a warp
-            const QuantizedWord q = quantize_word < T::has_min || T::has_zero > (v[j]);
-            uint32_t* to = fragments + (word / 8 * n_x + r) * 16 + word_place(static_cast<int>(word & 7));
-            to[0] = q.high;
-            to[8] = q.low;
-            if ((word & 7) == 0) groups[word / 8 * n_x + r] = q.group;
+            put_word<T>(fragments + (word / 8 * n_x + r) * words_of_row<T>, groups + (word / 8 * n_x + r),
+                        word & 7, v[j], true);
         }
     }
     first_threads_barrier(n_threads);
@@ -466,8 +277,8 @@ INLINE void matmul_ring(const TileMatmulArgs& a) {
     // Column c of the fragment: plane c % 2 of row c / 2 of x.
     const int team = in_block / tile_warps, in_team = in_block % tile_warps;
     const int column = me >> 2, row_of_column = (column >> 1) & (n_x - 1), my_row = (me & 3) & (n_x - 1);
-    const uint2* my_fragments =
-        reinterpret_cast<const uint2*>(fragments) + row_of_column * 8 + (column & 1) * 4 + (me & 3);
+    const auto* my_fragments = reinterpret_cast<const typename Set::Words*>(fragments) + row_of_column * 8 +
+                               (column & 1) * 4 + (me & 3);
     const uint8_t* my_ring = shared + team * a.n_slots * slot_bytes + in_team * T::bytes;
     RingPlace at = {0, 0};
     uint32_t i = 0;
@@ -483,14 +294,15 @@ INLINE void matmul_ring(const TileMatmulArgs& a) {
                     const typename T::Loaded loaded =
                         T::load(FromShared{}, my_ring + at.slot * slot_bytes, me);
                     UNROLL for (int c = 0; c < T::n_chunks; ++c) {
-                        uint32_t fragment[4];
+                        uint32_t fragment[T::words];
                         T::fragment(loaded, c, fragment);
                         GroupScales scales[2];
                         scales[0] = T::scales(loaded, c, 0);
                         if (T::group == 16) scales[1] = T::scales(loaded, c, 1);
                         const uint32_t g = k * T::n_chunks + c;
-                        add_chunk<T>(fragment, scales, my_fragments[g * (n_x * 8)], groups[g * n_x + my_row],
-                                     sums[pass]);
+                        typename Set::Group group;
+                        if constexpr (!T::halves) group = groups[g * n_x + my_row];
+                        add_chunk<T>(fragment, scales, my_fragments[g * (n_x * 8)], group, sums[pass]);
                     }
                 }
                 __syncwarp();

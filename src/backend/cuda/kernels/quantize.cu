@@ -1,10 +1,13 @@
-// Rows of x as integers, for the products of matmul_tiles.cuh.
-#include "backend/cuda/kernels/matmul_tiles.cuh"
+// Rows of x in two planes, for products with tiles: as integers, or as halves for weights that are halves.
+#include "backend/cuda/kernels/tile_operands.cuh"
 
 namespace smelt::cuda {
 
 KERNEL(quantize_rows, QuantizeRowsArgs, 256) {
-    quantize_rows_of(a);
+    put_rows<false>(a);
+}
+KERNEL(split_rows, QuantizeRowsArgs, 256) {
+    put_rows<true>(a);
 }
 
 }  // namespace smelt::cuda

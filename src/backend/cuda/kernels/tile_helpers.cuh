@@ -120,6 +120,8 @@ struct TileTraits {
     static constexpr int fixed_zero = zero;  // the zero point where all groups have the same
     static constexpr bool native = true, has_min = with_min, has_zero = with_zero, u8 = is_unsigned;
     static constexpr int cols = n_cols, bytes = n_bytes, group = group_len, n_chunks = n_cols / 32;
+    static constexpr bool halves = false;  // weights are floats of 16 bits, not integers
+    static constexpr int words = 4;        // of 32 bits, of a lane's share of 16 rows by 32 columns
 };
 
 // Tables of 16 int8.
