@@ -190,6 +190,9 @@ TEST_F(HubTest, Ids) {
     fs::create_directory("models");
     EXPECT_EQ(text("models/demo"), "a path");
     EXPECT_EQ(text("hf:models/demo"), "models/demo");
+    // A file is no folder of a path: whoever stands beside the command `smelt` may pull smelt/demo.
+    std::ofstream("smelt") << "a file";
+    EXPECT_EQ(text("smelt/demo"), "smelt/demo");
     fs::current_path("/");
 }
 

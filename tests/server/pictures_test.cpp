@@ -188,7 +188,8 @@ TEST_F(PicturesTest, ModelsSayWhetherTheySee) {
     const auto get = [&](const std::string& path) { return client.ask("GET", path, "").json(); };
     EXPECT_EQ(get("/v1/models/qwen3-vl")["architecture"]["input_modalities"], Json({"text", "image"}));
     EXPECT_EQ(get("/v1/models/demo-5m")["architecture"]["input_modalities"], Json({"text"}));
-    for (const Json& m : get("/models")["models"]) EXPECT_EQ(m["takes_pictures"], m["name"] == "qwen3-vl");
+    const Json models = get("/models");
+    for (const Json& m : models["models"]) EXPECT_EQ(m["takes_pictures"], m["name"] == "qwen3-vl");
     const auto capabilities = [&](const std::string& model) {
         return to_string(post("/api/show", {{"model", model}}).json()["capabilities"]);
     };

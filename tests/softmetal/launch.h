@@ -145,7 +145,7 @@ struct Simdgroup {
     alignas(64) char results[2][2 * simd_width * slot_bytes];
 };
 // Of the thread that runs.
-extern thread_local Simdgroup* simdgroup __attribute__((tls_model("initial-exec")));
+extern constinit thread_local Simdgroup* simdgroup __attribute__((tls_model("initial-exec")));
 
 // All threads of the simdgroup arrive here; true in the last one, which runs on at once. The others go on
 // after it has arrived somewhere else.

@@ -26,7 +26,7 @@ Dim3 unravel(uint32_t i, const Dim3& box) {
 }
 }  // namespace
 
-thread_local Simdgroup* simdgroup = nullptr;
+constinit thread_local Simdgroup* simdgroup = nullptr;
 
 ThreadgroupRunner::ThreadgroupRunner()
     : simdgroups_(new Simdgroup[max_threads / simd_width]),

@@ -204,7 +204,7 @@ std::optional<HubId> parse_hub_id(std::string_view text) {
         std::error_code error;
         // A path with a slip of the pen must not become a download.
         if (!one_slash || is_odd || fs::exists(fs::path(text), error) ||
-            fs::exists(fs::path(id.repo.substr(0, slash)), error)) {
+            fs::is_directory(fs::path(id.repo.substr(0, slash)), error)) {
             return std::nullopt;
         }
     }

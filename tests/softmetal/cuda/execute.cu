@@ -10,7 +10,7 @@
 
 namespace softmetal {
 
-thread_local Simdgroup* simdgroup = nullptr;
+constinit thread_local Simdgroup* simdgroup = nullptr;
 
 namespace {
 
