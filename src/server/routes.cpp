@@ -119,6 +119,9 @@ const Route table[] = {
     {"GET", "/chat", open, on_io, nullptr, chat_page, "A page to chat with the models in a browser."},
     {"GET", "/dashboard", open, on_io, nullptr, dashboard_page, "Live charts of /performance."},
     {"GET", "/web/{file}", open, on_io, nullptr, web_file, "What these two pages load."},
+    {"GET", "/docs", open, on_io, nullptr, docs_site, "The guides and the reference, with a search."},
+    {"GET", "/docs/{file}", open, on_io, nullptr, docs_site_file,
+     "Their pages, compressed (curl: --compressed)."},
     {"GET", "/openapi.json", open, on_io, nullptr, openapi, "This interface as an OpenAPI document."},
     {"GET", "/", open, on_io, nullptr, docs_page, "This page."},
 };

@@ -141,6 +141,8 @@ void unload_model_route(Call& call);
 void chat_page(Call& call);
 void dashboard_page(Call& call);
 void web_file(Call& call);
+void docs_site(Call& call);
+void docs_site_file(Call& call);
 // docs_page.cpp
 void docs_page(Call& call);
 void openapi(Call& call);

@@ -1,4 +1,4 @@
-// /chat and /dashboard in Chromium, against the bundled models. usage: node pages.mjs ADDRESS ADDRESS_THAT_NEEDS_A_KEY
+// /chat, /dashboard and /docs in Chromium, against the bundled models. usage: node pages.mjs ADDRESS ADDRESS_THAT_NEEDS_A_KEY
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -325,7 +325,7 @@ test('markdown: formulae are MathML, and name nothing on the page', () =>
 
 test('all pages: nothing serious for axe, on a desktop and on a phone', async () => {
     const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-    for (const path of ['/chat', '/dashboard', '/']) {
+    for (const path of ['/chat', '/dashboard', '/', '/docs/index.html', '/docs/server.html']) {
         for (const options of [{}, phone, { colorScheme: 'dark' }]) {
             await onPage(path, async (page) => {
                 if (path === '/chat') {
@@ -721,6 +721,37 @@ test('both pages: light, dark, and as the system', async () => {
         }, { colorScheme: 'dark' });
     }
 });
+
+test('documentation: every page opens, on a desktop and on a phone', async () => {
+    for (const [size, options] of sizes) {
+        await onPage('/docs', async (page) => {
+            await page.waitForURL('**/docs/index.html');
+            const links = await page.locator('#site-pages a').evaluateAll((all) => all.map((a) => a.href));
+            assert.ok(links.length > 25);
+            for (const link of links) {
+                await page.goto(link);
+                await page.locator('#site-pages a[aria-current]').waitFor({ state: 'attached' });
+                assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${link} fits on a ${size}`);
+            }
+        }, options);
+    }
+});
+
+test('documentation: what is searched is found', () =>
+    onPage('/docs/index.html', async (page) => {
+        await page.keyboard.press('/');
+        await page.keyboard.type('api-key-file keys');
+        const first = page.locator('#site-results a').first();
+        await first.waitFor();
+        await page.keyboard.press('ArrowDown');
+        assert.equal(await page.evaluate(() => document.activeElement.closest('#site-results') !== null), true);
+        await page.keyboard.press('Enter');
+        await page.waitForURL(/\/docs\/(?!index).*\.html/);
+        await page.getByLabel('Search', { exact: true }).fill('no page has qqzzxx');
+        await page.getByText('Nothing has all of these words.').waitFor();
+        await page.keyboard.press('Escape');
+        assert.equal(await page.locator('#site-results').isHidden(), true);
+    }));
 
 test('dashboard: charts of what the server does', () =>
     onPage('/dashboard', async (page) => {

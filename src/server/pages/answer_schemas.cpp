@@ -256,6 +256,8 @@ constexpr AnswerSchema schemas[] = {
     {.path = "/chat", .name = "", .schema = "", .type = "text/html"},
     {.path = "/dashboard", .name = "", .schema = "", .type = "text/html"},
     {.path = "/web/{file}", .name = "", .schema = "", .type = "*/*"},
+    {.path = "/docs", .name = "", .schema = "", .type = "text/html"},
+    {.path = "/docs/{file}", .name = "", .schema = "", .type = "*/*"},
     {.path = "/openapi.json", .name = "OpenApi", .schema = R"({"type": "object",
         "required": ["openapi", "info", "paths", "components"]})"},
     {.path = "/", .name = "", .schema = "", .type = "text/html"},

@@ -46,9 +46,10 @@ std::string example(const Route& r, const ServerContext& server) {
     std::string path(r.path);
     if (const size_t brace = path.find('{'); brace != std::string::npos) {
         const auto models = server.models.all();
-        const std::string name = path.ends_with("{file}") ? std::string(web_files().front().name)
-                                 : models.empty()         ? "NAME"
-                                                          : models.front()->name;
+        const std::string name = path == "/docs/{file}"     ? "index.html"
+                                 : path.ends_with("{file}") ? std::string(web_files().front().name)
+                                 : models.empty()           ? "NAME"
+                                                            : models.front()->name;
         path.replace(brace, path.find('}') + 1 - brace, name);
     }
     const char* key = r.access == Access::admin ? " -H 'Authorization: Bearer ADMIN_KEY'"
@@ -93,7 +94,8 @@ void docs_page(Call& call) {
     for (const auto& m : server.models.all()) html += fmt::format("<code>{}</code> ", escape(m->name));
     html +=
         "and <code>auto</code>. <a href=chat>Chat</a> with them, or see what they do on the "
-        "<a href=dashboard>dashboard</a>. The interface as <a href=openapi.json>OpenAPI</a>. Errors are "
+        "<a href=dashboard>dashboard</a>. <a href=docs/index.html>Guides and reference</a>. The interface as "
+        "<a href=openapi.json>OpenAPI</a>. Errors are "
         "OpenAI's error object; every answer carries <code>x-request-id</code>.</p>\n";
     for (const Route& r : routes()) {
         html += fmt::format("<h2><code>{} {}</code></h2><p>{} <small>({})</small></p>\n", r.method,
