@@ -1,10 +1,8 @@
 #!/usr/bin/env python3
-"""Runs the golden models and the conformance suite on every device of a build, and writes their results as docs/STATUS.md.
+"""Writes docs/STATUS.md, families and number formats by device, from what the golden models and the conformance suite printed.
 
-usage: make_status.py BUILD [-o docs/STATUS.md] [--results DIR] [--only DEVICE,...]
-       make_status.py --check: the page has a row for each golden model and number format, and none failed
-
---results keeps each program's results as JSON; what is there is not run again. It takes some minutes.
+usage: make_status.py [-o docs/STATUS.md] [--commit HASH] FOLDER...   a build after ./check (its Testing/Temporary/LastTest.log), or logs named TEST.log
+       make_status.py --check                         the page has a row for each golden model and number format, and none failed
 """
 import argparse
 import datetime
@@ -15,18 +13,12 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "STATUS.md"
-# A device of the page: what the tests call it, and what the loader must find.
-DEVICES = {
-    "reference": ("reference", "scalar reference"),
-    "cpu": ("cpu", "CPU"),
-    "metal": ("metal", "Metal, software device"),
-    "cuda": ("cuda", "CUDA, software GPU"),
-}
-GOLDEN = ["LogitsAgreeHoweverThePromptIsFed", "GreedyContinuationIsTheSame", "LogitsAgreeWithOtherSequencesInTheBatch", "LogitsAgreeAfterConversion"]
+DEVICES = {"reference": "scalar reference", "cpu": "CPU", "metal": "Metal, software device", "cuda": "CUDA, software GPU"}
+# Which devices a test of the conformance suite covers; its cases do not say.
+COVERS = {"ops_test": ["cpu", "metal"], "ops_test_cuda": ["cuda"], "ops_test_cuda_hopper": ["cuda"]}
 
 
 def folders(name):
@@ -38,37 +30,32 @@ def formats():
     return re.findall(r'X\(\w+, -?\d+, "(\w+)"', text)
 
 
-def gtest_name(name):
-    return re.sub(r"[-.]", "_", name)
+def model_type(folder):
+    return json.loads((ROOT / "tests" / "data" / folder / "config.json").read_text(encoding="utf-8"))["model_type"]
 
 
-def run(build, program, device, keep, pattern="*"):
-    """Every test's outcome, as {name: passed, failed or skipped}."""
-    path = pathlib.Path(keep) / f"{program}-{device}.json"
-    if not path.exists():
-        environment = dict(os.environ)
-        if device == "cuda":
-            environment["LD_LIBRARY_PATH"] = str(build / "cuda" / "soft")
-        if program == "ops_test":
-            environment["SMELT_TEST_DEVICE"] = device
-        part = path.with_suffix(".part")
-        print(f"{program} on {device}", file=sys.stderr)
-        done = subprocess.run([build / "tests" / program, f"--gtest_filter={pattern}", f"--gtest_output=json:{part}"],
-                              env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-        if not part.exists():
-            sys.exit(f"{program} on {device}: it ended with {done.returncode} and no results")
-        part.rename(path)
-    outcome = {}
-    for suite in json.loads(path.read_text(encoding="utf-8"))["testsuites"]:
-        for test in suite["testsuite"]:
-            state = "failed" if test.get("failures") else "skipped" if test["result"] == "SKIPPED" else "passed"
-            outcome[f"{suite['name']}.{test['name']}"] = state
-    return outcome
+def logs_of(folder):
+    """A folder's logs, each with the test that it is of; none where the log says it."""
+    whole = folder / "Testing" / "Temporary" / "LastTest.log"
+    return [(whole, None)] if whole.exists() else [(p, p.stem) for p in sorted(folder.glob("*.log"))]
+
+
+def read(log, test):
+    """Of each test of ctest, the outcome of each of its cases."""
+    outcomes = {test: {}}
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        begin = re.match(r"\d+/\d+ Testing: (\S+)", line)
+        case = re.match(r"\[ +(OK|FAILED|SKIPPED) +\] ([\w./]+)(?:,| \()", line)
+        if begin:
+            test = begin[1]
+            outcomes.setdefault(test, {})
+        elif case and test:
+            outcomes[test][case[2]] = {"OK": "passed", "FAILED": "failed", "SKIPPED": "skipped"}[case[1]]
+    return outcomes
 
 
 def cell(states):
-    """What a cell of the matrix says of the tests behind it."""
-    states = list(states)
+    """What a cell of the matrix says of the cases behind it."""
     passed, failed = states.count("passed"), states.count("failed")
     if failed:
         return f"**{failed} of {passed + failed} failed**"
@@ -76,72 +63,66 @@ def cell(states):
 
 
 def table(rows, devices, first):
-    lines = [f"| {first} | " + " | ".join(DEVICES[d][1] for d in devices) + " |", "|---|" + "---|" * len(devices)]
-    return lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows]
+    lines = [f"| {first} | " + " | ".join(DEVICES[d] for d in devices) + " |", "|---|" + "---|" * len(devices)]
+    return lines + [f"| {name} | " + " | ".join(cell(states.get(d, [])) for d in devices) + " |" for name, states in rows]
 
 
 def machine():
-    text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8") if os.path.exists("/proc/cpuinfo") else ""
-    model = re.search(r"model name\s*: (.*)", text)
-    return f"{os.cpu_count()} cores of an {model[1] if model else platform.processor()}, {platform.system()}"
+    info = pathlib.Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else None
+    return f"{os.cpu_count()} cores, {model[1] if model else platform.processor()}, {platform.system()}"
 
 
-def about(name):
-    config = json.loads((ROOT / "tests" / "data" / name / "config.json").read_text(encoding="utf-8"))
-    return config["model_type"]
-
-
-def make(build, devices, keep):
-    goldens, golden_cells = folders("goldens"), {}
-    seen, op_rows, format_cells, kv_cells = {}, {}, {}, {}
-    for device in devices:
-        name = DEVICES[device][0]
-        outcome = run(build, "golden_test", device, keep, f"*/*_{name}")
-        outcome.update(run(build, "vision_golden_test", device, keep, f"*/*_{name}"))
-        for golden in goldens:
-            golden_cells[golden, device] = cell(outcome.get(f"All/Golden.{t}/{gtest_name(golden)}_{name}", "skipped") for t in GOLDEN)
-        for see in folders("vision_goldens"):
-            tests = [s for t, s in outcome.items() if t.endswith(f"/{gtest_name(see)}_{name}")]
-            seen[see, device] = cell(tests)
-        if device == "reference":
-            continue
-        for test, state in run(build, "ops_test", device, keep).items():
-            each = re.fullmatch(r"Conformance/(Every\w+)\.\w+/(\w+)", test)
-            if each and each[1] == "EveryKvFormat":
-                kv_cells.setdefault((each[2], device), []).append(state)
-            elif each:
-                format_cells.setdefault((each[2], device), []).append(state)
-            else:
-                op_rows.setdefault(test.split("/")[-2].split(".")[0] if "/" in test else test.split(".")[0], {}).setdefault(device, []).append(state)
-
-    others = [d for d in devices if d != "reference"]
-    kv = sorted({f for f, _ in kv_cells})
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    lines = [
+def make(logs, commit):
+    golden, seen, weights, caches, groups = {}, {}, {}, {}, {}
+    names = {re.sub(r"[-.]", "_", n): n for n in folders("goldens") + folders("vision_goldens")}
+    for log, of in logs:
+        for test, cases in read(log, of).items():
+            for case, state in cases.items():
+                suite, _, rest = case.partition(".")
+                parameter = rest.partition("/")[2]
+                model, _, device = parameter.rpartition("_")
+                if suite in ("All/Golden", "All/VisionGolden", "All/VisionGguf") and model in names:
+                    where = golden if suite == "All/Golden" else seen
+                    where.setdefault(names[model], {}).setdefault(device, []).append(state)
+                for device in COVERS.get(test, []):
+                    if suite.endswith("/EveryKvFormat"):
+                        where, row = caches, f"`{parameter}`"
+                    elif parameter in formats():
+                        where, row = weights, parameter
+                    else:
+                        where, row = groups, suite.rpartition("/")[2]
+                    where.setdefault(row, {}).setdefault(device, []).append(state)
+    if not golden or not weights:
+        sys.exit("the logs have no golden_test and no ops_test: run ./check first")
+    commit = commit or subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    devices = [d for d in DEVICES if any(d in row for row in golden.values())]
+    others = [d for d in DEVICES if d != "reference"]
+    return "\n".join([
         "# Status", "",
-        "Made by `scripts/make_status.py` from test results, never by hand. A number in brackets counts the tests that passed; – means that there is no",
-        "test of it.", "",
-        "```", f"scripts/make_status.py build -o docs/STATUS.md      # {datetime.date.today()}, {machine()}, commit {commit}", "```", "",
-        "Metal and CUDA are here the software devices of the tests: the backends' own host code and kernels, run by the processor. What ran on hardware",
-        "is in `docs/CUDA.md` (one NVIDIA H200) and `docs/METAL.md` (no Mac yet).", "",
+        "Made by `scripts/make_status.py` from the log of `./check`, not by hand. In brackets: how many cases passed. –: no case.", "",
+        "```",
+        "./check -R 'golden_test|ops_test' && scripts/make_status.py build",
+        f"# {datetime.date.today()}, commit {commit}; {machine()}",
+        "```", "",
+        "Metal and CUDA are the tests' software devices here: the backends' own host code and kernels, on the processor. What ran on hardware is in",
+        "`docs/CUDA.md` (one NVIDIA H200, which the golden models ran on) and in `docs/METAL.md` (no Mac yet).", "",
         "## Families", "",
-        "Random models of a few hundred kilobytes against the logits and the greedy answers of the reference implementation (Transformers, in float32):",
-        "the prompt whole, in pieces and token by token; its greedy continuation; three sequences in one batch, which get the same bits as each alone; and",
-        "after `convert` to GGUF and back to a Hugging Face folder.", "",
-        *table([(f"{g} (`{about('goldens/' + g)}`)", [golden_cells[g, d] for d in devices]) for g in goldens], devices, "golden model"), "",
-        "Models that see, with pictures: pixels, features, positions, logits, the tower as GGUF.", "",
-        *table([(f"{s} (`{about('vision_goldens/' + s)}`)", [seen[s, d] for d in devices]) for s in folders("vision_goldens")], devices, "golden model"), "",
+        "Tiny random models against the logits and greedy answers of the reference implementation: the prompt whole, in chunks and token by token; the",
+        "greedy continuation; three sequences in one batch, which get the bits that each gets alone; after `convert` to GGUF and back.", "",
+        *table([(f"{g} (`{model_type('goldens/' + g)}`)", golden.get(g, {})) for g in folders("goldens")], devices, "golden model"), "",
+        "Models that see: pixels, features, positions, logits with pictures, and the tower as GGUF.", "",
+        *table([(f"{g} (`{model_type('vision_goldens/' + g)}`)", seen.get(g, {})) for g in folders("vision_goldens")], devices, "golden model"), "",
         "## Number formats of weights", "",
-        "Products of one and many tokens, shapes with remainders, biases, embeddings, experts, fused steps: within the bound that rounding allows of the",
-        "scalar reference, and with the same bits alone and in a batch. The CPU's column has every instruction set of this machine.", "",
-        *table([(f"`{f}`", [cell(format_cells.get((f, d), [])) for d in others]) for f in formats()], others, "format"), "",
+        "Products of one token and many, with remainders of blocks and tiles, biases, look-ups, experts: within the bound that rounding sets of the scalar",
+        "reference, and with the same bits alone and in a batch. The CPU is every instruction set that the machine has. A case covers the CPU and Metal",
+        "together, so both columns have the same number.", "",
+        *table([(f"`{f}`", weights.get(f, {})) for f in formats()], others, "format"), "",
         "## Number formats of the KV cache", "",
-        *table([(f"`{f}`", [cell(kv_cells.get((f, d), [])) for d in others]) for f in kv], others, "format"), "",
-        "## Ops", "",
-        "The other tests of the conformance suite, by group.", "",
-        *table([(o, [cell(op_rows[o].get(d, [])) for d in others]) for o in sorted(op_rows)], others, "group"), "",
-    ]
-    return "\n".join(lines)
+        *table(sorted(caches.items()), others, "format"), "",
+        "## The other cases of the conformance suite", "",
+        *table(sorted(groups.items()), others, "group"), "",
+    ])
 
 
 def check():
@@ -149,28 +130,23 @@ def check():
     wanted = [f"| {g} (`" for g in folders("goldens") + folders("vision_goldens")] + [f"| `{f}` |" for f in formats()]
     missing = [w for w in wanted if w not in page]
     if missing or "failed**" in page:
-        sys.exit(f"docs/STATUS.md: no rows {missing}; failed: {'failed**' in page}; scripts/make_status.py BUILD makes it anew")
+        sys.exit(f"docs/STATUS.md: no rows {missing}; a failure in it: {'failed**' in page}; scripts/make_status.py BUILD writes it anew")
     print(f"{len(wanted)} rows are there")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", nargs="?", type=pathlib.Path)
+    parser.add_argument("folder", nargs="*", type=pathlib.Path)
     parser.add_argument("-o", "--output", type=pathlib.Path, default=PAGE)
-    parser.add_argument("--results", type=pathlib.Path)
-    parser.add_argument("--only", default=",".join(DEVICES), help="devices, of " + ", ".join(DEVICES))
+    parser.add_argument("--commit", help="what the logs are of; default: HEAD")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     if arguments.check:
         check()
         return
-    if not arguments.build:
-        parser.error("a build folder is needed")
-    build = arguments.build.resolve()
-    with tempfile.TemporaryDirectory() as scratch:
-        keep = arguments.results or pathlib.Path(scratch)
-        keep.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(make(build, arguments.only.split(","), keep), encoding="utf-8")
+    if not arguments.folder:
+        parser.error("a folder is needed")
+    arguments.output.write_text(make([log for folder in arguments.folder for log in logs_of(folder)], arguments.commit), encoding="utf-8")
 
 
 main()
