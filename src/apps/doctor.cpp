@@ -11,6 +11,7 @@
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/nvml.h"
 #include "base/peak_rate.h"
 #include "base/units.h"
 
@@ -31,6 +32,7 @@ struct Findings {
     std::string bandwidth_way;
     std::vector<PeakRate> peak_rates;  // with --measure
     std::vector<BackendInfo> devices;
+    std::vector<GpuState> gpus;
     std::string used, used_description;
 };
 
@@ -42,6 +44,7 @@ Findings examine(const DoctorOptions& o) {
                .bandwidth_way = {},
                .peak_rates = {},
                .devices = list_backends(),
+               .gpus = read_gpus(),
                .used = {},
                .used_description = {}};
     if (f.n_threads == 0) f.n_threads = f.cpu.physical_cores;
@@ -82,6 +85,17 @@ std::string joined(const std::vector<std::string>& words) {
     return text.empty() ? "none that smelt knows" : text;
 }
 
+// "NVIDIA H200, driver 580.1, 3.2 GB of 150 GB in use, 7 % busy, 61 °C, 50 W"
+std::string gpu_text(const GpuState& gpu) {
+    std::string text = fmt::format("{}, driver {}", gpu.name, gpu.driver);
+    if (gpu.memory_used && gpu.memory_total)
+        text += fmt::format(", {} of {} in use", bytes_text(*gpu.memory_used), bytes_text(*gpu.memory_total));
+    if (gpu.busy_percent) text += fmt::format(", {:.0f} % busy", *gpu.busy_percent);
+    if (gpu.celsius) text += fmt::format(", {:.0f} °C", *gpu.celsius);
+    if (gpu.watts) text += fmt::format(", {:.0f} W", *gpu.watts);
+    return text;
+}
+
 void print_text(const Findings& f) {
     const CpuInfo& c = f.cpu;
     fmt::print("processor  {}\n", c.model.empty() ? "unknown" : c.model);
@@ -106,6 +120,11 @@ void print_text(const Findings& f) {
     for (const BackendInfo& d : f.devices) {
         fmt::print("{:<10} {:<10} {}\n", title, d.name,
                    d.missing.empty() ? d.description : d.description + ", not usable: " + d.missing);
+        title = "";
+    }
+    title = "GPUs";
+    for (const GpuState& gpu : f.gpus) {
+        fmt::print("{:<10} {}\n", title, gpu_text(gpu));
         title = "";
     }
     fmt::print("versions   smelt {}, built with {}\n", version(), compiler());
@@ -141,6 +160,7 @@ void print_json(const Findings& f) {
                 {"read_threads", f.n_threads},
                 {"read_way", f.bandwidth_way}}},
               {"devices", devices},
+              {"gpus", gpus_json(f.gpus)},
               {"versions", {{"smelt", version()}, {"compiler", compiler()}, {"libraries", versions}}},
               {"used", {{"device", f.used}, {"description", f.used_description}}}};
     if (!f.peak_rates.empty()) {

@@ -1,4 +1,4 @@
-// NVML is opened at run time; its types and numbers are those of nvml.h. The energy of processors is a file.
+// GPUs are asked through NVML. The energy of processors is a file.
 #include "apps/load_meter.h"
 
 #include <fmt/format.h>
@@ -11,53 +11,12 @@
 
 #include "base/bandwidth.h"
 #include "base/cpu_info.h"
+#include "base/nvml.h"
 #include "base/process_use.h"
-#include "base/shared_library.h"
 
 namespace smelt {
 
 namespace {
-
-using Card = struct CardTag*;
-struct Utilization {
-    unsigned gpu, memory;  // percent of the time in which a kernel ran, or memory moved
-};
-
-#define NVML_FUNCTIONS(X)                                                    \
-    X(nvmlInit_v2, ())                                                       \
-    X(nvmlDeviceGetCount_v2, (unsigned* n))                                  \
-    X(nvmlDeviceGetHandleByIndex_v2, (unsigned index, Card* card))           \
-    X(nvmlDeviceGetUtilizationRates, (Card card, Utilization * utilization)) \
-    X(nvmlDeviceGetPowerUsage, (Card card, unsigned* milliwatts))            \
-    X(nvmlDeviceGetName, (Card card, char* name, unsigned n))
-
-// The functions, and the cards that they see; without cards where there is no NVML.
-struct Nvml {
-#define X(name, parameters) int(*name) parameters = nullptr;
-    NVML_FUNCTIONS(X)
-#undef X
-    std::vector<Card> cards;
-
-    Nvml() {
-        const SharedLibrary library{"libnvidia-ml.so.1"};
-        if (!library) return;
-        std::string missing;
-#define X(name, parameters) library.find(name, #name, missing);
-        NVML_FUNCTIONS(X)
-#undef X
-        unsigned n = 0;
-        if (!missing.empty() || nvmlInit_v2() != 0 || nvmlDeviceGetCount_v2(&n) != 0) return;
-        for (unsigned i = 0; i < n; ++i) {
-            Card card = nullptr;
-            if (nvmlDeviceGetHandleByIndex_v2(i, &card) == 0) cards.push_back(card);
-        }
-    }
-};
-
-const Nvml& nvml() {
-    static const Nvml library;
-    return library;
-}
 
 // Joules since some time; only root may read them on most systems.
 std::optional<double> processor_joules() {
@@ -75,28 +34,29 @@ std::optional<double> processor_joules() {
 
 }  // namespace
 
-// Samples of a thread, summed up card by card.
+// Samples of a thread, summed up GPU by GPU.
 struct LoadMeter::Cards {
     struct Sum {
         double percent = 0, watts = 0;
         int n = 0;
     };
-    std::vector<Sum> sums = std::vector<Sum>(nvml().cards.size());
+    std::vector<Sum> sums;
     std::atomic<bool> stop = false;
-    std::thread thread{[this] {
+    std::thread thread;
+
+    explicit Cards(size_t n) : sums(n), thread([this] { sample(); }) {}
+    void sample() {
         do {
-            for (size_t i = 0; i < sums.size(); ++i) {
-                Utilization busy{};
-                unsigned milliwatts = 0;
-                if (nvml().nvmlDeviceGetUtilizationRates(nvml().cards[i], &busy) != 0) continue;
-                if (nvml().nvmlDeviceGetPowerUsage(nvml().cards[i], &milliwatts) != 0) milliwatts = 0;
-                sums[i].percent += busy.gpu;
-                sums[i].watts += milliwatts / 1e3;
+            const std::vector<GpuState> gpus = read_gpus();
+            for (size_t i = 0; i < std::min(gpus.size(), sums.size()); ++i) {
+                if (!gpus[i].busy_percent) continue;
+                sums[i].percent += *gpus[i].busy_percent;
+                sums[i].watts += gpus[i].watts.value_or(0);
                 ++sums[i].n;
             }
             std::this_thread::sleep_for(std::chrono::milliseconds(50));
         } while (!stop);
-    }};
+    }
 
     ~Cards() {
         stop = true;
@@ -105,10 +65,11 @@ struct LoadMeter::Cards {
 };
 
 LoadMeter::LoadMeter()
-    : cards_(nvml().cards.empty() ? nullptr : std::make_unique<Cards>()),
-      began_(std::chrono::steady_clock::now()),
+    : began_(std::chrono::steady_clock::now()),
       cpu_seconds_(read_process_use().cpu_seconds),
-      joules_(processor_joules()) {}
+      joules_(processor_joules()) {
+    if (const size_t n = read_gpus().size(); n > 0) cards_ = std::make_unique<Cards>(n);
+}
 
 LoadMeter::~LoadMeter() = default;
 
@@ -134,11 +95,7 @@ Load LoadMeter::finish() {
 
 std::string card_names() {
     std::string names;
-    for (const Card card : nvml().cards) {
-        char name[96] = {};
-        if (nvml().nvmlDeviceGetName(card, name, sizeof name - 1) == 0)
-            names += (names.empty() ? "" : ", ") + std::string(name);
-    }
+    for (const GpuState& gpu : read_gpus()) names += (names.empty() ? "" : ", ") + gpu.name;
     return names;
 }
 

@@ -187,14 +187,15 @@ constexpr AnswerSchema schemas[] = {
     {.path = "/performance", .name = "Performance", .schema = R"({"type": "object",
         "required": ["uptime_seconds", "connections", "requests", "process", "models"], "properties": {
         "uptime_seconds": {"type": "number"}, "connections": {"type": "integer"}, "requests": {"type": "object"},
-        "process": {"type": "object"}, "models": {"type": "array", "items": {"type": "object",
+        "process": {"type": "object"}, "gpus": {"type": "array", "items": {"type": "object"}},
+        "models": {"type": "array", "items": {"type": "object",
             "required": ["name", "requests", "tokens", "queue", "kv_cache", "memory", "device"]}}}})"},
     {.path = "/metrics", .name = "", .schema = "", .type = "text/plain"},
     {.path = "/health", .name = "Health", .schema = R"({"type": "object",
         "required": ["status", "version", "uptime_seconds", "models"], "properties": {
         "status": {"type": "string", "enum": ["ok", "degraded", "no_model"]}, "version": {"type": "string"},
         "uptime_seconds": {"type": "number"}, "models": {"type": "array", "items": {"type": "object",
-            "required": ["name", "status", "device"]}}}})"},
+            "required": ["name", "status", "device"]}}, "gpus": {"type": "array", "items": {"type": "object"}}}})"},
     {.path = "/tokenize",
      .name = "Tokens",
      .schema = R"({"type": "object", "required": ["tokens", "count", "model"],

@@ -1,4 +1,5 @@
 // What the server says about itself and its models; loading and unloading.
+#include "base/nvml.h"
 #include "base/process_use.h"
 #include "server/routes.h"
 
@@ -71,6 +72,27 @@ Json device_json(const LoadedModel* loaded) {
     return {{"device", backend.name()}, {"device_description", backend.description()}};
 }
 
+void gpu_metrics(MetricsText& t) {
+    const std::vector<GpuState> gpus = recent_gpus();
+    const auto of_gpus = [&](const char* name, const char* help, auto value) {
+        if (gpus.empty()) return;
+        t.family(name, "gauge", help);
+        for (size_t i = 0; i < gpus.size(); ++i) {
+            if (const auto v = value(gpus[i]))
+                t.value(fmt::format("gpu=\"{}\",name=\"{}\"", i, gpus[i].name), static_cast<double>(*v));
+        }
+    };
+    of_gpus("smelt_gpu_memory_used_bytes", "Memory of the GPU that processes hold.",
+            [](const GpuState& g) { return g.memory_used; });
+    of_gpus("smelt_gpu_memory_total_bytes", "Memory of the GPU.",
+            [](const GpuState& g) { return g.memory_total; });
+    of_gpus("smelt_gpu_busy_percent", "Share of the time in which a kernel ran.",
+            [](const GpuState& g) { return g.busy_percent; });
+    of_gpus("smelt_gpu_temperature_celsius", "Temperature of the chip.",
+            [](const GpuState& g) { return g.celsius; });
+    of_gpus("smelt_gpu_power_watts", "What the GPU draws.", [](const GpuState& g) { return g.watts; });
+}
+
 EngineStats stats_of(const ServedModel& m) {
     const auto loaded = m.loaded();
     return loaded == nullptr ? EngineStats() : loaded->stats();
@@ -140,7 +162,8 @@ void health(Call& call) {
                          .body = to_string(Json{{"status", status},
                                                 {"version", call.server.version},
                                                 {"uptime_seconds", seconds_since(call.server.started)},
-                                                {"models", std::move(list)}})});
+                                                {"models", std::move(list)},
+                                                {"gpus", gpus_json(recent_gpus())}})});
 }
 
 void list_models(Call& call) {
@@ -177,6 +200,7 @@ void performance(Call& call) {
                   {{"cpu_share", uptime > 0 ? read_process_use().cpu_seconds / uptime : 0},
                    {"resident_bytes", read_process_use().resident},
                    {"peak_bytes", read_process_use().peak_resident}}},
+                 {"gpus", gpus_json(recent_gpus())},
                  {"models", std::move(list)}};
     call.exchange->send({.body = to_string(body)});
 }
@@ -226,6 +250,7 @@ void metrics_text(Call& call) {
           static_cast<double>(read_process_use().resident));
     plain("process_resident_memory_peak_bytes", "gauge", "The most resident memory so far.",
           static_cast<double>(read_process_use().peak_resident));
+    gpu_metrics(t);
     t.family("smelt_build_info", "gauge", "1; the labels say which build this is.");
     t.value(fmt::format("version=\"{}\",compiler=\"{}\"", s.version, compiler_name()), 1);
     of_models("smelt_requests_accepted_total", "counter", "Requests that reached the engine.",

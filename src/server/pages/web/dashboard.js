@@ -60,6 +60,18 @@ function serverCharts() {
     ];
 }
 
+function gpuCharts() {
+    return [
+        new LineChart('Busy', [{ name: 'of the time', value: (s) => s.busy_percent === null ? null : s.busy_percent / 100 }], percent, 1),
+        new LineChart('Memory of the GPU', [
+            { name: 'in use', value: (s) => s.memory_used_bytes },
+            { name: 'all', value: (s) => s.memory_total_bytes },
+        ], bytes),
+        new LineChart('Power', [{ name: 'drawn', value: (s) => s.watts }], (value) => `${number(value)} W`),
+        new LineChart('Temperature', [{ name: 'of the chip', value: (s) => s.celsius }], (value) => `${number(value)} °C`),
+    ];
+}
+
 // A headline with facts, charts below it, and the samples that they show.
 class Section {
     constructor(name, charts) {
@@ -87,17 +99,25 @@ class Section {
 
 const server = new Section('Server', serverCharts());
 const models = new Map();  // by name
+const gpus = [];  // by number
 
 function show(p) {
     const time = p.uptime_seconds;
     // The server was started again: its counters begin at 0.
     if (time < (server.samples.at(-1)?.time ?? 0)) {
         server.samples = [];
-        for (const section of models.values()) section.samples = [];
+        for (const section of [...models.values(), ...gpus]) section.samples = [];
     }
     const failed = p.internal_errors > 0 ? [`${p.internal_errors} internal errors`] : [];
     server.add({ ...p, time, cpu_seconds: p.process.cpu_share * time }, 'ok',
         [`up ${(time / 60).toFixed(1)} min`, `${p.requests.received} requests`, ...failed]);
+    for (const [i, gpu] of (p.gpus ?? []).entries()) {
+        if (i === gpus.length) {
+            gpus.push(new Section(`GPU ${i}`, gpuCharts()));
+            $('models').append(gpus[i].node);
+        }
+        gpus[i].add({ ...gpu, time }, 'ok', [gpu.name, `driver ${gpu.driver}`]);
+    }
     const names = new Set(p.models.map((m) => m.name));
     for (const [name, section] of models) {
         if (names.has(name)) continue;
@@ -137,7 +157,7 @@ $('pause').addEventListener('click', () => {
     $('pause').setAttribute('aria-pressed', String(paused));
     $('pause').textContent = paused ? 'Go on' : 'Pause';
 });
-$('span').addEventListener('change', () => [server, ...models.values()].forEach((s) => s.draw()));
+$('span').addEventListener('change', () => [server, ...models.values(), ...gpus].forEach((s) => s.draw()));
 $('models').append(server.node);
 startTheme($('theme'));
 poll();
