@@ -14,8 +14,9 @@ TEST(Gpus, DoctorSaysWhatTheyAreAndDo) {
     const CommandResult text = smelt_command("doctor --device cpu"),
                         json = smelt_command("doctor --device cpu --json");
     ::unsetenv("LD_LIBRARY_PATH");
-    EXPECT_NE(text.out.find("Card of a test, driver 999.1, 25.0 GB of 80.0 GB in use, 7 % busy, 61 °C, 50 W\n"),
-              std::string::npos)
+    EXPECT_NE(
+        text.out.find("Card of a test, driver 999.1, 25.0 GB of 80.0 GB in use, 7 % busy, 61 °C, 50 W\n"),
+        std::string::npos)
         << text.out;
     // The second has no sensor.
     EXPECT_NE(text.out.find("in use, 83 % busy, 412 W\n"), std::string::npos) << text.out;
