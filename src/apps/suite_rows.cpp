@@ -59,7 +59,7 @@ Json make_row(const SuiteCase& c, const SuiteTarget& target, const std::string& 
               const std::vector<SuiteRun>& runs, size_t first) {
     Series seconds, prefill, rate, cpu, gpu, watts;
     std::vector<double> ttft, between;
-    int n_generated = 0;
+    int n_generated = 0, n_cached = 0;
     const auto n = static_cast<size_t>(c.streams);
     for (const SuiteRun& run : runs) {
         double end = 0, first_token = 1e300, alone = 0;
@@ -75,6 +75,7 @@ Json make_row(const SuiteCase& c, const SuiteTarget& target, const std::string& 
             alone = a.finish.decode;
             tokens += a.finish.n_generated;
             prompts += a.finish.n_prompt;
+            n_cached = std::max(n_cached, a.finish.n_cached_prompt);
         }
         n_generated = tokens;
         seconds.values.push_back(end);
@@ -92,6 +93,7 @@ Json make_row(const SuiteCase& c, const SuiteTarget& target, const std::string& 
                 {"model", model},
                 {"device", c.device},
                 {"prompt", last.finish.n_prompt},
+                {"cached_prompt", n_cached},
                 {"answer", c.answer},
                 {"generated", n_generated},
                 {"streams", c.streams},

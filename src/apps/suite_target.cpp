@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 
@@ -152,8 +153,11 @@ SuiteRun run_requests(std::span<const SuiteRequest> requests) {
     LoadMeter meter;
     const auto began = Clock::now();
     const auto since = [began] { return std::chrono::duration<double>(Clock::now() - began).count(); };
+    static std::atomic<uint64_t> salt = 0;
     for (size_t i = 0; i < requests.size(); ++i) {
         Request request = requests[i].request;
+        request.cache_salt =
+            ++salt;  // no prompt is found in the cache, neither a run's own nor a neighbour's
         request.sink = [board, since, i](Event event) {
             const std::lock_guard lock(board->mutex);
             SuiteAnswer& a = board->answers[i];

@@ -63,6 +63,7 @@ TEST_F(SuiteTest, MeasuresAllKindsOnSeveralDevicesInOneResult) {
         EXPECT_LE(row["cpu_percent"]["median"].get<double>(), 101);
         EXPECT_GT(row["weight_bytes"].get<double>(), 1e6);
         EXPECT_GT(row["kv_bytes"].get<double>(), 0);
+        EXPECT_EQ(row["cached_prompt"], 0) << row;  // runs repeat their prompts, and count none of them twice
         EXPECT_GT(row["resident_bytes"].get<double>(), 1e6);
         if (row["kind"] != "case") {
             EXPECT_EQ(row["generated"].get<int>(), row["answer"].get<int>() * row["streams"].get<int>())
