@@ -125,7 +125,7 @@ const PeerFlag table[] = {
     {both,    "--rope-freq-base,--rope-freq-scale",          llama, value, refused, "write --rope-scaling linear,factor=2; the base is the model's"},
     {both,    "--rope-scale,--yarn-orig-ctx",                llama, value, same, "--rope-scaling"},
     {both,    "-ts,--tensor-split,-ot,--override-tensor",    llama, value, refused, devices},
-    {both,    "--lora,--lora-scaled,--control-vector",      llama, value, refused, "smelt convert IN OUT --lora ADAPTER merges adapters; there are no control vectors"},
+    {both,    "--control-vector",                            llama, value, refused, "there are no control vectors; --lora takes adapters"},
     {"serve", "--context-shift",                             llama, flag,  refused, "a conversation that fills the context ends with finish_reason length"},
     {"serve", "-to,--timeout",                               llama, value, refused, "--header-timeout, --body-timeout, --idle-timeout and --write-timeout say which"},
     {"serve", "--no-webui",                                  llama, flag,  refused, "the pages are always there; a proxy in front can withhold /chat"},
@@ -135,9 +135,8 @@ const PeerFlag table[] = {
     {"serve", "--download-dir",                              vllm,  value, refused, "set HF_HUB_CACHE"},
     {"serve", "--tokenizer,--hf-config-path,--hf-overrides,--rope-theta", vllm, value, refused, "everything about a model comes from its folder or file"},
     {"serve", "--allowed-origins",                           vllm,  value, refused, "--cors-origins takes them, one after the other"},
-    {"serve", "--enable-lora",                               vllm,  flag,  refused, "smelt convert IN OUT --lora ADAPTER merges adapters"},
+    {"serve", "--enable-lora",                               vllm,  flag,  none, "adapters are always taken"},
     {"serve", "--speculative-config,-sc",                    vllm,  value, same,    "--speculate"},
-    {"serve", "--max-lora-rank,--max-loras",                 vllm,  value, refused, "smelt convert IN OUT --lora ADAPTER merges adapters"},
 };
 // clang-format on
 

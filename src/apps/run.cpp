@@ -167,6 +167,10 @@ Verb add_run(CLI::App& smelt) {
     verb->add_option("-c,--ctx", o->run.n_ctx, "Context in tokens; 0: as trained, or what fits into memory")
         ->check(in_range(0, 1 << 30))
         ->capture_default_str();
+    verb->add_option("--lora,--lora-scaled", o->run.lora,
+                     "LoRA adapter that is added to the model: PATH or PATH:SCALE; may be repeated")
+        ->type_name("ADAPTER")
+        ->allow_extra_args(false);
     add_kv_option(*verb, o->run.kv);
     add_model_options(*verb, o->run.device);
     group("Drafts");

@@ -126,6 +126,7 @@ class BatchRun {
         open.engine.scheduler.max_seqs = max_seqs;
         if (run.system) open.system = *run.system;
         model_ = ChatModel::open(model, open);
+        adapters_ = load_adapters(*model_, open.adapters);
     }
     ~BatchRun() {
         if (out_ != stdout) std::fclose(out_);
@@ -167,6 +168,7 @@ class BatchRun {
             const ChatRequest request = read_request(std::move(body), run_);
             const Prompt prompt = make_prompt(*model_, request);
             GenerateOptions options = generate_options(*model_, request, prompt);
+            options.adapters = adapters_;
             if (options.n > 1) throw Error("n: expected 1 in a batch, found {}", options.n);
             a.generation = model_->generate(prompt, options);
         } catch (const RequestError& e) {
@@ -207,6 +209,7 @@ class BatchRun {
     const RunOptions& run_;
     std::FILE* out_;
     std::vector<Question> questions_;
+    std::vector<AdapterUse> adapters_;
     std::unique_ptr<ChatModel> model_;
     std::deque<Answer> under_way_;
     size_t n_failed_ = 0;

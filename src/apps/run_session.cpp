@@ -127,6 +127,8 @@ ChatModelOptions open_options(const RunOptions& o) {
             .kv = o.kv,
             .engine = {.scheduler = {}, .drafts = o.drafts.options()},
             .draft_model = o.drafts.model.empty() ? std::string() : local_model(o.drafts.model),
+            .max_adapters = std::max(8, static_cast<int>(parse_adapters(o.lora).size())),
+            .adapters = parse_adapters(o.lora),
             .chat_template = o.chat.source,
             .template_kwargs = o.chat.kwargs};
 }
@@ -143,6 +145,7 @@ GenerateOptions generate_options(const ChatModel& model, const ChatRequest& r, c
 
 RunSession::RunSession(const std::string& model, RunOptions options)
     : options_(std::move(options)), model_(ChatModel::open(model, open_options(options_))) {
+    options_.request.options.adapters = load_adapters(*model_, parse_adapters(options_.lora));
     for (const std::string& path : options_.images) show(path);
 }
 

@@ -21,6 +21,7 @@ struct RunOptions {
     int n_ctx = 0;
     int image_max_tokens = 0;
     KvFormats kv = {};
+    std::vector<std::string> lora = {};  // adapters, see parse_adapter()
     DraftFlags drafts = {};
     DeviceOptions device;
 };

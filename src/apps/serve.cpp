@@ -48,6 +48,9 @@ struct Options {
     int n_ctx = 0, max_seqs = 32, max_queue = 256;
     int64_t kv_tokens = 16384;
     KvFormats kv = {};
+    std::vector<std::string> lora;
+    int max_adapters = 8, max_adapter_rank = 16;
+    bool lora_off = false;
     DraftFlags drafts = {};
     SamplingChanges sampling;
     TemplateOptions chat;
@@ -82,6 +85,15 @@ std::filesystem::path draft_path(const Options& o, const ConfigModel& m) {
     return name.empty() ? std::filesystem::path() : std::filesystem::path(local_model(name));
 }
 
+std::vector<AdapterSpec> adapters_of(const Options& o, const ConfigModel& m) {
+    std::vector<AdapterSpec> specs = parse_adapters(m.lora);
+    for (AdapterSpec& spec : specs) spec.is_usual = spec.is_usual && !o.lora_off;
+    if (static_cast<int>(specs.size()) > o.max_adapters)
+        throw Error("--max-loras: expected {} or more for the adapters of {}, found {}", specs.size(), m.name,
+                    o.max_adapters);
+    return specs;
+}
+
 ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
     const int max_seqs = m.max_seqs.value_or(o.max_seqs);
     ChatModelOptions open{.device = m.device.value_or(o.device.name()),
@@ -96,6 +108,9 @@ ChatModelOptions open_options(const Options& o, const ConfigModel& m) {
                                      .max_queue = o.max_queue,
                                      .drafts = o.drafts.options()},
                           .draft_model = draft_path(o, m),
+                          .max_adapters = o.max_adapters,
+                          .max_adapter_rank = o.max_adapter_rank,
+                          .adapters = adapters_of(o, m),
                           .chat_template = m.chat.source.empty() ? o.chat.source : m.chat.source,
                           .sampling = o.sampling,
                           .pooling = pooling_of(m.pooling.empty() ? o.pooling : m.pooling),
@@ -208,7 +223,12 @@ void run(Options& o, CLI::App& verb) {
     using std::chrono::seconds;
     std::vector<ConfigModel> configured;
     if (!o.config.empty()) configured = read_serve_config(o.config, verb);
-    const std::vector<ConfigModel> wanted = name_models(o.models, o.names, std::move(configured));
+    std::vector<ConfigModel> wanted = name_models(o.models, o.names, std::move(configured));
+    if (!o.lora.empty()) {
+        if (wanted.size() != 1)
+            throw CLI::ValidationError("--lora", "goes with one model; several have lora in their [[model]]");
+        wanted.front().lora.insert(wanted.front().lora.end(), o.lora.begin(), o.lora.end());
+    }
     if (wanted.empty()) throw CLI::ValidationError("serve", "give a MODEL, or --config with a [[model]]");
     check_given_keys(verb, o.access.api_keys);
     read_keys(o.api_key_file, o.access.api_keys);
@@ -307,6 +327,21 @@ Verb add_serve(CLI::App& smelt) {
     verb->add_flag(
         "--any-model-name", o->set.any_name,
         "Answer requests for unknown models too, with the only model or the one that auto chooses");
+    verb->add_option(
+            "--lora,--lora-scaled,--lora-modules", o->lora,
+            "LoRA adapter, NAME=PATH, that requests choose as their model; PATH alone is added to every "
+            "answer whose request names none; :SCALE may follow; may be repeated")
+        ->type_name("ADAPTER")
+        ->allow_extra_args(false);
+    verb->add_flag("--lora-init-without-apply", o->lora_off,
+                   "No adapter is added where a request names none");
+    verb->add_option("--max-loras", o->max_adapters, "Most adapters of a model that are loaded at once")
+        ->check(in_range(0, 64))
+        ->capture_default_str();
+    verb->add_option("--max-lora-rank", o->max_adapter_rank,
+                     "Highest rank of adapters; all take as much memory and time as one of it")
+        ->check(in_range(1, 4096))
+        ->capture_default_str();
     group("Where a request says nothing");
     verb->add_option("--system", o->system, "System message for conversations without one");
     add_template_options(*verb, o->chat);

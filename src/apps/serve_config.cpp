@@ -55,6 +55,15 @@ class Value {
         }
         return all;
     }
+    // NAME=PATH or PATH each.
+    std::vector<std::string> named_paths() const {
+        std::vector<std::string> all = texts();
+        for (std::string& text : all) {
+            const size_t path = text.find('=') + 1;  // 0: there is no name
+            text = text.substr(0, path) + (folder_ / text.substr(path)).string();
+        }
+        return all;
+    }
     double number(double min, double max) const {
         const auto v = node_.is_number() ? node_.value<double>() : std::nullopt;
         if (v && *v >= min && *v <= max) return *v;
@@ -112,6 +121,7 @@ const ModelKey model_keys[] = {
     {"idle-unload",
      [](const Value& v, ConfigModel& m) { m.idle_unload = static_cast<int>(v.integer(0, max_int)); }},
     {"aliases", [](const Value& v, ConfigModel& m) { m.aliases = v.texts(); }},
+    {"lora", [](const Value& v, ConfigModel& m) { m.lora = v.named_paths(); }},
     {"system", [](const Value& v, ConfigModel& m) { m.system = v.text(); }},
     {"pooling",
      [](const Value& v, ConfigModel& m) {

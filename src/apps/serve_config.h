@@ -26,8 +26,9 @@ struct ConfigModel {
     std::string pooling = {};
     std::string role = {};  // "", "fast", "best"
     int replicas = 1;
-    int idle_unload = 0;            // seconds; 0: never
-    std::string api_key_file = {};  // keys that may use it; empty: all
+    int idle_unload = 0;                 // seconds; 0: never
+    std::vector<std::string> lora = {};  // see parse_adapter()
+    std::string api_key_file = {};       // keys that may use it; empty: all
 };
 
 // Gives [server]'s values to those options of `verb` that the command line and the environment left alone;

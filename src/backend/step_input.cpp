@@ -30,7 +30,7 @@ size_t StepShape::hash() const {
     uint64_t h = 0;
     for (const int n : {n_tokens, n_seqs, n_logits, n_hidden, max_blocks, static_cast<int>(every_logit),
                         static_cast<int>(windows), static_cast<int>(draws), static_cast<int>(all_logits),
-                        n_top, n_edits, mask_words, n_features, feature_len, rope_axes}) {
+                        n_top, n_edits, mask_words, n_features, feature_len, n_adapters, rope_axes}) {
         h = (h ^ static_cast<uint64_t>(n)) * 0x9e3779b97f4a7c15u;
         h ^= h >> 29;
     }
@@ -68,6 +68,18 @@ InputTensors::InputTensors(const StepShape& s) {
         features.dtype = DType::F32;
         feature_rows = take(RowsOf::tokens, s.n_tokens, 1);
         merged_rows = take(RowsOf::tokens, s.n_tokens, 1);
+    }
+    const auto take_adapters = [&](RowsOf rows_of, int n_rows, Tensor& numbers, Tensor& scales) {
+        for (Tensor* t : {&numbers, &scales}) {
+            *t = take(rows_of, n_rows, s.n_adapters);
+            t->rank = 2;
+            t->shape[1] = s.n_adapters;
+        }
+        scales.dtype = DType::F32;
+    };
+    if (s.n_adapters > 0) {
+        take_adapters(RowsOf::tokens, s.n_tokens, adapters, adapter_scales);
+        if (s.n_logits > 0) take_adapters(RowsOf::logits, s.n_logits, logits_adapters, logits_scales);
     }
     for (int axis = 0; axis < 3; ++axis) {
         rope_positions[axis] = axis < s.rope_axes ? take(RowsOf::tokens, s.n_tokens, 1)

@@ -28,6 +28,7 @@ struct StepShape {
     int mask_words = 0;        // 64-bit words of allowed tokens a row; 0: every token is allowed
     int n_features = 0;        // rows of features that take the place of embeddings
     int feature_len = 0;       // floats of each
+    int n_adapters = 0;        // LoRA adapters of a token at most; 0: no token has one
     int rope_axes = 0;  // positions for the rotation: 0: those in the sequence, 1: others, 3: one an axis
 
     bool operator==(const StepShape&) const = default;
@@ -88,6 +89,9 @@ struct InputTensors {
     Tensor features;                   // F32
     Tensor feature_rows, merged_rows;  // (n_tokens)
     Tensor rope_positions[3];          // (n_tokens) that the rotation goes by, for each axis
+    // LoRA adapters of each token, and of the token of each row of logits: (rows, n_adapters) their numbers,
+    // 0 where there is none, and F32 their scales.
+    Tensor adapters, adapter_scales, logits_adapters, logits_scales;
     size_t n_bytes = 0;
 
     explicit InputTensors(const StepShape& shape);

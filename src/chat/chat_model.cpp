@@ -177,6 +177,7 @@ class IntactFileRunner final : public ModelRunner {
         }
         return result;
     }
+    void set_adapter(int number, const Adapter* adapter) override { runner_->set_adapter(number, adapter); }
     bool takes_pictures() const override { return runner_->takes_pictures(); }
     std::shared_ptr<const Features> features(const Patches& patches) override {
         return runner_->features(patches);
@@ -277,7 +278,10 @@ ChatModel::ChatModel(std::shared_ptr<const ModelFile> file, const ChatModelOptio
             .n_ctx = n_ctx,
             .n_blocks = static_cast<int>(std::min<int64_t>(n_blocks, 1 << 24)),
             .kv = options.kv,
-            .n_window_parts = window_parts(model_->config(), options.engine.scheduler, *backend_)});
+            .n_window_parts = window_parts(model_->config(), options.engine.scheduler, *backend_),
+            .n_adapters = options.max_adapters,
+            .adapter_rank = highest_rank(options.adapters, *file_, options.max_adapter_rank)});
+    takes_adapters_ = options.backend.tensor_parallel < 2 && backend_->name() != "map";
     runner_ = device.get();
     std::unique_ptr<ModelRunner> runner = std::make_unique<IntactFileRunner>(std::move(device), *file_);
     if (options.wrap_runner) runner = options.wrap_runner(std::move(runner));

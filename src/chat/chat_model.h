@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "chat/adapters.h"
 #include "chat/call_grammar.h"
 #include "chat/text_stream.h"
 #include "engine/device_runner.h"
@@ -35,6 +36,11 @@ struct ChatModelOptions {
     EngineOptions engine = {};
     // A smaller model of the same vocabulary that drafts tokens for this one; empty: none.
     std::filesystem::path draft_model = {};
+    // LoRA adapters: how many may be loaded at once, and their highest rank, which all take the memory of.
+    // Those that will be loaded first raise it where theirs is higher.
+    int max_adapters = 8;
+    int max_adapter_rank = 16;
+    std::vector<AdapterSpec> adapters = {};
     // Between engine and device, where tests put what can go wrong with one.
     std::function<std::unique_ptr<ModelRunner>(std::unique_ptr<ModelRunner>)> wrap_runner = {};
 
@@ -148,6 +154,8 @@ class ChatModel {
     Prompt make_prompt(const Json& messages, const PromptOptions& options = {}) const;
     // Whether messages may have pictures.
     bool takes_pictures() const { return image_token_ >= 0; }
+    // Those of several devices do not.
+    bool takes_adapters() const { return takes_adapters_; }
     const ChatModelOptions::FetchPicture& fetch_picture() const { return fetch_picture_; }
     // A picture as the model takes it. A file of a few KB may hold millions of pixels: files take theirs from
     // `pixels_left`, and are read one at a time. Throws Error where the file is no picture or too large.
@@ -233,6 +241,7 @@ class ChatModel {
     const DeviceRunner* runner_ = nullptr;  // the engine's
     ChatModelOptions::FetchPicture fetch_picture_;
     size_t draft_kv_bytes_ = 0;
+    bool takes_adapters_ = true;
     int32_t image_token_ = -1;  // -1: no pictures
     PatchRules patch_rules_ = {};
 };

@@ -35,6 +35,8 @@ struct ChatRequest {
     SamplingChanges sampling = {};  // of what the model's file says
     std::optional<std::vector<std::string>> dry_breakers = {};
     GenerateOptions options = {};  // the rest; of its sampling the seed and the biases count
+    // Ids of adapters and their scales, in place of those that the model's name brings.
+    std::optional<std::vector<std::pair<int, float>>> lora = {};
     std::string cache_salt = {};
     std::string prediction = {};  // how the answer may go
 

@@ -25,6 +25,12 @@ struct Batch {
     int feature_len = 0;
     std::vector<int32_t> feature_rows;
     std::vector<std::array<int32_t, 3>> rope_positions;
+    // Adapters of tokens [first, end): the i-th of these.
+    struct TokenAdapter {
+        int32_t first = 0, end = 0, i = 0, number = 0;
+        float scale = 1;
+    };
+    std::vector<TokenAdapter> adapters;
     int max_kv_len = 0;   // longest sequence, with this step's tokens
     int n_generated = 0;  // leading tokens that are of answers; the others are of prompts
 
@@ -47,6 +53,12 @@ struct Batch {
         return most;
     }
 
+    int n_adapters() const {
+        int most = 0;
+        for (const TokenAdapter& a : adapters) most = std::max(most, a.i + 1);
+        return most;
+    }
+
     // Keeps the memory.
     void clear() {
         for (auto* v :
@@ -61,6 +73,7 @@ struct Batch {
         features.clear();
         feature_rows.clear();
         rope_positions.clear();
+        adapters.clear();
         feature_len = 0;
         max_kv_len = n_generated = n_top = mask_words = 0;
         all_logits = false;

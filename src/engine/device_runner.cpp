@@ -66,6 +66,31 @@ void pack_pictures(const Batch& b, StepInput& input) {
     }
 }
 
+void pack_adapters(const Batch& b, StepInput& input) {
+    const InputTensors& in = input.tensors();
+    if (!in.adapters) return;
+    const auto n = static_cast<size_t>(input.shape().n_adapters);
+    const auto numbers = input.of(in.adapters);
+    const auto scales = input.of<float>(in.adapter_scales);
+    std::ranges::fill(numbers, 0);
+    std::ranges::fill(scales, 0.0f);
+    for (const Batch::TokenAdapter& a : b.adapters) {
+        for (int32_t t = a.first; t < a.end; ++t) {
+            const size_t at = static_cast<size_t>(t) * n + static_cast<size_t>(a.i);
+            numbers[at] = a.number;
+            scales[at] = a.scale;
+        }
+    }
+    if (!in.logits_adapters) return;
+    for (size_t row = 0; row < b.logits_rows.size(); ++row) {
+        const size_t from = static_cast<size_t>(b.logits_rows[row]) * n;
+        std::ranges::copy(numbers.subspan(from, n),
+                          input.of(in.logits_adapters).begin() + static_cast<ptrdiff_t>(row * n));
+        std::ranges::copy(scales.subspan(from, n),
+                          input.of<float>(in.logits_scales).begin() + static_cast<ptrdiff_t>(row * n));
+    }
+}
+
 RunnerShape shape_of(const ModelConfig& config, const DeviceRunnerOptions& o) {
     constexpr int64_t max_int = std::numeric_limits<int32_t>::max();
     if (o.n_ctx < 0) throw Error("context: expected 1 token or more (0: as trained), found {}", o.n_ctx);
@@ -109,8 +134,13 @@ KvBlockBytes kv_block_bytes(const ModelConfig& config, int block_len, const KvFo
 }
 
 DeviceRunner::DeviceRunner(const Model& model, Backend& backend, const DeviceRunnerOptions& options)
-    : model_(model), backend_(backend), shape_(shape_of(model.config(), options)), fuse_(options.fuse) {
+    : model_(model),
+      backend_(backend),
+      adapters_(model, backend, options.n_adapters, options.adapter_rank),
+      shape_(shape_of(model.config(), options)),
+      fuse_(options.fuse) {
     shape_.max_steps = max_steps_of(backend);
+    shape_.n_adapters = options.n_adapters;
     shape_.two_classes = backend.describe().two_classes;
     shape_.keeps_states = model.config().recurrent.has_value();
     inputs_.resize(static_cast<size_t>(shape_.max_steps));
@@ -141,9 +171,24 @@ std::shared_ptr<const Features> DeviceRunner::features(const Patches& patches) {
 
 Record DeviceRunner::record(const StepShape& shape) const {
     Record record(shape);
-    Step step(record, kv_, shape_.block_len, shape_.n_ctx);
+    Step step(record, kv_, shape_.block_len, shape_.n_ctx, &adapters_.products());
     model_.forward(step);
     return fuse_ == Fuse::nothing ? record : fuse(std::move(record), backend_.describe().fusions);
+}
+
+void DeviceRunner::set_adapter(int number, const Adapter* adapter) {
+    // Their records name weights that may go.
+    std::erase_if(programs_, [](const auto& entry) { return entry.first.n_adapters > 0; });
+    adapters_.clear(number);
+    if (adapter == nullptr) return;
+    adapters_.set(number, *adapter);
+    const StepShape shape{
+        .n_tokens = 1, .n_seqs = 1, .n_logits = 1, .max_blocks = 1, .all_logits = true, .n_adapters = 1};
+    const std::string missing = adapters_.missing_in(record(shape), number);
+    if (missing.empty()) return;
+    adapters_.clear(number);
+    throw Error("{}: {}: cannot be adapted while the model runs; smelt convert --lora merges it",
+                adapter->path.string(), missing);
 }
 
 Program& DeviceRunner::program_for(const StepShape& shape) {
@@ -179,6 +224,7 @@ void DeviceRunner::pack(const Batch& b, StepInput& input) {
         .mask_words = b.masks.empty() ? 0 : b.mask_words,
         .n_features = b.feature_rows.empty() ? 0 : static_cast<int>(b.features.size()) / b.feature_len,
         .feature_len = b.feature_len,
+        .n_adapters = b.n_adapters(),
         .rope_axes = rope_axes_of(b)};
     input.reset(shape.bounds());
     const InputTensors& in = input.tensors();
@@ -201,6 +247,7 @@ void DeviceRunner::pack(const Batch& b, StepInput& input) {
     put(in.edits, b.edits);
     put(in.masks, b.masks);
     pack_pictures(b, input);
+    pack_adapters(b, input);
     if (shape.windows) put(in.window_slots, b.window_slots);
     const auto width = static_cast<size_t>(input.shape().max_blocks);
     for (int s = 0; s < b.n_seqs(); ++s) {

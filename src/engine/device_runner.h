@@ -10,6 +10,7 @@
 #include "engine/kv_cache.h"
 #include "engine/kv_formats.h"
 #include "engine/model_runner.h"
+#include "model/adapter_table.h"
 #include "model/model.h"
 
 namespace smelt {
@@ -26,6 +27,8 @@ struct DeviceRunnerOptions {
     // layers.
     int n_window_parts = 0;
     Fuse fuse = Fuse::as_device_has;
+    int n_adapters = 8;         // LoRA adapters that may be loaded at once
+    int64_t adapter_rank = 16;  // the highest; smaller ones take as much
 };
 
 // Steps of an engine that are under way at once.
@@ -45,6 +48,7 @@ class DeviceRunner : public ModelRunner {
     StepResult collect() override { return backend_.collect(); }
     bool takes_pictures() const override { return vision_.has_value(); }
     std::shared_ptr<const Features> features(const Patches& patches) override;
+    void set_adapter(int number, const Adapter* adapter) override;
     void copy_blocks(std::span<const BlockCopy> copies) override;
     KvBlockBytes block_bytes() const override;
     void read_block(int32_t block, int32_t part, std::span<std::byte> bytes) override;
@@ -66,6 +70,7 @@ class DeviceRunner : public ModelRunner {
 
     const Model& model_;
     Backend& backend_;
+    AdapterTable adapters_;
     std::optional<VisionRunner> vision_;  // of models that take pictures
     RunnerShape shape_;
     size_t kv_bytes_ = 0;

@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <future>
 #include <random>
 
 #include "base/log.h"
@@ -120,6 +121,25 @@ void Engine::resume(RequestId id) {
     send({.kind = Command::Kind::resume, .id = id});
 }
 
+void Engine::set_adapter(int number, std::shared_ptr<const Adapter> adapter) {
+    const auto done = std::make_shared<std::promise<void>>();
+    std::future<void> result = done->get_future();
+    {
+        const std::lock_guard lock(mutex_);
+        if (stop_) throw Error("the engine has stopped");
+        inbox_.push_back({.kind = Command::Kind::adapter, .id = 0, .work = [this, number, adapter, done] {
+                              try {
+                                  loop_.set_adapter(number, adapter.get());
+                                  done->set_value();
+                              } catch (...) {
+                                  done->set_exception(std::current_exception());
+                              }
+                          }});
+        wake_.notify_one();
+    }
+    result.get();
+}
+
 EngineStats Engine::stats() const {
     const std::lock_guard lock(mutex_);
     EngineStats s = stats_;
@@ -204,6 +224,9 @@ void Engine::handle_commands() {
                 break;
             case Command::Kind::resume:
                 loop_.resume(c.id);
+                break;
+            case Command::Kind::adapter:
+                c.work();
                 break;
         }
     }

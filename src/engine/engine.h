@@ -60,6 +60,10 @@ class Engine {
     void pause(RequestId id);
     void resume(RequestId id);
 
+    // The adapter of a number; null: none, and its memory is free. Returns once it is in place, which takes a
+    // step. Throws Error where it does not fit or the engine has stopped.
+    void set_adapter(int number, std::shared_ptr<const Adapter> adapter);
+
     EngineStats stats() const;
     RequestLimits limits() const { return limits_; }
 
@@ -70,13 +74,14 @@ class Engine {
 
  private:
     struct Command {
-        enum class Kind { add, cancel, pause, resume };
+        enum class Kind { add, cancel, pause, resume, adapter };
         Kind kind;
         RequestId id;
         int index = -1;                               // of cancel; -1: all
         std::shared_ptr<const Request> request = {};  // of add, with what follows
         uint64_t seed = 0;
         Sequence::Clock::time_point submitted = {};
+        std::function<void()> work = {};  // of adapter
     };
 
     void send(Command command);

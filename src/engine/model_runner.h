@@ -13,6 +13,8 @@
 
 namespace smelt {
 
+struct Adapter;
+
 struct RunnerShape {
     int n_blocks = 0;   // KV blocks that it has
     int block_len = 0;  // tokens a block holds
@@ -25,6 +27,7 @@ struct RunnerShape {
     bool keeps_states = false;
     // Prompts and answers are computed with different bits; see StepCounts::n_generated.
     bool two_classes = false;
+    int n_adapters = 0;  // that it has room for: numbers 1 to n
 };
 
 // Bytes of one KV block over all layers.
@@ -50,6 +53,12 @@ class ModelRunner {
     virtual bool takes_pictures() const { return false; }
     virtual std::shared_ptr<const Features> features(const Patches& /*patches*/) {
         throw Error("this model takes no pictures");
+    }
+
+    // The adapter of a number; null: none. While no step is under way. Throws Error where it does not fit;
+    // the number then has none.
+    virtual void set_adapter(int /*number*/, const Adapter* /*adapter*/) {
+        throw Error("this runner takes no adapters");
     }
 
     // After the steps that were launched. In the order given: a block may be the target of one copy and the

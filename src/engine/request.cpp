@@ -2,6 +2,8 @@
 #include "engine/request.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 
 namespace smelt {
 
@@ -33,6 +35,19 @@ std::string check_pictures(const Request& r, const RequestLimits& limits) {
     return named == r.tokens ? "" : "tokens: expected the ids of name_places() in the pictures' places";
 }
 
+std::string check_adapters(const Request& r, const RequestLimits& limits) {
+    // Each makes every token of the step dearer.
+    constexpr size_t most = 8;
+    if (r.adapters.size() > most)
+        return fmt::format("lora: expected at most {} adapters, found {}", most, r.adapters.size());
+    for (const AdapterUse& use : r.adapters) {
+        if (!use.adapter || use.adapter->number < 1 || use.adapter->number > limits.n_adapters)
+            return "lora: expected an adapter of this model";
+        if (!std::isfinite(use.scale)) return "lora: expected a scale that is finite";
+    }
+    return "";
+}
+
 std::string check_ids(const char* name, const std::vector<int32_t>& ids, int vocab_size) {
     for (size_t i = 0; i < ids.size(); ++i) {
         if (ids[i] < 0 || ids[i] >= vocab_size) {
@@ -60,6 +75,13 @@ const char* to_string(FinishReason reason) {
             return "error";
     }
     return "";
+}
+
+uint64_t prefix_salt(const Request& request) {
+    uint64_t salt = request.cache_salt;
+    for (const AdapterUse& use : request.adapters)
+        salt = random_bits(salt, use.adapter->hash, std::bit_cast<uint32_t>(use.scale));
+    return salt;
 }
 
 int RequestLimits::max_beam_tokens(int n_prompt, int width) const {
@@ -127,6 +149,7 @@ std::string check_request(const Request& r, const RequestLimits& limits) {
                            r.grammar->n_tokens());
     }
     std::string problem = check_pictures(r, limits);
+    if (problem.empty()) problem = check_adapters(r, limits);
     if (!problem.empty()) return problem;
     if (r.pictures.empty()) {
         problem = check_ids("tokens", r.tokens, limits.vocab_size);

@@ -88,6 +88,16 @@ struct BeamSearch {
     } stop = Stop::when_unbeatable;
 };
 
+// A loaded adapter. Whoever holds it keeps its number from being given to another.
+struct AdapterHold {
+    int number = 0;     // of the runner: 1 or more
+    uint64_t hash = 0;  // of its content: prefixes are shared with the same adapter alone
+};
+struct AdapterUse {
+    std::shared_ptr<const AdapterHold> adapter = {};
+    float scale = 1;  // times its own
+};
+
 struct Request {
     std::vector<int32_t> tokens = {};
     // In the order of their places, which have the ids of name_places() among the tokens.
@@ -105,8 +115,9 @@ struct Request {
     // The same for the tokens of the prompt: each but the first gets a TokenEvent, before those of the answer
     // and for the first answer alone. The whole prompt is computed then, whatever the cache holds.
     int n_prompt_logprobs = -1;
-    uint64_t cache_salt = 0;  // prefixes are shared with requests of the same salt alone
-    int n = 1;                // answers; the prompt is computed once
+    uint64_t cache_salt = 0;                // prefixes are shared with requests of the same salt alone
+    std::vector<AdapterUse> adapters = {};  // LoRA adapters of the model, all added
+    int n = 1;                              // answers; the prompt is computed once
     // So many are made, at least n, and the n with the highest log-probability a token are told, when all
     // have ended, the best first. 0: n.
     int best_of = 0;
@@ -137,11 +148,15 @@ struct RequestLimits {
     int max_seqs = 0;
     int block_len = 1;
     bool pictures = false;  // the model takes them
+    int n_adapters = 0;     // numbers of adapters are at most this
 
     // Tokens of an answer of beam search: its texts share the prompt's blocks alone.
     int max_beam_tokens(int n_prompt, int width) const;
     int max_tokens() const { return n_ctx < kv_tokens ? n_ctx : kv_tokens; }  // prompt and answer
 };
+
+// The request's salt, and its adapters and their scales.
+uint64_t prefix_salt(const Request& request);
 
 // What is wrong with a request: field, expected, found. Empty when nothing is.
 std::string check_request(const Request& request, const RequestLimits& limits);

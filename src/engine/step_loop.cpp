@@ -82,7 +82,8 @@ RequestLimits StepLoop::limits() const {
             .kv_tokens = shape.n_blocks * shape.block_len,
             .max_seqs = scheduler_.options().max_seqs,
             .block_len = shape.block_len,
-            .pictures = runner_.takes_pictures()};
+            .pictures = runner_.takes_pictures(),
+            .n_adapters = shape.n_adapters};
 }
 
 void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_t seed,
@@ -98,7 +99,7 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
     s->kv.blocks.reserve(static_cast<size_t>(kv_.n_blocks_for(static_cast<int>(s->ids.capacity()))));
     s->ids = request->tokens;
     s->rope_positions = RopePositions(request->pictures);
-    s->kv.salt = request->cache_salt;
+    s->kv.salt = prefix_salt(*request);
     if (runner_.shape().two_classes) s->kv.n_prompt = static_cast<int>(request->tokens.size());
     s->forked = request->n == 1 && request->beams.width == 0;
     if (request->grammar) s->grammar.emplace(request->grammar);
@@ -112,6 +113,11 @@ void StepLoop::add(RequestId id, std::shared_ptr<const Request> request, uint64_
         sequences_.pop_back();
         throw;
     }
+}
+
+void StepLoop::set_adapter(int number, const Adapter* adapter) {
+    drain();
+    runner_.set_adapter(number, adapter);
 }
 
 void StepLoop::cancel(RequestId id, int index) {

@@ -51,6 +51,8 @@ class StepLoop {
     void cancel(RequestId id, int index = -1);
     void pause(RequestId id);
     void resume(RequestId id);
+    // See ModelRunner; waits for the steps under way.
+    void set_adapter(int number, const Adapter* adapter);
     void end_all(FinishReason reason, const std::string& error = "", Failure failure = Failure::none);
 
     // Nothing happens when idle. Exceptions of the runner end the sequences of the step with an error. Events

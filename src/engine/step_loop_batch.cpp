@@ -115,6 +115,14 @@ void StepLoop::add_tokens(Batch& b, const Flight::Part& part) {
     b.add_sequence(
         std::span(s.ids).subspan(static_cast<size_t>(part.first), static_cast<size_t>(part.n_tokens)),
         part.first, s.kv.blocks, kv_.block_len(), window_blocks_);
+    const std::vector<AdapterUse>& adapters = s.request->adapters;
+    for (size_t i = 0; i < adapters.size(); ++i) {
+        b.adapters.push_back({.first = b.n_tokens() - part.n_tokens,
+                              .end = b.n_tokens(),
+                              .i = static_cast<int32_t>(i),
+                              .number = adapters[i].adapter->number,
+                              .scale = adapters[i].scale});
+    }
     if (!s.rope_positions.empty()) add_pictures(b, s, part.first, part.first + part.n_tokens);
     if (part.first >= s.n_prompt()) b.n_generated = b.n_tokens();
 }

@@ -58,6 +58,7 @@ std::unique_ptr<Model> load_model(std::shared_ptr<const ModelFile> file, Backend
     model->weight_bytes_ = load.weight_bytes();
     model->step_bytes_ = load.step_bytes();
     model->made_ = load.take_made();
+    model->places_ = load.take_places();
     model->mapped_ = std::move(mapped);
     model->file_ = std::move(file);
     return model;

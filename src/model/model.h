@@ -2,6 +2,7 @@
 // sequence.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,13 @@
 #include "model/vision_tower.h"
 
 namespace smelt {
+
+// Where the matrix of a tensor of the file went: rows [first, first + rows) of it.
+struct MatrixPlace {
+    const Storage* storage = nullptr;
+    int64_t first = 0, rows = 0, cols = 0;
+};
+using MatrixPlaces = std::map<std::string, std::vector<MatrixPlace>, std::less<>>;  // by GGUF's name
 
 class Model {
  public:
@@ -23,7 +31,8 @@ class Model {
 
     const ModelConfig& config() const { return config_; }
     const VisionTower* vision() const { return vision_.get(); }  // null: the model is of text alone
-    size_t weight_bytes() const { return weight_bytes_; }        // all weights
+    const MatrixPlaces& places() const { return places_; }
+    size_t weight_bytes() const { return weight_bytes_; }  // all weights
     size_t step_bytes() const { return step_bytes_; }  // of them, those that every decode step reads in full
 
  protected:
@@ -35,6 +44,7 @@ class Model {
     std::vector<std::vector<std::byte>> made_;  // and these
     std::unique_ptr<VisionTower> vision_;
     std::vector<std::unique_ptr<Storage>> mapped_;  // the files as the backend sees them
+    MatrixPlaces places_;
     size_t weight_bytes_ = 0, step_bytes_ = 0;
 };
 

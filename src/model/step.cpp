@@ -70,15 +70,42 @@ Tensor Step::embed_positions(const Weight& table) {
     return out;
 }
 
+// The product and what adapters add to it: out[t] += sum of scale[t][i] * b[e] · (a[e] · x[t]) over the
+// adapters e = adapters[t][i] of the token. The ops are those of a mixture of experts, which every device
+// has.
+void Step::adapt(const Matmul& matmul) {
+    record_.add(matmul);
+    const InputTensors& in = record_.inputs();
+    const Tensor& x = matmul.x;
+    if (!in.adapters || adapted_ == nullptr || x.rows_each != 1) return;
+    const bool logits = x.rows_of == RowsOf::logits;
+    if (!logits && x.rows_of != RowsOf::tokens) return;
+    const Tensor &numbers = logits ? in.logits_adapters : in.adapters,
+                 &scales = logits ? in.logits_scales : in.adapter_scales;
+    const int64_t n = numbers.row_len();
+    for (const Matmul::Product& p : matmul.all()) {
+        const auto found = adapted_->find(p.w->storage.get());
+        if (found == adapted_->end()) continue;
+        const auto& [a, b] = found->second;
+        const size_t mark = record_.mark();
+        const Tensor low = record_.take(DType::F32, x.rows_of, {x.n_rows(), n, a[0]->rows}),
+                     sum = record_.take(DType::F32, x.rows_of, {x.n_rows(), n, b[0]->rows});
+        record_.add(MatmulExperts{.x = x, .ids = numbers, .products = {{low, record_.keep(a)}}, .n = 1});
+        record_.add(MatmulExperts{.x = low, .ids = numbers, .products = {{sum, record_.keep(b)}}, .n = 1});
+        record_.add(AddExperts{.x = p.out, .y = sum, .weights = scales});
+        record_.reset(mark);
+    }
+}
+
 Tensor Step::matmul(const Weight& w, Tensor x, const Weight& bias) {
     const Tensor out = like(x, w.rows);
-    record_.add(Matmul{.x = x.flat(), .products = {{out, &w, or_null(bias)}}, .n = 1});
+    adapt({.x = x.flat(), .products = {{out, &w, or_null(bias)}}, .n = 1});
     return out;
 }
 
 std::pair<Tensor, Tensor> Step::matmul2(const Weight& a, const Weight& b, Tensor x) {
     const Tensor out_a = like(x, a.rows), out_b = like(x, b.rows);
-    record_.add(Matmul{.x = x.flat(), .products = {{out_a, &a}, {out_b, &b}}, .n = 2});
+    adapt({.x = x.flat(), .products = {{out_a, &a}, {out_b, &b}}, .n = 2});
     return {out_a, out_b};
 }
 
@@ -89,7 +116,7 @@ std::array<Tensor, 3> Step::matmul3(std::array<Linear, 3> linears, Tensor x) {
         outs[i] = like(x, linears[i].w.rows);
         op.products[i] = {outs[i], &linears[i].w, or_null(linears[i].bias)};
     }
-    record_.add(op);
+    adapt(op);
     return outs;
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -30,11 +31,19 @@ struct PrepareParams {
     int64_t first = 0;  // value of each head that the rotation begins at
 };
 
+// What LoRA adapters add to a product: of each adapter, by number, A (rank, in) and B (out, rank), of those
+// without such a matrix, and of number 0, zeros.
+struct AdaptedProduct {
+    std::vector<const Weight*> a, b;
+};
+using AdaptedProducts = std::unordered_map<const Storage*, AdaptedProduct>;  // by the storage of the matrix
+
 class Step {
  public:
-    // `kv` has one entry a layer, blocks have block_len tokens, a sequence at most n_ctx. Borrows both.
-    Step(Record& record, std::span<const std::unique_ptr<KvStorage>> kv, int64_t block_len, int64_t n_ctx)
-        : record_(record), kv_(kv), block_len_(block_len), n_ctx_(n_ctx) {}
+    // `kv` has one entry a layer, blocks have block_len tokens, a sequence at most n_ctx. Borrows all.
+    Step(Record& record, std::span<const std::unique_ptr<KvStorage>> kv, int64_t block_len, int64_t n_ctx,
+         const AdaptedProducts* adapted = nullptr)
+        : record_(record), kv_(kv), block_len_(block_len), n_ctx_(n_ctx), adapted_(adapted) {}
 
     // Activations made during its life are freed at its end: one a layer.
     class Scope {
@@ -138,6 +147,7 @@ class Step {
  private:
     Tensor like(Tensor x, int64_t n_columns);  // as many rows as x
     Tensor some_rows(Tensor x, Tensor rows);
+    void adapt(const op::Matmul& matmul);
     op::MatmulExperts::Product expert_product(const ExpertLinear& w, Tensor x, const Routed& routed);
 
     op::StateRows state_rows(int64_t layer, int64_t first) const;
@@ -145,6 +155,7 @@ class Step {
     Record& record_;
     std::span<const std::unique_ptr<KvStorage>> kv_;
     int64_t block_len_, n_ctx_;
+    const AdaptedProducts* adapted_;  // null: none
 };
 
 }  // namespace smelt

@@ -104,6 +104,8 @@ Weight WeightLoader::one(const TensorRule& rule, int64_t layer) {
     if (role.use == WeightUse::embedding && !also_head) role.cut = {};
     Weight w = take(match, sizes_.shape(rule.shape), role);
     if (role.use == WeightUse::matrix || also_head) step_bytes_ += w.n_bytes();
+    if (role.use == WeightUse::matrix)
+        places_[gguf_name(match)].push_back({w.storage.get(), 0, w.rows, w.cols});
     return w;
 }
 
@@ -215,7 +217,10 @@ Weight LayerLoader::part(std::string_view name, const RowPart& part) const {
     const TensorView rows = rows_of(t, n_rows / part.of * part.first, n_rows / part.of * part.n);
     load_.weight_bytes_ += rows.n_bytes();
     Weight w = load_.backend_.load({t.format, rows.n_rows(), rows.row_len(), rows.data, rows.scales}, role);
-    if (!vector) load_.step_bytes_ += w.n_bytes();
+    if (vector) return w;
+    load_.step_bytes_ += w.n_bytes();
+    load_.places_[gguf_name({&r, layer_, -1})].push_back(
+        {w.storage.get(), n_rows / part.of * part.first, w.rows, w.cols});
     return w;
 }
 

@@ -14,6 +14,7 @@
 #include "files/model_file.h"
 #include "files/sizes.h"
 #include "model/config.h"
+#include "model/model.h"
 
 namespace smelt {
 
@@ -49,6 +50,7 @@ class WeightLoader {
 
     // Weights that are not in the file as they are; whoever keeps the weights keeps these.
     std::vector<std::vector<std::byte>> take_made() { return std::move(made_); }
+    MatrixPlaces take_places() { return std::move(places_); }
     size_t weight_bytes() const { return weight_bytes_; }
     size_t step_bytes() const { return step_bytes_; }
 
@@ -72,6 +74,7 @@ class WeightLoader {
     Backend& backend_;
     size_t weight_bytes_ = 0, step_bytes_ = 0;
     std::vector<std::vector<std::byte>> made_;
+    MatrixPlaces places_;
 };
 
 // The tensors of one layer, by GGUF's names without "blk.3.".

@@ -129,6 +129,8 @@ void ApiServer::handle(const HttpRequest& request, const std::shared_ptr<Exchang
             } catch (const Error& e) {
                 throw bad_request("invalid_json", "", "{}", e.what());
             }
+            if (call.body.is_array() && !route.body->list.empty())
+                call.body = Json{{std::string(route.body->list), Json(call.body)}};
             call.warnings = check_body(call.body, *route.body, context_.strict);
         }
         route.handle(call);

@@ -90,6 +90,11 @@ void native_completion(Call& call);
 void native_infill(Call& call);
 void native_slots(Call& call);
 void native_props(Call& call);
+// lora.cpp
+void list_adapters(Call& call);
+void set_adapter_scales(Call& call);
+void load_adapter(Call& call);
+void unload_adapter(Call& call);
 // rerank.cpp
 void rerank(Call& call);
 // embeddings.cpp

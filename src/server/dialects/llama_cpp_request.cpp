@@ -192,7 +192,7 @@ std::vector<Field> native_fields() {
          .doc = "each stage keeps at least one.",
          .choices = {"0", "1"}},
         max_drafts_field(),
-        {.name = "lora", .type = unsupported, .doc = "there are no adapters."},
+        lora_field(),
         {.name = "cache_salt",
          .type = string,
          .doc = "Cached prefixes are shared with requests of the same key and salt alone.",
@@ -262,6 +262,7 @@ NativeRequest read_native(Json body, const ChatModel& model) {
     n.timings_per_token = get<bool>(body, "timings_per_token").value_or(false);
     n.id_slot = get<int64_t>(body, "id_slot").value_or(-1);
     if (const auto fields = get<Json>(body, "response_fields")) n.response_fields = *fields;
+    r.lora = read_lora(body);
     // A salt that nobody else has finds nothing.
     if (!get<bool>(body, "cache_prompt").value_or(true)) r.cache_salt = random_id("uncached");
     return n;

@@ -66,6 +66,23 @@ void check_n_logprobs(const std::vector<JobSpec>& jobs) {
 
 }  // namespace
 
+std::vector<AdapterUse> adapters_of(const ModelUse& model, const ChatRequest& request) {
+    if (!request.lora) return model.adapters;
+    std::vector<AdapterUse> uses;
+    for (const auto& [id, scale] : *request.lora) {
+        const auto use = model.loaded->adapters().find(id, scale);
+        if (!use) {
+            std::string known;
+            for (const auto& a : model.loaded->adapters().list())
+                known += fmt::format("{}{} ({})", known.empty() ? "" : ", ", a.id, a.spec.name);
+            throw bad_request("invalid_value", "lora", "lora: there is no adapter {}; there are: {}", id,
+                              known.empty() ? "none" : known);
+        }
+        if (scale != 0) uses.push_back(*use);
+    }
+    return uses;
+}
+
 ModelUse choose_model(ServerContext& server, const ChatRequest& r, const std::string& key) {
     return server.models.choose({.name = r.model,
                                  .priority = r.priority,
@@ -118,6 +135,7 @@ JobSpec make_job(ServerContext& server, ChatRequest request, const std::string& 
                 .options = make_options(chat, request),
                 .warnings = std::move(request.warnings)};
     set_defaults(server, job.options);
+    job.options.adapters = adapters_of(model, request);
     job.options.cache_salt = salt_of(server, request, key);
     job.options.client = server.salts.of(turn.client, client_salt);
     job.drop_calls = !request.tools.may_call;
@@ -138,6 +156,7 @@ std::vector<JobSpec> make_jobs(ServerContext& server, const ChatRequest& request
     one.plain = prompts.front();
     GenerateOptions options = make_options(chat, one);
     set_defaults(server, options);
+    options.adapters = adapters_of(model, request);
     options.cache_salt = salt_of(server, request, key);
     options.client = server.salts.of(turn.client, client_salt);
     options.batch = prompts.size() > 1;

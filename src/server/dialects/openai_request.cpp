@@ -161,6 +161,7 @@ void read_sampling(const Json& body, ChatRequest& to) {
     read_number_of_answers(body, o);
     o.max_drafts = get<int>(body, "speculative.n_max").value_or(-1);
     o.priority = read_priority(body);
+    to.lora = read_lora(body);
     read_cache_salt(body, to);
 }
 

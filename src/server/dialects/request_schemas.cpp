@@ -100,6 +100,7 @@ std::vector<Field> openai_sampling_fields() {
          .doc = "Cached prefixes are shared with requests of the same key and salt alone.",
          .max_length = 256},
         max_drafts_field(),
+        lora_field(),
         {.name = "user", .type = string, .doc = "Accepted and not used.", .max_length = 512},
     };
     fields.insert(fields.end(), std::begin(others), std::end(others));
@@ -348,6 +349,43 @@ const RequestSchema load_schema = {.name = "LoadRequest",
                                                .required = true,
                                                .max_length = 4096}},
                                    .example = R"({"name": "large", "path": "models/demo-23m"})"};
+
+const RequestSchema load_adapter_schema = {
+    .name = "LoadLoraAdapterRequest",
+    .fields = {{.name = "lora_name",
+                .type = string,
+                .doc = "What requests call the adapter.",
+                .required = true,
+                .max_length = 128},
+               {.name = "lora_path",
+                .type = string,
+                .doc = "PEFT's folder or llama.cpp's GGUF file on the server.",
+                .required = true,
+                .max_length = 4096},
+               {.name = "base_model_name",
+                .type = string,
+                .doc = "The model that it is for, where several are served.",
+                .max_length = 128}},
+    .example = R"({"lora_name": "sql", "lora_path": "adapters/sql"})"};
+
+const RequestSchema unload_adapter_schema = {
+    .name = "UnloadLoraAdapterRequest",
+    .fields = {{.name = "lora_name",
+                .type = string,
+                .doc = "A loaded adapter; requests under way keep it.",
+                .required = true,
+                .max_length = 128},
+               {.name = "lora_int_id",
+                .type = integer,
+                .doc = "Accepted and not used.",
+                .min = 0,
+                .max = max_count}},
+    .example = R"({"lora_name": "sql"})"};
+
+const RequestSchema adapter_scales_schema = {.name = "LoraAdapterScales",
+                                             .fields = {lora_field()},
+                                             .example = R"([{"id": 0, "scale": 0.5}])",
+                                             .list = "lora"};
 
 const RequestSchema unload_schema = {
     .name = "UnloadRequest",

@@ -3,6 +3,8 @@
 
 #include <deque>
 
+#include "server/dialects/schema_checks.h"
+
 namespace smelt {
 
 namespace {
@@ -12,6 +14,24 @@ std::string_view keep(std::string text) {
     static std::deque<std::string> kept;
     return kept.emplace_back(std::move(text));
 }
+
+void check_lora(const std::string& param, const Json& v) {
+    constexpr size_t most = 64;
+    if (!v.is_array()) wrong_type(param, "an array of {id, scale}", v);
+    if (v.size() > most) wrong_value(param, fmt::format("at most {} adapters", most), v);
+    for (size_t i = 0; i < v.size(); ++i) {
+        const std::string at = fmt::format("{}[{}]", param, i);
+        check_object(at, v[i]);
+        check_integer(at + ".id", need_member(at, v[i], "id"), 0, max_count);
+        check_number(at + ".scale", need_member(at, v[i], "scale"), -1e6, 1e6);
+    }
+}
+
+const CompoundType lora_type = {
+    .description = "array of {id, scale}",
+    .check = check_lora,
+    .openapi =
+        R"({"type": "array", "items": {"type": "object", "properties": {"id": {"type": "integer"}, "scale": {"type": "number"}}, "required": ["id", "scale"]}})"};
 
 }  // namespace
 
@@ -37,6 +57,24 @@ std::vector<Field> table_fields(std::string_view (*spelling)(const SamplingParam
             fields.push_back(table_field(p, name, range));
     }
     return fields;
+}
+
+Field lora_field() {
+    return {.name = "lora",
+            .type = FieldType::compound,
+            .doc =
+                "Adapters of this request by their ids, as GET /lora-adapters lists them, and their scales; "
+                "others "
+                "are left out.",
+            .compound = &lora_type};
+}
+
+std::optional<std::vector<std::pair<int, float>>> read_lora(const Json& body) {
+    const auto list = get<Json>(body, "lora");
+    if (!list) return std::nullopt;
+    std::vector<std::pair<int, float>> scales;
+    for (const Json& a : *list) scales.emplace_back(a.at("id").get<int>(), a.at("scale").get<float>());
+    return scales;
 }
 
 Field max_drafts_field() {

@@ -1,6 +1,10 @@
 // Fields of requests made of the table of sampling parameters, by the names of a dialect.
 #pragma once
 
+#include <optional>
+#include <utility>
+#include <vector>
+
 #include "sampling/sampling_table.h"
 #include "server/dialects/schema.h"
 
@@ -17,5 +21,9 @@ std::vector<Field> openai_sampling_fields();
 
 // llama.cpp's, in all dialects that have its fields.
 Field max_drafts_field();
+// [{"id": 0, "scale": 0.5}], the adapters of the request.
+Field lora_field();
+// By their ids; none where the body has no such field.
+std::optional<std::vector<std::pair<int, float>>> read_lora(const Json& body);
 
 }  // namespace smelt

@@ -54,8 +54,9 @@ struct Field {
 struct RequestSchema {
     std::string_view name;  // "ChatCompletionRequest"
     std::vector<Field> fields;
-    std::string_view example;   // a JSON body that works
-    bool may_be_empty = false;  // no body is {}
+    std::string_view example;    // a JSON body that works
+    bool may_be_empty = false;   // no body is {}
+    std::string_view list = {};  // a body that is an array is the value of this field; empty: it is refused
 };
 
 extern const CompoundType any_object;  // accepted, and looked at where it is used
@@ -82,9 +83,10 @@ std::optional<T> get(const Json& body, const char* name) {
 }
 
 extern const RequestSchema chat_schema, completion_schema, generate_schema, tokenize_schema,
-    detokenize_schema, template_schema, load_schema, unload_schema, messages_schema, count_tokens_schema,
-    ollama_chat_schema, ollama_generate_schema, ollama_show_schema, ollama_embed_schema,
-    ollama_embeddings_schema, responses_schema, embedding_schema, rerank_schema, kserve_infer_schema,
-    kserve_generate_schema, kserve_index_schema, kserve_load_schema, kserve_unload_schema;
+    detokenize_schema, template_schema, load_schema, unload_schema, load_adapter_schema,
+    unload_adapter_schema, adapter_scales_schema, messages_schema, count_tokens_schema, ollama_chat_schema,
+    ollama_generate_schema, ollama_show_schema, ollama_embed_schema, ollama_embeddings_schema,
+    responses_schema, embedding_schema, rerank_schema, kserve_infer_schema, kserve_generate_schema,
+    kserve_index_schema, kserve_load_schema, kserve_unload_schema;
 
 }  // namespace smelt

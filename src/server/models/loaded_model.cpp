@@ -7,6 +7,19 @@
 
 namespace smelt {
 
+namespace {
+
+std::vector<ChatModel*> models_of(const std::vector<std::unique_ptr<Replica>>& replicas) {
+    std::vector<ChatModel*> models;
+    for (const auto& r : replicas) models.push_back(r->chat.get());
+    return models;
+}
+
+}  // namespace
+
+LoadedModel::LoadedModel(std::vector<std::unique_ptr<Replica>> replicas)
+    : replicas_(std::move(replicas)), adapters_(models_of(replicas_)) {}
+
 Replica& LoadedModel::choose_replica(std::span<const int32_t> ids, uint64_t salt) {
     if (replicas_.size() == 1) return *replicas_.front();
     constexpr size_t max_known = size_t{1} << 16;  // beginnings; about 4 MB

@@ -53,6 +53,21 @@ void ServedModel::set_loaded(std::shared_ptr<LoadedModel> m) {
     loaded_.swap(m);
 }
 
+std::vector<AdapterSpec> ServedModel::adapters() const {
+    const std::lock_guard lock(mutex_);
+    return adapters_;
+}
+
+void ServedModel::set_adapters(std::vector<AdapterSpec> adapters) {
+    const std::lock_guard lock(mutex_);
+    adapters_ = std::move(adapters);
+}
+
+bool ServedModel::has_adapter(const std::string& adapter) const {
+    const std::lock_guard lock(mutex_);
+    return std::ranges::find(adapters_, adapter, &AdapterSpec::name) != adapters_.end();
+}
+
 // A request holds its model and is held by the engine until its last event was read. Where nobody reads any
 // more, that would be for ever.
 ModelSet::~ModelSet() {
@@ -88,6 +103,7 @@ std::shared_ptr<LoadedModel> ModelSet::open(ServedModel& m) {
     for (int i = 0; i < spec.replicas; ++i) {
         auto replica = std::make_unique<Replica>();
         ChatModelOptions options = spec.open;
+        options.adapters = m.adapters();
         if (auto& kept = options.engine.prefixes.path; !kept.empty()) kept += fmt::format(".{}.kv", i);
         replica->chat = ChatModel::open(file, options);
         replicas.push_back(std::move(replica));
@@ -97,6 +113,7 @@ std::shared_ptr<LoadedModel> ModelSet::open(ServedModel& m) {
         if (options_.memory_budget > 0) check_budget(spec.path, chat.weight_bytes() + kv);
     }
     auto loaded = std::make_shared<LoadedModel>(std::move(replicas));
+    for (const AdapterSpec& adapter : m.adapters()) loaded->adapters().load(adapter);
     {
         const std::lock_guard lock(mutex_);
         std::erase_if(opened_, [](const auto& gone) { return gone.expired(); });
@@ -208,12 +225,52 @@ std::vector<std::shared_ptr<ServedModel>> ModelSet::all() const {
     return models_;
 }
 
+ModelSet::Named ModelSet::find_named(const std::string& name) const {
+    if (auto model = find(name)) return {model};
+    for (const auto& m : all()) {
+        if (m->has_adapter(name)) return {m, name};
+    }
+    const size_t colon = name.rfind(':');
+    if (colon == std::string::npos) return {};
+    auto base = find(name.substr(0, colon));
+    const std::string adapter = name.substr(colon + 1);
+    return base != nullptr && base->has_adapter(adapter) ? Named{base, adapter} : Named{};
+}
+
+void ModelSet::load_adapter(ServedModel& m, const AdapterSpec& adapter) {
+    const std::lock_guard one_at_a_time(loading_);
+    if (adapter.name.empty() || adapter.name == "auto" || find_named(adapter.name).model != nullptr)
+        throw Error("\"{}\" cannot be the name of an adapter: expected one that is not in use", adapter.name);
+    std::vector<AdapterSpec> adapters = m.adapters();
+    if (const auto loaded = m.loaded()) {
+        loaded->adapters().load(adapter);
+    } else {
+        // Of a model that rests: whether it fits is known now all the same.
+        (void)read_adapter(adapter.path, *open_model(m.spec.path, Weights::listed));
+    }
+    adapters.push_back(adapter);
+    m.set_adapters(std::move(adapters));
+}
+
+bool ModelSet::unload_adapter(ServedModel& m, const std::string& adapter) {
+    const std::lock_guard one_at_a_time(loading_);
+    std::vector<AdapterSpec> adapters = m.adapters();
+    if (std::erase_if(adapters, [&](const AdapterSpec& a) { return a.name == adapter; }) == 0) return false;
+    m.set_adapters(std::move(adapters));
+    if (const auto loaded = m.loaded()) loaded->adapters().unload(adapter);
+    return true;
+}
+
 std::shared_ptr<ServedModel> ModelSet::find_or_throw(const std::string& name) const {
     if (auto named = find(name)) return named;
     const auto models = all();
+    std::vector<std::string> known;
+    for (const auto& m : models) known.push_back(m->name);
+    for (const auto& m : models) {
+        for (const AdapterSpec& a : m->adapters()) known.push_back(a.name);
+    }
     std::string names;
-    for (size_t i = 0; i < std::min<size_t>(models.size(), 5); ++i)
-        names += (i > 0 ? ", " : "") + models[i]->name;
+    for (size_t i = 0; i < std::min<size_t>(known.size(), 5); ++i) names += (i > 0 ? ", " : "") + known[i];
     throw RequestError(
         {.status = 404,
          .code = "model_not_found",
@@ -230,9 +287,10 @@ const char* ModelSet::state(const ServedModel& m) const {
 
 ModelSet::Pick ModelSet::pick(const ModelChoice& choice) const {
     const bool is_open = choice.name.empty() || choice.name == "auto";
-    if (!is_open && !(options_.any_name && find(choice.name) == nullptr)) {
-        auto named = find_or_throw(choice.name);
-        if (may_use(*named, choice.key)) return {named, "asked for"};
+    const Named asked = is_open ? Named{} : find_named(choice.name);
+    if (!is_open && !(options_.any_name && asked.model == nullptr)) {
+        auto named = asked.model != nullptr ? asked.model : find_or_throw(choice.name);
+        if (may_use(*named, choice.key)) return {named, "asked for", asked.adapter};
         throw RequestError({.status = 403,
                             .code = "model_not_allowed",
                             .message = "this API key may not use this model",
@@ -277,6 +335,7 @@ ModelSet::Pick ModelSet::pick(const ModelChoice& choice) const {
 ModelUse ModelSet::choose(const ModelChoice& choice) {
     const Pick picked = pick(choice);
     ModelUse use{.served = picked.model, .loaded = nullptr, .why = picked.why};
+    if (!picked.adapter.empty()) use.adapter = choice.name;
     use.served->touch();
     use.loaded = use.served->loaded();
     if (use.loaded == nullptr) use.loaded = wake(*use.served);
@@ -288,6 +347,13 @@ ModelUse ModelSet::choose(const ModelChoice& choice) {
              .message = cut ? "the model's file was changed while it was in use; it must be loaded again"
                             : "the model's device failed; it must be loaded again",
              .retry_after = 60});
+    }
+    if (picked.adapter.empty()) {
+        use.adapters = use.loaded->adapters().usual();
+    } else if (const auto adapter = use.loaded->adapters().find(picked.adapter)) {
+        use.adapters = {*adapter};
+    } else {
+        (void)find_or_throw(choice.name);  // it has gone meanwhile
     }
     return use;
 }

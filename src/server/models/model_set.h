@@ -32,12 +32,13 @@ struct Replica {
 // The part of a model that takes memory. Whoever uses it holds it.
 class LoadedModel {
  public:
-    explicit LoadedModel(std::vector<std::unique_ptr<Replica>> replicas) : replicas_(std::move(replicas)) {}
+    explicit LoadedModel(std::vector<std::unique_ptr<Replica>> replicas);
 
     ChatModel& chat() const { return *replicas_.front()->chat; }  // tokenizer and template are all the same
     // The one with the least work outstanding, where tokens of the prompt that it has seen need no work. On
     // the I/O thread.
     Replica& choose_replica(std::span<const int32_t> ids, uint64_t salt);
+    AdapterSet& adapters() { return adapters_; }
     int n_replicas() const { return static_cast<int>(replicas_.size()); }
 
     EngineStats stats() const;  // of all replicas together
@@ -53,6 +54,7 @@ class LoadedModel {
 
  private:
     std::vector<std::unique_ptr<Replica>> replicas_;
+    AdapterSet adapters_;
     std::atomic<bool> failed_ = false;
     // Which replicas have seen a beginning of so many whole blocks: bit i for replica i, by a hash that
     // chains.
@@ -61,7 +63,7 @@ class LoadedModel {
 
 // A name, for as long as it is served: what is counted outlives unloading.
 struct ServedModel {
-    explicit ServedModel(ModelSpec s) : spec(std::move(s)), name(spec.name) {}
+    explicit ServedModel(ModelSpec s) : spec(std::move(s)), name(spec.name), adapters_(spec.open.adapters) {}
 
     const ModelSpec spec;
     const std::string& name;
@@ -75,20 +77,27 @@ struct ServedModel {
 
     std::shared_ptr<LoadedModel> loaded() const;  // null: idle, and loaded again by the next request
     void set_loaded(std::shared_ptr<LoadedModel> m);
+    // Adapters, those too that came since: of a model that rests they are loaded with it.
+    std::vector<AdapterSpec> adapters() const;
+    void set_adapters(std::vector<AdapterSpec> adapters);
+    bool has_adapter(const std::string& adapter) const;
     void touch() { last_used = std::chrono::steady_clock::now().time_since_epoch().count(); }
 
  private:
     mutable std::mutex mutex_;
     std::shared_ptr<LoadedModel> loaded_;
+    std::vector<AdapterSpec> adapters_;
 };
 
 // What a request works with.
 struct ModelUse {
     std::shared_ptr<ServedModel> served;
     std::shared_ptr<LoadedModel> loaded;
-    const char* why = "";  // this one was chosen, for the access log
+    const char* why = "";      // this one was chosen, for the access log
+    std::string adapter = {};  // as the request named it: "adapter" or "model:adapter"; empty: none
+    std::vector<AdapterUse> adapters = {};
 
-    const std::string& name() const { return served->name; }
+    const std::string& name() const { return adapter.empty() ? served->name : adapter; }
     ChatModel& chat() const { return loaded->chat(); }
 };
 
@@ -131,6 +140,15 @@ class ModelSet {
     // Loads an idle one, so not on the I/O thread. Throws RequestError: 404 where there is no such model, 403
     // for a key that may not use it, 503 for one that has failed.
     ModelUse choose(const ModelChoice& choice);
+    // By the name of a model or of an adapter, "adapter" or "model:adapter".
+    struct Named {
+        std::shared_ptr<ServedModel> model;  // null: none
+        std::string adapter = {};
+    };
+    Named find_named(const std::string& name) const;
+    // Loads and unloads an adapter of a model. Throw Error; false: no such adapter.
+    void load_adapter(ServedModel& m, const AdapterSpec& adapter);
+    bool unload_adapter(ServedModel& m, const std::string& adapter);
     // Throws the same.
     std::shared_ptr<ServedModel> find_or_throw(const std::string& name) const;
     std::shared_ptr<ServedModel> find(const std::string& name) const;  // by any of its names; null: none
@@ -143,6 +161,7 @@ class ModelSet {
     struct Pick {
         std::shared_ptr<ServedModel> model;
         const char* why;
+        std::string adapter = {};
     };
     Pick pick(const ModelChoice& choice) const;
     std::shared_ptr<LoadedModel> open(ServedModel& m);

@@ -28,11 +28,20 @@ Json openai_model(const ServedModel& m, const std::string& name) {
     return model;
 }
 
+// As vLLM lists them.
+Json adapter_json(const ServedModel& m, const AdapterSpec& adapter) {
+    Json json = openai_model(m, adapter.name);
+    json["root"] = adapter.path.string();
+    json["parent"] = m.name;
+    return json;
+}
+
 Json openai_models(const ModelSet& models) {
     Json data = Json::array();
     for (const auto& m : models.all()) {
         data.push_back(openai_model(*m, m->name));
         for (const std::string& alias : m->spec.aliases) data.push_back(openai_model(*m, alias));
+        for (const AdapterSpec& a : m->adapters()) data.push_back(adapter_json(*m, a));
     }
     return {{"object", "list"}, {"data", std::move(data)}};
 }
@@ -171,6 +180,12 @@ void list_models(Call& call) {
 }
 
 void show_model(Call& call) {
+    const auto [model, adapter] = call.server.models.find_named(call.name);
+    if (model != nullptr && !adapter.empty()) {
+        for (const AdapterSpec& a : model->adapters()) {
+            if (a.name == adapter) return call.exchange->send({.body = to_string(adapter_json(*model, a))});
+        }
+    }
     call.exchange->send(
         {.body = to_string(openai_model(*call.server.models.find_or_throw(call.name), call.name))});
 }
