@@ -61,10 +61,11 @@ class Rsvg : public PictureMaker {
         std::string out;
         const Owned surface(*this, cairo_image_surface_create(argb32, static_cast<int>(width * scale + 0.5),
                                                               static_cast<int>(height * scale + 0.5)));
-        const Context context = cairo_create(surface.get());
-        cairo_scale(context, scale, scale);
-        render(svg, context, width, height);
-        cairo_destroy(context);
+        {
+            const Drawing drawing(*this, surface.get());
+            cairo_scale(drawing.get(), scale, scale);
+            render(svg, drawing.get(), width, height);
+        }
         check(cairo_surface_write_to_png_stream(surface.get(), append, &out));
         return out;
     }
@@ -72,13 +73,14 @@ class Rsvg : public PictureMaker {
     std::string pdf(std::span<const Svg> pages) const override {
         std::string out;
         const Owned surface(*this, cairo_pdf_surface_create_for_stream(append, &out, 1, 1));
-        const Context context = cairo_create(surface.get());
-        for (const Svg& page : pages) {
-            cairo_pdf_surface_set_size(surface.get(), page.width, page.height);
-            render(page.text, context, page.width, page.height);
-            cairo_show_page(context);
+        {
+            const Drawing drawing(*this, surface.get());
+            for (const Svg& page : pages) {
+                cairo_pdf_surface_set_size(surface.get(), page.width, page.height);
+                render(page.text, drawing.get(), page.width, page.height);
+                cairo_show_page(drawing.get());
+            }
         }
-        cairo_destroy(context);
         cairo_surface_finish(surface.get());
         check(cairo_surface_status(surface.get()));
         return out;
@@ -96,6 +98,19 @@ class Rsvg : public PictureMaker {
      private:
         const Rsvg& library_;
         Surface surface_;
+    };
+    class Drawing {
+     public:
+        Drawing(const Rsvg& library, Surface surface)
+            : library_(library), context_(library.cairo_create(surface)) {}
+        ~Drawing() { library_.cairo_destroy(context_); }
+        Drawing(const Drawing&) = delete;
+        Drawing& operator=(const Drawing&) = delete;
+        Context get() const { return context_; }
+
+     private:
+        const Rsvg& library_;
+        Context context_;
     };
 
     void check(int status) const {
