@@ -30,7 +30,8 @@ namespace fs = std::filesystem;
 
 HuggingFaceTexts hugging_face_texts(const ModelFile& model) {
     if (!has_vocabulary(model)) return {};
-    if (model.container == Container::hugging_face && model.tokenizer != nullptr) {
+    if ((model.container == Container::hugging_face || model.container == Container::onnx) &&
+        model.tokenizer != nullptr) {
         const bool has_config = model.tokenizer_config != nullptr;
         return {std::string(model.tokenizer->text()),
                 has_config ? std::string(model.tokenizer_config->text()) : std::string()};
@@ -103,8 +104,9 @@ Container target_container(const std::string& out) {
     const std::string extension = fs::path(out).extension().string();
     if (extension == ".gguf") return Container::gguf;
     if (extension == ".bin") return Container::qwen3c;
-    if (extension == ".safetensors" || extension == ".json" || extension == ".onnx") {
-        throw Error("{}: expected NAME.gguf, NAME.bin or the name of a folder to write", out);
+    if (extension == ".onnx") return Container::onnx;
+    if (extension == ".safetensors" || extension == ".json") {
+        throw Error("{}: expected NAME.gguf, NAME.bin, NAME.onnx or the name of a folder to write", out);
     }
     return Container::hugging_face;
 }
@@ -113,6 +115,10 @@ void check_target(const ConversionJob& job) {
     const bool folder = target_container(job.out) == Container::hugging_face;
     if (!job.force && !folder && fs::exists(job.out)) {
         throw Error("{}: exists already; --force writes over it", job.out);
+    }
+    if (job.force || target_container(job.out) != Container::onnx) return;
+    for (const fs::path& file : onnx_neighbours(job.out)) {
+        if (fs::exists(file)) throw Error("{}: exists already; --force writes over it", file.string());
     }
 }
 
@@ -140,6 +146,9 @@ uint64_t write_model(const ModelFile& model, const ConversionJob& job) {
         case Container::qwen3c:
             write_qwen3c(model, job.out, qwen3c_texts(model), options);
             break;
+        case Container::onnx:
+            write_onnx(model, job.out, hugging_face_texts(model), options);
+            return size_on_disk(job.out) + size_on_disk(onnx_neighbours(job.out).front().string());
     }
     return size_on_disk(job.out);
 }

@@ -27,14 +27,14 @@ struct ConversionJob {
     bool force = false;  // a file that is there is written over
 };
 
-// NAME.gguf, NAME.bin or the name of a folder. Throws Error for names that are neither.
+// NAME.gguf, NAME.bin, NAME.onnx or the name of a folder. Throws Error for names that are neither.
 Container target_container(const std::string& out);
 
 // Throws Error where there is a file already and the job does not say force.
 void check_target(const ConversionJob& job);
 
-// The target container is chosen by the name of `out`: NAME.gguf, NAME.bin (qwen3.c), else a Hugging Face
-// folder. Prints what was written. Throws Error naming what the target cannot hold.
+// The target container is chosen by the name of `out`: NAME.gguf, NAME.bin (qwen3.c), NAME.onnx,
+// else a Hugging Face folder. Prints what was written. Throws Error naming what the target cannot hold.
 void run_conversion(const ConversionJob& job);
 
 // The part of it that writes `model`, which may be another than the file `job.in`. Returns its bytes on disk.

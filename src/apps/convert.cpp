@@ -9,9 +9,10 @@ namespace smelt {
 Verb add_convert(CLI::App& smelt) {
     auto job = std::make_shared<ConversionJob>();
     CLI::App* verb =
-        smelt.add_subcommand("convert", "Write a model as GGUF, Hugging Face folder or qwen3.c file");
-    verb->add_option("in", job->in, "Model folder, .gguf, .bin or hub id")->required();
-    verb->add_option("out", job->out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet")
+        smelt.add_subcommand("convert", "Write a model as GGUF, Hugging Face folder, ONNX or qwen3.c file");
+    verb->add_option("in", job->in, "Model folder, .gguf, .onnx, .bin or hub id")->required();
+    verb->add_option("out", job->out,
+                     "NAME.gguf, NAME.onnx, NAME.bin (qwen3.c), or a folder that does not exist yet")
         ->required();
     verb->add_option("-t,--threads", job->n_threads, "0: one per processor")->check(in_range(0, 1024));
     verb->add_option("--mmproj", job->mmproj, "Where the vision tower of the model goes, as a GGUF file")
@@ -29,7 +30,9 @@ Verb add_convert(CLI::App& smelt) {
         "  smelt convert demo-5m.gguf demo-5m-folder\n"
         "  smelt convert models/demo-vl demo-vl.gguf --mmproj mmproj-demo-vl.gguf\n"
         "  smelt convert models/demo-5m demo-5m.bin     writes demo-5m.bin.tokenizer and .template files "
-        "too");
+        "too\n"
+        "  smelt convert models/demo-5m out/model.onnx  writes genai_config.json and the tokenizer beside "
+        "it");
     return {verb, [job] {
                 job->in = local_model(job->in);
                 run_conversion(*job);

@@ -308,7 +308,8 @@ Verb add_quantize(CLI::App& smelt) {
     const auto group = [verb](const char* name) { verb->option_defaults()->group(name); };
     group("Models");
     verb->add_option("in", o->job.in, "Model folder, .gguf, .bin or hub id")->required();
-    verb->add_option("out", o->job.out, "NAME.gguf, NAME.bin (qwen3.c), or a folder that does not exist yet");
+    verb->add_option("out", o->job.out,
+                     "NAME.gguf, NAME.onnx, NAME.bin (qwen3.c), or a folder that does not exist yet");
     verb->add_option("-o,--output", o->out_option, "The same as OUT");
     group("Formats");
     verb->add_option_function<std::string>(

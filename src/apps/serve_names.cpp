@@ -15,7 +15,8 @@ std::pair<std::string, std::string> split_model(const std::string& text) {
     if (named) return {text.substr(0, equals), text.substr(equals + 1)};
     std::filesystem::path path(text);
     if (path.filename().empty()) path = path.parent_path();
-    const bool is_file = path.extension() == ".gguf" || path.extension() == ".bin";
+    const bool is_file =
+        path.extension() == ".gguf" || path.extension() == ".onnx" || path.extension() == ".bin";
     return {is_file ? path.stem().string() : path.filename().string(), text};
 }
 

@@ -11,6 +11,8 @@
 #include "files/families.h"
 #include "files/gguf/gguf_types.h"
 #include "files/known_keys.h"
+#include "files/onnx/onnx.h"
+#include "files/onnx/onnx_graph.h"
 #include "files/qwen3c/qwen3c.h"
 #include "files/readers.h"
 
@@ -84,6 +86,7 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path, W
         return model;
     };
     if (std::filesystem::is_directory(status)) {
+        if (is_onnx_folder(path)) return finished(std::make_shared<ModelFile>(open_onnx(path, weights)));
         return finished(std::make_shared<ModelFile>(read_hugging_face(path, weights)));
     }
     auto model = std::make_shared<ModelFile>();
@@ -98,12 +101,15 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path, W
     } else if (magic == qwen3c_magic) {
         read_qwen3c(file->bytes(), path.string(), *model);
         read_qwen3c_neighbours(*model);
+    } else if (is_onnx(file->bytes())) {
+        return finished(std::make_shared<ModelFile>(open_onnx(path, weights)));
     } else if (path.extension() == ".safetensors" || is_torch_bin(file->bytes())) {
         throw Error("{}: open the folder that it is in: config.json says what these weights mean",
                     path.string());
     } else {
         throw Error(
-            "{}: expected a Hugging Face folder, a GGUF file or a qwen3.c .bin; the file starts with {:08x}",
+            "{}: expected a Hugging Face folder, a GGUF file, an ONNX model or a qwen3.c .bin; the file starts with "
+            "{:08x}",
             path.string(), magic);
     }
     return finished(std::move(model));

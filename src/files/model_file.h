@@ -44,12 +44,12 @@ struct UnsupportedTensor {
     std::string source;
 };
 
-enum class Container { hugging_face, gguf, qwen3c };
+enum class Container { hugging_face, gguf, qwen3c, onnx };
 
 struct ModelFile {
     std::filesystem::path path;
     Container container;
-    std::string container_version;  // "GGUF v3", "safetensors, 2 shards", "qwen3.c v1"
+    std::string container_version;  // "GGUF v3", "safetensors, 2 shards", "qwen3.c v1", "ONNX, pytorch"
     Metadata metadata;
     std::vector<TensorView> tensors;  // in file order
     std::vector<UnsupportedTensor> unsupported;
@@ -59,7 +59,7 @@ struct ModelFile {
     // Such a model can be looked at, not loaded or converted.
     std::vector<std::string> refused;
 
-    // Raw vocabulary of containers that keep it outside the metadata: tokenizer.json (Hugging Face) or the
+    // Raw vocabulary of containers that keep it outside the metadata: tokenizer.json (Hugging Face, ONNX) or the
     // .tokenizer file (qwen3.c); null for GGUF. Read by text/.
     std::shared_ptr<const MappedFile> tokenizer;
     // tokenizer_config.json, or null. Read by text/ (special tokens) and for the chat template.
@@ -93,10 +93,10 @@ std::string shape_text(std::span<const int64_t> shape);  // "(2, 3)", for messag
 // is either the tensor rope_freqs.weight (divides the frequencies, head_dim / 2 floats) or
 // <arch>.rope.scaling.{type = "llama3",factor,low_freq_factor,high_freq_factor,original_context_length}.
 //
-// By content, not by extension: a folder with config.json, a GGUF file, a qwen3.c .bin. Throws Error: one
-// line with file, offset or tensor, expected and found.
+// By content, not by extension: a folder with config.json, a GGUF file, a qwen3.c .bin, an ONNX model. Throws
+// Error: one line with file, offset or tensor, expected and found.
 //
-// GPTQ's, AWQ's and NVFP4's weights are put into smelt's number formats then, in memory of their own.
+// GPTQ's, AWQ's, NVFP4's and ONNX's weights are put into smelt's number formats then, in memory of their own.
 // `listed` leaves that out: names, formats and shapes are right, and bytes those of the file, not to be
 // decoded.
 enum class Weights { ready, listed };

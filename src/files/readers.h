@@ -37,6 +37,9 @@ Metadata read_hf_config(std::string_view config, std::string_view generation_con
 // The part of a config.json that is about text, where the rest is about pictures; otherwise all of it.
 Json text_config_of(Json config);
 
+// The files of a folder that are about texts: the vocabulary, which stays as it is, and chat templates.
+void read_hf_texts(const std::filesystem::path& folder, ModelFile& model);
+
 // tokenizer.chat_template and its named variants from tokenizer_config.json, unless they are set.
 void read_hf_chat_template(std::string_view tokenizer_config, const std::string& source, Metadata& metadata);
 

@@ -48,6 +48,12 @@ struct HuggingFaceTexts {
 void write_hugging_face(const ModelFile& model, const std::filesystem::path& folder,
                         const HuggingFaceTexts& texts, const WriteOptions& options);
 
+// path, path.data with the weights, and beside them genai_config.json and the tokenizer's files, over what is
+// there: onnx_neighbours() names all of them. Not config.json, which some other model's may be.
+void write_onnx(const ModelFile& model, const std::filesystem::path& path, const HuggingFaceTexts& texts,
+                const WriteOptions& options);
+std::vector<std::filesystem::path> onnx_neighbours(const std::filesystem::path& path);
+
 // Q8_0 with groups of 64, as qwen3.c's export.py: smaller groups where dim is no multiple of 64.
 struct Qwen3cTexts {
     std::string tokenizer = {};                 // bytes of NAME.bin.tokenizer; empty: no such file

@@ -41,6 +41,7 @@ Vocabulary read_qwen3c(const ModelFile& model) {
 Tokenizer load_tokenizer(const ModelFile& model) {
     switch (model.container) {
         case Container::hugging_face:
+        case Container::onnx:
             return Tokenizer(read_hugging_face(model));
         case Container::gguf:
             return Tokenizer(read_vocabulary_gguf(model.metadata, model.path.string()));

@@ -5,6 +5,7 @@
 
 #include "files/families.h"
 #include "files/gguf_support.h"
+#include "files/onnx/onnx.h"
 #include "files/qwen3c/qwen3c.h"
 #include "files/readers.h"
 
@@ -41,6 +42,13 @@ ModelFile parse_safetensors(std::span<const std::byte> bytes) {
 
 ModelFile parse_torch_bin(std::span<const std::byte> bytes) {
     return floats_of(read_torch_bin(bytes, "damaged"));
+}
+
+ModelFile parse_onnx(std::span<const std::byte> bytes) {
+    ModelFile model;
+    read_onnx(bytes, "damaged", {.genai_config = R"({"model": {"type": "qwen3"}})"}, {}, Weights::ready,
+              model);
+    return model;
 }
 
 void read_everything(const ModelFile& model) {
@@ -97,6 +105,7 @@ std::vector<Case> cases() {
             {"qwen3c", parse_qwen3c, small_qwen3c(64, 64)},
             {"qwen3c with smaller groups", parse_qwen3c, small_qwen3c(32, 32)},
             {"safetensors", parse_safetensors, safetensors(header, std::string(32, '\1'))},
+            {"onnx", parse_onnx, read_file(fs::path(SMELT_TEST_DATA) / "../../fuzz/corpus/onnx/int4.onnx")},
             {"torch.save's zip", parse_torch_bin, torch_bin("zip")},
             {"torch.save's older layout", parse_torch_bin, torch_bin("legacy")}};
 }

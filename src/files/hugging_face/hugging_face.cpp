@@ -287,6 +287,12 @@ void read_weights(const fs::path& folder, const Family* family, PackedWeights pa
 
 }  // namespace
 
+void read_hf_texts(const fs::path& folder, ModelFile& model) {
+    model.tokenizer = map_if_present(folder / "tokenizer.json");
+    model.tokenizer_config = map_if_present(folder / "tokenizer_config.json");
+    read_chat_templates(folder, model);
+}
+
 ModelFile read_hugging_face(const fs::path& folder, Weights weights) {
     ModelFile model;
     model.path = folder;
@@ -295,9 +301,7 @@ ModelFile read_hugging_face(const fs::path& folder, Weights weights) {
     if (config == nullptr) throw Error("{}: expected a folder with config.json", folder.string());
     const auto generation = map_if_present(folder / "generation_config.json");
     model.metadata = read_hf_config(config->text(), text_of(generation), folder.string());
-    model.tokenizer = map_if_present(folder / "tokenizer.json");
-    model.tokenizer_config = map_if_present(folder / "tokenizer_config.json");
-    read_chat_templates(folder, model);
+    read_hf_texts(folder, model);
     read_pooling(folder, model);
 
     const Family* family = family_of(model.metadata);

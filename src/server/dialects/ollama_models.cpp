@@ -20,6 +20,8 @@ std::string container_name(Container c) {
             return "gguf";
         case Container::hugging_face:
             return "safetensors";
+        case Container::onnx:
+            return "onnx";
         case Container::qwen3c:
             break;
     }
