@@ -108,7 +108,8 @@ std::shared_ptr<const ModelFile> open_model(const std::filesystem::path& path, W
                     path.string());
     } else {
         throw Error(
-            "{}: expected a Hugging Face folder, a GGUF file, an ONNX model or a qwen3.c .bin; the file starts with "
+            "{}: expected a Hugging Face folder, a GGUF file, an ONNX model or a qwen3.c .bin; the file "
+            "starts with "
             "{:08x}",
             path.string(), magic);
     }

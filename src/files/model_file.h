@@ -59,8 +59,8 @@ struct ModelFile {
     // Such a model can be looked at, not loaded or converted.
     std::vector<std::string> refused;
 
-    // Raw vocabulary of containers that keep it outside the metadata: tokenizer.json (Hugging Face, ONNX) or the
-    // .tokenizer file (qwen3.c); null for GGUF. Read by text/.
+    // Raw vocabulary of containers that keep it outside the metadata: tokenizer.json (Hugging Face, ONNX) or
+    // the .tokenizer file (qwen3.c); null for GGUF. Read by text/.
     std::shared_ptr<const MappedFile> tokenizer;
     // tokenizer_config.json, or null. Read by text/ (special tokens) and for the chat template.
     std::shared_ptr<const MappedFile> tokenizer_config;

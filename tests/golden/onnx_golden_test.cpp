@@ -68,7 +68,8 @@ TEST_P(OnnxGolden, LogitsAgreeAfterConversion) {
     const auto model = open_model(folder_);
     write_gguf(*model, t.path() / "m.gguf", {}, {.n_threads = 1});
     // GGUF has no 4-bit weights with zero points of their own: those become Q8_0. Folders get halves.
-    EXPECT_LT(difference(t.path() / "m.gguf"), std::max(GetParam().tolerance, 3e-2f));
+    const bool rounded = GetParam().matrices == Format::Q4_Z;
+    EXPECT_LT(difference(t.path() / "m.gguf"), rounded ? 3e-2f : std::max(GetParam().tolerance, 2e-3f));
     if (model->find("rope_freqs.weight") != nullptr) {
         EXPECT_THROW(write_hugging_face(*model, t.path() / "hf", {}, {}), Error)
             << "no config.json says these";
