@@ -8,7 +8,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     try {
         ModelFile model;
         read_onnx(std::as_bytes(std::span(data, size)), "fuzz",
-                  {.genai_config = R"({"model": {"type": "qwen3"}})"}, {}, Weights::ready, model);
+                  {.config = {}, .genai_config = R"({"model": {"type": "qwen3"}})", .generation_config = {}},
+                  {}, Weights::ready, model);
         for (const TensorView& t : model.tensors) {
             if (t.n_rows() == 0) continue;
             std::vector<float> row(static_cast<size_t>(t.row_len()));

@@ -46,8 +46,9 @@ ModelFile parse_torch_bin(std::span<const std::byte> bytes) {
 
 ModelFile parse_onnx(std::span<const std::byte> bytes) {
     ModelFile model;
-    read_onnx(bytes, "damaged", {.genai_config = R"({"model": {"type": "qwen3"}})"}, {}, Weights::ready,
-              model);
+    read_onnx(bytes, "damaged",
+              {.config = {}, .genai_config = R"({"model": {"type": "qwen3"}})", .generation_config = {}}, {},
+              Weights::ready, model);
     return model;
 }
 
