@@ -69,7 +69,7 @@ void docs_site(Call& call) {
     find_file(doc_files(), "index.html");
     send_page(call, "docs.html",
               "<!doctype html><html lang=en><meta charset=utf-8><title>smelt</title>"
-              "<meta http-equiv=refresh content='0;url=docs/index.html'>"
+              "<link rel=icon href=docs/icon.svg><meta http-equiv=refresh content='0;url=docs/index.html'>"
               "<a href=docs/index.html>Documentation</a></html>");
 }
 
