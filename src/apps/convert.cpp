@@ -31,7 +31,8 @@ Verb add_convert(CLI::App& smelt) {
         "  smelt convert models/demo-vl demo-vl.gguf --mmproj mmproj-demo-vl.gguf\n"
         "  smelt convert models/demo-5m demo-5m.bin     writes demo-5m.bin.tokenizer and .template files "
         "too\n"
-        "  smelt convert models/demo-5m out/model.onnx     writes genai_config.json and the tokenizer beside "
+        "  smelt convert models/demo-5m demo-5m-onnx/model.onnx     writes genai_config.json and the "
+        "tokenizer beside "
         "it");
     return {verb, [job] {
                 job->in = local_model(job->in);

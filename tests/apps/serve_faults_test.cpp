@@ -89,7 +89,7 @@ TEST(Process, NothingToDoCostsNothing) {
     std::this_thread::sleep_for(200ms);
     const double before = p.cpu_seconds();
     std::this_thread::sleep_for(2s);
-    EXPECT_LE(p.cpu_seconds() - before, 0.01);
+    EXPECT_LE(p.cpu_seconds() - before, 0.02);  // two ticks of the clock that counts it
 }
 
 // The wall clock runs an hour ahead or back with every second; deadlines do not notice.

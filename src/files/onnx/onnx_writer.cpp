@@ -438,7 +438,9 @@ void write_onnx(const ModelFile& model, const fs::path& path, const HuggingFaceT
         throw Error("{}: ONNX models have one format for all matrices, rounded without a text",
                     path.string());
     const std::vector<fs::path> files = onnx_neighbours(path);
-    if (path.has_parent_path()) fs::create_directories(path.parent_path());
+    std::error_code error;
+    if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
+    if (error) throw Error("{}: cannot create: {}", path.parent_path().string(), error.message());
     AtomicFile graph_file(path), data(files[0]), genai(files[1]);
     DecoderWriter writer(model, *family, options, data, files[0].filename().string());
     graph_file.write(writer.write());
