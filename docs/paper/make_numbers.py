@@ -26,7 +26,7 @@ def number(value, digits=0):
 
 
 def peers():
-    """smelt beside llama.cpp, round by round."""
+    """The speed of smelt divided by that of llama.cpp, for each round."""
     rounds = {}
     with open(RESULTS / "cpu_epyc_2_cores.csv", encoding="utf-8") as f:
         for row in csv.DictReader(f):

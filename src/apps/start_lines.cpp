@@ -7,11 +7,13 @@
 #include "apps/version.h"
 #include "base/cpu_info.h"
 #include "base/log.h"
+#include "base/nvml.h"
 #include "base/units.h"
 
 namespace smelt {
 
 void log_machine() {
+    (void)recent_gpus();  // opens the driver's library now, not while somebody waits for /health
     const CpuInfo cpu = read_cpu_info();
     const MemoryInfo memory = read_memory_info();
     utsname system{};

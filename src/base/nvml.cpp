@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <mutex>
+#include <thread>
+#include <utility>
 
 #include "base/shared_library.h"
 
@@ -88,7 +90,7 @@ struct Nvml {
 }  // namespace
 
 std::vector<GpuState> read_gpus() {
-    static const Nvml nvml;
+    static const Nvml& nvml = *new Nvml;  // never destroyed, as below
     std::vector<GpuState> states;
     for (const Nvml::Known& gpu : nvml.gpus) states.push_back(nvml.state_of(gpu));
     return states;
@@ -96,15 +98,26 @@ std::vector<GpuState> read_gpus() {
 
 std::vector<GpuState> recent_gpus() {
     using Clock = std::chrono::steady_clock;
-    static std::mutex mutex;
-    static std::vector<GpuState> last;
-    static std::optional<Clock::time_point> asked;
-    const std::lock_guard lock(mutex);
-    if (!asked || Clock::now() - *asked >= std::chrono::seconds(1)) {
-        last = read_gpus();
-        asked = Clock::now();
+    struct Recent {
+        std::mutex mutex;
+        std::vector<GpuState> gpus = read_gpus();
+        Clock::time_point read = Clock::now();
+        bool is_reading = false;
+    };
+    // Never destroyed: a thread may still wait for the driver when the process ends.
+    static Recent& recent = *new Recent;
+    const std::lock_guard lock(recent.mutex);
+    if (!recent.gpus.empty() && !recent.is_reading && Clock::now() - recent.read >= std::chrono::seconds(1)) {
+        recent.is_reading = true;
+        std::thread([] {
+            std::vector<GpuState> now = read_gpus();
+            const std::lock_guard lock_of_thread(recent.mutex);
+            recent.gpus = std::move(now);
+            recent.read = Clock::now();
+            recent.is_reading = false;
+        }).detach();
     }
-    return last;
+    return recent.gpus;
 }
 
 Json gpus_json(const std::vector<GpuState>& gpus) {

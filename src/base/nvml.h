@@ -21,7 +21,8 @@ struct GpuState {
 
 // All that this machine lets us see, in NVML's order; some milliseconds, the first time more.
 std::vector<GpuState> read_gpus();
-// The same, asked anew at most once a second: for what others may call as often as they like.
+// What was read last, and lets it be read anew where that is more than a second ago: but for the first time
+// it does not wait, since a driver that hangs must hold nobody up.
 std::vector<GpuState> recent_gpus();
 // An array of objects: name, driver, memory_used_bytes, memory_total_bytes, busy_percent, celsius, watts;
 // null is what a GPU does not say.
